@@ -1,0 +1,95 @@
+"""What every command shares: a parser, one JSON object on request, errors as text."""
+# SPDX-License-Identifier: Apache-2.0
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+EXPECTED_ERRORS = (ValueError, OSError, ImportError, RuntimeError, KeyError)
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser with `--json`; abbreviations are off, so that a typo is refused."""
+    made = argparse.ArgumentParser(
+        description=description,
+        allow_abbrev=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    made.add_argument(
+        "--json",
+        action="store_true",
+        help="print one JSON object on standard output, all else on standard error",
+    )
+    return made
+
+
+def run(
+    made: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+    command: Callable[[argparse.Namespace], Mapping[str, Any]],
+    show: Callable[[Mapping[str, Any]], str],
+) -> int:
+    """Parse, run and print; return the exit code, 0 only on success.
+
+    Args:
+        made: What `parser` returned, with the command's own flags.
+        argv: Arguments without the program's name; None takes `sys.argv[1:]`.
+        command: From parsed flags to the result, a mapping that JSON can hold. Whatever
+            it prints goes to standard error.
+        show: From the result to the text for people (without `--json`).
+    """
+    arguments = made.parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            result = command(arguments)
+    except EXPECTED_ERRORS as error:
+        if os.environ.get("VIT_SCALING_TRACEBACK"):
+            raise
+        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"{made.prog}: error: {text}", file=sys.stderr)
+        return 1
+    print(json.dumps(plain(result), indent=1) if arguments.json else show(result))
+    return 0
+
+
+def plain(value: Any) -> Any:
+    """Return `value` as JSON's own types: NumPy to Python, not-a-number to None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
+    """Return rows as aligned text columns, numbers to the right."""
+    texts = [[str(cell) for cell in row] for row in [header, *rows]]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    lines = []
+    for number, line in enumerate(texts):
+        cells = [
+            cell.rjust(width)
+            if number and _is_number(rows[number - 1][column])
+            else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def _is_number(cell: Any) -> bool:
+    try:
+        float(str(cell).rstrip("%x").replace(",", ""))
+    except ValueError:
+        return False
+    return True
