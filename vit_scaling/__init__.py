@@ -1,4 +1,4 @@
-"""Scale Vision Transformers in TensorFlow (Zhai et al., CVPR 2022); imports no TensorFlow."""
+"""Scale Vision Transformers (Zhai et al., CVPR 2022); imports no TensorFlow."""
 # SPDX-License-Identifier: Apache-2.0
 
 __version__ = "0.1.0"

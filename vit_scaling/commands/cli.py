@@ -14,7 +14,7 @@ EXPECTED_ERRORS = (ValueError, OSError, ImportError, RuntimeError, KeyError)
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser with `--json`; abbreviations are off, so that a typo is refused."""
+    """Return a parser with `--json`; abbreviations are off: a typo is refused."""
     made = argparse.ArgumentParser(
         description=description,
         allow_abbrev=False,

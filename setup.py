@@ -1,0 +1,94 @@
+"""Install vit_scaling: its packages, its gin files and one console command per tool."""
+# SPDX-License-Identifier: Apache-2.0
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+
+# TensorFlow 2.20 is what this resolves to: Model Garden 2.20.0 asks for it. With 2.19
+# pip takes Model Garden 2.19.x. For 2.21 install tf-models-official with --no-deps.
+REQUIRES = [
+    "tensorflow>=2.19,<2.22",
+    "tf-models-official>=2.19,<2.21",
+    "keras>=3.12,<3.13; python_version < '3.11'",  # The last one for Python 3.10.
+    "keras>=3.12,<3.16; python_version >= '3.11'",
+    "tensorflow-datasets>=4.9.9",
+    "absl-py>=1.4",
+    "gin-config>=0.5,<0.6",
+    "numpy>=1.26",
+    "pillow>=10",
+    "scikit-learn>=1.5",  # Its handwritten digits are the embedded training set.
+    "scipy>=1.13",
+    "tensorboard>=2.19,<2.22",  # TensorFlow 2.21 no longer brings it.
+    "tqdm>=4.66",
+]
+PLOTS = ["matplotlib>=3.9,<4"]
+EXTRAS = {
+    "plots": PLOTS,
+    "beam": ["apache-beam>=2.77,<3", "google-crc32c>=1.5"],
+    # Into a virtual environment of their own: jax does not mix with TensorFlow's.
+    "preflight": ["jax[tpu]==0.10.2", "libtpu==0.0.42.1"],
+    "serving": ["tensorflow-serving-api>=2.19,<2.22", "grpcio>=1.68"],
+    "test": [
+        *PLOTS,
+        "pytest==9.2.0",
+        "pytest-xdist==3.8.0",
+        "ruff==0.17.6",
+        "mypy==2.4.1",
+        "scikit-image>=0.25",  # Its photographs are test images.
+    ],
+}
+
+
+def version() -> str:
+    """Return the version that `vit_scaling/__init__.py` states."""
+    text = (ROOT / "vit_scaling" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    if found is None:
+        raise ValueError("vit_scaling/__init__.py must state __version__; found none.")
+    return found[1]
+
+
+def console_commands() -> list[str]:
+    """Return one entry point per module of `vit_scaling.commands` that has a `main`."""
+    entries = ["vit-scaling-train=vit_scaling.train:main"]
+    for path in sorted((ROOT / "vit_scaling" / "commands").glob("*.py")):
+        if "\ndef main(" in path.read_text(encoding="utf-8"):
+            name = path.stem.replace("_", "-")
+            entries.append(f"vit-scaling-{name}=vit_scaling.commands.{path.stem}:main")
+    return entries
+
+
+setup(
+    name="vit_scaling",
+    version=version(),
+    description="Scaling Vision Transformers (Zhai et al. 2022) in TensorFlow",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.10",
+    install_requires=REQUIRES,
+    extras_require=EXTRAS,
+    # gin/ is data, never a package: an __init__.py there would shadow gin-config.
+    packages=[*find_packages(include=["vit_scaling*"]), "vit_scaling.gin_data"],
+    package_dir={"vit_scaling.gin_data": "gin"},
+    package_data={
+        "vit_scaling": ["py.typed", "*.md", "**/*.md", "**/*.csv", "**/*.html"],
+        "vit_scaling.gin_data": ["*.gin", "**/*.gin"],
+    },
+    entry_points={"console_scripts": console_commands()},
+    zip_safe=False,
+)

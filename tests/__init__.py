@@ -1,0 +1,2 @@
+"""Tests, mirroring vit_scaling file by file; oracles are imported as tests.oracles."""
+# SPDX-License-Identifier: Apache-2.0
