@@ -1,0 +1,290 @@
+"""Patch embedding, attention, MLP and encoder block of a Vision Transformer."""
+# SPDX-License-Identifier: Apache-2.0
+
+import math
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from vit_scaling.backend import require_tensorflow
+from vit_scaling.modeling import noise
+
+require_tensorflow()
+
+register = keras.saving.register_keras_serializable("vit_scaling")
+Shape = tuple[int | None, ...]
+
+
+def xavier_uniform(fan_in: int, fan_out: int, seed: int) -> keras.Initializer:
+    """Return U(-l, l) with l = sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010).
+
+    The fans are arguments, for Keras would read the kernel of a head projection,
+    (width, heads, head_dim), as a convolution's.
+    """
+    limit = math.sqrt(6.0 / (fan_in + fan_out))
+    return keras.initializers.RandomUniform(-limit, limit, seed=seed)
+
+
+@register
+class PatchEmbedding(keras.layers.Layer):
+    """Cut images into patches and project each to a token, without padding.
+
+    Args:
+        width: Width of a token.
+        patch: Side of a patch in pixels.
+        seed: Seed of the kernel's initial values.
+    """
+
+    def __init__(self, width: int, patch: int, *, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.width = width
+        self.patch = patch
+        self.seed = seed
+
+    def build(self, images_shape: Shape) -> None:
+        """Create the kernel (patch, patch, channels, width) and the bias."""
+        channels = images_shape[-1]
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(self.patch, self.patch, channels, self.width),
+            initializer=keras.initializers.LecunNormal(
+                seed=noise.seed_for(self.seed, "kernel")
+            ),
+        )
+        self.bias = self.add_weight(
+            name="bias", shape=(self.width,), initializer="zeros"
+        )
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        """Return tokens (batch, rows * columns, width) of images (batch, h, w, c)."""
+        batch, (height, width, channels) = tf.shape(images)[0], images.shape[1:]
+        p, rows, columns = self.patch, height // self.patch, width // self.patch
+        x = images[:, : rows * p, : columns * p]
+        # One matrix product: a convolution's gradient is several times slower on CPUs.
+        x = tf.reshape(x, (batch, rows, p, columns, p * channels))
+        x = tf.transpose(x, (0, 1, 3, 2, 4))  # (batch, rows, columns, p, p * channels)
+        x = tf.reshape(x, (batch, rows * columns, p * p * channels))
+        kernel = tf.reshape(tf.convert_to_tensor(self.kernel), (-1, self.width))
+        return tf.einsum("bnp,pd->bnd", x, kernel) + self.bias
+
+
+@register
+class Projection(keras.layers.Layer):
+    """A dense kernel and bias of any rank, Xavier-uniform over the flattened matrix.
+
+    Args:
+        kernel_shape: Shape of the kernel, e.g. (width, heads, head_dim).
+        equation: The product as an einsum, e.g. "bnd,dhk->bnhk".
+        bias_rank: How many of the kernel's last axes the bias has.
+        bias_stddev: Spread of the bias' initial values; 0 gives zeros.
+        seed: Seed of the initial values.
+    """
+
+    def __init__(
+        self,
+        kernel_shape: tuple[int, ...],
+        equation: str,
+        *,
+        bias_rank: int = 1,
+        bias_stddev: float = 0.0,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.kernel_shape = tuple(kernel_shape)
+        self.equation = equation
+        self.bias_rank = bias_rank
+        self.bias_stddev = bias_stddev
+        self.seed = seed
+
+    def build(self, inputs_shape: Shape | None = None) -> None:
+        """Create kernel and bias."""
+        bias_shape = self.kernel_shape[-self.bias_rank :]
+        fan_out = math.prod(bias_shape)
+        fan_in = math.prod(self.kernel_shape) // fan_out
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=self.kernel_shape,
+            initializer=xavier_uniform(
+                fan_in, fan_out, noise.seed_for(self.seed, "kernel")
+            ),
+        )
+        self.bias = self.add_weight(
+            name="bias",
+            shape=bias_shape,
+            initializer=keras.initializers.RandomNormal(
+                0.0, self.bias_stddev, seed=noise.seed_for(self.seed, "bias")
+            )
+            if self.bias_stddev
+            else "zeros",
+        )
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Return the einsum of inputs and kernel, plus the bias."""
+        return tf.einsum(self.equation, inputs, self.kernel) + self.bias
+
+
+@register
+class Attention(keras.layers.Layer):
+    """Multi-head dot-product attention with biases (Vaswani et al. 2017).
+
+    Args:
+        heads: Number of heads; divides the tokens' width.
+        qk_norm: Normalise queries and keys per head (Dehghani et al. 2023); off in
+            the paper.
+        norm_epsilon: Epsilon of these two norms.
+        seed: Seed of the initial values.
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        *,
+        qk_norm: bool = False,
+        norm_epsilon: float = 1e-6,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.heads = heads
+        self.qk_norm = qk_norm
+        self.norm_epsilon = norm_epsilon
+        self.seed = seed
+
+    def build(self, tokens_shape: Shape) -> None:
+        """Create query, key, value and out projections."""
+        width = tokens_shape[-1]
+        head_dim = width // self.heads
+        for name in ("query", "key", "value"):
+            part = Projection(
+                (width, self.heads, head_dim),
+                "bnd,dhk->bnhk",
+                bias_rank=2,
+                seed=noise.seed_for(self.seed, name),
+                name=name,
+                dtype=self.dtype_policy,
+            )
+            part.build()
+            setattr(self, name, part)
+        self.out = Projection(
+            (self.heads, head_dim, width),
+            "bnhk,hkd->bnd",
+            seed=noise.seed_for(self.seed, "out"),
+            name="out",
+            dtype=self.dtype_policy,
+        )
+        self.out.build()
+        for name in ("query_norm", "key_norm") if self.qk_norm else ():
+            norm = layer_norm(name, self.norm_epsilon, self.dtype_policy)
+            norm.build((None, None, self.heads, head_dim))
+            setattr(self, name, norm)
+
+    def call(self, tokens: tf.Tensor, queries: tf.Tensor | None = None) -> tf.Tensor:
+        """Attend from `queries` (default: the tokens) to tokens.
+
+        Args:
+            tokens: (batch, tokens, width).
+            queries: (batch, queries, width), or None for self-attention.
+
+        Returns:
+            (batch, queries, width).
+        """
+        q = self.query(tokens if queries is None else queries)
+        k, v = self.key(tokens), self.value(tokens)  # (batch, tokens, heads, head_dim)
+        if self.qk_norm:
+            q, k = self.query_norm(q), self.key_norm(k)
+        q = q * tf.cast(q.shape[-1] ** -0.5, q.dtype)
+        logits = tf.einsum("bqhk,bnhk->bhqn", q, k)
+        # Sums of hundreds of terms need float32; XLA fuses the casts away.
+        weights = tf.nn.softmax(tf.cast(logits, tf.float32))
+        weights = tf.cast(weights, v.dtype)
+        return self.out(tf.einsum("bhqn,bnhk->bqhk", weights, v))
+
+
+@register
+class Mlp(keras.layers.Layer):
+    """Two dense layers with a GELU and dropout between them.
+
+    Args:
+        mlp_width: Width of the hidden layer.
+        dropout: Share of hidden units dropped in training.
+        approximate_gelu: GELU by tanh, as the authors' code; False: by erf.
+        seed: Seed of initial values and of dropout.
+    """
+
+    def __init__(
+        self,
+        mlp_width: int,
+        *,
+        dropout: float = 0.0,
+        approximate_gelu: bool = True,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.mlp_width = mlp_width
+        self.dropout = dropout
+        self.approximate_gelu = approximate_gelu
+        self.seed = seed
+
+    def build(self, tokens_shape: Shape) -> None:
+        """Create dense_0 and dense_1, biases normal(1e-6)."""
+        width = tokens_shape[-1]
+        for name, kernel_shape in (
+            ("dense_0", (width, self.mlp_width)),
+            ("dense_1", (self.mlp_width, width)),
+        ):
+            dense = Projection(
+                kernel_shape,
+                "bnd,df->bnf",
+                bias_stddev=1e-6,
+                seed=noise.seed_for(self.seed, name),
+                name=name,
+                dtype=self.dtype_policy,
+            )
+            dense.build()
+            setattr(self, name, dense)
+
+    def call(
+        self,
+        tokens: tf.Tensor,
+        mask_seed: tf.Tensor | None = None,
+        training: bool = False,
+    ) -> tf.Tensor:
+        """Return tokens (batch, tokens, width), each changed on its own."""
+        hidden = tf.nn.gelu(self.dense_0(tokens), approximate=self.approximate_gelu)
+        if training and self.dropout:
+            site = noise.seed_for(self.seed, "dropout")
+            hidden = noise.dropout(hidden, self.dropout, mask_seed, site)
+        return self.dense_1(hidden)
+
+
+@register
+class LayerScale(keras.layers.Layer):
+    """Multiply each channel by a trained factor (Touvron et al. 2021).
+
+    Args:
+        initial: First value of every factor.
+    """
+
+    def __init__(self, initial: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.initial = initial
+
+    def build(self, tokens_shape: Shape) -> None:
+        """Create gamma (width,)."""
+        self.gamma = self.add_weight(
+            name="gamma",
+            shape=tokens_shape[-1:],
+            initializer=keras.initializers.Constant(self.initial),
+        )
+
+    def call(self, tokens: tf.Tensor) -> tf.Tensor:
+        """Return tokens * gamma."""
+        return tokens * self.gamma
+
+
+def layer_norm(name: str, epsilon: float, dtype: Any) -> keras.layers.Layer:
+    """Return a layer normalisation over the channels; statistics in float32."""
+    return keras.layers.LayerNormalization(epsilon=epsilon, name=name, dtype=dtype)

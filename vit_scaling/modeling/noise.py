@@ -1,0 +1,123 @@
+"""Seeds and masks: every use its own, another on every replica, the same when repeated."""
+# SPDX-License-Identifier: Apache-2.0
+
+import zlib
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+def seed_for(seed: int, name: str) -> int:
+    """Return the seed of a part called `name` of something seeded with `seed`.
+
+    Example:
+        >>> seed_for(0, "kernel") == seed_for(0, "bias")
+        False
+    """
+    return zlib.crc32(f"{seed}/{name}".encode()) & 0x7FFFFFFF
+
+
+@keras.saving.register_keras_serializable("vit_scaling")
+class MaskSeed(keras.layers.Layer):
+    """One seed per training call and replica, from which all masks of a model are drawn.
+
+    Keras' SeedGenerator gives every replica the same masks. Here the seed is made of
+    `seed`, of a counter and of the replica's number. The counter is a variable of the
+    model, `mask_seed/step`: a checkpoint holds it, so a resumed run draws what the
+    undisturbed one would have drawn. It lives in one layer, not in each, so that a block
+    computed again in the backward pass (rematerialisation) sees the same seed.
+
+    Args:
+        seed: Seed of the run.
+    """
+
+    def __init__(self, *, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.seed = seed
+
+    def build(self, images_shape: tuple[int | None, ...]) -> None:
+        """Create the counter."""
+        with self._open_name_scope():
+            # Each replica counts for itself (all count alike): an update that replicas
+            # agree on would be forbidden inside a loop over micro-batches.
+            self.step = keras.Variable(
+                0,
+                dtype="int64",
+                trainable=False,
+                synchronization="on_read",
+                aggregation="only_first_replica",
+                name="step",
+            )
+
+    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Return a stateless seed, int32 (2,); in training another one at each call."""
+        base = tf.constant([self.seed & 0x7FFFFFFF, 0x5EED], tf.int32)
+        if not training:
+            return base
+        context = tf.distribute.get_replica_context()
+        replica = 0 if context is None else context.replica_id_in_sync_group
+        step = tf.convert_to_tensor(self.step.value)
+        self.step.assign_add(tf.ones((), tf.int64))
+        return fold_in(fold_in(base, tf.cast(step, tf.int32)), replica)
+
+    def compute_output_spec(
+        self, images: keras.KerasTensor, training: bool = False
+    ) -> keras.KerasTensor:
+        """Return what `call` gives, without counting."""
+        return keras.KerasTensor((2,), dtype="int32")
+
+
+@keras.saving.register_keras_serializable("vit_scaling")
+class Dropout(keras.layers.Layer):
+    """Dropout of tokens by a mask seed that comes as a second input.
+
+    Args:
+        rate: Share dropped in training.
+        seed: Number of this place.
+    """
+
+    def __init__(self, rate: float, *, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.seed = seed
+
+    def call(
+        self, tokens: tf.Tensor, mask_seed: tf.Tensor, training: bool = False
+    ) -> tf.Tensor:
+        """Return tokens (batch, tokens, width)."""
+        if not training:
+            return tokens
+        return dropout(tokens, self.rate, mask_seed, self.seed)
+
+
+def fold_in(seed: tf.Tensor, number: int | tf.Tensor) -> tf.Tensor:
+    """Return the stateless seed made of a stateless seed and a number."""
+    return tf.random.experimental.stateless_fold_in(seed, number, alg="philox")
+
+
+def dropout(
+    tokens: tf.Tensor,
+    rate: float,
+    mask_seed: tf.Tensor,
+    site: int,
+    *,
+    per_example: bool = False,
+) -> tf.Tensor:
+    """Set a share `rate` of the values to 0 and divide the others by 1 - rate.
+
+    Args:
+        tokens: (batch, ...).
+        rate: Share to drop, in [0, 1).
+        mask_seed: What `MaskSeed` gave.
+        site: A number of its own for each place that drops.
+        per_example: Drop whole examples: stochastic depth (Huang et al. 2016).
+    """
+    shape = tf.shape(tokens)
+    if per_example:
+        rest = tf.ones((tokens.shape.rank - 1,), tf.int32)
+        shape = tf.concat([shape[:1], rest], axis=0)
+    # Philox by name: the default differs between devices and compilers.
+    uniform = tf.random.stateless_uniform(shape, fold_in(mask_seed, site), alg="philox")
+    keep = tf.cast(uniform >= rate, tokens.dtype)
+    return tokens * keep * tf.cast(1.0 / (1.0 - rate), tokens.dtype)

@@ -1,0 +1,78 @@
+"""Tokens that are no patches: the class token and registers."""
+# SPDX-License-Identifier: Apache-2.0
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from vit_scaling.modeling import noise
+from vit_scaling.modeling.layers import Shape, register
+
+
+@register
+class ClassToken(keras.layers.Layer):
+    """Put one trained token, at first 0, before the patches; it has no position."""
+
+    def build(self, tokens_shape: Shape) -> None:
+        """Create token (1, 1, width)."""
+        self.token = self.add_weight(
+            name="token", shape=(1, 1, tokens_shape[-1]), initializer="zeros"
+        )
+
+    def call(self, tokens: tf.Tensor) -> tf.Tensor:
+        """Return (batch, 1 + tokens, width)."""
+        return tf.concat([_for_each(self.token, tokens), tokens], axis=1)
+
+
+@register
+class RegisterTokens(keras.layers.Layer):
+    """Put trained tokens behind the others (Darcet et al. 2024); not in the paper.
+
+    Args:
+        count: How many.
+        seed: Seed of the initial values.
+    """
+
+    def __init__(self, count: int, *, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.count = count
+        self.seed = seed
+
+    def build(self, tokens_shape: Shape) -> None:
+        """Create tokens (1, count, width), normal with deviation 0.02."""
+        self.tokens = self.add_weight(
+            name="tokens",
+            shape=(1, self.count, tokens_shape[-1]),
+            initializer=keras.initializers.RandomNormal(
+                0.0, 0.02, seed=noise.seed_for(self.seed, "tokens")
+            ),
+        )
+
+    def call(self, tokens: tf.Tensor) -> tf.Tensor:
+        """Return (batch, tokens + count, width)."""
+        return tf.concat([tokens, _for_each(self.tokens, tokens)], axis=1)
+
+
+@register
+class DropRegisters(keras.layers.Layer):
+    """Take the registers off again: no head sees them.
+
+    Args:
+        count: How many.
+    """
+
+    def __init__(self, count: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.count = count
+
+    def call(self, tokens: tf.Tensor) -> tf.Tensor:
+        """Return (batch, tokens - count, width)."""
+        return tokens[:, : -self.count]
+
+
+def _for_each(variable: keras.Variable, tokens: tf.Tensor) -> tf.Tensor:
+    """Return the variable (1, count, width), repeated for each example."""
+    value = tf.convert_to_tensor(variable)
+    shape = (tf.shape(tokens)[0], value.shape[1], value.shape[2])
+    return tf.broadcast_to(value, shape)

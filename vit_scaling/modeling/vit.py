@@ -1,0 +1,234 @@
+"""Assemble a Vision Transformer: a functional Keras model with fixed names (§3)."""
+# SPDX-License-Identifier: Apache-2.0
+
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from vit_scaling.modeling import noise
+from vit_scaling.modeling.blocks import EncoderBlock
+from vit_scaling.modeling.heads import HeadMaker, make_head
+from vit_scaling.modeling.layers import PatchEmbedding, layer_norm
+from vit_scaling.modeling.positions import LearnedPositions, SinCosPositions, sincos
+from vit_scaling.modeling.shapes import ViTShape, as_shape
+from vit_scaling.modeling.tokens import ClassToken, DropRegisters, RegisterTokens
+
+POSITIONS = ("learned", "sincos")
+DTYPES = ("float32", "mixed_bfloat16")
+
+
+def vit(
+    shape: str | ViTShape,
+    head: str | HeadMaker = "map",
+    *,
+    image_size: int | tuple[int, int] = 224,
+    channels: int = 3,
+    classes: int | None = 1000,
+    position: str = "learned",
+    representation_width: int | None = None,
+    head_bias: float = 0.0,
+    dropout: float = 0.0,
+    stochastic_depth: float = 0.0,
+    dtype: str = "float32",
+    rematerialize: str = "none",
+    approximate_gelu: bool = True,
+    norm_epsilon: float = 1e-6,
+    layer_scale: float | None = None,
+    qk_norm: bool = False,
+    register_tokens: int = 0,
+    seed: int = 0,
+    input_tensor: Any = None,
+    name: str = "vit",
+) -> keras.Model:
+    """Return a Vision Transformer (Zhai et al. 2022, §3; defaults are the paper's).
+
+    Layers: images, patch_embedding, position_embedding, [class_token,]
+    [register_tokens,] block_00 …, encoder_norm, map_head | gap_head | token_head,
+    pre_logits, head. Any of them can be read with `outputs_at`.
+
+    Args:
+        shape: A shape or its name, such as "B/16".
+        head: "map" (attention pooling), "gap", "token", "none", or a function from the
+            shape to a pooling layer.
+        image_size: Side of the images in pixels, or (height, width).
+        channels: Channels of the images.
+        classes: Width of the classifier; None leaves it out: the output is pre_logits.
+        position: "learned" or "sincos".
+        representation_width: Width of a dense layer with tanh before the classifier
+            (ViT, ICLR 2021); None, as in the paper, leaves it out.
+        head_bias: First value of the classifier's bias (-10 in App. C).
+        dropout: Share of activations dropped in training.
+        stochastic_depth: Share of examples that skip the last block's branches in
+            training; the first block's share is 0 and between them it grows linearly.
+        dtype: "float32", or "mixed_bfloat16" (variables and logits stay float32).
+        rematerialize: Which blocks compute their activations again in the backward
+            pass: "none", "all", or "every_N" (blocks 0, N, 2N, …).
+        approximate_gelu: GELU by tanh, as the authors' code; False: by erf.
+        norm_epsilon: Epsilon of all norms (1e-6 in the authors' code).
+        layer_scale: First value of LayerScale's factors; None leaves it out.
+        qk_norm: Normalise queries and keys per head.
+        register_tokens: Number of register tokens.
+        seed: Seed of initial values and masks.
+        input_tensor: A Keras tensor of images (batch, h, w, c) to build on.
+        name: The model's name.
+
+    Returns:
+        From images (batch, height, width, channels) in [-1, 1], called "images", to
+        float32 logits (batch, classes). The classifier starts with a zero kernel.
+
+    Raises:
+        ValueError: An argument is out of its range, or a name is unknown.
+
+    Example:
+        >>> vit("mu/16", image_size=32, classes=10).output_shape
+        (None, 10)
+    """
+    shape = as_shape(shape)
+    _check_choice("position", position, POSITIONS)
+    _check_choice("dtype", dtype, DTYPES)
+    _check_share("dropout", dropout)
+    _check_share("stochastic_depth", stochastic_depth)
+    _check_count("classes", classes)
+    _check_count("representation_width", representation_width)
+    _check_count("register_tokens", register_tokens or None)
+    images = _images(image_size, channels, input_tensor)
+    grid = shape.grid((images.shape[1], images.shape[2]))
+
+    def options(part: str) -> dict[str, Any]:
+        return {"name": part, "dtype": dtype, "seed": noise.seed_for(seed, part)}
+
+    forms = {"norm_epsilon": norm_epsilon, "approximate_gelu": approximate_gelu}
+    pool = make_head(head, shape, options, **forms)
+    x = PatchEmbedding(shape.width, shape.patch, **options("patch_embedding"))(images)
+    positions = LearnedPositions if position == "learned" else SinCosPositions
+    x = positions(grid, **options("position_embedding"))(x)
+    if getattr(pool, "uses_class_token", False):
+        x = ClassToken(name="class_token", dtype=dtype)(x)
+    if register_tokens:
+        x = RegisterTokens(register_tokens, **options("register_tokens"))(x)
+    masks = ()
+    if dropout or stochastic_depth:
+        masks = (noise.MaskSeed(seed=seed, name="mask_seed")(images),)
+    if dropout:
+        x = noise.Dropout(dropout, **options("dropout"))(x, *masks)
+    again = rematerialized(rematerialize)
+    for number in range(shape.depth):
+        x = EncoderBlock(
+            shape.heads,
+            shape.mlp_width,
+            dropout=dropout,
+            stochastic_depth=stochastic_depth * number / max(shape.depth - 1, 1),
+            rematerialize=again(number),
+            layer_scale=layer_scale,
+            qk_norm=qk_norm,
+            **forms,
+            **options(f"block_{number:02d}"),
+        )(x, *masks)
+    if register_tokens:
+        x = DropRegisters(register_tokens, name="drop_registers", dtype=dtype)(x)
+    x = layer_norm("encoder_norm", norm_epsilon, dtype)(x)
+    x = x if pool is None else pool(x)
+    x = _pre_logits(representation_width, options("pre_logits")["seed"])(x)
+    x = x if classes is None else _classifier(classes, head_bias)(x)
+    sources = keras.utils.get_source_inputs(images)
+    return keras.Model(sources[0] if len(sources) == 1 else sources, x, name=name)
+
+
+def outputs_at(model: keras.Model, names: Sequence[str]) -> keras.Model:
+    """Return a model that shares `model`'s layers and gives a dict of their outputs.
+
+    Args:
+        model: What `vit` returned, or any functional model.
+        names: Names of layers, such as "pre_logits" (the features that few-shot
+            evaluation takes), "encoder_norm" (tokens) or "block_03".
+
+    Raises:
+        ValueError: No layer has one of the names.
+    """
+    known = [layer.name for layer in model.layers]
+    for name in names:
+        _check_choice("names", name, known)
+    return keras.Model(
+        model.input,
+        {name: model.get_layer(name).output for name in names},
+        name=f"{model.name}_outputs",
+    )
+
+
+def rematerialized(policy: str) -> Callable[[int], bool]:
+    """Return a function that says of a block's number whether it is computed again.
+
+    Args:
+        policy: "none", "all" or "every_N" (blocks 0, N, 2N, …).
+
+    Raises:
+        ValueError: The policy is none of these.
+    """
+    match = re.fullmatch(r"none|all|every_([1-9][0-9]*)", str(policy))
+    if match is None:
+        raise ValueError(
+            "`rematerialize` must be 'none', 'all' or 'every_N' (every N-th block); "
+            f"received {policy!r}."
+        )
+    every = {"none": 0, "all": 1}.get(policy) if match[1] is None else int(match[1])
+    return lambda number: bool(every) and number % every == 0
+
+
+def _images(
+    image_size: int | tuple[int, int], channels: int, tensor: Any
+) -> keras.KerasTensor:
+    """Return the input called "images", or the given tensor."""
+    if tensor is not None:
+        return tensor
+    sides = image_size if isinstance(image_size, tuple | list) else (image_size,) * 2
+    return keras.Input((*sides, channels), name="images", dtype="float32")
+
+
+def _pre_logits(width: int | None, seed: int) -> keras.layers.Layer:
+    """Return the layer whose output is the model's features, float32 always."""
+    if width is None:
+        return keras.layers.Identity(dtype="float32", name="pre_logits")
+    return keras.layers.Dense(
+        width,
+        activation="tanh",
+        kernel_initializer=keras.initializers.LecunNormal(seed=seed),
+        dtype="float32",
+        name="pre_logits",
+    )
+
+
+def _classifier(classes: int, bias: float) -> keras.layers.Layer:
+    """Return the last dense layer: kernel 0, bias as given."""
+    return keras.layers.Dense(
+        classes,
+        kernel_initializer="zeros",
+        bias_initializer=keras.initializers.Constant(bias),
+        dtype="float32",  # In bfloat16 a bias of -10 leaves steps of 0.06.
+        name="head",
+    )
+
+
+def _check_choice(argument: str, value: Any, known: Sequence[str]) -> None:
+    if value not in known:
+        near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.0)[0]
+        raise ValueError(
+            f"`{argument}` must be one of {', '.join(known)}; received {value!r}. "
+            f"Did you mean {near!r}?"
+        )
+
+
+def _check_share(argument: str, value: float) -> None:
+    if not 0.0 <= value < 1.0:
+        raise ValueError(f"`{argument}` must be in [0, 1); received {value!r}.")
+
+
+def _check_count(argument: str, value: int | None) -> None:
+    if value is not None and (
+        isinstance(value, bool) or value != int(value) or value < 1
+    ):
+        raise ValueError(
+            f"`{argument}` must be a positive integer; received {value!r}."
+        )
