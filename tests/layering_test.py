@@ -1,0 +1,135 @@
+"""Hold the imports to one direction, and each third-party package to its corner."""
+# SPDX-License-Identifier: Apache-2.0
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "vit_scaling"
+
+LAYERS = [  # A package imports only from lines below its own.
+    {"commands", "train"},
+    {"configurables"},
+    {"experiment", "applications", "export", "scaling"},
+    {"modeling", "optimization", "data", "training", "evaluation", "gin_files"},
+    {"backend"},
+]
+LEVEL = {name: -row for row, names in enumerate(LAYERS) for name in names}
+
+CORNERS = {  # Who may import a package at all, be it inside a function.
+    "gin": {"configurables", "gin_files"},
+    "orbit": {"training", "experiment"},
+    "official": {"training", "experiment"},
+    "tf_keras": set(),
+}
+
+WITHOUT_TENSORFLOW = [  # They run where TensorFlow and Keras are not installed.
+    *sorted((PACKAGE / "scaling").rglob("*.py")),
+    PACKAGE / "modeling" / "shapes.py",
+    PACKAGE / "optimization" / "state_size.py",
+]
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    """Yield every module that a file imports, `vit_scaling.PACKAGE` at least."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "vit_scaling":
+            yield from (f"vit_scaling.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def package_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported_packages(path: Path) -> set[str]:
+    """Return the packages of ours that a file imports, its own left out."""
+    modules = [name.split(".") for name in imported_modules(path)]
+    ours = {parts[1] for parts in modules if parts[0] == "vit_scaling" and parts[1:]}
+    return {name for name in ours if not name.startswith("__")} - {package_of(path)}
+
+
+def sources() -> list[Path]:
+    return [p for p in sorted(PACKAGE.rglob("*.py")) if package_of(p) != "__init__"]
+
+
+def test_every_package_stands_on_a_floor():
+    unknown = {package_of(path) for path in sources()} - LEVEL.keys()
+    assert not unknown, f"Add to LAYERS: {unknown}"
+
+
+def test_imports_run_one_way():
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {target}"
+        for path in sources()
+        for target in sorted(imported_packages(path))
+        if LEVEL[package_of(path)] <= LEVEL.get(target, 1)
+    ]
+    assert not wrong, wrong
+
+
+@pytest.mark.parametrize("corner", CORNERS)
+def test_third_party_package_stays_in_its_corner(corner):
+    wrong = [
+        str(path.relative_to(ROOT))
+        for path in sources()
+        if package_of(path) not in CORNERS[corner]
+        and any(name.split(".")[0] == corner for name in imported_modules(path))
+    ]
+    assert not wrong, f"{wrong} must not import {corner}"
+
+
+def test_what_runs_without_tensorflow_imports_none_of_it():
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in WITHOUT_TENSORFLOW
+        for name in imported_modules(path)
+        if name.split(".")[0] in {"tensorflow", "keras"}
+    ]
+    assert not wrong, wrong
+
+
+def build_targets() -> dict[str, set[str]]:
+    """Return each py_library of BUILD with its deps; BUILD reads as Python."""
+    targets = {}
+    for node in ast.walk(ast.parse((ROOT / "BUILD").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "py_library":
+            keywords = {keyword.arg: keyword.value for keyword in node.keywords}
+            deps = ast.literal_eval(keywords.get("deps", ast.List([])))
+            targets[ast.literal_eval(keywords["name"])] = {d.lstrip(":") for d in deps}
+    return targets
+
+
+def test_build_repeats_the_layering():
+    targets = build_targets()
+    wanted: dict[str, set[str]] = {}
+    for path in sources():
+        wanted.setdefault(package_of(path), {"vit_scaling"}).update(
+            imported_packages(path)
+        )
+    wrong = [
+        f"BUILD: {name} lists {targets.get(name)} and imports {sorted(deps)}"
+        for name, deps in wanted.items()
+        if targets.get(name) != deps
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_oracle_of_this_test_sees_every_form_of_import(tmp_path):
+    file = tmp_path / "some.py"
+    file.write_text(
+        "import vit_scaling.data.pipeline as p, gin\n"
+        "from vit_scaling import modeling\n"
+        "def f():\n    from vit_scaling.training import losses\n"
+    )
+    found = set(imported_modules(file))
+    assert {"vit_scaling.data.pipeline", "gin", "vit_scaling.modeling"} <= found
+    assert "vit_scaling.training" in found
+    assert all(re.fullmatch(r"[\w.]+", name) for name in found)

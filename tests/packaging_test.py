@@ -1,0 +1,169 @@
+"""Build the wheel and look inside: modules, gin files, data, commands, requirements."""
+# SPDX-License-Identifier: Apache-2.0
+
+import ast
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from configparser import ConfigParser
+from email.message import Message
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+PACKAGE_OF_MODULE = {  # Where the import's name is not the package's own.
+    "absl": "absl-py",
+    "gin": "gin-config",
+    "sklearn": "scikit-learn",
+    "skimage": "scikit-image",
+    "PIL": "pillow",
+    "official": "tf-models-official",
+    "orbit": "tf-models-official",
+    "tensorflow_datasets": "tensorflow-datasets",
+    "apache_beam": "apache-beam",
+    "tensorflow_serving": "tensorflow-serving-api",
+    "grpc": "grpcio",
+    "google": "protobuf",
+}
+BROUGHT_ALONG = {"protobuf", "setuptools"}  # TensorFlow itself requires these.
+COMPARED_WITH = {  # Peers that a benchmark imports when they happen to be there.
+    "torch",
+    "timm",
+    "torchvision",
+    "onnxruntime",
+    "onnx",
+    "tf2onnx",
+    "ai_edge_litert",
+    "openvino",
+    "jax",
+    "libtpu",
+}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> zipfile.ZipFile:
+    """The wheel, built from a copy: setuptools leaves a build folder behind."""
+    source = tmp_path_factory.mktemp("source")
+    tracked = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    for name in tracked:
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).symlink_to(ROOT / name)
+    target = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "setup.py", "-q", "bdist_wheel", "--dist-dir", str(target)],
+        cwd=source,
+        check=True,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+    )
+    return zipfile.ZipFile(next(target.glob("*.whl")))
+
+
+def metadata(wheel: zipfile.ZipFile) -> Message:
+    name = next(n for n in wheel.namelist() if n.endswith(".dist-info/METADATA"))
+    return Parser().parsestr(wheel.read(name).decode())
+
+
+def test_wheel_holds_every_module_and_no_other_folder(wheel):
+    names = set(wheel.namelist())
+    modules = {
+        str(path.relative_to(ROOT)) for path in (ROOT / "vit_scaling").rglob("*.py")
+    }
+    assert modules <= names
+    assert {n.split("/")[0].split("-")[0] for n in names} == {"vit_scaling"}
+
+
+def test_wheel_holds_every_gin_file_and_no_result_of_a_study(wheel):
+    inside = {n for n in wheel.namelist() if n.startswith("vit_scaling/gin_data/")}
+    outside = {
+        f"vit_scaling/gin_data/{path.relative_to(ROOT / 'gin')}"
+        for path in (ROOT / "gin").rglob("*.gin")
+    }
+    assert inside == outside
+
+
+def test_wheel_holds_the_data_files_and_the_type_marker(wheel):
+    data = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "vit_scaling").rglob("*")
+        if path.is_file() and path.suffix not in {".py", ".pyc"}
+    }
+    assert "vit_scaling/py.typed" in data
+    assert data <= set(wheel.namelist())
+
+
+def test_every_command_becomes_a_console_command(wheel):
+    name = next(n for n in wheel.namelist() if n.endswith("entry_points.txt"))
+    parser = ConfigParser()
+    parser.read_string(wheel.read(name).decode())
+    entries = dict(parser["console_scripts"])
+    modules = {
+        path.stem
+        for path in (ROOT / "vit_scaling" / "commands").glob("*.py")
+        if path.stem not in {"__init__", "cli"}
+    }
+    wanted = {
+        f"vit-scaling-{stem.replace('_', '-')}": f"vit_scaling.commands.{stem}:main"
+        for stem in modules
+    }
+    assert entries == {**wanted, "vit-scaling-train": "vit_scaling.train:main"}
+
+
+def test_metadata_names_the_pythons_and_the_extras(wheel):
+    data = metadata(wheel)
+    assert data["Requires-Python"] == ">=3.10"
+    versions = {v for v in data.get_all("Classifier") if re.search(r"3\.\d+$", v)}
+    assert versions == {
+        f"Programming Language :: Python :: 3.{minor}" for minor in (10, 11, 12, 13)
+    }
+    assert {"test", "plots", "beam", "preflight", "serving"} == set(
+        data.get_all("Provides-Extra")
+    )
+    assert data["License-Expression"] == "Apache-2.0"
+
+
+def third_party_imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names) - {"vit_scaling", "tests"}
+
+
+def test_every_import_is_required_or_an_extra(wheel):
+    stated = {
+        re.split(r"[<>=!\[; ]", line, maxsplit=1)[0].lower().replace("_", "-")
+        for line in metadata(wheel).get_all("Requires-Dist")
+    }
+    imported = {
+        module: path.name
+        for path in sorted((ROOT / "vit_scaling").rglob("*.py"))
+        for module in third_party_imports(path)
+    }
+    missing = {
+        module: file
+        for module, file in imported.items()
+        if PACKAGE_OF_MODULE.get(module, module) not in stated | BROUGHT_ALONG
+        and module not in COMPARED_WITH
+    }
+    assert not missing, f"Not in setup.py: {missing}"
+
+
+def test_keras_of_python_3_10_is_the_last_that_supports_it():
+    spec = importlib.util.spec_from_file_location("requirements", ROOT / "setup.py")
+    source = Path(spec.origin).read_text(encoding="utf-8")
+    assert "keras>=3.12,<3.13; python_version < '3.11'" in source

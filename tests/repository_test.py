@@ -1,0 +1,136 @@
+"""Hold the repository to its own rules: sizes, first lines, a test per module."""
+# SPDX-License-Identifier: Apache-2.0
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "vit_scaling"
+LICENCE = "# SPDX-License-Identifier: Apache-2.0"
+MAX_BYTES = 500_000
+MAX_LINES = 400
+
+TESTED_ELSEWHERE: dict[str, str] = {  # Module -> the test that covers it, and why.
+}
+
+
+def tracked_files() -> list[Path]:
+    """Return what git holds or would add; a plain walk where there is no git."""
+    done = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    paths = [ROOT / name for name in done.stdout.splitlines()]
+    return [path for path in paths if path.is_file()]
+
+
+def modules() -> list[Path]:
+    return [p for p in sorted(PACKAGE.rglob("*.py")) if p.name != "__init__.py"]
+
+
+def python_files() -> list[Path]:
+    return [p for p in tracked_files() if p.suffix == ".py" and p.stat().st_size]
+
+
+def test_no_file_is_large_but_the_reports_of_studies():
+    large = [
+        str(path.relative_to(ROOT))
+        for path in tracked_files()
+        if path.stat().st_size > MAX_BYTES
+        and not path.is_relative_to(ROOT / "gin" / "studies")
+    ]
+    assert not large, large
+
+
+def test_gin_folder_is_no_package():
+    assert not list((ROOT / "gin").rglob("__init__.py"))
+
+
+def test_no_bazel_link_is_tracked():
+    assert not [p for p in tracked_files() if p.parts[len(ROOT.parts)][:6] == "bazel-"]
+
+
+def test_readme_names_both_commands():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "bash tools/quickstart.sh" in text
+    assert "bash tools/test.sh" in text
+
+
+def test_every_file_starts_with_its_purpose_and_licence():
+    wrong = []
+    for path in python_files():
+        text = path.read_text(encoding="utf-8")
+        docstring = ast.get_docstring(ast.parse(text))
+        if not (docstring and text.startswith('"""') and LICENCE in text):
+            wrong.append(str(path.relative_to(ROOT)))
+    assert not wrong, wrong
+
+
+def test_no_module_is_too_long():
+    lengths = {str(p.relative_to(ROOT)): p.read_text().count("\n") for p in modules()}
+    assert not {name: n for name, n in lengths.items() if n > MAX_LINES}
+
+
+def test_package_knows_no_legacy_keras():
+    pattern = re.compile(r"\btf\.keras\b|\btf_keras\.|import tf_keras")
+    wrong = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in modules()
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if pattern.search(line.split("#")[0])
+    ]
+    assert not wrong, wrong
+
+
+def test_every_tool_is_a_shim_of_a_command():
+    for path in sorted((ROOT / "tools").glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        assert f"vit_scaling.commands.{path.stem} import main" in text, path.name
+        assert (PACKAGE / "commands" / path.name).is_file(), path.name
+
+
+def test_every_command_has_a_tool():
+    commands = {
+        p.stem
+        for p in (PACKAGE / "commands").glob("*.py")
+        if "def main(" in p.read_text()
+    }
+    assert commands == {p.stem for p in (ROOT / "tools").glob("*.py")}
+
+
+def test_shell_scripts_stop_at_the_first_error():
+    for path in [*sorted((ROOT / "tools").glob("*.sh")), ROOT / ".ci" / "run"]:
+        assert "set -euo pipefail" in path.read_text(encoding="utf-8"), path.name
+
+
+def test_every_module_has_a_test_file():
+    names = [module.relative_to(PACKAGE) for module in modules()]
+    missing = [
+        str(name)
+        for name in names
+        if not (ROOT / "tests" / name.with_name(f"{name.stem}_test.py")).is_file()
+    ]
+    assert not set(missing) - TESTED_ELSEWHERE.keys(), missing
+
+
+def test_no_excuse_outlives_its_reason():
+    for name in TESTED_ELSEWHERE:
+        assert (PACKAGE / name).is_file(), name
+        own = (ROOT / "tests" / name).with_name(f"{Path(name).stem}_test.py")
+        assert not own.is_file(), name
+
+
+def bazel_tests() -> set[str]:
+    """Return the test files that BUILD's lists name."""
+    text = (ROOT / "BUILD").read_text(encoding="utf-8")
+    return set(re.findall(r'"(tests/[\w/]+_test\.py)"', text))
+
+
+def test_every_test_file_is_a_bazel_test():
+    here = {str(p.relative_to(ROOT)) for p in (ROOT / "tests").rglob("*_test.py")}
+    assert bazel_tests() == here
