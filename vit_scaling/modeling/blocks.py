@@ -93,6 +93,12 @@ class EncoderBlock(keras.layers.Layer):
         for part in parts:
             part.build(tokens_shape)
 
+    def compute_output_shape(
+        self, tokens_shape: Shape, mask_seed_shape: Shape | None = None
+    ) -> Shape:
+        """Return the tokens' shape; so a deep model is assembled without tracing."""
+        return tokens_shape
+
     def call(
         self,
         tokens: tf.Tensor,

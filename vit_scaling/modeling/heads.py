@@ -1,4 +1,4 @@
-"""From tokens to one vector: class token, global average and attention pooling (§3.2)."""
+"""From tokens to one vector: class token, average and attention pooling (§3.2)."""
 # SPDX-License-Identifier: Apache-2.0
 
 import difflib
@@ -29,6 +29,10 @@ class TokenHead(keras.layers.Layer):
 
     uses_class_token = True
 
+    def compute_output_shape(self, tokens_shape: Shape) -> Shape:
+        """Return (batch, width)."""
+        return tokens_shape[0], tokens_shape[2]
+
     def call(self, tokens: tf.Tensor) -> tf.Tensor:
         """Return (batch, width)."""
         return tokens[:, 0]
@@ -39,6 +43,10 @@ class GapHead(keras.layers.Layer):
     """Average all tokens (global average pooling)."""
 
     uses_class_token = False
+
+    def compute_output_shape(self, tokens_shape: Shape) -> Shape:
+        """Return (batch, width)."""
+        return tokens_shape[0], tokens_shape[2]
 
     def call(self, tokens: tf.Tensor) -> tf.Tensor:
         """Return (batch, width)."""
@@ -104,6 +112,10 @@ class MapHead(keras.layers.Layer):
         )
         for layer in (self.attention, self.norm, self.mlp):
             layer.build((None, 1, width))
+
+    def compute_output_shape(self, tokens_shape: Shape) -> Shape:
+        """Return (batch, width)."""
+        return tokens_shape[0], tokens_shape[2]
 
     def call(self, tokens: tf.Tensor) -> tf.Tensor:
         """Return (batch, width)."""

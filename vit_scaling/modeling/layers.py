@@ -56,6 +56,11 @@ class PatchEmbedding(keras.layers.Layer):
             name="bias", shape=(self.width,), initializer="zeros"
         )
 
+    def compute_output_shape(self, images_shape: Shape) -> Shape:
+        """Return (batch, rows * columns, width)."""
+        batch, height, width, _ = images_shape
+        return batch, (height // self.patch) * (width // self.patch), self.width
+
     def call(self, images: tf.Tensor) -> tf.Tensor:
         """Return tokens (batch, rows * columns, width) of images (batch, h, w, c)."""
         batch, (height, width, channels) = tf.shape(images)[0], images.shape[1:]
@@ -279,6 +284,10 @@ class LayerScale(keras.layers.Layer):
             shape=tokens_shape[-1:],
             initializer=keras.initializers.Constant(self.initial),
         )
+
+    def compute_output_shape(self, tokens_shape: Shape) -> Shape:
+        """Return the tokens' shape."""
+        return tokens_shape
 
     def call(self, tokens: tf.Tensor) -> tf.Tensor:
         """Return tokens * gamma."""

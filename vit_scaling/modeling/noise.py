@@ -1,4 +1,4 @@
-"""Seeds and masks: every use its own, another on every replica, the same when repeated."""
+"""Seeds and masks: one per place, step and replica; the same when repeated."""
 # SPDX-License-Identifier: Apache-2.0
 
 import zlib
@@ -20,13 +20,13 @@ def seed_for(seed: int, name: str) -> int:
 
 @keras.saving.register_keras_serializable("vit_scaling")
 class MaskSeed(keras.layers.Layer):
-    """One seed per training call and replica, from which all masks of a model are drawn.
+    """One seed per training call and replica; a model draws all its masks from it.
 
     Keras' SeedGenerator gives every replica the same masks. Here the seed is made of
     `seed`, of a counter and of the replica's number. The counter is a variable of the
     model, `mask_seed/step`: a checkpoint holds it, so a resumed run draws what the
-    undisturbed one would have drawn. It lives in one layer, not in each, so that a block
-    computed again in the backward pass (rematerialisation) sees the same seed.
+    undisturbed one would have drawn. It lives in one layer, not in each, so that a
+    block computed again in the backward pass (rematerialisation) sees the same seed.
 
     Args:
         seed: Seed of the run.
@@ -81,6 +81,12 @@ class Dropout(keras.layers.Layer):
         super().__init__(**kwargs)
         self.rate = rate
         self.seed = seed
+
+    def compute_output_shape(
+        self, tokens_shape: tuple[int | None, ...], mask_seed_shape: tuple[int, ...]
+    ) -> tuple[int | None, ...]:
+        """Return the tokens' shape."""
+        return tokens_shape
 
     def call(
         self, tokens: tf.Tensor, mask_seed: tf.Tensor, training: bool = False

@@ -37,6 +37,10 @@ class LearnedPositions(keras.layers.Layer):
             ),
         )
 
+    def compute_output_shape(self, tokens_shape: Shape) -> Shape:
+        """Return the tokens' shape."""
+        return tokens_shape
+
     def call(self, tokens: tf.Tensor) -> tf.Tensor:
         """Return tokens (batch, rows * columns, width) with their positions added."""
         return tokens + self.embedding
@@ -59,6 +63,10 @@ class SinCosPositions(keras.layers.Layer):
     def build(self, tokens_shape: Shape) -> None:
         """Check the width."""
         sincos((1, 1), tokens_shape[-1])
+
+    def compute_output_shape(self, tokens_shape: Shape) -> Shape:
+        """Return the tokens' shape."""
+        return tokens_shape
 
     def call(self, tokens: tf.Tensor) -> tf.Tensor:
         """Return tokens (batch, rows * columns, width) with their positions added."""

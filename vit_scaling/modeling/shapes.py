@@ -1,4 +1,4 @@
-"""Named dimensions of Vision Transformers, one row each (Table 2 and the authors' table)."""
+"""Named dimensions of Vision Transformers, one row each (Table 2, authors' table)."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -94,7 +94,7 @@ SHAPES: dict[str, ViTShape] = {
     "L/16": ViTShape(patch=16, width=1024, depth=24, mlp_width=4096, heads=16),
     "g/14": ViTShape(patch=14, width=1408, depth=40, mlp_width=6144, heads=16),
     "G/14": ViTShape(patch=14, width=1664, depth=48, mlp_width=8192, heads=16),
-    # The authors' code (big_vision/models/vit.py); it names no patch, its default is 16.
+    # The authors' code (big_vision/models/vit.py), whose default patch is 16.
     "mu/16": ViTShape(patch=16, width=32, depth=1, mlp_width=128, heads=2),
     "M/16": ViTShape(patch=16, width=512, depth=12, mlp_width=2048, heads=8),
     "So400m/16": ViTShape(patch=16, width=1152, depth=27, mlp_width=4304, heads=16),
@@ -110,11 +110,12 @@ SHAPES: dict[str, ViTShape] = {
 _VARIANTS = {name.partition("/")[0]: shape for name, shape in SHAPES.items()}
 
 
-def shape_named(name: str) -> ViTShape:
+def shape_named(name: str, depth: int | None = None) -> ViTShape:
     """Return the shape of a name such as "B/28": a variant and any patch size.
 
     A variant alone has patches of 16 pixels. Lower and upper case differ: "s" and "S",
-    "g" and "G" are different shapes.
+    "g" and "G" are different shapes. `depth`, where given, replaces the number of
+    blocks: for a quick try of a big shape.
 
     Example:
         >>> shape_named("B/28").tokens(224)
@@ -125,7 +126,8 @@ def shape_named(name: str) -> ViTShape:
     """
     variant, slash, patch = str(name).partition("/")
     if variant in _VARIANTS and (patch.isdecimal() and int(patch) if slash else True):
-        return dataclasses.replace(_VARIANTS[variant], patch=int(patch or 16))
+        shape = dataclasses.replace(_VARIANTS[variant], patch=int(patch or 16))
+        return shape if depth is None else dataclasses.replace(shape, depth=depth)
     if variant in _VARIANTS:
         raise ValueError(
             f"The patch in a shape's name must be a positive integer, as in "

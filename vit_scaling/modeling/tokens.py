@@ -20,6 +20,10 @@ class ClassToken(keras.layers.Layer):
             name="token", shape=(1, 1, tokens_shape[-1]), initializer="zeros"
         )
 
+    def compute_output_shape(self, tokens_shape: Shape) -> Shape:
+        """Return (batch, 1 + tokens, width)."""
+        return tokens_shape[0], tokens_shape[1] + 1, tokens_shape[2]
+
     def call(self, tokens: tf.Tensor) -> tf.Tensor:
         """Return (batch, 1 + tokens, width)."""
         return tf.concat([_for_each(self.token, tokens), tokens], axis=1)
@@ -49,6 +53,10 @@ class RegisterTokens(keras.layers.Layer):
             ),
         )
 
+    def compute_output_shape(self, tokens_shape: Shape) -> Shape:
+        """Return (batch, tokens + count, width)."""
+        return tokens_shape[0], tokens_shape[1] + self.count, tokens_shape[2]
+
     def call(self, tokens: tf.Tensor) -> tf.Tensor:
         """Return (batch, tokens + count, width)."""
         return tf.concat([tokens, _for_each(self.tokens, tokens)], axis=1)
@@ -65,6 +73,10 @@ class DropRegisters(keras.layers.Layer):
     def __init__(self, count: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.count = count
+
+    def compute_output_shape(self, tokens_shape: Shape) -> Shape:
+        """Return (batch, tokens - count, width)."""
+        return tokens_shape[0], tokens_shape[1] - self.count, tokens_shape[2]
 
     def call(self, tokens: tf.Tensor) -> tf.Tensor:
         """Return (batch, tokens - count, width)."""

@@ -12,7 +12,7 @@ from vit_scaling.modeling import noise
 from vit_scaling.modeling.blocks import EncoderBlock
 from vit_scaling.modeling.heads import HeadMaker, make_head
 from vit_scaling.modeling.layers import PatchEmbedding, layer_norm
-from vit_scaling.modeling.positions import LearnedPositions, SinCosPositions, sincos
+from vit_scaling.modeling.positions import LearnedPositions, SinCosPositions
 from vit_scaling.modeling.shapes import ViTShape, as_shape
 from vit_scaling.modeling.tokens import ClassToken, DropRegisters, RegisterTokens
 
@@ -89,13 +89,16 @@ def vit(
     shape = as_shape(shape)
     _check_choice("position", position, POSITIONS)
     _check_choice("dtype", dtype, DTYPES)
-    _check_share("dropout", dropout)
-    _check_share("stochastic_depth", stochastic_depth)
-    _check_count("classes", classes)
-    _check_count("representation_width", representation_width)
-    _check_count("register_tokens", register_tokens or None)
+    _check_shares(dropout=dropout, stochastic_depth=stochastic_depth)
+    _check_counts(
+        channels=channels,
+        classes=classes,
+        representation_width=representation_width,
+        register_tokens=register_tokens or None,
+    )
+    _check_positive(norm_epsilon=norm_epsilon)
+    grid = shape.grid(image_size if input_tensor is None else input_tensor.shape[1:3])
     images = _images(image_size, channels, input_tensor)
-    grid = shape.grid((images.shape[1], images.shape[2]))
 
     def options(part: str) -> dict[str, Any]:
         return {"name": part, "dtype": dtype, "seed": noise.seed_for(seed, part)}
@@ -220,15 +223,23 @@ def _check_choice(argument: str, value: Any, known: Sequence[str]) -> None:
         )
 
 
-def _check_share(argument: str, value: float) -> None:
-    if not 0.0 <= value < 1.0:
-        raise ValueError(f"`{argument}` must be in [0, 1); received {value!r}.")
+def _check_shares(**values: float) -> None:
+    for argument, value in values.items():
+        if not 0.0 <= value < 1.0:
+            raise ValueError(f"`{argument}` must be in [0, 1); received {value!r}.")
 
 
-def _check_count(argument: str, value: int | None) -> None:
-    if value is not None and (
-        isinstance(value, bool) or value != int(value) or value < 1
-    ):
-        raise ValueError(
-            f"`{argument}` must be a positive integer; received {value!r}."
-        )
+def _check_positive(**values: float) -> None:
+    for argument, value in values.items():
+        if not value > 0.0:
+            raise ValueError(f"`{argument}` must be positive; received {value!r}.")
+
+
+def _check_counts(**values: int | None) -> None:
+    for argument, value in values.items():
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(
+                f"`{argument}` must be a positive integer; received {value!r}."
+            )
