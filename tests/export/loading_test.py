@@ -1,0 +1,77 @@
+"""A run read from its folder gives its model back, or says what is wrong with it."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.export import runs
+from vit_scaling.export import loading
+
+
+def test_run_gives_its_model_back(tmp_path):
+    model = runs.small_model()
+    runs.write_run(tmp_path, model)
+    read, record = loading.load_run(tmp_path)
+    for mine, its in zip(model.variables, read.variables, strict=True):
+        np.testing.assert_array_equal(mine.numpy(), its.numpy())
+    assert record == loading.RunRecord(
+        runs.CLASS_NAMES, runs.IMAGE_SIZE, runs.STEP, loss="sigmoid_cross_entropy"
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"dropout": 0.1}, {"head": "token"}])
+def test_low_precision_run_is_read_in_float32(tmp_path, options):
+    model = runs.small_model("mixed_bfloat16", **options)
+    runs.write_run(tmp_path, model)
+    exact, _ = loading.load_run(tmp_path)
+    assert loading.computes_in_float32(exact)
+    as_run, _ = loading.load_run(tmp_path, float32=False)
+    assert not loading.computes_in_float32(as_run)
+    images = np.random.default_rng(0).uniform(-1, 1, (2, *runs.IMAGE_SIZE, 3))
+    reference = runs.small_model("float32", **options)
+    reference.set_weights(model.get_weights())
+    np.testing.assert_array_equal(exact(images), reference(images))
+    np.testing.assert_array_equal(as_run(images), model(images))
+
+
+def test_smaller_side_keeps_the_papers_ratio():
+    assert loading.RunRecord(("a",), (224, 224)).smaller_side == 256
+    assert loading.RunRecord(("a",), (384, 384)).smaller_side == 439
+    assert loading.RunRecord(("a",), (384, 384), resize=448).smaller_side == 448
+
+
+def test_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No model\.json in"):
+        loading.load_run(tmp_path)
+
+
+def test_damaged_record_is_named(tmp_path):
+    runs.write_run(tmp_path, runs.small_model())
+    (tmp_path / "run.json").write_text('{"class_names": ["a"')
+    with pytest.raises(ValueError, match=r"run\.json is no whole JSON"):
+        loading.load_run(tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps({"class_names": ["a"]}))
+    with pytest.raises(ValueError, match="says nothing of image_size"):
+        loading.load_run(tmp_path)
+
+
+def test_names_that_disagree_with_the_logits_are_refused(tmp_path):
+    runs.write_run(tmp_path, runs.small_model(), class_names=["ant", "bee"])
+    with pytest.raises(ValueError, match="4 logits, the record names 2 classes"):
+        loading.load_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("loss", "hinge", "`loss` must be one of"),
+        ("image_size", (0, 4), "`image_size` must be"),
+        ("value_range", (1.0, 1.0), "`value_range` must be"),
+    ],
+)
+def test_records_without_sense_are_refused(field, value, message):
+    fields = {"class_names": ("a",), "image_size": (32, 32), field: value}
+    with pytest.raises(ValueError, match=message):
+        loading.RunRecord(**fields)

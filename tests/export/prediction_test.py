@@ -1,0 +1,116 @@
+"""Predictions of files and records name the classes that the SavedModel answers."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.export import runs
+from vit_scaling.commands import export, predict
+from vit_scaling.export import prediction
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run, exported by the command, and images of it as files and records."""
+    folder = tmp_path_factory.mktemp("prediction")
+    runs.write_run(folder / "run", runs.small_model())
+    arguments = [f"--model_dir={folder}/run", f"--output_dir={folder}/served"]
+    assert export.main(arguments) == 0
+    (folder / "images").mkdir()
+    with tf.io.TFRecordWriter(str(folder / "a.tfrecord")) as writer:
+        for number in range(5):
+            content = runs.image_file(60, 70, seed=number)
+            (folder / "images" / f"{number}.png").write_bytes(content)
+            features = {
+                "image": tf.train.Feature(
+                    bytes_list=tf.train.BytesList(value=[content])
+                ),
+                "label": tf.train.Feature(
+                    int64_list=tf.train.Int64List(value=[number % 4])
+                ),
+            }
+            example = tf.train.Example(features=tf.train.Features(feature=features))
+            writer.write(example.SerializeToString())
+    return folder
+
+
+def expected(folder):
+    loaded = tf.saved_model.load(str(folder / "served"))
+    files = [runs.image_file(60, 70, seed=number) for number in range(5)]
+    outputs = loaded.signatures["serving_bytes"](image_bytes=tf.constant(files))
+    best = np.argmax(outputs["logits"].numpy(), axis=1)
+    names = [runs.CLASS_NAMES[number] for number in best]
+    return names, outputs["probabilities"].numpy().max(axis=1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+def test_files_are_predicted_in_order_whatever_the_batch(folder, batch_size):
+    made = list(
+        prediction.predict(
+            prediction.images_of_files([str(folder / "images")]),
+            prediction.local_answer(folder / "served"),
+            batch_size=batch_size,
+        )
+    )
+    names, probabilities = expected(folder)
+    assert [one.name for one in made] == [
+        str(folder / "images" / f"{number}.png") for number in range(5)
+    ]
+    assert [one.classes[0] for one in made] == names
+    # Batches of another size round differently.
+    np.testing.assert_allclose(
+        [one.probabilities[0] for one in made], probabilities, rtol=1e-5
+    )
+
+
+def test_command_prints_names_and_probabilities_of_records(folder, capsys):
+    arguments = [f"--saved_model={folder}/served", f"--tfrecords={folder}/*.tfrecord"]
+    capsys.readouterr()
+    assert predict.main([*arguments, "--json", "--limit=3"]) == 0
+    answers = json.loads(capsys.readouterr().out)["predictions"]
+    names, probabilities = expected(folder)
+    assert [answer["classes"][0] for answer in answers] == names[:3]
+    assert [answer["label"] for answer in answers] == [0, 1, 2]
+    assert predict.main([*arguments, "--limit=1"]) == 0
+    text = capsys.readouterr().out
+    assert f"{probabilities[0]:.4f}" in text
+    assert names[0] in text
+
+
+def test_highest_numbered_version_is_taken(folder, tmp_path):
+    for version in ("2", "10", "latest"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "saved_model.pb").touch()
+    assert prediction.version_folder(tmp_path).name == "10"
+    assert prediction.version_folder(folder / "served") == folder / "served"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--saved_model=/nowhere", "--images=a.png"], "No saved_model.pb in /nowhere"),
+        (["--saved_model={}/served"], "either --images or --tfrecords"),
+        (["--saved_model={}/served", "--images", "{}/no.png"], "No image at"),
+        (["--saved_model={}/served", "--tfrecords={}/no"], "No TFRecord file matches"),
+        (
+            ["--saved_model={}/served", "--tfrecords={}/a.tfrecord", "--image_key=jpg"],
+            "0 images under 'jpg'; name the right one of its features: image",
+        ),
+        (
+            ["--saved_model={}/served", "--images", "{}/images/0.png", "{}/a.tfrecord"],
+            "image 1 of the request",
+        ),
+    ],
+)
+def test_wrong_input_is_named(folder, capsys, flags, message):
+    assert predict.main([flag.replace("{}", str(folder)) for flag in flags]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_export_of_no_run_says_so(tmp_path, capsys):
+    assert export.main([f"--model_dir={tmp_path}", f"--output_dir={tmp_path}/o"]) == 1
+    assert "No model.json" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

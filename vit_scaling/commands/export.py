@@ -1,0 +1,47 @@
+"""Export a training run for serving: flags -> export -> report."""
+# SPDX-License-Identifier: Apache-2.0
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vit_scaling.commands import cli
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    made = cli.parser("Export a training run as a SavedModel, checked after writing.")
+    made.add_argument("--model_dir", required=True, help="folder of the training run")
+    made.add_argument(
+        "--output_dir", required=True, help="folder to write; must be new"
+    )
+    made.add_argument("--step", type=int, help="checkpoint to take (default: newest)")
+    made.add_argument("--averages", action="store_true", help="take Polyak averages")
+    made.add_argument("--top_k", type=int, default=5, help="best classes listed")
+    return cli.run(made, argv, _export, _show)
+
+
+def _export(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    from vit_scaling.export import saved_model  # TensorFlow only after the flags.
+
+    return saved_model.export_run(
+        arguments.model_dir,
+        arguments.output_dir,
+        averages=arguments.averages,
+        step=arguments.step,
+        top_k=arguments.top_k,
+    )
+
+
+def _show(report: Mapping[str, Any]) -> str:
+    rows = [[name, f"{value:g}"] for name, value in report["max_difference"].items()]
+    lines = [
+        f"Wrote {report['output_dir']}: step {report['step']}, "
+        f"{report['parameters']:,} parameters, {report['classes']} classes, "
+        f"{report['bytes'] / 2**20:.1f} MiB.",
+        cli.table(rows, ["output", "largest difference from the model"]),
+    ]
+    if "max_difference_to_run_precision" in report:
+        difference = report["max_difference_to_run_precision"]["logits"]
+        lines.append(f"Logits differ from the run's own precision by {difference:g}.")
+    return "\n".join(lines)

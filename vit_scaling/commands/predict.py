@@ -1,0 +1,59 @@
+"""Predict the classes of images with an exported model: flags -> answers -> table."""
+# SPDX-License-Identifier: Apache-2.0
+
+import argparse
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vit_scaling.commands import cli
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    made = cli.parser("Predict the classes of images with an exported model.")
+    made.add_argument(
+        "--saved_model", required=True, help="SavedModel, or its versions"
+    )
+    made.add_argument("--images", nargs="+", help="image files, folders or globs")
+    made.add_argument("--tfrecords", help="glob of TFRecord files")
+    made.add_argument(
+        "--image_key", default="image", help="feature of the image's bytes"
+    )
+    made.add_argument("--label_key", default="label", help="feature of the class")
+    made.add_argument("--limit", type=int, help="images at most")
+    made.add_argument("--batch_size", type=int, default=16, help="images per request")
+    return cli.run(made, argv, _predict, _show)
+
+
+def _predict(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    from vit_scaling.export import prediction  # TensorFlow only after the flags.
+
+    if (arguments.images is None) == (arguments.tfrecords is None):
+        raise ValueError("Give either --images or --tfrecords.")
+    if arguments.images is not None:
+        images = prediction.images_of_files(arguments.images)
+    else:
+        images = prediction.images_of_tfrecords(
+            arguments.tfrecords,
+            image_key=arguments.image_key,
+            label_key=arguments.label_key,
+        )
+    answer = prediction.local_answer(arguments.saved_model)
+    limited = itertools.islice(images, arguments.limit)
+    answers = prediction.predict(limited, answer, batch_size=arguments.batch_size)
+    return {"predictions": [dataclasses.asdict(made) for made in answers]}
+
+
+def _show(result: Mapping[str, Any]) -> str:
+    rows = [
+        [made["name"], *pair]
+        for made in result["predictions"]
+        for pair in zip(
+            made["classes"],
+            (f"{value:.4f}" for value in made["probabilities"]),
+            strict=True,
+        )
+    ]
+    return cli.table(rows, ["image", "class", "probability"])

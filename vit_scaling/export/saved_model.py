@@ -1,0 +1,191 @@
+"""Write a SavedModel with image and bytes signatures; check it against the model."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from vit_scaling.export import loading, servable, writing
+from vit_scaling.export.loading import RunRecord
+
+RECORD_FILE = "vit_scaling.json"  # Under assets.extra, which model servers leave alone.
+TOLERANCE = 1e-4  # Far above rounding, far below any mistake in weights or layers.
+
+
+def export_run(
+    model_dir: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str],
+    *,
+    averages: bool = False,
+    step: int | None = None,
+    top_k: int = 5,
+) -> dict[str, Any]:
+    """Write the SavedModel of a training run; return the report of `export_model`.
+
+    Args:
+        model_dir: Folder of the run.
+        output_dir: Folder of the SavedModel, which must not be there yet.
+        averages: Take the Polyak averages instead of the weights.
+        step: Which checkpoint; None takes the newest.
+        top_k: Number of best classes that the SavedModel lists.
+    """
+    model, record = loading.load_run(model_dir, averages=averages, step=step)
+    as_run, _ = loading.load_run(
+        model_dir, averages=averages, step=record.step, float32=False
+    )
+    peer = None if loading.computes_in_float32(as_run) else as_run
+    return export_model(model, output_dir, record, top_k=top_k, run_model=peer)
+
+
+def export_model(
+    model: keras.Model,
+    output_dir: str | os.PathLike[str],
+    record: RunRecord,
+    *,
+    top_k: int = 5,
+    run_model: keras.Model | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Write `model` as a SavedModel, load it again and compare its outputs.
+
+    The folder appears whole, by a rename, after the comparison; a failure leaves
+    nothing.
+
+    Args:
+        model: Functional model that computes in float32.
+        output_dir: Folder of the SavedModel, which must not be there yet.
+        record: Names of the classes, image size, value range, loss.
+        top_k: Number of best classes listed.
+        run_model: The same weights in the run's lower precision, to report the
+            difference; None when the run was in float32.
+        seed: Of the random images of the comparison.
+
+    Returns:
+        `output_dir`, `step`, `classes`, `parameters`, `bytes` (of the folder),
+        per output `max_difference` against the model in a `tf.function` (0 expected)
+        and `max_difference_eager` against it op by op (rounding); with `run_model` also
+        `max_difference_to_run_precision` of the logits.
+
+    Raises:
+        FileExistsError: `output_dir` is there already.
+        ValueError: Record and model disagree, or `model` does not compute in float32.
+        RuntimeError: The SavedModel's outputs differ from the model's.
+    """
+    loading.check_classes(model, record)
+    if not loading.computes_in_float32(model):
+        raise ValueError(
+            "`model` must compute in float32; load it with `loading.load_run`, which "
+            "rebuilds it, or build it with dtype='float32'."
+        )
+    with writing.written_whole(output_dir) as folder:
+        _write(model, folder, record, top_k=top_k)
+        report = {
+            "output_dir": os.fspath(output_dir),
+            "step": record.step,
+            "classes": len(record.class_names),
+            "parameters": int(model.count_params()),
+            **_compare(model, folder, record, seed=seed),
+        }
+        if run_model is not None:
+            images = random_images(2, record, seed=seed)
+            difference = np.abs(run_model(images) - model(images)).max()
+            report["max_difference_to_run_precision"] = {"logits": float(difference)}
+        _write_record(folder, record, report)
+        report["bytes"] = sum(
+            path.stat().st_size for path in folder.rglob("*") if path.is_file()
+        )
+    return report
+
+
+def random_images(number: int, record: RunRecord, *, seed: int) -> np.ndarray:
+    """Return (number, height, width, 3) float32, uniform over the value range."""
+    shape = (number, *record.image_size, 3)
+    low, high = record.value_range
+    values = np.random.default_rng(seed).uniform(low, high, shape)
+    return values.astype(np.float32)
+
+
+def saved_record(saved_model: str | os.PathLike[str]) -> RunRecord:
+    """Return the record that `export_model` put into a SavedModel.
+
+    Raises:
+        FileNotFoundError: The folder is no SavedModel of this package.
+    """
+    path = pathlib.Path(saved_model) / "assets.extra" / RECORD_FILE
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"No {path}: `saved_model` must be a folder that tools/export.py wrote "
+            "(the one that holds saved_model.pb)."
+        )
+    fields = json.loads(path.read_text())["record"]
+    return loading.record_from(fields, source=str(path))
+
+
+def _write(
+    model: keras.Model, folder: pathlib.Path, record: RunRecord, *, top_k: int
+) -> None:
+    module = tf.Module()
+    # Only the variables are tracked: Keras' own bookkeeping has no place in a server.
+    module.weights = [variable.value for variable in model.variables]
+    tf.saved_model.save(
+        module,
+        str(folder),
+        signatures=servable.signatures(model, record, top_k=top_k),
+        options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
+    )
+
+
+def _write_record(
+    folder: pathlib.Path, record: RunRecord, report: dict[str, Any]
+) -> None:
+    extra = folder / "assets.extra"
+    extra.mkdir(exist_ok=True)
+    content = {"record": record.as_dict(), "report": report}
+    (extra / RECORD_FILE).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _compare(
+    model: keras.Model, folder: pathlib.Path, record: RunRecord, *, seed: int
+) -> dict[str, dict[str, float]]:
+    """Return the largest difference per output between the SavedModel and the model.
+
+    The model is run as a `tf.function`, as training and evaluation run it: there 0 is
+    expected. Op by op (eagerly) nothing is fused, so that sums round differently; that
+    difference is given beside.
+    """
+    images = tf.constant(random_images(3, record, seed=seed))
+    loaded = tf.saved_model.load(str(folder))
+    outputs = loaded.signatures[servable.FLOAT_SIGNATURE](images=images)
+    inner = servable.inner_outputs(model)
+    in_graph = tf.function(lambda batch: _numbers(inner, batch, record))(images)
+    differences = _largest(outputs, in_graph)
+    if not max(differences.values()) <= TOLERANCE:  # Not-a-number must not pass either.
+        raise RuntimeError(
+            f"The SavedModel's outputs differ from the model's: {differences}; nothing "
+            "was written."
+        )
+    eager = _largest(outputs, _numbers(inner, images, record))
+    return {"max_difference": differences, "max_difference_eager": eager}
+
+
+def _numbers(
+    inner: keras.Model, images: tf.Tensor, record: RunRecord
+) -> dict[str, tf.Tensor]:
+    outputs = dict(inner(images, training=False))
+    probabilities = servable.probabilities_of(outputs["logits"], record.loss)
+    return {**outputs, "probabilities": probabilities}
+
+
+def _largest(
+    outputs: Mapping[str, tf.Tensor], expected: Mapping[str, tf.Tensor]
+) -> dict[str, float]:
+    return {
+        name: float(np.abs(outputs[name].numpy() - expected[name].numpy()).max())
+        for name in sorted(expected)
+    }

@@ -1,0 +1,120 @@
+"""What a served model answers: its outputs, and the two signatures that give them."""
+# SPDX-License-Identifier: Apache-2.0
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from vit_scaling.export import image_bytes
+from vit_scaling.export.loading import RunRecord
+
+FLOAT_SIGNATURE = "serving_default"
+BYTES_SIGNATURE = "serving_bytes"
+CLASSIFIER = "head"
+LAST_NORM = "encoder_norm"
+
+Outputs = dict[str, tf.Tensor]
+
+
+def inner_outputs(model: keras.Model) -> keras.Model:
+    """Return `model` answering a dict of float32 `logits`, `features` and `tokens`.
+
+    `features` are the classifier's input (what few-shot evaluation takes), `tokens` the
+    encoder's last layer norm; `tokens` are left out of a model that has no such layer.
+
+    Raises:
+        ValueError: `model` has several inputs or is not functional.
+    """
+    if len(getattr(model, "inputs", None) or ()) != 1:
+        raise ValueError(
+            "`model` must be a functional keras.Model of one input, the images; "
+            f"received {type(model).__name__} {model.name!r}."
+        )
+    layers = {layer.name: layer for layer in model.layers}
+    classifier = layers.get(CLASSIFIER, model.layers[-1])
+    outputs = {"logits": model.output, "features": classifier.input}
+    if LAST_NORM in layers:
+        outputs["tokens"] = layers[LAST_NORM].output
+    return keras.Model(model.input, outputs, name=model.name)
+
+
+def answer(
+    inner: keras.Model, images: tf.Tensor, record: RunRecord, *, top_k: int
+) -> Outputs:
+    """Return every output that a served model gives for float images.
+
+    Args:
+        inner: What `inner_outputs` returned.
+        images: (batch, height, width, 3) float32 in the record's value range.
+        record: Names of the classes, and the loss that makes probabilities.
+        top_k: Number of best classes listed; cut to the number of classes.
+
+    Returns:
+        `logits` and `probabilities` (batch, classes), `features` (batch, width),
+        `tokens` (batch, tokens, width), all float32; and for the best classes, best
+        first, `top_classes` (names), `top_indices` int32 and `top_probabilities`, all
+        (batch, top_k).
+    """
+    outputs = {
+        name: tf.cast(value, tf.float32)
+        for name, value in inner(images, training=False).items()
+    }
+    probabilities = probabilities_of(outputs["logits"], record.loss)
+    best = tf.math.top_k(probabilities, min(top_k, len(record.class_names)))
+    return {
+        **outputs,
+        "probabilities": probabilities,
+        "top_probabilities": best.values,
+        "top_indices": best.indices,
+        "top_classes": tf.gather(tf.constant(record.class_names), best.indices),
+    }
+
+
+def probabilities_of(logits: tf.Tensor, loss: str) -> tf.Tensor:
+    """Return sigmoid or softmax of (batch, classes) logits, as the loss has it."""
+    if loss == "sigmoid_cross_entropy":
+        return tf.sigmoid(logits)
+    return tf.nn.softmax(logits)
+
+
+def signatures(
+    model: keras.Model, record: RunRecord, *, top_k: int = 5
+) -> dict[str, Callable[..., Outputs]]:
+    """Return the concrete functions of a SavedModel, by signature name.
+
+    `serving_default` takes `images` (batch, height, width, 3) float32 in the record's
+    value range; `serving_bytes` takes `image_bytes` (batch,) strings, JPEG or PNG. The
+    latter's name ends in `_bytes` as REST's base64 convention wants.
+    """
+    inner = inner_outputs(model)
+    height, width = record.image_size
+    expected = tuple(model.inputs[0].shape[1:])
+    if expected != (height, width, 3):
+        raise ValueError(
+            "`image_size` of the record must be the model's: the model takes "
+            f"{expected}, the record says {(height, width, 3)}."
+        )
+
+    @tf.function
+    def from_images(images: tf.Tensor) -> Outputs:
+        return answer(inner, images, record, top_k=top_k)
+
+    @tf.function
+    def from_bytes(content: tf.Tensor) -> Outputs:
+        images = image_bytes.images_from_bytes(
+            content,
+            image_size=record.image_size,
+            smaller_side=record.smaller_side,
+            value_range=record.value_range,
+        )
+        return answer(inner, images, record, top_k=top_k)
+
+    return {
+        FLOAT_SIGNATURE: from_images.get_concrete_function(
+            tf.TensorSpec((None, height, width, 3), tf.float32, name="images")
+        ),
+        BYTES_SIGNATURE: from_bytes.get_concrete_function(
+            tf.TensorSpec((None,), tf.string, name="image_bytes")
+        ),
+    }
