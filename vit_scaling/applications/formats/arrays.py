@@ -1,0 +1,102 @@
+"""Read and write files of named arrays: .npz and .safetensors, never a pickle."""
+# SPDX-License-Identifier: Apache-2.0
+
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import ml_dtypes
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+
+
+def read_npz(path: str) -> Arrays:
+    """Return all arrays of an .npz; bfloat16, which NumPy stores as |V2, as float32.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: The file is truncated, is no .npz, or holds Python objects (a
+            pickle could run code, so none is ever loaded).
+    """
+    _check_exists(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("one array (.npy) where named arrays were expected")
+            return {name: _float32_of(name, file[name]) for name in file.files}
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+        raise ValueError(f"{_unreadable(path, '.npz')} ({error})") from error
+
+
+def read_safetensors(path: str) -> tuple[Arrays, dict[str, str]]:
+    """Return all arrays of a .safetensors file, bfloat16 as float32, and its metadata.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: The file is truncated or is no .safetensors file.
+    """
+    import safetensors  # pip install safetensors
+
+    _check_exists(path)
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = dict(file.metadata() or {})
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"{_unreadable(path, '.safetensors')} ({error})") from error
+    return {name: _float32_of(name, arrays[name]) for name in arrays}, metadata
+
+
+def write_npz(path: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write an .npz, whole or not at all."""
+    with whole_or_nothing(path) as partial, open(partial, "wb") as file:
+        np.savez(file, **arrays)
+
+
+def write_safetensors(
+    path: str, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
+) -> None:
+    """Write a .safetensors file, whole or not at all."""
+    import safetensors.numpy  # pip install safetensors
+
+    dense = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+    with whole_or_nothing(path) as partial:
+        safetensors.numpy.save_file(dense, partial, dict(metadata))
+
+
+@contextmanager
+def whole_or_nothing(path: str) -> Iterator[str]:
+    """Give the name of a temporary file that becomes `path` when the block succeeds."""
+    folder, name = os.path.split(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as work:
+        partial = os.path.join(work, name)
+        yield partial
+        os.replace(partial, path)
+
+
+def _float32_of(name: str, array: np.ndarray) -> np.ndarray:
+    """Return floating-point arrays as float32, exactly or (float64) rounded."""
+    if array.dtype.kind == "V" and array.dtype.itemsize == 2:
+        array = array.view(ml_dtypes.bfloat16)
+    if array.dtype.kind == "V" and array.dtype != ml_dtypes.bfloat16:
+        raise ValueError(f"array {name!r} is of unknown type {array.dtype}")
+    if array.dtype == ml_dtypes.bfloat16 or array.dtype.kind == "f":
+        return array.astype(np.float32)
+    return array
+
+
+def _check_exists(path: str) -> None:
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"No file of weights at {path!r}.")
+
+
+def _unreadable(path: str, kind: str) -> str:
+    return (
+        f"{path!r} can't be read as {kind}: it is truncated, of another kind, or holds "
+        "Python objects. Fetch it again and compare its size with the publisher's"
+    )

@@ -1,0 +1,242 @@
+"""Weights in and out: any known file to a model of ours, and to others' layouts."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+import keras
+import numpy as np
+
+from vit_scaling.applications.addresses import local_path
+from vit_scaling.applications.formats import arrays as files
+from vit_scaling.applications.formats import big_vision, huggingface, own, timm
+from vit_scaling.applications.formats.assembly import Request, reassemble
+from vit_scaling.applications.formats.layout import ViTWeights
+from vit_scaling.modeling.positions import resample
+from vit_scaling.modeling.shapes import ViTShape
+from vit_scaling.modeling.vit import vit
+
+KINDS = (
+    "our own .npz, .keras or run folder; .npz of google-research/vision_transformer or "
+    "big_vision; .safetensors of timm's or Hugging Face's ViT and SigLIP"
+)
+
+
+def read_weights(
+    source: str,
+    *,
+    shape: str | ViTShape | None = None,
+    head: str | None = None,
+    heads: int | None = None,
+    source_image_size: int | tuple[int, int] | None = None,
+    approximate_gelu: bool | None = None,
+    norm_epsilon: float | None = None,
+    ignore: str | None = None,
+) -> ViTWeights:
+    """Return the weights in a file, under our names; layout and shape are recognised.
+
+    Args:
+        source: A path, a published name or an address (`addresses.local_path`) of any
+            kind: see `KINDS`.
+        shape: The shape the file must have; None takes the file's.
+        head: The head wanted; None takes the file's. A file's MAP head can be left out
+            ("gap", "none"), and its class token be made a register ("gap").
+        heads: Attention heads, where a fused kernel hides them and no named shape fits.
+        source_image_size: Image size of the file's positions, if these are no square.
+        approximate_gelu: GELU by tanh or erf; None as the source computes it.
+        norm_epsilon: Epsilon of all norms; None as the source has it.
+        ignore: Regular expression of arrays to leave out.
+
+    Returns:
+        Variables by path, the arguments of `vit`, and what became of every array.
+
+    Raises:
+        FileNotFoundError, OSError: There is no such file, or it can't be fetched.
+        ValueError: The file is unreadable, of an unknown layout, incomplete, or not of
+            the shape or head asked for.
+    """
+    request = Request(
+        shape, head, heads, source_image_size, approximate_gelu, norm_epsilon, ignore
+    )
+    path = local_path(source)
+    if os.path.isdir(path) or path.endswith(".keras"):
+        return reassemble(own.weights_of(_load_model(path)), request)
+    if path.endswith(".safetensors"):
+        arrays, metadata = files.read_safetensors(path)
+        if "vit_scaling" in metadata:  # Written by `export_weights`.
+            request = _with_own_notes(request, metadata["vit_scaling"])
+        config = _config_beside(path)
+    else:
+        arrays, config = files.read_npz(path), {}
+    names = set(arrays)
+    if own.is_own(names):
+        return reassemble(own.read_own(arrays), request)
+    if timm.is_timm(names):
+        return timm.read_timm(arrays, request, config)
+    if huggingface.is_huggingface(names):
+        return huggingface.read_huggingface(arrays, request, config)
+    if big_vision.is_big_vision(names):
+        return big_vision.read_big_vision(arrays, request)
+    raise ValueError(
+        f"The layout of {path!r} is not known; its first arrays are "
+        f"{', '.join(sorted(names)[:5])}. Known: {KINDS}."
+    )
+
+
+def build_model(
+    weights: ViTWeights,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    name: str = "vit",
+    **changes: Any,
+) -> keras.Model:
+    """Return the model that the weights are of, with the weights in it.
+
+    Args:
+        weights: What `read_weights` returned.
+        image_size: Pixels, side or (height, width); positions are resampled. None
+            takes the file's.
+        name: The model's name.
+        changes: Other arguments of `vit`, such as `dtype` or `rematerialize`.
+    """
+    arguments = {**weights.arguments, **changes}
+    if image_size is not None:
+        arguments["image_size"] = image_size
+    model = vit(**arguments, name=name)
+    assign(model, weights)
+    return model
+
+
+def assign(model: keras.Model, weights: ViTWeights) -> None:
+    """Put the weights into a model built for them; positions are resampled if need be.
+
+    Raises:
+        ValueError: A variable of the model is not among the weights, or is of another
+            shape.
+    """
+    values = variables_for(model, weights)
+    for variable in model.variables:
+        if variable.path not in values:
+            raise ValueError(
+                f"The weights hold no {variable.path!r}, which model {model.name!r} "
+                "needs. Build the model with the arguments in `weights.arguments`."
+            )
+        if tuple(variable.shape) != values[variable.path].shape:
+            raise ValueError(
+                f"The weights' {variable.path!r} is of shape "
+                f"{values[variable.path].shape}, the model's of "
+                f"{tuple(variable.shape)}."
+            )
+    for variable in model.variables:
+        variable.assign(values[variable.path])
+
+
+def variables_for(model: keras.Model, weights: ViTWeights) -> dict[str, np.ndarray]:
+    """Return the weights' variables, positions resampled to the model's grid."""
+    path = "position_embedding/embedding"
+    variables = dict(weights.variables)
+    if path in variables and any(v.path == path for v in model.variables):
+        layer = model.get_layer("position_embedding")
+        old = weights.shape.grid(weights.arguments["image_size"])
+        variables[path] = resample(variables[path], tuple(layer.grid), old_grid=old)
+    return variables
+
+
+def save_weights(weights: ViTWeights, output: str, **changes: Any) -> None:
+    """Write a `.keras` model or this package's `.npz`, whole or not at all.
+
+    Args:
+        weights: What `read_weights` returned.
+        output: A name that ends in `.keras` or `.npz`.
+        changes: See `build_model`; for `.keras` only.
+
+    Raises:
+        ValueError: The name ends otherwise.
+    """
+    if output.endswith(".npz"):
+        files.write_npz(output, own.write_own(weights))
+    elif output.endswith(".keras"):
+        model = build_model(weights, **changes)
+        with files.whole_or_nothing(output) as partial:
+            model.save(partial)
+    else:
+        raise ValueError(
+            f"`output` must end in '.keras' or '.npz'; received {output!r}."
+        )
+
+
+def export_weights(model: keras.Model | ViTWeights, output: str) -> dict[str, Any]:
+    """Write weights in another project's layout, whole or not at all.
+
+    Args:
+        model: A ViT of this package, or what `read_weights` returned.
+        output: `.npz` for big_vision's layout, `.safetensors` for timm's.
+
+    Returns:
+        `layout`, `arrays` (their number), and `load_with`: how the other project loads
+        the file.
+
+    Raises:
+        ValueError: The other project's ViT has no place for a part of the model, or the
+            name ends otherwise.
+    """
+    weights = model if isinstance(model, ViTWeights) else own.weights_of(model)
+    if output.endswith(".npz"):
+        arrays = big_vision.write_big_vision(weights)
+        files.write_npz(output, arrays)
+        how = f"big_vision.models.vit.load(init_params, {output!r}, model_cfg)"
+        return {"layout": "big_vision", "arrays": len(arrays), "load_with": how}
+    if output.endswith(".safetensors"):
+        arrays, constructor = timm.write_timm(weights)
+        notes = {
+            "format": "pt",
+            "vit_scaling": own.arguments_as_text(weights.arguments),
+        }
+        files.write_safetensors(output, arrays, notes)
+        how = f"{constructor}.load_state_dict(safetensors.torch.load_file({output!r}))"
+        return {"layout": "timm", "arrays": len(arrays), "load_with": how}
+    raise ValueError(
+        "`output` must end in '.npz' (big_vision's layout) or '.safetensors' (timm's); "
+        f"received {output!r}."
+    )
+
+
+def _load_model(path: str) -> keras.Model:
+    """Return a saved model or a run's, with its weights."""
+    if not os.path.isdir(path):
+        try:
+            return keras.saving.load_model(path, compile=False)
+        except (OSError, KeyError) as error:
+            raise ValueError(f"{path!r} can't be read as .keras ({error}).") from error
+    from vit_scaling.training.checkpoints import restore_model
+    from vit_scaling.training.run_files import read_model
+
+    model = read_model(path)
+    restore_model(model, path)
+    return model
+
+
+def _config_beside(path: str) -> dict[str, Any]:
+    """Return the publisher's config.json in the same folder, or {}."""
+    beside = os.path.join(os.path.dirname(path), "config.json")
+    if not os.path.isfile(beside):
+        return {}
+    with open(beside) as file:
+        config = json.load(file)
+    return config if isinstance(config, dict) else {}
+
+
+def _with_own_notes(request: Request, text: str) -> Request:
+    """Fill in what our own .safetensors says of itself and the caller did not."""
+    notes = own.arguments_from_text(text)
+    known = {
+        "heads": notes["shape"].heads,
+        "head": notes["head"],
+        "source_image_size": notes["image_size"],
+        "approximate_gelu": notes["approximate_gelu"],
+        "norm_epsilon": notes["norm_epsilon"],
+    }
+    told = {key: value for key, value in known.items() if getattr(request, key) is None}
+    return dataclasses.replace(request, **told)
