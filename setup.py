@@ -38,6 +38,7 @@ EXTRAS = {
         "pytest-xdist==3.8.0",
         "ruff==0.17.6",
         "mypy==2.4.1",
+        "setuptools==80.10.2",  # Builds the wheel that a test looks into.
         "scikit-image>=0.25",  # Its photographs are test images.
     ],
 }

@@ -97,10 +97,11 @@ def test_what_runs_without_tensorflow_imports_none_of_it():
 
 
 def build_targets() -> dict[str, set[str]]:
-    """Return each py_library of BUILD with its deps; BUILD reads as Python."""
+    """Return each library and binary of BUILD with its deps; BUILD reads as Python."""
     targets = {}
     for node in ast.walk(ast.parse((ROOT / "BUILD").read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "py_library":
+        rule = isinstance(node, ast.Call) and getattr(node.func, "id", "")
+        if rule in {"py_library", "py_binary"}:
             keywords = {keyword.arg: keyword.value for keyword in node.keywords}
             deps = ast.literal_eval(keywords.get("deps", ast.List([])))
             targets[ast.literal_eval(keywords["name"])] = {d.lstrip(":") for d in deps}
@@ -115,7 +116,7 @@ def test_build_repeats_the_layering():
             imported_packages(path)
         )
     wrong = [
-        f"BUILD: {name} lists {targets.get(name)} and imports {sorted(deps)}"
+        f"BUILD: {name} has deps {targets.get(name)} and imports {sorted(deps)}"
         for name, deps in wanted.items()
         if targets.get(name) != deps
     ]

@@ -125,12 +125,9 @@ def test_no_excuse_outlives_its_reason():
         assert not own.is_file(), name
 
 
-def bazel_tests() -> set[str]:
-    """Return the test files that BUILD's lists name."""
+def test_bazel_makes_a_test_of_every_file_and_runs_the_fast_ones():
     text = (ROOT / "BUILD").read_text(encoding="utf-8")
-    return set(re.findall(r'"(tests/[\w/]+_test\.py)"', text))
-
-
-def test_every_test_file_is_a_bazel_test():
-    here = {str(p.relative_to(ROOT)) for p in (ROOT / "tests").rglob("*_test.py")}
-    assert bazel_tests() == here
+    assert 'for file in glob(["tests/**/*_test.py"])' in text
+    fast = re.findall(r'"(tests/[\w/]+_test\.py)"', text)
+    assert len(fast) >= 5
+    assert not [name for name in fast if not (ROOT / name).is_file()]
