@@ -115,18 +115,14 @@ def fit_many(
     unit = float(np.exp(np.log(compute).mean()))
     least = float(compute.min()) / unit
     problem = _Problem(compute / unit, error, least, loss)
-    best = None
-    for start in _starts(problem, weights, starts):
-        found = _refine(problem, weights, start)
-        if best is None:
-            best = found
-        else:
-            better = found[1] < best[1]
-            best = tuple(
-                np.where(better[:, None] if new.ndim == 2 else better, new, old)
-                for new, old in zip(found, best, strict=True)
-            )
-    theta, cost, stationary = best
+    first, *others = _starts(problem, weights, starts)
+    theta, cost, stationary = _refine(problem, weights, first)
+    for start in others:
+        new_theta, new_cost, new_stationary = _refine(problem, weights, start)
+        better = new_cost < cost
+        theta = np.where(better[:, None], new_theta, theta)
+        cost = np.where(better, new_cost, cost)
+        stationary = np.where(better, new_stationary, stationary)
     inside = (theta > LOWER + 1e-9) & (theta < UPPER - 1e-9)
     valid = inside[:, 0] & inside[:, 1] & (theta[:, 3] < UPPER[3] - 1e-9)
     b = np.exp(theta[:, 1])

@@ -41,7 +41,7 @@ class Bootstrap:
         n = len(self.fit.points)
         return float(np.sqrt(n / max(n - 4, 1)))
 
-    def _interval(self, samples: Floats, estimate: npt.ArrayLike) -> Floats:
+    def _interval(self, samples: Floats, estimate: Floats) -> Floats:
         """Return percentiles along the first axis, widened about the estimate."""
         tail = 50 * (1 - self.level)
         ends = np.percentile(samples, [tail, 100 - tail], axis=0)
@@ -82,7 +82,7 @@ class Bootstrap:
         """Return the rank correlation of each pair of coefficients, as {"a,b": r}."""
         ranks = np.argsort(np.argsort(self.samples, axis=0), axis=0)
         spread = ranks.std(axis=0)
-        matrix = np.corrcoef(ranks[:, spread > 0], rowvar=False)
+        matrix = np.atleast_2d(np.corrcoef(ranks[:, spread > 0], rowvar=False))
         names = [name for name, s in zip(COEFFICIENTS, spread, strict=True) if s > 0]
         return {
             f"{first},{second}": float(matrix[i, j])
@@ -98,10 +98,10 @@ class Bootstrap:
         low, high = ends["d"]
         if high - low > 0.5 * max(law.d, 1e-300) or low == 0:
             least = float(self.fit.points.compute.min())
-            at = "sits at its bound 0" if high == 0 else f"from {low:.3g} to {high:.3g}"
+            at = "at its bound 0" if high == 0 else f"from {low:.3g} to {high:.3g}"
             told.append(
-                f"d is badly determined: {at}, with the cheapest run at {least:.3g}. Do "
-                "not read it; a, b and c move with it."
+                f"d is badly determined: {at}, with the cheapest run at {least:.3g}. "
+                "Do not read it; a, b and c move with it."
             )
         if ends["c"][0] <= 1e-6:
             told.append(

@@ -154,7 +154,7 @@ def fitting_points(runs: Runs, *, loss: Loss, slack: float) -> Runs:
         raise ValueError(
             "There is no frontier: the cheapest run has the lowest error "
             f"({points.rows[0].model}, {points.rows[0].error:.4f}), so compute does "
-            "not reduce the error. Check that the column is an error and not an accuracy."
+            "not reduce the error. Check that the column is an error, not an accuracy."
         )
     if len(points) < MINIMUM_POINTS:
         raise ValueError(
