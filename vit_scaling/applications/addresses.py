@@ -76,8 +76,8 @@ def local_path(source: str) -> str:
     if not separator:
         near = difflib.get_close_matches(source, PUBLISHED, n=1, cutoff=0.0)[0]
         raise FileNotFoundError(
-            f"No weights at {source!r}: neither a file, a folder nor an address, and no "
-            f"published weights are called that (the nearest name is {near!r})."
+            f"No weights at {source!r}: neither a file, a folder nor an address, and "
+            f"no published weights are called that (the nearest name is {near!r})."
         )
     folder, name = os.path.split(rest)
     folder = os.path.join("vit_scaling", re.sub(r"[^\w./-]", "_", folder))
@@ -111,6 +111,6 @@ def _copy(address: str, name: str, folder: str) -> str:
 
 def _unreachable(address: str, error: Exception) -> str:
     return (
-        f"Weights can't be fetched from {address!r}: {error}. Check the address and the "
-        "network, or fetch the file by other means and give its path."
+        f"Weights can't be fetched from {address!r}: {error}. Check the address and "
+        "the network, or fetch the file by other means and give its path."
     )

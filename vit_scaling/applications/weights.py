@@ -12,8 +12,9 @@ import numpy as np
 from vit_scaling.applications.addresses import local_path
 from vit_scaling.applications.formats import arrays as files
 from vit_scaling.applications.formats import big_vision, huggingface, own, timm
-from vit_scaling.applications.formats.assembly import Request, reassemble
+from vit_scaling.applications.formats.assembly import reassemble
 from vit_scaling.applications.formats.layout import ViTWeights
+from vit_scaling.applications.formats.source import Request
 from vit_scaling.modeling.positions import resample
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.modeling.vit import vit

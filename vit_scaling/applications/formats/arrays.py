@@ -54,7 +54,7 @@ def read_safetensors(path: str) -> tuple[Arrays, dict[str, str]]:
 def write_npz(path: str, arrays: Mapping[str, np.ndarray]) -> None:
     """Write an .npz, whole or not at all."""
     with whole_or_nothing(path) as partial, open(partial, "wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def write_safetensors(

@@ -6,12 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vit_scaling.applications.formats.assembly import (
-    Request,
-    Source,
-    assemble,
-    fold_positions,
-)
+from vit_scaling.applications.formats.assembly import assemble
 from vit_scaling.applications.formats.layout import (
     Arrays,
     Row,
@@ -21,6 +16,8 @@ from vit_scaling.applications.formats.layout import (
     rows_for,
     square,
 )
+from vit_scaling.applications.formats.positions import fold_positions
+from vit_scaling.applications.formats.source import Request, Source
 from vit_scaling.modeling.shapes import ViTShape
 
 # Where a file may keep the image model: first match wins.

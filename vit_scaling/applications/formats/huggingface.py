@@ -1,16 +1,12 @@
 """Hugging Face transformers' ViT and SigLIP image towers in .safetensors."""
 # SPDX-License-Identifier: Apache-2.0
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from vit_scaling.applications.formats.assembly import (
-    Request,
-    Source,
-    assemble,
-    fold_positions,
-)
+from vit_scaling.applications.formats.assembly import assemble
 from vit_scaling.applications.formats.layout import (
     FROM_HEADS,
     HEADS_BIAS,
@@ -23,6 +19,8 @@ from vit_scaling.applications.formats.layout import (
     ViTWeights,
     count_blocks,
 )
+from vit_scaling.applications.formats.positions import fold_positions
+from vit_scaling.applications.formats.source import Request, Source
 from vit_scaling.modeling.shapes import ViTShape
 
 PREFIXES = ("", "vit.", "vision_model.", "model.vision_model.")
@@ -208,6 +206,6 @@ def _tidy(arrays: Arrays) -> Source:
         return source
     source.leave_out(r"embeddings\.mask_token", "only used in masked pre-training")
     for pattern, old in NEWER_NAMES:
-        source.rename(lambda name, p=pattern, o=old: re.sub(p, o, name))
+        source.rename(functools.partial(re.sub, pattern, old))
     source.rename(lambda name: "cls" if name == "embeddings.cls_token" else name)
     return source

@@ -7,12 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vit_scaling.applications.formats.assembly import (
-    Request,
-    Source,
-    assemble,
-    fold_positions,
-)
+from vit_scaling.applications.formats.assembly import assemble
 from vit_scaling.applications.formats.layout import (
     FROM_HEADS,
     HEADS_BIAS,
@@ -26,6 +21,8 @@ from vit_scaling.applications.formats.layout import (
     from_ours,
     rows_for,
 )
+from vit_scaling.applications.formats.positions import fold_positions
+from vit_scaling.applications.formats.source import Request, Source
 from vit_scaling.modeling.positions import sincos
 from vit_scaling.modeling.shapes import ViTShape
 
@@ -132,7 +129,7 @@ def read_timm(
         if qk_norm
         else request.attention_heads(width, depth, mlp_width)
     )
-    prefix = [name for name in ("cls", "register") if name in held]
+    prefix: list[str] = [name for name in ("cls", "register") if name in held]
     size = fold_positions(source, "pos_embed", prefix, patch, request)
     head = "map" if "map/latent" in held else "token" if "cls" in held else "gap"
     if config.get("global_pool") == "avg" and head == "token":

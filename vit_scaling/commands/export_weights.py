@@ -1,0 +1,35 @@
+"""Write a model's weights as big_vision's `.npz` or timm's `.safetensors`."""
+# SPDX-License-Identifier: Apache-2.0
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vit_scaling.commands import cli
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse flags, export the weights, say how the other project loads them."""
+    parser = cli.parser(__doc__ or "")
+    add = parser.add_argument
+    add("--source", required=True, help=".keras, run folder, or any importable file")
+    add("--output", required=True, help=".npz: big_vision; .safetensors: timm")
+    add("--shape", help="shape of the source, if it does not tell")
+    return cli.run(parser, argv, _export, _show)
+
+
+def _export(args: Any) -> Mapping[str, Any]:
+    from vit_scaling.applications import weights
+
+    read = weights.read_weights(args.source, shape=args.shape)
+    return {"output": args.output, **weights.export_weights(read, args.output)}
+
+
+def _show(result: Mapping[str, Any]) -> str:
+    return (
+        f"{result['output']}: {result['arrays']} arrays in {result['layout']}'s layout\n"
+        f"load with {result['load_with']}"
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,66 @@
+"""Turn published weights into a `.keras` model or this package's own `.npz`."""
+# SPDX-License-Identifier: Apache-2.0
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vit_scaling.commands import cli
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse flags, import the weights, report what became of every array."""
+    parser = cli.parser(__doc__ or "")
+    add = parser.add_argument
+    add("--source", required=True, help="file, run folder, address or published name")
+    add("--output", required=True, help="file to write: .keras or .npz")
+    add("--shape", help="shape the file must have, such as B/16; else the file's")
+    add("--head", help="token, gap, map or none; else the file's")
+    add("--heads", type=int, help="attention heads, if neither file nor shape tells")
+    add("--image_size", type=int, help="pixels of the model written; else the file's")
+    add("--source_image_size", type=int, help="pixels that the file's positions fit")
+    add("--gelu", choices=("tanh", "erf"), help="else as the source computes it")
+    add("--norm_epsilon", type=float, help="epsilon of the norms; else the source's")
+    add("--ignore", help="regular expression of arrays that may be left out")
+    add("--parity_images", type=int, default=2, help="0: no comparison of outputs")
+    return cli.run(parser, argv, _import, _show)
+
+
+def _import(args: Any) -> Mapping[str, Any]:
+    from vit_scaling.applications.parity import import_weights
+
+    return import_weights(
+        args.source,
+        args.output,
+        shape=args.shape,
+        head=args.head,
+        heads=args.heads,
+        image_size=args.image_size,
+        source_image_size=args.source_image_size,
+        approximate_gelu=None if args.gelu is None else args.gelu == "tanh",
+        norm_epsilon=args.norm_epsilon,
+        ignore=args.ignore,
+        parity_images=args.parity_images,
+    )
+
+
+def _show(result: Mapping[str, Any]) -> str:
+    lines = [
+        f"{result['output']}: {result['parameters']:,} parameters, from the layout of "
+        f"{result['layout']}",
+        f"model: {result['model']}",
+        f"arrays used: {len(result['used'])}",
+    ]
+    lines += [f"  left out: {name}: {why}" for name, why in result["left_out"].items()]
+    lines += [f"  zero, not in the file: {path}" for path in result["filled"]]
+    compared = result["parity"]
+    if compared is not None:
+        lines.append(
+            f"outputs on {compared['images']} images differ from the source's by at "
+            f"most {compared['largest_difference']:.3g} (largest output "
+            f"{compared['largest_output']:.3g})"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
