@@ -1,0 +1,247 @@
+"""Closed-form linear few-shot transfer: accuracy over shots and seeds (§2, App. A)."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from vit_scaling.evaluation import regression
+
+SHOTS = (1, 5, 10, 25)  # Paper, §2.
+STRENGTH = 1024.0  # 2¹⁰, the authors' configuration; the paper does not say.
+SEEDS = (0, 1, 2)  # The authors' configuration.
+CONFIDENCE = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureSet:
+    """Features and labels of a training and a test part.
+
+    Attributes:
+        train_features: (N, width) float.
+        train_labels: (N,) integers.
+        test_features: (N', width) float.
+        test_labels: (N',) integers.
+        classes: Number of classes; None takes the largest label plus one.
+
+    Raises:
+        ValueError: Shapes or types disagree, a value is not finite, or a class is
+            missing on one side.
+    """
+
+    train_features: np.ndarray
+    train_labels: np.ndarray
+    test_features: np.ndarray
+    test_labels: np.ndarray
+    classes: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check once, so that no accuracy is of half a set."""
+        for side in ("train", "test"):
+            features = np.asarray(getattr(self, f"{side}_features"))
+            labels = np.asarray(getattr(self, f"{side}_labels"))
+            _check_arrays(side, features, labels)
+            object.__setattr__(self, f"{side}_features", features)
+            object.__setattr__(self, f"{side}_labels", labels.astype(np.int64))
+        widths = self.train_features.shape[1], self.test_features.shape[1]
+        if widths[0] != widths[1]:
+            raise ValueError(
+                "Both sides' features must come from one layer; received widths "
+                f"{widths[0]} (train_features) and {widths[1]} (test_features)."
+            )
+        largest = max(self.train_labels.max(), self.test_labels.max())
+        if self.classes is None:
+            object.__setattr__(self, "classes", int(largest) + 1)
+        if largest >= self.classes:
+            raise ValueError(
+                f"Labels must be below `classes`={self.classes}; received {largest}."
+            )
+        for side in ("train", "test"):
+            labels = getattr(self, f"{side}_labels")
+            missing = np.setdiff1d(np.arange(self.classes), labels)
+            if len(missing):
+                raise ValueError(
+                    f"Every class must be on both sides; {side}_labels has no image of "
+                    f"{_some(missing)}. Leave those classes out on both sides and "
+                    "renumber the rest."
+                )
+
+    @classmethod
+    def from_file(cls, path: str) -> "FeatureSet":
+        """Return the set in an .npz file of the four arrays (no pickles are read).
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is no .npz file, or an array is missing.
+        """
+        names = [field.name for field in dataclasses.fields(cls)][:4]
+        with open(path, "rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise ValueError(f"{path} is no .npz file, or is cut off.")
+        with np.load(path, allow_pickle=False) as arrays:
+            missing = [name for name in names if name not in arrays]
+            if missing:
+                raise ValueError(
+                    f"{path} must hold the arrays {', '.join(names)}; it has no "
+                    f"{', '.join(missing)}."
+                )
+            return cls(*(arrays[name] for name in names))
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """Accuracies of several seeds, their mean and its confidence interval.
+
+    Attributes:
+        per_seed: One accuracy in [0, 1] per seed.
+        confidence: Of the interval.
+    """
+
+    per_seed: tuple[float, ...]
+    confidence: float = CONFIDENCE
+
+    @property
+    def mean(self) -> float:
+        """Mean over the seeds."""
+        return float(np.mean(self.per_seed))
+
+    @property
+    def half_width(self) -> float:
+        """Half of the interval: Student's t times the mean's standard error.
+
+        Not a number with a single seed, which says nothing of the spread.
+        """
+        number = len(self.per_seed)
+        if number < 2:
+            return math.nan
+        error = float(np.std(self.per_seed, ddof=1)) / math.sqrt(number)
+        return float(stats.t.ppf((1 + self.confidence) / 2, number - 1)) * error
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """(low, high) of the mean."""
+        return self.mean - self.half_width, self.mean + self.half_width
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return `mean`, `interval` and `per_seed` as JSON's own types."""
+        return {
+            "mean": self.mean,
+            "interval": list(self.interval),
+            "per_seed": list(self.per_seed),
+        }
+
+
+def accuracies(
+    data: FeatureSet,
+    *,
+    shots: Sequence[int] = SHOTS,
+    seeds: Sequence[int] = SEEDS,
+    strengths: Sequence[float] = (STRENGTH,),
+) -> Mapping[float, Mapping[int, Accuracy]]:
+    """Return the accuracy by strength and shots.
+
+        for each seed:
+            permute every class's training images
+            for each number of shots k:
+                fit on the first k images of every class   (few shots lie in many)
+                for each strength: predict the test images
+
+    Args:
+        data: Features of both parts.
+        shots: Training images per class.
+        seeds: Of the permutations.
+        strengths: Of the L2 regularisation; several cost little more than one.
+
+    Raises:
+        ValueError: A class has fewer training images than the most shots, or an
+            argument is empty or not positive.
+
+    References: Zhai et al. 2022, §2; the authors' evaluator for what §2 leaves open.
+    """
+    check_shots(data.train_labels, shots)
+    _check_given("seeds", seeds)
+    _check_given("strengths", strengths)
+    found: dict[float, dict[int, list[float]]] = {
+        strength: {number: [] for number in shots} for strength in strengths
+    }
+    for seed in seeds:
+        order = permuted_classes(data.train_labels, data.classes, seed)
+        for number in shots:
+            chosen = np.concatenate([indices[:number] for indices in order])
+            fitted = regression.decompose(
+                data.train_features[chosen], data.train_labels[chosen], data.classes
+            )
+            for strength in strengths:
+                predicted = fitted.predict(data.test_features, strength)
+                right = float(np.mean(predicted == data.test_labels))
+                found[strength][number].append(right)
+    return {
+        strength: {number: Accuracy(tuple(values)) for number, values in rows.items()}
+        for strength, rows in found.items()
+    }
+
+
+def permuted_classes(labels: np.ndarray, classes: int, seed: int) -> list[np.ndarray]:
+    """Return every class's indices in a random order: the first k are its k shots.
+
+    The generator and its order of calls are the authors', so that the same seed takes
+    the same images.
+    """
+    generator = np.random.default_rng(seed)
+    order = np.argsort(labels, kind="stable")  # Ascending within every class.
+    bounds = np.searchsorted(labels[order], np.arange(1, classes))
+    return [generator.permutation(part) for part in np.split(order, bounds)]
+
+
+def check_shots(train_labels: np.ndarray, shots: Sequence[int]) -> None:
+    """Raise unless every class has as many training images as the most shots."""
+    _check_given("shots", shots)
+    counts = np.bincount(train_labels)
+    short = np.flatnonzero(counts < max(shots))
+    if len(short):
+        raise ValueError(
+            f"`shots`={max(shots)} needs that many training images of every class; "
+            f"there are fewer of {_some(short)} ({counts[short].min()} at the least). "
+            "Take fewer shots or more images."
+        )
+
+
+def _check_given(name: str, values: Sequence[float]) -> None:
+    lowest = 0 if name == "seeds" else 1e-300
+    if not len(values) or min(values) < lowest:
+        sign = "not negative" if name == "seeds" else "positive"
+        raise ValueError(
+            f"`{name}` must be one or more numbers, {sign}; received {values}."
+        )
+
+
+def _check_arrays(side: str, features: np.ndarray, labels: np.ndarray) -> None:
+    if features.ndim != 2 or features.dtype.kind != "f":
+        raise ValueError(
+            f"`{side}_features` must be floats of shape (images, width); received "
+            f"{features.dtype} of shape {features.shape}."
+        )
+    if labels.shape != features.shape[:1] or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"`{side}_labels` must be {len(features)} integers, one per row of "
+            f"{side}_features; received {labels.dtype} of shape {labels.shape}."
+        )
+    if not len(labels) or labels.min() < 0:
+        raise ValueError(f"`{side}_labels` must be one or more numbers of classes ≥ 0.")
+    if not np.isfinite(features).all():
+        raise ValueError(
+            f"`{side}_features` holds numbers that are not finite, in "
+            f"{int((~np.isfinite(features)).any(axis=1).sum())} rows."
+        )
+
+
+def _some(classes: np.ndarray) -> str:
+    """Return "class 3", or "classes 0, 1, 2 and 7 more"."""
+    shown = ", ".join(str(number) for number in classes[:5])
+    more = f" and {len(classes) - 5} more" if len(classes) > 5 else ""
+    return f"class{'es' if len(classes) > 1 else ''} {shown}{more}"
