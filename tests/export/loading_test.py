@@ -63,11 +63,18 @@ def test_names_that_disagree_with_the_logits_are_refused(tmp_path):
         loading.load_run(tmp_path)
 
 
+def test_run_without_names_numbers_its_classes(tmp_path):
+    runs.write_run(tmp_path, runs.small_model(), class_names=None)
+    assert loading.load_run(tmp_path)[1].class_names == ("0", "1", "2", "3")
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
         ("loss", "hinge", "`loss` must be one of"),
         ("image_size", (0, 4), "`image_size` must be"),
+        ("preprocess", "squash", "`preprocess` must be one of"),
+        ("resize", 20, "`resize` must be at least"),
         ("value_range", (1.0, 1.0), "`value_range` must be"),
     ],
 )

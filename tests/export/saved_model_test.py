@@ -10,7 +10,9 @@ import pytest
 import tensorflow as tf
 
 from tests.export import runs
-from vit_scaling.export import loading, saved_model, servable
+from vit_scaling.data import preprocessing
+from vit_scaling.data.preprocessing import CentralCrop, Resize
+from vit_scaling.export import image_bytes, loading, saved_model, servable
 
 
 @pytest.fixture(scope="module")
@@ -224,3 +226,16 @@ def test_record_of_another_image_size_is_refused(tmp_path):
 
 def test_report_is_json(exported):
     json.dumps(exported[2])
+
+
+@pytest.mark.parametrize("preprocess", ["central_crop", "resize"])
+def test_bytes_become_the_images_that_evaluation_data_gives(preprocess):
+    record = loading.RunRecord(("a",), (32, 32), preprocess=preprocess)
+    maker = {"central_crop": CentralCrop, "resize": Resize}[preprocess]()
+    sizes = [(47, 81), (130, 60), (33, 32), (8, 8)]
+    files = [runs.image_file(*size, format="JPEG") for size in sizes]
+    pixels = [maker(tf.constant(content), 32, tf.constant([0, 0])) for content in files]
+    np.testing.assert_array_equal(
+        image_bytes.images_from_bytes(tf.constant(files), record),
+        preprocessing.value_range(tf.stack(pixels)),
+    )

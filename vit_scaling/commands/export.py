@@ -18,6 +18,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     made.add_argument("--step", type=int, help="checkpoint to take (default: newest)")
     made.add_argument("--averages", action="store_true", help="take Polyak averages")
     made.add_argument("--top_k", type=int, default=5, help="best classes listed")
+    made.add_argument(
+        "--preprocess",
+        choices=("central_crop", "resize"),
+        help="of images sent as bytes (default: the run's, or central_crop)",
+    )
+    made.add_argument("--resize", type=int, help="smaller side before the crop")
     return cli.run(made, argv, _export, _show)
 
 
@@ -30,6 +36,8 @@ def _export(arguments: argparse.Namespace) -> Mapping[str, Any]:
         averages=arguments.averages,
         step=arguments.step,
         top_k=arguments.top_k,
+        preprocess=arguments.preprocess,
+        resize=arguments.resize,
     )
 
 

@@ -3,24 +3,19 @@
 
 import tensorflow as tf
 
+from vit_scaling.data import preprocessing
+from vit_scaling.export.loading import RunRecord
+
 JPEG_START = b"\xff\xd8\xff"
 PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
-def images_from_bytes(
-    image_bytes: tf.Tensor,
-    *,
-    image_size: tuple[int, int],
-    smaller_side: int,
-    value_range: tuple[float, float],
-) -> tf.Tensor:
-    """Decode, resize the smaller side, crop the centre and scale a batch of files.
+def images_from_bytes(image_bytes: tf.Tensor, record: RunRecord) -> tf.Tensor:
+    """Decode, resize, crop and scale a batch of files as the record says.
 
     Args:
         image_bytes: (batch,) strings, each the content of one JPEG or PNG file.
-        image_size: (height, width) of the crop in pixels.
-        smaller_side: Pixels of the image's smaller side before the crop.
-        value_range: (lowest, highest) value of a pixel of the result.
+        record: Image size, preprocessing and value range.
 
     Returns:
         (batch, height, width, 3) float32.
@@ -33,43 +28,30 @@ def images_from_bytes(
     def one_image(number_and_content: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         number, content = number_and_content
         with tf.control_dependencies([_assert_image(number, content)]):
-            image = decode(content)  # (h, w, 3)
-        image = resize_smaller_side(image, smaller_side)
-        return central_crop(image, image_size)  # (height, width, 3)
+            image = preprocessing.decode(content)  # (h, w, 3)
+        return prepare(image, record)  # (height, width, 3)
 
-    height, width = image_size
+    height, width = record.image_size
     pixels = tf.map_fn(
         one_image,
         (tf.range(tf.size(image_bytes)), image_bytes),
         fn_output_signature=tf.TensorSpec((height, width, 3), tf.uint8),
     )  # (batch, height, width, 3)
-    low, high = value_range
-    return low + tf.cast(pixels, tf.float32) / 255.0 * (high - low)
+    return preprocessing.value_range(pixels, *record.value_range)
 
 
-def decode(content: tf.Tensor) -> tf.Tensor:
-    """Return the pixels of one file as (h, w, 3) uint8; grey becomes three channels."""
-    image = tf.io.decode_image(content, channels=3, expand_animations=False)
-    image.set_shape((None, None, 3))
-    return image
-
-
-def resize_smaller_side(image: tf.Tensor, length: int) -> tf.Tensor:
-    """Return (h, w, 3) uint8 with its smaller side `length` long, aspect kept."""
-    size = tf.shape(image)[:2]
-    scale = length / tf.reduce_min(size)
-    new_size = tf.cast(tf.round(tf.cast(size, tf.float64) * scale), tf.int32)
-    new_size = tf.maximum(new_size, length)  # No side falls short by rounding.
-    resized = tf.image.resize(image, new_size, method="area")
-    return tf.cast(tf.clip_by_value(resized, 0.0, 255.0), tf.uint8)
-
-
-def central_crop(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """Return the (height, width) pixels in the middle of an image at least as large."""
-    offset = (tf.shape(image)[:2] - tf.constant(size)) // 2
-    cropped = tf.image.crop_to_bounding_box(image, offset[0], offset[1], *size)
-    cropped.set_shape((*size, 3))
-    return cropped
+def prepare(image: tf.Tensor, record: RunRecord) -> tf.Tensor:
+    """Return a uint8 image of any size as (height, width, 3), as evaluation does it."""
+    height, width = record.image_size
+    if record.preprocess == "resize":
+        resized = tf.image.resize(image, (height, width))
+        image = tf.cast(tf.clip_by_value(resized, 0.0, 255.0), tf.uint8)
+    else:
+        image = preprocessing.resize_small(image, record.smaller_side)
+        top = (tf.shape(image)[0] - height) // 2
+        left = (tf.shape(image)[1] - width) // 2
+        image = image[top : top + height, left : left + width]
+    return tf.ensure_shape(image, (height, width, 3))
 
 
 def _assert_image(number: tf.Tensor, content: tf.Tensor) -> tf.Operation:

@@ -13,6 +13,7 @@ import vit_scaling.modeling.vit  # noqa: F401  (its layers are found by their na
 from vit_scaling.training import checkpoints
 
 LOWER_PRECISIONS = ("mixed_bfloat16", "mixed_float16", "bfloat16", "float16")
+PREPROCESSING = ("central_crop", "resize")
 LOSSES = ("softmax_cross_entropy", "sigmoid_cross_entropy")
 
 
@@ -21,12 +22,15 @@ class RunRecord:
     """What a run says of its model beside the weights: the content of `run.json`.
 
     Attributes:
-        class_names: One name per logit, in the order of the logits.
+        class_names: One name per logit, in the order of the logits; a run whose data
+            has no names (none in `run.json`) gets the numbers.
         image_size: (height, width) in pixels of the images that the model takes.
         step: Training step of the weights.
         value_range: (lowest, highest) value of an input pixel.
         loss: "softmax_cross_entropy" or "sigmoid_cross_entropy": which function turns
             the logits into probabilities.
+        preprocess: How evaluation made an image of this size: "central_crop" (smaller
+            side resized, then cropped) or "resize" (whole image, aspect lost).
         resize: Length in pixels to which an image's smaller side is brought before the
             central crop; None takes 8/7 of the crop's longer side (256 before 224).
     """
@@ -36,6 +40,7 @@ class RunRecord:
     step: int = 0
     value_range: tuple[float, float] = (-1.0, 1.0)
     loss: str = "softmax_cross_entropy"
+    preprocess: str = "central_crop"
     resize: int | None = None
 
     def __post_init__(self) -> None:
@@ -43,6 +48,16 @@ class RunRecord:
         if self.loss not in LOSSES:
             raise ValueError(
                 f"`loss` must be one of {', '.join(LOSSES)}; received {self.loss!r}."
+            )
+        if self.preprocess not in PREPROCESSING:
+            raise ValueError(
+                f"`preprocess` must be one of {', '.join(PREPROCESSING)}; received "
+                f"{self.preprocess!r}."
+            )
+        if self.resize is not None and self.resize < max(self.image_size):
+            raise ValueError(
+                "`resize` must be at least the image's size, or the crop would not "
+                f"fit; received resize={self.resize}, image_size={self.image_size}."
             )
         if len(self.image_size) != 2 or min(self.image_size) < 1:
             raise ValueError(
@@ -135,8 +150,10 @@ def load_run(
     restored = checkpoints.restore_model(
         model, os.fspath(model_dir), averages=averages, step=step
     )
+    names = record.class_names or tuple(map(str, range(model.output_shape[-1])))
+    record = dataclasses.replace(record, step=int(restored), class_names=names)
     check_classes(model, record)
-    return model, dataclasses.replace(record, step=int(restored))
+    return model, record
 
 
 def in_float32(config: Any) -> Any:

@@ -1,6 +1,7 @@
 """Write a SavedModel with image and bytes signatures; check it against the model."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -25,6 +26,8 @@ def export_run(
     averages: bool = False,
     step: int | None = None,
     top_k: int = 5,
+    preprocess: str | None = None,
+    resize: int | None = None,
 ) -> dict[str, Any]:
     """Write the SavedModel of a training run; return the report of `export_model`.
 
@@ -34,8 +37,14 @@ def export_run(
         averages: Take the Polyak averages instead of the weights.
         step: Which checkpoint; None takes the newest.
         top_k: Number of best classes that the SavedModel lists.
+        preprocess: "central_crop" or "resize" of images given as bytes; None takes what
+            the run says, or "central_crop".
+        resize: Pixels of the smaller side before the crop; None takes the run's.
     """
     model, record = loading.load_run(model_dir, averages=averages, step=step)
+    given = {"preprocess": preprocess, "resize": resize}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    record = dataclasses.replace(record, **chosen)
     as_run, _ = loading.load_run(
         model_dir, averages=averages, step=record.step, float32=False
     )

@@ -102,12 +102,7 @@ def signatures(
 
     @tf.function
     def from_bytes(content: tf.Tensor) -> Outputs:
-        images = image_bytes.images_from_bytes(
-            content,
-            image_size=record.image_size,
-            smaller_side=record.smaller_side,
-            value_range=record.value_range,
-        )
+        images = image_bytes.images_from_bytes(content, record)
         return answer(inner, images, record, top_k=top_k)
 
     return {
