@@ -38,17 +38,11 @@ class MaskSeed(keras.layers.Layer):
 
     def build(self, images_shape: tuple[int | None, ...]) -> None:
         """Create the counter."""
-        with self._open_name_scope():
-            # Each replica counts for itself (all count alike): an update that replicas
-            # agree on would be forbidden inside a loop over micro-batches.
-            self.step = keras.Variable(
-                0,
-                dtype="int64",
-                trainable=False,
-                synchronization="on_read",
-                aggregation="only_first_replica",
-                name="step",
-            )
+        # No aggregation: each replica counts on its own copy (all count alike). Updates
+        # that replicas agree on are forbidden inside a loop over micro-batches.
+        self.step = self.add_weight(
+            name="step", shape=(), dtype="int64", initializer="zeros", trainable=False
+        )
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Return a stateless seed, int32 (2,); in training another one at each call."""
@@ -99,7 +93,7 @@ class Dropout(keras.layers.Layer):
 
 def fold_in(seed: tf.Tensor, number: int | tf.Tensor) -> tf.Tensor:
     """Return the stateless seed made of a stateless seed and a number."""
-    return tf.random.experimental.stateless_fold_in(seed, number, alg="philox")
+    return tf.random.experimental.stateless_fold_in(seed, number)
 
 
 def dropout(
@@ -123,7 +117,6 @@ def dropout(
     if per_example:
         rest = tf.ones((tokens.shape.rank - 1,), tf.int32)
         shape = tf.concat([shape[:1], rest], axis=0)
-    # Philox by name: the default differs between devices and compilers.
-    uniform = tf.random.stateless_uniform(shape, fold_in(mask_seed, site), alg="philox")
+    uniform = tf.random.stateless_uniform(shape, fold_in(mask_seed, site))
     keep = tf.cast(uniform >= rate, tokens.dtype)
     return tokens * keep * tf.cast(1.0 / (1.0 - rate), tokens.dtype)

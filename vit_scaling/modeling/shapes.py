@@ -110,12 +110,11 @@ SHAPES: dict[str, ViTShape] = {
 _VARIANTS = {name.partition("/")[0]: shape for name, shape in SHAPES.items()}
 
 
-def shape_named(name: str, depth: int | None = None) -> ViTShape:
+def shape_named(name: str) -> ViTShape:
     """Return the shape of a name such as "B/28": a variant and any patch size.
 
     A variant alone has patches of 16 pixels. Lower and upper case differ: "s" and "S",
-    "g" and "G" are different shapes. `depth`, where given, replaces the number of
-    blocks: for a quick try of a big shape.
+    "g" and "G" are different shapes.
 
     Example:
         >>> shape_named("B/28").tokens(224)
@@ -126,8 +125,7 @@ def shape_named(name: str, depth: int | None = None) -> ViTShape:
     """
     variant, slash, patch = str(name).partition("/")
     if variant in _VARIANTS and (patch.isdecimal() and int(patch) if slash else True):
-        shape = dataclasses.replace(_VARIANTS[variant], patch=int(patch or 16))
-        return shape if depth is None else dataclasses.replace(shape, depth=depth)
+        return dataclasses.replace(_VARIANTS[variant], patch=int(patch or 16))
     if variant in _VARIANTS:
         raise ValueError(
             f"The patch in a shape's name must be a positive integer, as in "
@@ -141,6 +139,10 @@ def shape_named(name: str, depth: int | None = None) -> ViTShape:
     )
 
 
-def as_shape(shape: str | ViTShape) -> ViTShape:
-    """Return `shape` itself, or the shape that it names."""
-    return shape if isinstance(shape, ViTShape) else shape_named(shape)
+def as_shape(shape: str | ViTShape, depth: int | None = None) -> ViTShape:
+    """Return `shape` itself, or the shape that it names.
+
+    `depth`, where given, replaces the number of blocks: for a quick try of a big shape.
+    """
+    found = shape if isinstance(shape, ViTShape) else shape_named(shape)
+    return found if depth is None else dataclasses.replace(found, depth=depth)
