@@ -1,0 +1,69 @@
+"""Everything that a gin file may bind, listed once."""
+# SPDX-License-Identifier: Apache-2.0
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gin
+from vit_scaling import experiment, gin_files
+from vit_scaling.data import pipeline, preprocessing, tfrecords
+from vit_scaling.modeling import shapes, vit
+from vit_scaling.optimization import adam, schedules, weight_decay
+from vit_scaling.training import losses
+
+# What the parts of a run are made of: referred to by gin files, called by the run.
+PARTS: tuple[Callable[..., Any], ...] = (
+    adam.Adam,
+    losses.sigmoid_cross_entropy,
+    losses.softmax_cross_entropy,
+    pipeline.EvalData,
+    pipeline.TrainData,
+    preprocessing.CentralCrop,
+    preprocessing.InceptionCrop,
+    preprocessing.PaddedCrop,
+    preprocessing.Resize,
+    schedules.Constant,
+    schedules.Cosine,
+    schedules.Linear,
+    schedules.ReciprocalSqrt,
+    schedules.Trapezoid,
+    shapes.ViTShape,
+    shapes.as_shape,
+    tfrecords.Features,
+    tfrecords.TFRecords,
+    vit.vit,
+    weight_decay.head_and_body,
+)
+for _part in PARTS:
+    gin.register(_part, module="vit_scaling")
+
+# What a run begins with; per-launch arguments come from flags, never from gin.
+_PER_LAUNCH = ("experiment", "model_dir", "strategy", "jit_compile")
+Experiment = gin.external_configurable(experiment.Experiment, module="vit_scaling")
+train = gin.external_configurable(
+    experiment.train,
+    module="vit_scaling",
+    denylist=[*_PER_LAUNCH, "evaluates", "texts"],
+)
+evaluate = gin.external_configurable(
+    experiment.evaluate, module="vit_scaling", denylist=[*_PER_LAUNCH, "step"]
+)
+evaluate_continuously = gin.external_configurable(
+    experiment.evaluate_continuously, module="vit_scaling", denylist=[*_PER_LAUNCH]
+)
+ROOTS = {
+    "Experiment": experiment.Experiment,
+    "train": experiment.train,
+    "evaluate": experiment.evaluate,
+    "evaluate_continuously": experiment.evaluate_continuously,
+}
+
+
+def parse(files: Sequence[str], bindings: Sequence[str] = ()) -> None:
+    """Parse gin files and bindings of a run (see `gin_files.parse`)."""
+    gin_files.parse(
+        files,
+        bindings,
+        known={**{part.__name__: part for part in PARTS}, **ROOTS},
+        roots=[f"vit_scaling.{name}" for name in ROOTS],
+    )

@@ -1,0 +1,170 @@
+"""Find, parse and check gin files: a name that nothing reads is refused."""
+# SPDX-License-Identifier: Apache-2.0
+
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gin
+from absl import logging
+from gin import config as gin_config
+
+MACRO = "gin.macro"
+_roots: tuple[str, ...] = ()
+
+
+def root() -> Path:
+    """Return the folder of the package's gin files, installed or beside the code."""
+    package = Path(__file__).parent
+    installed = package / "gin_data"
+    return installed if installed.is_dir() else package.parent / "gin"
+
+
+def find(name: str) -> Path:
+    """Return the gin file of a name such as "experiments/vit_b16.gin", or of a path.
+
+    A name may leave out its folder and ".gin" where that names one file only.
+
+    Raises:
+        FileNotFoundError: There is none; the nearest names are told.
+    """
+    for path in (Path(name), root() / name, root() / f"{name}.gin"):
+        if path.is_file():
+            return path
+    known = sorted(
+        path.relative_to(root()).as_posix() for path in root().rglob("*.gin")
+    )
+    named = [path for path in known if Path(path).stem == Path(name).stem]
+    if len(named) == 1 and "/" not in name:
+        return root() / named[0]
+    near = named or difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    told = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise FileNotFoundError(
+        f"`gin_file` must be a path or a name in the package's gin folder; received "
+        f"{name!r}.{told}"
+    )
+
+
+def parse(
+    files: Sequence[str],
+    bindings: Sequence[str] = (),
+    *,
+    known: Mapping[str, Callable[..., Any]],
+    roots: Sequence[str],
+) -> None:
+    """Parse gin files in order, then bindings, and refuse what no run would read.
+
+    Args:
+        files: Paths or names; a later file wins over an earlier one.
+        bindings: Such as "TOTAL_STEPS = 1000"; they win over all files.
+        known: What may be bound, by name; its names are proposed for misspelt ones.
+        roots: Selectors of what a run begins with, such as "vit_scaling.train".
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: A name or parameter is misspelt, a scope or macro is read by nobody,
+            or a required value is missing.
+    """
+    global _roots
+    _roots = tuple(roots)
+    gin.add_config_file_search_path(str(root()))
+    paths = [str(find(name)) for name in files]
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.FATAL)  # Gin logs each place where a file is not.
+    try:
+        gin.parse_config_files_and_bindings(paths, list(bindings))
+    except ValueError as error:
+        raise ValueError(f"{error}{_suggestion(str(error), known)}") from error
+    except (SyntaxError, OSError) as error:
+        raise ValueError(f"A gin file or binding cannot be read: {error}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def operative_text() -> str:
+    """Return the configuration that the run has read so far, as a gin file.
+
+    Before anything was called it is every binding; then also the defaults in use.
+    """
+    operative = gin.operative_config_str()
+    return operative if operative.strip() else gin.config_str()
+
+
+@gin_config.register_finalize_hook
+def _refuse_unread_bindings(config: dict[Any, Any]) -> None:
+    """Raise if a binding is not reached from a root, or one that is has no value."""
+    if not _roots:
+        return
+    read: set[tuple[str, str]] = set()
+    seen: set[Any] = set()
+    to_visit: list[tuple[tuple[str, ...], str]] = [((), name) for name in _roots]
+    while to_visit:
+        scopes, name = node = to_visit.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        for depth in range(len(scopes) + 1):  # A scope also reads its outer scopes.
+            key = "/".join(scopes[:depth]), name
+            read.add(key)
+            for reference in gin_config.iterate_references(config.get(key, {})):
+                inner = tuple(reference.scopes) or scopes
+                to_visit.append((inner, reference.configurable.selector))
+    _raise_if_unread(config, read)
+    missing = sorted(
+        _shown(key, parameter)
+        for key in read
+        for parameter, value in config.get(key, {}).items()
+        if value is gin.REQUIRED
+    )
+    if missing:
+        raise ValueError(
+            f"Values are required for: {', '.join(missing)}. Pass each as "
+            "--gin_param='NAME = value', or set it in a gin file."
+        )
+
+
+def _raise_if_unread(config: Mapping[Any, Any], read: set[tuple[str, str]]) -> None:
+    unread = sorted(set(config) - read)
+    names = [_shown(key, parameter) for key in unread for parameter in config[key]]
+    if not names:
+        return
+    good = {_shown(key, "value") for key in read if key[1] == MACRO}
+    good |= {_shown(key, p) for key in read for p in config.get(key, ())}
+    told = []
+    for name in names:
+        near = difflib.get_close_matches(name, good, n=1)
+        told.append(f"{name} (did you mean {near[0]}?)" if near else name)
+    raise ValueError(
+        f"No run reads these gin bindings: {', '.join(told)}. Correct the name or "
+        "scope, or leave the binding out."
+    )
+
+
+def _shown(key: tuple[str, str], parameter: str) -> str:
+    scope, selector = key
+    if selector == MACRO:
+        return scope
+    name = f"{selector.removeprefix('vit_scaling.')}.{parameter}"
+    return f"{scope}/{name}" if scope else name
+
+
+def _suggestion(message: str, known: Mapping[str, Callable[..., Any]]) -> str:
+    """Return " Did you mean …?" for gin's message about an unknown name, or nothing."""
+    configurable = re.search(r"No configurable matching ['\"]?@?([\w./]+)", message)
+    if configurable:
+        wanted = configurable[1].split(".")[-1].split("/")[-1]
+        near = difflib.get_close_matches(wanted, list(known), n=1, cutoff=0.3)
+        return f" Did you mean {near[0]!r}?" if near else ""
+    parameter = re.search(
+        r"Configurable ['\"]([\w.]+)['\"] doesn't have a parameter named ['\"](\w+)",
+        message,
+    )
+    if parameter:
+        target = known.get(parameter[1].split(".")[-1])
+        names = list(inspect.signature(target).parameters) if target else []
+        near = difflib.get_close_matches(parameter[2], names, n=1, cutoff=0.3)
+        return f" Did you mean {near[0]!r}?" if near else ""
+    return ""

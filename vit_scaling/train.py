@@ -1,0 +1,127 @@
+"""The training binary: flags, then gin files, then the run.
+
+python -m vit_scaling.train --gin_file=experiments/quickstart.gin --model_dir=DIR
+"""
+# SPDX-License-Identifier: Apache-2.0
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+
+from absl import app, flags, logging
+
+MODES = ("train", "eval", "train_and_eval", "continuous_eval")
+DISTRIBUTIONS = ("one_device", "mirrored", "multi_worker_mirrored", "tpu")
+# Saved with the run, so that `--flagfile` repeats it; the others name files or places.
+RUN_FLAGS = (
+    "mode",
+    "distribution",
+    "tpu",
+    "num_virtual_devices",
+    "seed",
+    "jit_compile",
+)
+
+_GIN_FILE = flags.DEFINE_multi_string(
+    "gin_file",
+    [],
+    "Gin file, by path or by its name in the package's gin folder; repeat for several: "
+    "a later one wins.",
+)
+_GIN_PARAM = flags.DEFINE_multi_string(
+    "gin_param", [], "Gin binding such as 'TOTAL_STEPS = 1000'; repeat for several."
+)
+_MODEL_DIR = flags.DEFINE_string(
+    "model_dir", None, "Folder of the run: checkpoints, logs, configuration."
+)
+_MODE = flags.DEFINE_enum("mode", "train_and_eval", MODES, "What to do.")
+_DISTRIBUTION = flags.DEFINE_enum(
+    "distribution", "one_device", DISTRIBUTIONS, "Over which devices a step is spread."
+)
+_TPU = flags.DEFINE_string(
+    "tpu", None, "Name or address of the TPU; 'local' on its VM."
+)
+_VIRTUAL = flags.DEFINE_integer(
+    "num_virtual_devices",
+    0,
+    "Logical devices to split the CPU into, for trying replicas on a laptop.",
+    lower_bound=0,
+)
+_SEED = flags.DEFINE_integer(
+    "seed", None, "Seed of weights, batches, augmentation, masks; default: SEED in gin."
+)
+_JIT = flags.DEFINE_bool(
+    "jit_compile", None, "Whether XLA compiles the step; default: on a single device."
+)
+_CHECKPOINT_STEP = flags.DEFINE_integer(
+    "checkpoint_step", None, "For --mode=eval: which checkpoint; default: the newest."
+)
+
+
+def _run(_: Sequence[str]) -> None:
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # Orbit logs each loop; RunLog says it.
+    # Imported here, so that --help and a mistyped flag answer at once.
+    from vit_scaling import configurables, gin_files
+    from vit_scaling.training import strategy as strategies
+
+    strategy = strategies.make_strategy(
+        _DISTRIBUTION.value,
+        tpu=_TPU.value,
+        num_virtual_devices=_VIRTUAL.value,
+    )
+    seed = [] if _SEED.value is None else [f"SEED = {_SEED.value}"]
+    configurables.parse(_GIN_FILE.value, [*_GIN_PARAM.value, *seed])
+    launch: dict[str, Any] = {
+        "model_dir": _MODEL_DIR.value,
+        "strategy": strategy,
+        "jit_compile": _JIT.value,
+    }
+    experiment = configurables.Experiment()
+    if _MODE.value == "eval":
+        configurables.evaluate(experiment, step=_CHECKPOINT_STEP.value, **launch)
+    elif _MODE.value == "continuous_eval":
+        configurables.evaluate_continuously(experiment, **launch)
+    else:
+
+        def texts() -> Mapping[str, str]:
+            return {"config.gin": gin_files.operative_text(), "flags.txt": _flag_text()}
+
+        configurables.train(
+            experiment,
+            evaluates=_MODE.value == "train_and_eval",
+            texts=texts,
+            **launch,
+        )
+
+
+def _flag_text() -> str:
+    """Return the flags that say how the run was launched, as a flag file."""
+    given = (flags.FLAGS[name] for name in RUN_FLAGS if flags.FLAGS[name].present)
+    lines = [flag.serialize() for flag in given]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def main() -> None:
+    """Run the binary; what cannot be run is said in one line, with exit code 1."""
+    flags.mark_flag_as_required("model_dir")
+    flags.register_validator(
+        "gin_file", bool, "must name at least one gin file, such as quickstart"
+    )
+    logging.use_absl_handler()
+    try:
+        app.run(_run)
+    except (ValueError, OSError, RuntimeError) as error:
+        if os.environ.get("VIT_SCALING_TRACEBACK"):
+            raise
+        # Gin appends where it was called from: the traceback's business.
+        message = str(error).partition("\n  In call to configurable")[0]
+        print(f"vit-scaling-train: error: {message}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

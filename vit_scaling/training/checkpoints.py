@@ -1,0 +1,313 @@
+"""A run's checkpoints, keyed by variable path: save, keep by rules, resume."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+from etils import epath
+
+from vit_scaling.training.checkpoint_files import (
+    CorruptCheckpointError,
+    checkpoint_folder,
+    read_checkpoint,
+    saved_steps,
+    write_checkpoint,
+    write_json,
+)
+
+FOLDER = "checkpoints"
+
+
+def variables_of(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None
+) -> dict[str, Any]:
+    """Return the variables that a checkpoint holds, by key.
+
+    Averaged weights are keyed by the path of the weight they average, so that they can
+    be read without the optimizer.
+
+    Raises:
+        ValueError: Two variables have one path; only one of them could be saved.
+    """
+    keyed = [(f"model/{variable.path}", variable) for variable in model.variables]
+    if optimizer is not None:
+        trainable = model.trainable_variables
+        averages = optimizer.averages(trainable) or []
+        averaged = {id(average) for average in averages}
+        keyed += [
+            (f"averages/{variable.path}", average)
+            for variable, average in zip(trainable, averages, strict=False)
+        ]
+        keyed += [
+            (f"optimizer/{variable.path}", variable)
+            for variable in optimizer.variables
+            if id(variable) not in averaged
+        ]
+    named = dict(keyed)
+    if len(named) != len(keyed):
+        keys = [key for key, _ in keyed]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        raise ValueError(
+            "Variable paths must be unique to be checkpoint keys; more than one "
+            f"variable is called {', '.join(twice[:5])}. Give every layer its own name."
+        )
+    return named
+
+
+class Checkpoints:
+    """Write, keep, verify and read the checkpoints of one `model_dir`."""
+
+    def __init__(
+        self,
+        model_dir: epath.PathLike,
+        *,
+        keep_last: int = 3,
+        keep_every_steps: int | None = None,
+        keep_steps: Sequence[int] = (),
+        asynchronous: bool = True,
+        writes: bool = True,
+    ) -> None:
+        """Open the folder `model_dir/checkpoints`, which need not exist.
+
+        Args:
+            model_dir: The run's folder.
+            keep_last: How many of the newest checkpoints stay.
+            keep_every_steps: Checkpoints at multiples of this many steps stay as well
+                (10,000 in the authors' configuration).
+            keep_steps: Steps whose checkpoints stay as well.
+            asynchronous: Whether files are written by a thread while training goes on.
+            writes: False for workers other than the chief, which only read.
+
+        Raises:
+            ValueError: `keep_last` or `keep_every_steps` is less than 1.
+        """
+        for name, number in (
+            ("keep_last", keep_last),
+            ("keep_every_steps", keep_every_steps),
+        ):
+            if number is not None and number < 1:
+                raise ValueError(f"`{name}` must be at least 1; received {number}.")
+        self.directory = epath.Path(model_dir) / FOLDER
+        self._keep_last = keep_last
+        self._keep_every_steps = keep_every_steps
+        self._keep_steps = frozenset(keep_steps)
+        self._asynchronous = asynchronous
+        self._writes = writes
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
+
+    def steps(self) -> list[int]:
+        """Return the steps of the complete checkpoints, ascending."""
+        return saved_steps(self.directory)
+
+    def path(self, step: int) -> epath.Path:
+        """Return the folder of the checkpoint of a step."""
+        return checkpoint_folder(self.directory, step)
+
+    def save(
+        self, step: int, variables: Mapping[str, Any], state: Mapping[str, Any]
+    ) -> None:
+        """Save values as they are now; the files may be written in the background.
+
+        Args:
+            step: Number of updates done.
+            variables: What `variables_of` returned, and more of the kind.
+            state: Plain JSON values: images seen, seconds, seed, metrics so far.
+
+        Raises:
+            OSError: An earlier write failed, for instance on a full disk. What was
+                saved before it is still there.
+        """
+        self.wait()
+        if not self._writes or self.path(step).exists():
+            return
+        values = {
+            key: np.array(keras.ops.convert_to_numpy(value))
+            for key, value in variables.items()
+        }
+        arguments = (step, values, dict(state))
+        if self._asynchronous:
+            self._thread = threading.Thread(target=self._write, args=arguments)
+            self._thread.start()
+        else:
+            self._write(*arguments)
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait for the write in the background and raise what went wrong in it."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise OSError(
+                f"A checkpoint could not be written to `{self.directory}`: {error} "
+                f"Complete checkpoints: {self.steps() or 'none'}. Make room (or raise "
+                "the quota) and start the same command again; it goes on from the last."
+            ) from error
+
+    def restore(
+        self, variables: Mapping[str, Any], *, step: int | None = None
+    ) -> dict[str, Any] | None:
+        """Assign a checkpoint's values; return its state, or None where there is none.
+
+        Args:
+            variables: The variables to assign, by key; the checkpoint must have exactly
+                these keys and shapes.
+            step: The checkpoint to read; None takes the newest that is whole, naming
+                each that is not.
+
+        Raises:
+            ValueError: The checkpoint is of another model or optimizer.
+            CorruptCheckpointError: It is damaged, and so are all before it.
+            FileNotFoundError: There is no checkpoint of `step`.
+        """
+        steps = self.steps() if step is None else [step]
+        damaged = []
+        for candidate in reversed(steps):
+            try:
+                values, manifest = read_checkpoint(self.path(candidate))
+            except CorruptCheckpointError as error:
+                logging.error("%s The one before it is tried.", error)
+                damaged.append(str(error))
+                continue
+            _check_same_variables(self.path(candidate), variables, values)
+            for key, variable in variables.items():
+                variable.assign(values[key])
+            return {**manifest["state"], "step": manifest["step"]}
+        if damaged:
+            raise CorruptCheckpointError(
+                f"No whole checkpoint is left in `{self.directory}`: "
+                f"{' '.join(damaged)}"
+            )
+        return None
+
+    def discard_after(self, step: int) -> None:
+        """Set aside checkpoints newer than `step`: damaged ones and a lost future."""
+        if not self._writes:
+            return
+        for later in self.steps():
+            if later > step:
+                aside = self.path(later).with_name(f"damaged_{later:09d}")
+                _remove(aside)
+                self.path(later).rename(aside)
+
+    def mark_best(self, step: int, metric: str, value: float) -> None:
+        """Keep the checkpoint of `step` as the best by a metric."""
+        if self._writes:
+            record = {"step": step, "metric": metric, "value": value}
+            write_json(self.directory / "best.json", record)
+
+    def best(self) -> dict[str, Any] | None:
+        """Return {"step", "metric", "value"} of the best checkpoint so far, or None."""
+        path = self.directory / "best.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def _write(
+        self, step: int, values: Mapping[str, np.ndarray], state: Mapping[str, Any]
+    ) -> None:
+        final = self.path(step)
+        working = final.with_name(f".writing_{final.name}")
+        try:
+            _remove(working)
+            working.mkdir(parents=True)
+            write_checkpoint(working, step, values, state)
+            working.rename(final)
+            self._remove_old()
+        except (OSError, tf.errors.OpError) as error:
+            _remove(working)
+            self._error = error
+
+    def _remove_old(self) -> None:
+        steps = self.steps()
+        best = self.best()
+        kept = {*steps[-self._keep_last :], *self._keep_steps}
+        if best is not None:
+            kept.add(best["step"])
+        for step in steps:
+            every = self._keep_every_steps
+            if step not in kept and not (every and step and step % every == 0):
+                self.path(step).rmtree()
+
+
+def restore_model(
+    model: keras.Model,
+    model_dir: epath.PathLike,
+    *,
+    averages: bool = False,
+    step: int | None = None,
+) -> int:
+    """Assign a run's weights to a model of the same shape; return their step.
+
+    Args:
+        model: Built as the run's model was, under any strategy and precision.
+        model_dir: The run's folder.
+        averages: Whether averaged weights are taken where the run kept them.
+        step: Which checkpoint; None takes the newest that is whole.
+
+    Raises:
+        FileNotFoundError: The run has no checkpoint (of that step).
+        ValueError: The checkpoint is of another model, or has no averages.
+    """
+    directory = epath.Path(model_dir) / FOLDER
+    steps = saved_steps(directory) if step is None else [step]
+    if not steps:
+        raise FileNotFoundError(
+            f"`model_dir` must hold a trained run; `{directory}` has no checkpoint."
+        )
+    wanted = {f"model/{variable.path}": variable for variable in model.variables}
+    problems = []
+    for candidate in reversed(steps):
+        folder = checkpoint_folder(directory, candidate)
+        try:
+            values, manifest = read_checkpoint(folder, prefixes=["model/", "averages/"])
+        except CorruptCheckpointError as error:
+            logging.error("%s", error)
+            problems.append(str(error))
+            continue
+        averaged = [key for key in values if key.startswith("averages/")]
+        means = {key: values.pop(key) for key in averaged}
+        if averages and not means:
+            raise ValueError(
+                f"`averages` asks for averaged weights, and `{folder}` holds none; "
+                "bind the optimizer's `average_decay` when training."
+            )
+        _check_same_variables(folder, wanted, values)
+        for key, variable in wanted.items():
+            mean = means.get("averages/" + key.removeprefix("model/"))
+            variable.assign(mean if averages and mean is not None else values[key])
+        return int(manifest["step"])
+    raise CorruptCheckpointError(" ".join(problems))
+
+
+def _check_same_variables(
+    folder: epath.Path, variables: Mapping[str, Any], values: Mapping[str, np.ndarray]
+) -> None:
+    missing = sorted(set(variables) - set(values))
+    left = sorted(set(values) - set(variables))
+    other = [
+        f"{key} is {tuple(values[key].shape)} there and {tuple(variable.shape)} here"
+        for key, variable in sorted(variables.items())
+        if key in values and tuple(values[key].shape) != tuple(variable.shape)
+    ]
+    if missing or left or other:
+        told = [f"not in the checkpoint: {', '.join(missing[:3])}"] if missing else []
+        told += [f"not in this run: {', '.join(left[:3])}"] if left else []
+        told += other[:3]
+        raise ValueError(
+            f"`model_dir` holds another model or optimizer: `{folder}` differs in "
+            f"{len(missing) + len(left) + len(other)} variables ({'; '.join(told)}). "
+            "Take a new --model_dir, or the configuration that wrote this one "
+            "(its config.gin)."
+        )
+
+
+def _remove(folder: epath.Path) -> None:
+    if folder.exists():
+        folder.rmtree()

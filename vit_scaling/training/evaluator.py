@@ -1,0 +1,168 @@
+"""Top-1, top-5 and loss over whole evaluation sets, as an Orbit evaluator."""
+# SPDX-License-Identifier: Apache-2.0
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import keras
+import orbit
+import tensorflow as tf
+
+from vit_scaling.training.logs import RunLog
+from vit_scaling.training.losses import LossFunction
+
+
+class InLoopEvaluator(Protocol):
+    """Whatever else is measured on the model while it trains, such as few-shot."""
+
+    name: str
+    interval_steps: int
+
+    def evaluate(
+        self, model: keras.Model, strategy: tf.distribute.Strategy
+    ) -> dict[str, float]:
+        """Return figures by name."""
+
+
+class Evaluator(orbit.AbstractEvaluator):
+    """Evaluate the model on every set, each image counted once, and log the figures."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        loss: LossFunction,
+        datasets: Mapping[str, Any],
+        *,
+        strategy: tf.distribute.Strategy,
+        global_step: tf.Variable,
+        log: RunLog,
+        others: Sequence[InLoopEvaluator] = (),
+        always: bool = False,
+        jit_compile: bool = False,
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            model: Takes images, returns logits (batch, classes).
+            loss: (logits, labels) to (batch,).
+            datasets: By name, distributed datasets of {"images", "labels", "mask"} that
+                end.
+            strategy: Under which the step runs.
+            global_step: Updates done, for the log.
+            log: Where the figures go.
+            others: More evaluators, each at its own interval of steps.
+            always: Whether they run at every step that is evaluated instead.
+            jit_compile: Whether XLA compiles the step.
+        """
+        self.model = model
+        self._datasets = datasets
+        self._strategy = strategy
+        self._global_step = global_step
+        self._log = log
+        self._others = others
+        self._always = always
+        self._step = make_evaluation_step(model, loss, strategy, jit_compile)
+
+    def evaluate(self, num_steps: tf.Tensor) -> dict[str, dict[str, float]]:
+        """Return {set: {"top1", "top5", "loss", "examples"}}; accuracies in [0, 1].
+
+        Args:
+            num_steps: Batches per set, or -1 for all.
+        """
+        limit, step = int(num_steps), int(self._global_step.numpy())
+        results: dict[str, dict[str, float]] = {}
+        for name, dataset in self._datasets.items():
+            results[name] = self._timed(
+                name, step, lambda d=dataset: self._run(d, limit)
+            )
+        for other in self._others:
+            if self._always or step % other.interval_steps == 0:
+                results[other.name] = self._timed(
+                    other.name,
+                    step,
+                    lambda o=other: o.evaluate(self.model, self._strategy),
+                )
+        return results
+
+    def _timed(
+        self, name: str, step: int, run: Callable[[], dict[str, float]]
+    ) -> dict[str, float]:
+        started = time.perf_counter()
+        values = run()
+        seconds = time.perf_counter() - started
+        self._log.record(name, step, {**values, "seconds": seconds})
+        self._log.say_evaluation(name, step, values, seconds)
+        return values
+
+    def _run(self, dataset: Any, limit: int) -> dict[str, float]:
+        totals: dict[str, float] = {}
+        for number, batch in enumerate(dataset):
+            if number == limit:
+                break
+            for name, value in self._step(batch).items():
+                totals[name] = totals.get(name, 0.0) + float(value)
+        examples = totals.pop("examples", 0.0)
+        if not examples:
+            raise ValueError(
+                "`eval_data` must hold at least one labelled image; none was read."
+            )
+        means = {name: total / examples for name, total in totals.items()}
+        return {**means, "examples": examples}
+
+
+def make_evaluation_step(
+    model: keras.Model,
+    loss: LossFunction,
+    strategy: tf.distribute.Strategy,
+    jit_compile: bool = False,
+) -> Callable[[Any], dict[str, tf.Tensor]]:
+    """Return the function from a distributed batch to sums over all its images."""
+
+    def replica_step(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        logits = tf.cast(model(batch["images"], training=False), tf.float32)
+        return batch_sums(logits, batch["labels"], batch["mask"], loss)
+
+    compiled = tf.function(replica_step, jit_compile=True) if jit_compile else None
+
+    @tf.function
+    def step(batch: Any) -> dict[str, tf.Tensor]:
+        sums = strategy.run(compiled or replica_step, args=(batch,))
+        return {
+            name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
+            for name, value in sums.items()
+        }
+
+    return step
+
+
+def batch_sums(
+    logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor, loss: LossFunction
+) -> dict[str, tf.Tensor]:
+    """Return the sums of hits and losses over a batch, and how many images counted.
+
+    An image whose label row is all zero has no label and does not count; the first
+    guess is right if it is any of the image's labels, and the five best are if one of
+    them is (facts of the authors' classification evaluator).
+
+    Args:
+        logits: (batch, classes).
+        labels: (batch, classes), multi-hot.
+        mask: (batch,), 0 for padding.
+        loss: (logits, labels) to (batch,).
+
+    Returns:
+        {"top1", "top5", "loss", "examples"}, float32 scalars. Loss sums leave images
+        that do not count out as well.
+    """
+    labelled = tf.cast(tf.reduce_any(labels > 0, axis=-1), tf.float32)  # (batch,)
+    counted = mask * labelled
+    guesses = tf.math.top_k(logits, k=min(5, logits.shape[-1])).indices  # (batch, 5)
+    hits = tf.gather(labels, guesses, batch_dims=1) > 0  # (batch, 5)
+    losses = tf.where(counted > 0, loss(logits, labels), 0.0)
+    return {
+        "top1": tf.reduce_sum(counted * tf.cast(hits[:, 0], tf.float32)),
+        "top5": tf.reduce_sum(counted * tf.cast(tf.reduce_any(hits, -1), tf.float32)),
+        "loss": tf.reduce_sum(losses),
+        "examples": tf.reduce_sum(counted),
+    }

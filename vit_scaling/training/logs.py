@@ -1,0 +1,139 @@
+"""What a run tells: lines for people, JSON lines, TensorBoard summaries."""
+# SPDX-License-Identifier: Apache-2.0
+
+import io
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+import tensorflow as tf
+from etils import epath
+
+from vit_scaling.training.progress import duration_text
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class RunLog:
+    """Write every record to `metrics.jsonl`, to TensorBoard and, short, to the screen.
+
+    TensorBoard's folders are `model_dir/train` and `model_dir/NAME` per evaluation set.
+    """
+
+    def __init__(
+        self,
+        model_dir: epath.PathLike,
+        *,
+        writes: bool = True,
+        screen: TextIO | None = None,
+    ) -> None:
+        """Open the log of a run; `writes` is False on workers other than the chief."""
+        self._directory = epath.Path(model_dir)
+        self._writes = writes
+        self._screen = screen or sys.stderr
+        self._writers: dict[str, Any] = {}
+
+    def record(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """Write one record.
+
+        Args:
+            kind: "train", an evaluation set's name, or an event such as "resume".
+            step: Updates done.
+            values: Numbers; texts go to the JSON lines only.
+        """
+        if not self._writes:
+            return
+        plain = {name: _plain(value) for name, value in values.items()}
+        row = {"kind": kind, "step": step, "time": round(time.time(), 3), **plain}
+        self._append(json.dumps(row) + "\n")
+        numbers = {name: v for name, v in plain.items() if isinstance(v, int | float)}
+        if numbers:
+            with self._writer(kind).as_default(step=step):
+                for name, value in numbers.items():
+                    tf.summary.scalar(name, value)
+            self._writers[kind].flush()
+
+    def text(self, kind: str, step: int, name: str, text: str) -> None:
+        """Write a text, such as the configuration, to TensorBoard as a code block."""
+        if self._writes:
+            with self._writer(kind).as_default(step=step):
+                tf.summary.text(name, "```\n" + text + "\n```")
+            self._writers[kind].flush()
+
+    def say(self, line: str) -> None:
+        """Print a line for people, on standard error by default."""
+        if self._writes:
+            print(line, file=self._screen, flush=True)
+
+    def say_train(self, step: int, total: int, values: Mapping[str, Any]) -> None:
+        """Print how training goes: step, loss, rate, speed and the time to go."""
+        self.say(
+            f"step {step:>7,}/{total:,} ({step / total:4.0%})"
+            f"  loss {float(values['loss']):.4f}"
+            f"  lr {float(values['learning_rate']):.2e}"
+            f"  {float(values['images_per_second']):,.1f} images/s"
+            f"  ETA {duration_text(float(values['eta_seconds']))}"
+        )
+
+    def say_evaluation(
+        self, name: str, step: int, values: Mapping[str, Any], seconds: float
+    ) -> None:
+        """Print what an evaluation gave."""
+        told = "  ".join(
+            f"{key} {float(value):.4f}" if key != "examples" else f"{int(value)} images"
+            for key, value in values.items()
+        )
+        self.say(f"step {step:>7,} {name}: {told}  ({duration_text(seconds)})")
+
+    def _writer(self, kind: str) -> Any:
+        if kind not in self._writers:
+            directory = str(self._directory / kind)
+            self._writers[kind] = tf.summary.create_file_writer(directory)
+        return self._writers[kind]
+
+    def _append(self, line: str) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        with tf.io.gfile.GFile(str(self._directory / METRICS_FILE), "a") as file:
+            file.write(line)
+
+
+def read_metrics(
+    model_dir: epath.PathLike, kind: str | None = None
+) -> list[dict[str, Any]]:
+    """Return the records of a run in order of step, the last written for each step.
+
+    A run that was killed writes some steps again when it resumes; a line that was cut
+    off by the kill is left out.
+    """
+    path = epath.Path(model_dir) / METRICS_FILE
+    rows: dict[tuple[int, str], dict[str, Any]] = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if kind in (None, row["kind"]):
+            rows[row["step"], row["kind"]] = row
+    return [rows[key] for key in sorted(rows)]
+
+
+class Silence(io.TextIOBase):
+    """A stream that drops what is written: Orbit prints each loop, `RunLog` says it."""
+
+    def write(self, text: str) -> int:
+        """Drop the text."""
+        return len(text)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    number = float(value)
+    if not math.isfinite(number):
+        return None
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number

@@ -1,0 +1,67 @@
+"""Sigmoid and softmax cross-entropy over multi-hot labels (paper §3.3)."""
+# SPDX-License-Identifier: Apache-2.0
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+LossFunction = Callable[..., tf.Tensor]
+
+
+def sigmoid_cross_entropy(
+    logits: tf.Tensor, labels: tf.Tensor, *, label_smoothing: float = 0.0
+) -> tf.Tensor:
+    """Return -sum over classes of y log σ(z) + (1 - y) log σ(-z), per example.
+
+    Summed over the classes, as the paper's multi-label pre-training has it (§3.3); the
+    step takes the mean over the batch.
+
+    Args:
+        logits: (batch, classes).
+        labels: (batch, classes), multi-hot, or soft after mixup.
+        label_smoothing: Share of each target moved half-way to 1/2; 0 in the paper.
+
+    Returns:
+        (batch,) float32, in nats.
+    """
+    logits, labels = _checked(logits, labels, label_smoothing)
+    labels = labels * (1.0 - label_smoothing) + 0.5 * label_smoothing
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)
+    return tf.reduce_sum(losses, axis=-1)  # (batch,)
+
+
+def softmax_cross_entropy(
+    logits: tf.Tensor, labels: tf.Tensor, *, label_smoothing: float = 0.0
+) -> tf.Tensor:
+    """Return -sum over classes of y log softmax(z), per example (fine-tuning, App. D).
+
+    Args:
+        logits: (batch, classes).
+        labels: (batch, classes); rows of several labels share the mass evenly.
+        label_smoothing: Share of the mass spread evenly over all classes.
+
+    Returns:
+        (batch,) float32, in nats.
+    """
+    logits, labels = _checked(logits, labels, label_smoothing)
+    mass = tf.reduce_sum(labels, axis=-1, keepdims=True)  # (batch, 1)
+    labels = tf.math.divide_no_nan(labels, mass)
+    classes = tf.cast(tf.shape(labels)[-1], tf.float32)
+    labels = labels * (1.0 - label_smoothing) + label_smoothing / classes
+    return tf.nn.softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+
+
+def _checked(
+    logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    if not 0.0 <= label_smoothing < 1.0:
+        raise ValueError(
+            f"`label_smoothing` must lie in [0, 1); received {label_smoothing}."
+        )
+    if not logits.shape.is_compatible_with(labels.shape):
+        raise ValueError(
+            "`logits` and `labels` must have the same shape (batch, classes); received "
+            f"{logits.shape} and {labels.shape}. Do the model's `classes` and the "
+            "data's `classes` agree?"
+        )
+    return tf.cast(logits, tf.float32), tf.cast(labels, tf.float32)

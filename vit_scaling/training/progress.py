@@ -1,0 +1,90 @@
+"""How far and how fast a run is: images, core-hours and the time still to go."""
+# SPDX-License-Identifier: Apache-2.0
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+class Progress:
+    """Count images seen and core-hours, over restarts, and estimate the end.
+
+    Time counts while steps run; evaluating and saving in between does not.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        total_steps: int,
+        cores: int,
+        replicas: int = 1,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Start at nothing done.
+
+        Args:
+            batch_size: Images of one step, over all replicas.
+            total_steps: Steps of the whole run.
+            cores: Cores that core-hours count (see `training.strategy.cores`).
+            replicas: Replicas that share the batch.
+            clock: Seconds, rising.
+        """
+        self.batch_size = batch_size
+        self.total_steps = total_steps
+        self.cores = cores
+        self.replicas = replicas
+        self.images_seen = 0
+        self.core_seconds = 0.0
+        self._clock = clock
+        self._started: float | None = None
+        self._images_per_second = 0.0
+
+    def begin(self) -> None:
+        """Note that steps begin to run."""
+        self._started = self._clock()
+
+    def end(self, steps: int) -> None:
+        """Note that `steps` steps have run since `begin`."""
+        if self._started is None:
+            raise RuntimeError("`end` was called without `begin`.")
+        seconds = self._clock() - self._started
+        images = steps * self.batch_size
+        self._started = None
+        self.images_seen += images
+        self.core_seconds += seconds * self.cores
+        self._images_per_second = images / max(seconds, 1e-9)
+
+    def report(self, step: int) -> dict[str, float]:
+        """Return the figures to log at `step`, with their units in the names."""
+        left = (self.total_steps - step) * self.batch_size
+        rate = self._images_per_second
+        return {
+            "images_seen": float(self.images_seen),
+            "images_per_second": rate,
+            "images_per_second_per_replica": rate / self.replicas,
+            "core_hours": self.core_seconds / 3600,
+            "eta_seconds": left / rate if rate else float("nan"),
+        }
+
+    def state(self) -> dict[str, float]:
+        """Return what a checkpoint keeps."""
+        return {"images_seen": self.images_seen, "core_seconds": self.core_seconds}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on counting from what a checkpoint kept."""
+        self.images_seen = int(state["images_seen"])
+        self.core_seconds = float(state["core_seconds"])
+
+
+def duration_text(seconds: float) -> str:
+    """Return seconds as people say them: 42s, 3m05s, 2h07m, 5d03h."""
+    if not seconds < float("inf"):
+        return "?"
+    whole = round(seconds)
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if days:
+        return f"{days}d{hours % 24:02d}h"
+    if hours:
+        return f"{hours}h{minutes % 60:02d}m"
+    return f"{minutes}m{whole % 60:02d}s" if minutes else f"{whole}s"

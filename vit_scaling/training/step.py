@@ -1,0 +1,67 @@
+"""One training step, as a function of the variables and a batch."""
+# SPDX-License-Identifier: Apache-2.0
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from vit_scaling.training.losses import LossFunction
+
+Batch = Mapping[str, tf.Tensor]
+Accumulate = Callable[..., tuple[Any, list[tf.Tensor]]]
+
+
+def make_train_step(
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    loss: LossFunction,
+    *,
+    replicas: int = 1,
+    accumulate: Accumulate | None = None,
+) -> Callable[[Batch], dict[str, tf.Tensor]]:
+    """Return the step of one replica: forward, backward, update.
+
+    Keras' graph, not TensorFlow's distribution, is in it: under a strategy it runs
+    inside `strategy.run`, and the TPU compiler takes the same function alone.
+
+        logits = model(images);  loss = mean over the batch + regularizers
+        gradients of loss / replicas;  optimizer sums over replicas, clips, updates
+
+    Args:
+        model: Takes images, returns logits (batch, classes).
+        optimizer: Built on `model.trainable_variables`; its `apply` sums the gradients
+            over replicas.
+        loss: (logits, labels) to (batch,) float32.
+        replicas: Number of replicas, by which the gradients are divided.
+        accumulate: From (loss_and_gradients, batch) to the same outputs, gathered over
+            micro-batches; None takes the batch in one piece.
+
+    Returns:
+        A function of {"images", "labels"}, returning {"loss", "regularization"}: scalar
+        float32 means over the replica's batch.
+    """
+    variables = model.trainable_variables
+
+    def loss_and_gradients(batch: Batch) -> tuple[dict[str, tf.Tensor], list[Any]]:
+        with tf.GradientTape() as tape:
+            logits = model(batch["images"], training=True)  # (batch, classes)
+            mean = tf.reduce_mean(loss(logits, batch["labels"]))
+            penalties = [tf.cast(term, tf.float32) for term in model.losses]
+            penalty = tf.add_n(penalties) if penalties else tf.zeros([])
+            # Gradients are summed over replicas, so each counts 1/replicas
+            # (tf.distribute guide, "Define the loss function").
+            total = (mean + penalty) / replicas
+        gradients = tape.gradient(total, [variable.value for variable in variables])
+        return {"loss": mean, "regularization": penalty}, gradients
+
+    def train_step(batch: Batch) -> dict[str, tf.Tensor]:
+        if accumulate is None:
+            outputs, gradients = loss_and_gradients(batch)
+        else:
+            outputs, gradients = accumulate(loss_and_gradients, batch)
+        optimizer.apply(gradients, variables)
+        return outputs
+
+    return train_step

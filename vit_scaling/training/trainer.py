@@ -1,0 +1,124 @@
+"""Many training steps per call, as an Orbit trainer."""
+# SPDX-License-Identifier: Apache-2.0
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import orbit
+import tensorflow as tf
+
+from vit_scaling.training.progress import Progress
+
+TrainStep = Callable[[Mapping[str, tf.Tensor]], dict[str, tf.Tensor]]
+
+
+class NonFiniteError(RuntimeError):
+    """Training met a loss or gradients that are not finite, and was bound to stop."""
+
+
+class Trainer(orbit.StandardTrainer):
+    """Run a step on every replica, in a loop inside the graph.
+
+    for each of n steps:
+        strategy.run(step, next(batches));  global_step += 1
+    """
+
+    def __init__(
+        self,
+        step: TrainStep,
+        optimizer: keras.optimizers.Optimizer,
+        dataset: Any,
+        *,
+        strategy: tf.distribute.Strategy,
+        global_step: tf.Variable,
+        progress: Progress,
+        learning_rate: Callable[[int], float],
+        jit_compile: bool = False,
+    ) -> None:
+        """Take the parts; must be called in the strategy's scope.
+
+        Args:
+            step: From one replica's batch to its scalar outputs.
+            optimizer: Whose `diagnostics` and learning rate are reported.
+            dataset: A distributed dataset, infinite.
+            strategy: Under which the step runs.
+            global_step: Counts updates; incremented once per step.
+            progress: Told when loops begin and end.
+            learning_rate: From a step, 0-based, to its learning rate, for the log.
+            jit_compile: Whether XLA compiles the whole step (not for TPU, which always
+                does, nor for several CPU replicas, where TensorFlow cannot).
+        """
+        options = orbit.StandardTrainerOptions(
+            use_tf_function=True, use_tf_while_loop=True
+        )
+        super().__init__(dataset, options)
+        self.strategy = strategy
+        self.global_step = global_step
+        self.progress = progress
+        self.optimizer = optimizer
+        self._means = {
+            name: keras.metrics.Mean(name=name)
+            for name in ("loss", "regularization", "skipped")
+        }
+        self._step = tf.function(step, jit_compile=True) if jit_compile else step
+        self._learning_rate = learning_rate
+        self._nonfinite_before = 0.0
+        self._first_step = 0
+
+    def train_loop_begin(self) -> None:
+        """Forget the last loop's means and start the clock."""
+        for mean in self._means.values():
+            mean.reset_state()
+        self._nonfinite_before = self._nonfinite_steps()
+        self._first_step = int(self.global_step.numpy())
+        self.progress.begin()
+
+    def train_step(self, iterator: Any) -> None:
+        """Run one step on every replica."""
+
+        def replica_step(batch: Mapping[str, tf.Tensor]) -> None:
+            skipped = batch.get("skipped", tf.zeros([]))  # Share of bad records.
+            outputs = {"skipped": tf.reduce_mean(skipped), **self._step(batch)}
+            for name, mean in self._means.items():
+                mean.update_state(outputs[name])
+
+        self.strategy.run(replica_step, args=(next(iterator),))
+        self.global_step.assign_add(1)
+
+    def train_loop_end(self) -> dict[str, float]:
+        """Return the loop's figures: losses, learning rate, norms, speed and progress.
+
+        Losses are means over the loop; norms are those of its last step.
+
+        Raises:
+            NonFiniteError: A step was not finite and the optimizer does not skip such.
+        """
+        step = int(self.global_step.numpy())
+        outputs = {name: float(mean.result()) for name, mean in self._means.items()}
+        self.progress.end(step - self._first_step)
+        outputs["learning_rate"] = self._learning_rate(step - 1)
+        for name, variable in self.optimizer.diagnostics.items():
+            outputs[name] = float(keras.ops.convert_to_numpy(variable))
+        outputs.update(self.progress.report(step))
+        self._check_finite(step, outputs)
+        return outputs
+
+    def traced(self) -> int:
+        """Return how often the loop was traced: 1 after any number of steps."""
+        loop = self._train_loop_fn
+        return 0 if loop is None else loop.experimental_get_tracing_count()
+
+    def _nonfinite_steps(self) -> float:
+        variable = self.optimizer.diagnostics["nonfinite_steps"]
+        return float(keras.ops.convert_to_numpy(variable))
+
+    def _check_finite(self, step: int, outputs: dict[str, float]) -> None:
+        met = self._nonfinite_steps() - self._nonfinite_before
+        if met and not self.optimizer.skip_nonfinite:
+            raise NonFiniteError(
+                f"{met:.0f} of the steps up to {step} had gradients that are not "
+                f"finite (loss {outputs['loss']}). Nothing of them was saved. Start "
+                "again from the last checkpoint with a lower learning rate, or bind "
+                "the optimizer's `skip_nonfinite = True` to leave such steps out."
+            )
