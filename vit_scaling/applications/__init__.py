@@ -1,0 +1,35 @@
+"""Vision Transformers with the interface of Keras Applications."""
+# SPDX-License-Identifier: Apache-2.0
+
+from vit_scaling.applications.imagenet import decode_predictions, preprocess_input
+from vit_scaling.applications.vit import (
+    ViTB16,
+    ViTB28,
+    ViTB32,
+    ViTG14,
+    ViTg14,
+    ViTL16,
+    ViTS16,
+    ViTs16,
+    ViTs28,
+    ViTS32,
+    ViTSo400m14,
+    ViTTi16,
+)
+
+__all__ = [
+    "ViTB16",
+    "ViTB28",
+    "ViTB32",
+    "ViTG14",
+    "ViTL16",
+    "ViTS16",
+    "ViTS32",
+    "ViTSo400m14",
+    "ViTTi16",
+    "ViTg14",
+    "ViTs16",
+    "ViTs28",
+    "decode_predictions",
+    "preprocess_input",
+]

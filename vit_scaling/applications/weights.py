@@ -4,6 +4,7 @@
 import dataclasses
 import json
 import os
+import zipfile
 from typing import Any
 
 import keras
@@ -63,7 +64,7 @@ def read_weights(
     )
     path = local_path(source)
     if os.path.isdir(path) or path.endswith(".keras"):
-        return reassemble(own.weights_of(_load_model(path)), request)
+        return reassemble(own.weights_of(load_trained(path)), request)
     if path.endswith(".safetensors"):
         arrays, metadata = files.read_safetensors(path)
         if "vit_scaling" in metadata:  # Written by `export_weights`.
@@ -145,6 +146,30 @@ def variables_for(model: keras.Model, weights: ViTWeights) -> dict[str, np.ndarr
     return variables
 
 
+def load_trained(path: str, *, averages: bool = False) -> keras.Model:
+    """Return the model in a `.keras` file or a run's folder, with its weights.
+
+    Args:
+        path: The file or folder.
+        averages: Whether a run's averaged weights are taken.
+
+    Raises:
+        ValueError: The file is truncated or no `.keras`.
+        FileNotFoundError: The folder holds no run, or no checkpoint yet.
+    """
+    if not os.path.isdir(path):
+        try:
+            return keras.saving.load_model(path, compile=False)
+        except (OSError, KeyError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path!r} can't be read as .keras ({error}).") from error
+    from vit_scaling.training.checkpoints import restore_model
+    from vit_scaling.training.run_files import read_model
+
+    model = read_model(path)
+    restore_model(model, path, averages=averages)
+    return model
+
+
 def save_weights(weights: ViTWeights, output: str, **changes: Any) -> None:
     """Write a `.keras` model or this package's `.npz`, whole or not at all.
 
@@ -202,21 +227,6 @@ def export_weights(model: keras.Model | ViTWeights, output: str) -> dict[str, An
         "`output` must end in '.npz' (big_vision's layout) or '.safetensors' (timm's); "
         f"received {output!r}."
     )
-
-
-def _load_model(path: str) -> keras.Model:
-    """Return a saved model or a run's, with its weights."""
-    if not os.path.isdir(path):
-        try:
-            return keras.saving.load_model(path, compile=False)
-        except (OSError, KeyError) as error:
-            raise ValueError(f"{path!r} can't be read as .keras ({error}).") from error
-    from vit_scaling.training.checkpoints import restore_model
-    from vit_scaling.training.run_files import read_model
-
-    model = read_model(path)
-    restore_model(model, path)
-    return model
 
 
 def _config_beside(path: str) -> dict[str, Any]:

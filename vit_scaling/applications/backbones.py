@@ -1,0 +1,170 @@
+"""Any `keras.applications` model as a backbone under this package's heads."""
+# SPDX-License-Identifier: Apache-2.0
+
+import difflib
+import re
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from vit_scaling.modeling import noise
+from vit_scaling.modeling.heads import HeadMaker, make_head
+from vit_scaling.modeling.shapes import ViTShape
+
+# What each family expects of its images: how Keras' `preprocess_input` of its module
+# scales them. "raw" ones scale [0, 255] themselves.
+SCALINGS: dict[str, str] = {
+    r"(ResNet\d+|VGG\d+)": "caffe",
+    r"DenseNet\d+": "torch",
+    r"(InceptionV3|InceptionResNetV2|Xception|NASNet.*|ResNet\d+V2)": "tf",
+    r"(MobileNet|MobileNetV2)": "tf",
+    r"(EfficientNet.*|ConvNeXt.*|MobileNetV3.*)": "raw",
+}
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+CAFFE_MEAN = (103.939, 116.779, 123.68)  # Blue, green, red.
+
+
+@keras.saving.register_keras_serializable("vit_scaling")
+class ScaleImages(keras.layers.Layer):
+    """Turn images in [-1, 1], which our pipeline makes, into what a backbone expects.
+
+    Args:
+        scaling: "tf" ([-1, 1]), "raw" ([0, 255]), "torch" (ImageNet's mean 0 and
+            deviation 1) or "caffe" (blue, green, red, mean 0).
+    """
+
+    def __init__(self, scaling: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if scaling not in ("tf", "raw", "torch", "caffe"):
+            raise ValueError(
+                "`scaling` must be 'tf', 'raw', 'torch' or 'caffe'; received "
+                f"{scaling!r}."
+            )
+        self.scaling = scaling
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        """Return images of the same shape (batch, height, width, 3)."""
+        if self.scaling == "tf":
+            return images
+        levels = (images + 1.0) * 127.5
+        if self.scaling == "raw":
+            return levels
+        if self.scaling == "caffe":
+            return levels[..., ::-1] - tf.constant(CAFFE_MEAN, images.dtype)
+        mean = tf.constant(IMAGENET_MEAN, images.dtype)
+        return (levels / 255.0 - mean) / tf.constant(IMAGENET_DEVIATION, images.dtype)
+
+
+def keras_backbone(
+    name: str,
+    head: str | HeadMaker = "gap",
+    *,
+    image_size: int | tuple[int, int] = 224,
+    classes: int | None = 1000,
+    weights: str | None = None,
+    head_bias: float = 0.0,
+    heads: int | None = None,
+    mlp_width: int | None = None,
+    scaling: str | None = None,
+    dtype: str = "float32",
+    seed: int = 0,
+) -> keras.Model:
+    """Return a `keras.applications` model under a head and classifier of ours.
+
+    Its layers end as our ViT's do: pre_logits (the features) and head (the
+    classifier, kernel at first 0), so optimizers' rules, evaluation and export serve.
+    In gin: `train.make_model = @keras_backbone`.
+
+    Args:
+        name: Name in `keras.applications`, such as "ResNet50" or "ConvNeXtTiny".
+        head: "gap", "map", or a function from a shape to a pooling layer; each place of
+            the last feature map is a token.
+        image_size: Side of the images in pixels, or (height, width).
+        classes: Width of the classifier; None leaves it out.
+        weights: What the application takes: None, "imagenet" or a file.
+        head_bias: First value of the classifier's bias.
+        heads: Attention heads of "map"; None takes the number whose heads are nearest
+            to 64 wide.
+        mlp_width: Width of the MLP of "map"; None takes 4 times the features' width.
+        scaling: How the backbone wants its images (see `ScaleImages`); None knows it
+            for all families of Keras 3.15.
+        dtype: "float32" or "mixed_bfloat16".
+        seed: Seed of the head's initial values; the backbone's follow Keras' own.
+
+    Returns:
+        From images (batch, height, width, 3) in [-1, 1], called "images", to float32
+        logits (batch, classes).
+
+    Raises:
+        ValueError: No application or head has this name, or the head needs a class
+            token.
+    """
+    if head in ("token", "none"):
+        raise ValueError(
+            f"`head` must be 'gap', 'map' or a maker; a backbone has no class token. "
+            f"Received {head!r}."
+        )
+    application = _application_named(name)
+    sides = image_size if isinstance(image_size, tuple | list) else (image_size,) * 2
+    images = keras.Input((*sides, 3), name="images", dtype="float32")
+    scale = ScaleImages(scaling or _scaling_of(name), name="scaling", dtype="float32")
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(dtype)
+    try:
+        features = application(
+            include_top=False, weights=weights, input_tensor=scale(images)
+        ).output  # (batch, rows, columns, width)
+    finally:
+        keras.config.set_dtype_policy(before)
+    width = features.shape[-1]
+    tokens = keras.layers.Reshape((-1, width), name="tokens")(features)
+    shape = ViTShape(1, width, 1, mlp_width or 4 * width, heads or _heads(width))
+
+    def options(part: str) -> dict[str, Any]:
+        return {"name": part, "dtype": dtype, "seed": noise.seed_for(seed, part)}
+
+    pooled = make_head(head, shape, options)(tokens)  # type: ignore[misc]
+    x = keras.layers.Identity(dtype="float32", name="pre_logits")(pooled)
+    if classes is not None:
+        bias = keras.initializers.Constant(head_bias)
+        x = keras.layers.Dense(
+            classes,
+            kernel_initializer="zeros",
+            bias_initializer=bias,
+            dtype="float32",
+            name="head",
+        )(x)
+    return keras.Model(images, x, name=name)
+
+
+def _application_named(name: str) -> Any:
+    known = [
+        each
+        for each in dir(keras.applications)
+        if each[0].isupper() and callable(getattr(keras.applications, each))
+    ]
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
+        raise ValueError(
+            f"No model of keras.applications is called {name!r}. Did you mean {near!r}?"
+            f" Known: {', '.join(known)}."
+        )
+    return getattr(keras.applications, name)
+
+
+def _scaling_of(name: str) -> str:
+    for pattern, scaling in SCALINGS.items():
+        if re.fullmatch(pattern, name):
+            return scaling
+    raise ValueError(
+        f"How {name!r} wants its images is not known here. Give `scaling`: 'tf', "
+        "'raw', 'torch' or 'caffe'."
+    )
+
+
+def _heads(width: int) -> int:
+    """Return the number of heads, dividing `width`, whose width is nearest to 64."""
+    sizes = [size for size in range(1, width + 1) if width % size == 0]
+    return width // min(sizes, key=lambda size: abs(size - 64))

@@ -1,0 +1,62 @@
+"""What goes into an application and what comes out: images and named predictions."""
+# SPDX-License-Identifier: Apache-2.0
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+
+def preprocess_input(x: Any, data_format: str | None = None) -> Any:
+    """Return images in [0, 255] scaled to [-1, 1], as the models take them.
+
+    Args:
+        x: Array or tensor of 3 or 4 dimensions. A floating-point array is scaled in
+            place, as by Keras' own function.
+        data_format: None, "channels_last" or "channels_first".
+
+    Example:
+        >>> preprocess_input(np.array([[[0, 127.5, 255]]])).tolist()
+        [[[-1.0, 0.0, 1.0]]]
+    """
+    return keras.applications.imagenet_utils.preprocess_input(
+        x, data_format=data_format, mode="tf"
+    )
+
+
+def decode_predictions(
+    preds: Any, top: int = 5, class_names: Sequence[str] | None = None
+) -> list[list[tuple[str, str, float]]]:
+    """Return the likeliest classes of each example, best first.
+
+    Args:
+        preds: Scores, (batch, classes).
+        top: How many classes.
+        class_names: Name of each class. None takes ImageNet's 1,000, whose list Keras
+            fetches once; give names for any other set.
+
+    Returns:
+        Per example (identifier, name, score); the identifier is ImageNet's, or the
+        class' number where `class_names` are given.
+
+    Raises:
+        ValueError: The scores are no batch over that many classes.
+
+    Example:
+        >>> decode_predictions(np.array([[0.1, 0.7, 0.2]]), 2, ["cat", "dog", "fox"])
+        [[('1', 'dog', 0.7), ('2', 'fox', 0.2)]]
+    """
+    if class_names is None:
+        return keras.applications.imagenet_utils.decode_predictions(preds, top=top)
+    scores = keras.ops.convert_to_numpy(preds)
+    if scores.ndim != 2 or scores.shape[1] != len(class_names):
+        raise ValueError(
+            f"`preds` must be of shape (batch, {len(class_names)}), one score for each "
+            f"of `class_names`; received {scores.shape}."
+        )
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+    return [
+        [(str(i), class_names[i], float(row[i])) for i in chosen]
+        for row, chosen in zip(scores, best, strict=True)
+    ]
