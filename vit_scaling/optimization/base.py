@@ -5,7 +5,6 @@ A subclass writes two short methods: `slots`, the arrays it keeps for a weight, 
 """
 # SPDX-License-Identifier: Apache-2.0
 
-import contextlib
 import functools
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
@@ -16,8 +15,14 @@ import tensorflow as tf
 from vit_scaling.backend import require_tensorflow
 from vit_scaling.optimization import averaging
 from vit_scaling.optimization.configuration import constructor_config
-from vit_scaling.optimization.schedules import Schedule
+from vit_scaling.optimization.schedule import Schedule
 from vit_scaling.optimization.state_size import Shape, Slots
+from vit_scaling.optimization.tensors import (
+    global_norm,
+    squares_of,
+    state_variable,
+    sum_over_replicas,
+)
 from vit_scaling.optimization.weight_decay import checked_rules, value_for
 
 require_tensorflow()
@@ -226,24 +231,13 @@ class Optimizer(keras.Optimizer):
         initializer: Any = "zeros",
         aggregation: str = "none",
     ) -> keras.Variable:
-        """Create a variable of exactly this path below the optimizer's name.
-
-        Keras would write the weight's path with underscores, below whatever scope is
-        open: neither unique nor stable enough for checkpoints that are keyed by path.
-        """
-        *scopes, name = path.split("/")
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(keras.name_scope(self.name, override_parent=""))
-            for scope in scopes:
-                stack.enter_context(keras.name_scope(scope))
-            variable = keras.Variable(
-                initializer=keras.initializers.get(initializer),
-                shape=tuple(shape),
-                dtype=dtype,
-                trainable=False,
-                aggregation=aggregation,
-                name=name,
-            )
+        variable = state_variable(
+            f"{self.name}/{path}",
+            shape=tuple(shape),
+            dtype=dtype,
+            initializer=keras.initializers.get(initializer),
+            aggregation=aggregation,
+        )
         self._track_variable(variable)
         return variable
 
@@ -261,8 +255,8 @@ class Optimizer(keras.Optimizer):
         ]
         if not trained:
             return
-        gradients = _sum_over_replicas([gradient for gradient, _, _ in trained])
-        norm = _global_norm(gradients)
+        gradients = sum_over_replicas([gradient for gradient, _, _ in trained])
+        norm = global_norm(gradients)
         scalars = self._scalars(norm)
         squares = tf.__internal__.distribute.interim.maybe_merge_call(
             functools.partial(
@@ -347,7 +341,7 @@ class Optimizer(keras.Optimizer):
             if self.skip_nonfinite:
                 value = tf.where(scalars["finite"], value, target)
             target.assign(value)
-        return _squares(change, updated) if self.measure else tf.zeros(2)
+        return squares_of(change, updated) if self.measure else tf.zeros(2)
 
     def _change(self, index: int, direction: Any, weights: Any, rate: Any) -> Any:
         """Return what to subtract: direction and decay, times their rates."""
@@ -366,20 +360,3 @@ class Optimizer(keras.Optimizer):
         if squares is not None:
             diagnostics["update_norm"].assign(tf.sqrt(squares[0]))
             diagnostics["parameter_norm"].assign(tf.sqrt(squares[1]))
-
-
-def _sum_over_replicas(gradients: list[Any]) -> list[Any]:
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return gradients
-    return list(context.all_reduce(tf.distribute.ReduceOp.SUM, gradients))
-
-
-def _global_norm(tensors: Sequence[Any]) -> Any:
-    squares = [tf.cast(tf.reduce_sum(tf.square(t)), tf.float32) for t in tensors]
-    return tf.sqrt(tf.add_n(squares))
-
-
-def _squares(change: Any, updated: Any) -> Any:
-    pair = [tf.reduce_sum(tf.square(change)), tf.reduce_sum(tf.square(updated))]
-    return tf.cast(tf.stack(pair), tf.float32)
