@@ -1,0 +1,96 @@
+"""An epoch's order: position → (epoch, window, offset) without reading anything."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+
+import tensorflow as tf
+
+# What a seed is used for; folded in, so that the streams never meet.
+_BLOCKS, _WINDOW, _RECORD, _BATCH = 1, 2, 3, 4
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochOrder:
+    """A shuffle that can be entered at any position in constant time.
+
+    An epoch takes the blocks (records that lie together in a file) in an order drawn
+    from (seed, epoch), and `window_blocks` of them at a time make a window, inside
+    which the records take an order drawn from (seed, epoch, window). A short last block
+    comes last. Class-sorted input mixes, because a window holds blocks from everywhere;
+    memory is one window, and position n costs the same for every n.
+
+    Args:
+        num_records: Records in an epoch (of this host).
+        block_records: Records in a block.
+        window_blocks: Blocks in a window.
+        seed: Of the run.
+        host: Number of the host: hosts draw different orders.
+        shuffle: Off: the records come as they lie.
+    """
+
+    num_records: int
+    block_records: int
+    window_blocks: int
+    seed: int
+    host: int = 0
+    shuffle: bool = True
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks in an epoch."""
+        return -(-self.num_records // self.block_records)
+
+    @property
+    def num_windows(self) -> int:
+        """Windows in an epoch."""
+        return -(-self.num_blocks // self.window_blocks)
+
+    @property
+    def window_records(self) -> int:
+        """Records in every window but an epoch's last."""
+        return self.window_blocks * self.block_records
+
+    def locate(self, position: int) -> tuple[int, int, int]:
+        """Return `(epoch, window, offset in the window)` of a position of the run.
+
+        >>> EpochOrder(100, 4, 5, seed=0).locate(3 * 100 + 47)
+        (3, 2, 7)
+        """
+        epoch, within = divmod(position, self.num_records)
+        return (epoch, *divmod(within, self.window_records))
+
+    def block(self, epoch: tf.Tensor, slot: tf.Tensor) -> tf.Tensor:
+        """Return the block that comes at place `slot` of an epoch; int64 scalars."""
+        full = self.num_records // self.block_records
+        if not self.shuffle or full < 2:
+            return slot
+        shuffled = tf.random.experimental.index_shuffle(
+            tf.minimum(slot, full - 1),
+            self._seed(_BLOCKS, epoch),
+            tf.constant(full - 1, tf.int64),
+        )
+        return tf.where(slot < full, shuffled, slot)
+
+    def window_permutation(
+        self, epoch: tf.Tensor, window: tf.Tensor, records: tf.Tensor
+    ) -> tf.Tensor:
+        """Return the order of a window's `records` records, int32 (records,)."""
+        rows = tf.range(records)
+        if not self.shuffle:
+            return rows
+        seed = tf.random.experimental.stateless_fold_in(
+            self._seed(_WINDOW, epoch), window
+        )
+        return tf.random.experimental.stateless_shuffle(rows, seed, alg="philox")
+
+    def record_seed(self, position: tf.Tensor) -> tf.Tensor:
+        """Return the seed of the augmentation at a position of the run, int64 (2,)."""
+        return self._seed(_RECORD, position)
+
+    def batch_seed(self, step: tf.Tensor) -> tf.Tensor:
+        """Return the seed of what mixes the images of a batch, int64 (2,)."""
+        return self._seed(_BATCH, step)
+
+    def _seed(self, use: int, number: tf.Tensor) -> tf.Tensor:
+        base = tf.constant([self.seed, use + 16 * self.host], tf.int64)
+        return tf.random.experimental.stateless_fold_in(base, number)

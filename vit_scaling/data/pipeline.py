@@ -1,0 +1,385 @@
+"""Source → shuffled, preprocessed, batched, prefetched dataset."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+from vit_scaling.data import preprocessing
+from vit_scaling.data.decoding import POLICIES, Augment, Decoder, Preprocess, unpack
+from vit_scaling.data.index import RecordIndex, block_table
+from vit_scaling.data.order import EpochOrder
+from vit_scaling.data.reading import BlockReader, Reader, as_graph
+from vit_scaling.data.tfrecords import Features
+
+_CHUNK_RECORDS = 16  # Decoded by one thread at a time.
+_BATCHES_AHEAD = 2
+MAX_PIXELS = 100_000_000  # 300 MB decoded.
+# images float32, labels, seed (2,) → images, labels
+Mix = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+
+class Source(Protocol):
+    """What `TrainData` and `EvalData` read from: `TFRecords` or `TFDS`."""
+
+    @property
+    def features(self) -> Features:
+        """The keys of the records."""
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names in the order of the class indices, if known."""
+
+    def index(self, *, on_bad_record: str = "stop") -> RecordIndex:
+        """Return where the records lie."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Data:
+    """What training and evaluation sets have in common."""
+
+    source: Source = dataclasses.field(kw_only=False)
+    image_size: int
+    classes: int
+    block_records: int = 16
+    on_bad_record: str = "stop"
+    max_pixels: int = MAX_PIXELS
+    value_range: tuple[float, float] = (-1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "classes", "block_records", "max_pixels"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"`{name}` must be at least 1; received {getattr(self, name)}."
+                )
+        if self.on_bad_record not in POLICIES:
+            raise ValueError(
+                f"`on_bad_record` must be one of {', '.join(POLICIES)}; received "
+                f"{self.on_bad_record!r}."
+            )
+
+    @functools.cached_property
+    def _index(self) -> RecordIndex:
+        names = self.source.class_names
+        if names is not None and len(names) > self.classes:
+            raise ValueError(
+                "`classes` must cover the set's class names; received "
+                f"classes={self.classes}, and {len(names)} names ({names[0]!r}, …)."
+            )
+        return self.source.index(on_bad_record=self.on_bad_record)
+
+    def _decoder(
+        self,
+        blocks: BlockReader,
+        order: EpochOrder,
+        preprocess: Preprocess,
+        augment: Augment | None,
+    ) -> Decoder:
+        return Decoder(
+            blocks=blocks,
+            features=self.source.features,
+            preprocess=preprocess,
+            augment=augment,
+            image_size=self.image_size,
+            classes=self.classes,
+            record_seed=order.record_seed,
+            on_bad_record=self.on_bad_record,
+            max_pixels=self.max_pixels,
+        )
+
+    def _finish(self, chunk: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        images = preprocessing.value_range(chunk["images"], *self.value_range)
+        labels = preprocessing.multi_hot(unpack(chunk["labels"]), self.classes)
+        return {"images": images, "labels": labels}
+
+    def _spec(self, batch_size: int | None) -> dict[str, tf.TensorSpec]:
+        side = self.image_size
+        return {
+            "images": tf.TensorSpec([batch_size, side, side, 3], tf.float32),
+            "labels": tf.TensorSpec([batch_size, self.classes], tf.float32),
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainData(_Data):
+    """An endless stream of training batches, each a pure function of (seed, number).
+
+    Args:
+        source: `TFRecords` or `TFDS`.
+        image_size: Side of the square images in pixels.
+        classes: Number of classes: the width of the multi-hot labels.
+        preprocess: From encoded bytes to a uint8 image.
+        augment: Random changes of each uint8 image, e.g. `RandAugment()`; None is none.
+        mix: Random mixing of the images of a batch, e.g. `Mixup()`; None is none.
+        shuffle_window: Records shuffled with each other; they are held in memory, as
+            encoded, about three times over. Larger mixes better.
+        block_records: Neighbours in a file that are read together, into one window.
+        on_bad_record: "stop" raises with the file and record number. "skip" puts the
+            last good image in front of it (in the batch) in its place, logs it, and
+            batches have a third entry, "skipped": float32 (batch,), 1 where this was
+            done, for counting.
+        max_pixels: Images with more are bad records.
+        value_range: What pixel values 0 and 255 become.
+
+    Raises:
+        ValueError: A number is below 1, or `on_bad_record` is no policy.
+    """
+
+    preprocess: Preprocess = dataclasses.field(
+        default_factory=preprocessing.InceptionCrop
+    )
+    augment: Augment | None = None
+    mix: Mix | None = None
+    shuffle_window: int = 2048
+
+    @property
+    def num_examples(self) -> int:
+        """How many images an epoch has."""
+        return self._index.num_records
+
+    def element_spec(self, batch_size: int | None) -> dict[str, tf.TensorSpec]:
+        """Return shapes and types of one replica's batch; opens no file."""
+        spec = self._spec(batch_size)
+        if self.on_bad_record == "skip":
+            spec["skipped"] = tf.TensorSpec([batch_size], tf.float32)
+        return spec
+
+    def dataset(
+        self,
+        *,
+        batch_size: int,
+        seed: int,
+        start_step: int = 0,
+        input_context: tf.distribute.InputContext | None = None,
+    ) -> tf.data.Dataset:
+        """Return batches `start_step`, `start_step` + 1, … of the run, without end.
+
+        Args:
+            batch_size: Images of all replicas together.
+            seed: Of the run: the same one gives the same batches, bit for bit.
+            start_step: How many batches have been seen; any number costs the same.
+            input_context: From `distribute_datasets_from_function`. Elements are the
+                batches of this host's replicas, one after the other.
+
+        Raises:
+            ValueError: The batch cannot be shared by the replicas, or the set is
+                smaller than the number of hosts.
+        """
+        hosts = _Hosts.of(input_context)
+        host_batch = hosts.share(batch_size)
+        order, reader, decoder = self._parts(hosts, seed)
+        windows = reader.dataset(start=start_step * host_batch, epochs=None)
+        batches = (
+            windows.rebatch(_CHUNK_RECORDS)
+            .map(
+                as_graph(decoder.decode),
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
+            .rebatch(host_batch)
+            .enumerate(start_step)
+            .map(as_graph(lambda step, batch: self._finish_batch(step, batch, order)))
+        )
+        per_replica = host_batch // hosts.local_replicas
+        if hosts.local_replicas > 1:
+            batches = batches.rebatch(per_replica)
+        spec = self.element_spec(per_replica)
+        return batches.map(as_graph(lambda batch: _ensure(batch, spec))).prefetch(
+            _BATCHES_AHEAD
+        )
+
+    def _parts(self, hosts: "_Hosts", seed: int) -> tuple[EpochOrder, Reader, Decoder]:
+        table = block_table(
+            self._index,
+            block_records=self.block_records,
+            part=hosts.number,
+            parts=hosts.count,
+        )
+        if not table.num_records:
+            raise ValueError(
+                "The set must have at least an image per host; received "
+                f"{self.num_examples} images for {hosts.count} hosts."
+            )
+        order = EpochOrder(
+            num_records=table.num_records,
+            block_records=self.block_records,
+            window_blocks=max(1, self.shuffle_window // self.block_records),
+            seed=seed,
+            host=hosts.number,
+        )
+        blocks = BlockReader(table)
+        decoder = self._decoder(blocks, order, self.preprocess, self.augment)
+        return order, Reader(blocks, order), decoder
+
+    def _finish_batch(
+        self, step: tf.Tensor, batch: dict[str, tf.Tensor], order: EpochOrder
+    ) -> dict[str, tf.Tensor]:
+        good = batch["good"]
+        if self.on_bad_record == "skip":
+            batch = tf.cond(tf.reduce_all(good), lambda: batch, lambda: _replace(batch))
+        done = self._finish(batch)
+        if self.mix is not None:
+            seed = order.batch_seed(step)
+            done["images"], done["labels"] = self.mix(
+                done["images"], done["labels"], seed
+            )
+        if self.on_bad_record == "skip":
+            done["skipped"] = 1.0 - tf.cast(good, tf.float32)
+        return done
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvalData(_Data):
+    """Every image of a set once, in the order of the files.
+
+    Args:
+        source: `TFRecords` or `TFDS`.
+        image_size: Side of the square images in pixels.
+        classes: Number of classes: the width of the multi-hot labels.
+        preprocess: From encoded bytes to a uint8 image.
+        block_records: Neighbours in a file that are read together.
+        on_bad_record: "stop" raises with the file and record number; "skip" logs it and
+            masks it out.
+        max_pixels: Images with more are bad records.
+        value_range: What pixel values 0 and 255 become.
+
+    Raises:
+        ValueError: A number is below 1, or `on_bad_record` is no policy.
+    """
+
+    preprocess: Preprocess = dataclasses.field(
+        default_factory=preprocessing.CentralCrop
+    )
+
+    @property
+    def num_examples(self) -> int:
+        """How many images the set has."""
+        return self._index.num_records
+
+    def element_spec(self, batch_size: int | None) -> dict[str, tf.TensorSpec]:
+        """Return shapes and types of one replica's batch; opens no file."""
+        mask = tf.TensorSpec([batch_size], tf.float32)
+        return {**self._spec(batch_size), "mask": mask}
+
+    def dataset(
+        self,
+        *,
+        batch_size: int,
+        input_context: tf.distribute.InputContext | None = None,
+    ) -> tf.data.Dataset:
+        """Return all images, once; "mask" is 0 where the last batches are padding.
+
+        Every host and replica gets the same number of batches, of the same shape.
+
+        Args:
+            batch_size: Images of all replicas together.
+            input_context: From `distribute_datasets_from_function`.
+
+        Raises:
+            ValueError: The batch cannot be shared by the replicas.
+        """
+        hosts = _Hosts.of(input_context)
+        host_batch = hosts.share(batch_size)
+        longest = -(-self.num_examples // hosts.count)
+        padded = -(-longest // host_batch) * host_batch
+        table = block_table(
+            self._index,
+            block_records=self.block_records,
+            part=hosts.number,
+            parts=hosts.count,
+        )
+        chunks = self._padding(padded - table.num_records)
+        if table.num_records:
+            chunks = self._chunks(BlockReader(table), table.num_records).concatenate(
+                chunks
+            )
+        per_replica = host_batch // hosts.local_replicas
+        spec = self.element_spec(per_replica)
+        return (
+            chunks.rebatch(per_replica)
+            .map(as_graph(lambda chunk: _ensure(self._finish_masked(chunk), spec)))
+            .prefetch(_BATCHES_AHEAD)
+        )
+
+    def _chunks(self, blocks: BlockReader, records: int) -> tf.data.Dataset:
+        order = EpochOrder(records, self.block_records, 1, seed=0, shuffle=False)
+        decoder = self._decoder(blocks, order, self.preprocess, None)
+        return (
+            Reader(blocks, order)
+            .dataset(start=0, epochs=1)
+            .map(
+                as_graph(decoder.decode),
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
+        )
+
+    def _padding(self, count: int) -> tf.data.Dataset:
+        side = self.image_size
+        nothing = {
+            "images": tf.zeros([1, side, side, 3], tf.uint8),
+            "labels": tf.constant([""]),
+            "good": tf.constant([False]),
+        }
+        return tf.data.Dataset.from_tensors(nothing).repeat(count)
+
+    def _finish_masked(self, chunk: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        done = self._finish(chunk)
+        mask = tf.cast(chunk["good"], tf.float32)
+        labels = done["labels"] * mask[:, None]
+        return {"images": done["images"], "labels": labels, "mask": mask}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Hosts:
+    """Which part of the global batch this input pipeline makes."""
+
+    number: int = 0
+    count: int = 1
+    replicas: int = 1
+
+    @classmethod
+    def of(cls, context: tf.distribute.InputContext | None) -> "_Hosts":
+        if context is None:
+            return cls()
+        return cls(
+            context.input_pipeline_id,
+            context.num_input_pipelines,
+            context.num_replicas_in_sync,
+        )
+
+    @property
+    def local_replicas(self) -> int:
+        return self.replicas // self.count
+
+    def share(self, batch_size: int) -> int:
+        if batch_size < 1 or batch_size % self.replicas:
+            raise ValueError(
+                "`batch_size` must be a positive multiple of the number of replicas; "
+                f"received batch_size={batch_size} for {self.replicas} replicas."
+            )
+        return batch_size // self.count
+
+
+def _replace(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Put the nearest good image in front (cyclically) in the place of each bad one."""
+    good = batch["good"]
+    count = tf.size(good)
+    rows = tf.range(count)
+    last = tf.scan(
+        lambda previous, here: tf.where(here >= 0, here, previous),
+        tf.where(good, rows, -1),
+        initializer=tf.reduce_max(tf.where(good, rows, -1)),
+    )
+    some = tf.debugging.Assert(
+        tf.reduce_any(good), ["All records of a batch are bad: see the log above."]
+    )
+    with tf.control_dependencies([some] if some is not None else []):
+        return {name: tf.gather(value, last) for name, value in batch.items()}
+
+
+def _ensure(batch: dict[str, Any], spec: dict[str, tf.TensorSpec]) -> dict[str, Any]:
+    return {name: tf.ensure_shape(batch[name], spec[name].shape) for name in spec}

@@ -1,0 +1,216 @@
+"""One encoded image in, one uint8 image out: decode, crop, resize, flip, scale."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+
+import tensorflow as tf
+
+# A random crop tries this often for a box of the wanted area and aspect; then the whole
+# image serves (TensorFlow's own default).
+_ATTEMPTS = 100
+
+
+def decode(encoded: tf.Tensor) -> tf.Tensor:
+    """Return a JPEG, PNG, BMP or GIF (its first frame) as uint8 (height, width, 3).
+
+    Grey images are repeated over three channels, an alpha channel is dropped, 16-bit
+    PNGs keep their upper byte. CMYK JPEGs are turned into RGB by the decoder.
+    """
+    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+
+
+def size_in_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return `(height, width)` of an encoded image, int64, without decoding it.
+
+    A few bytes only are looked at, so a picture far too large is known before memory is
+    asked for. Formats other than PNG, JPEG, GIF and BMP give 0.
+    """
+
+    def number(start: int, length: int, big_endian: bool) -> tf.Tensor:
+        part = tf.strings.substr(encoded, start, length)
+        digits = tf.cast(tf.io.decode_raw(part, tf.uint8), tf.int64)
+        weights = [256**i for i in range(length)]
+        return tf.reduce_sum(digits * (weights[::-1] if big_endian else weights))
+
+    def begins(text: bytes) -> tf.Tensor:
+        return tf.strings.substr(padded, 0, len(text)) == text
+
+    def jpeg() -> tuple[tf.Tensor, tf.Tensor]:
+        shape = tf.image.extract_jpeg_shape(encoded, output_type=tf.int64)
+        return shape[0], shape[1]
+
+    padded = encoded + b"\0" * 32
+    encoded = padded
+    zero = tf.constant(0, tf.int64)
+    return tf.case(
+        [
+            (begins(b"\xff\xd8\xff"), jpeg),
+            (begins(b"\x89PNG"), lambda: (number(20, 4, True), number(16, 4, True))),
+            (begins(b"GIF8"), lambda: (number(8, 2, False), number(6, 2, False))),
+            (begins(b"BM"), lambda: (number(22, 4, False), number(18, 4, False))),
+        ],
+        default=lambda: (zero, zero),
+    )
+
+
+def resize(image: tf.Tensor, size: int, *, antialias: bool = False) -> tf.Tensor:
+    """Return an image resized bilinearly to (size, size, 3), uint8; aspect is lost."""
+    resized = tf.image.resize(image, [size, size], antialias=antialias)
+    return _as_uint8(resized)
+
+
+def resize_small(image: tf.Tensor, size: int) -> tf.Tensor:
+    """Return an image whose smaller side is `size`, aspect kept, by area averaging."""
+    shape = tf.cast(tf.shape(image)[:2], tf.float32)
+    target = tf.round(shape * (size / tf.reduce_min(shape)))
+    target = tf.cast(target, tf.int32)
+    return _as_uint8(tf.image.resize(image, target, method="area"))
+
+
+def central_crop(image: tf.Tensor, size: int) -> tf.Tensor:
+    """Return the middle (size, size, 3) of an image; the odd pixel goes below right."""
+    shape = tf.shape(image)
+    top, left = (shape[0] - size) // 2, (shape[1] - size) // 2
+    return tf.ensure_shape(image[top : top + size, left : left + size], [size, size, 3])
+
+
+def flip_left_right(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Return the image mirrored with probability one half."""
+    mirror = tf.random.stateless_uniform([], seed, alg="philox") < 0.5
+    return tf.cond(mirror, lambda: image[:, ::-1], lambda: image)
+
+
+def value_range(images: tf.Tensor, low: float = -1.0, high: float = 1.0) -> tf.Tensor:
+    """Return uint8 values 0…255 as float32 `low`…`high`."""
+    return low + tf.cast(images, tf.float32) * ((high - low) / 255.0)
+
+
+def multi_hot(labels: tf.RaggedTensor, classes: int) -> tf.Tensor:
+    """Return 0/1 float32 (batch, classes) of ragged class indices (batch, labels)."""
+    rows = tf.cast(labels.value_rowids(), tf.int64)
+    where = tf.stack([rows, tf.cast(labels.flat_values, tf.int64)], axis=1)
+    ones = tf.ones(tf.shape(where)[0])
+    shape = tf.stack([tf.cast(labels.nrows(), tf.int64), classes])
+    return tf.minimum(tf.scatter_nd(where, ones, shape), 1.0)  # (batch, classes)
+
+
+def _as_uint8(image: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.clip_by_value(image, 0.0, 255.0), tf.uint8)
+
+
+@dataclasses.dataclass(frozen=True)
+class InceptionCrop:
+    """A random part of the image, resized, and flipped (App. B: nothing else).
+
+    Args:
+        area: Smallest and largest share of the image's area.
+        aspect: Smallest and largest width over height of the part.
+        flip: Mirror left and right with probability one half.
+        antialias: Average while shrinking; the authors' code does not.
+
+    References: Szegedy et al. 2015; Zhai et al. 2022, App. B.
+    """
+
+    area: tuple[float, float] = (0.05, 1.0)
+    aspect: tuple[float, float] = (0.75, 4 / 3)
+    flip: bool = True
+    antialias: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.area[0] <= self.area[1] <= 1:
+            raise ValueError(
+                "`area` must be two rising shares of the image, above 0 and at most 1; "
+                f"received {self.area}."
+            )
+
+    def __call__(self, encoded: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
+        """Return uint8 (size, size, 3), a pure function of the bytes and the seed."""
+        seeds = tf.random.split(seed, 2)
+        jpeg = tf.io.is_jpeg(encoded)
+        part = tf.cond(
+            jpeg,
+            lambda: self._from_jpeg(encoded, seeds[0]),
+            lambda: self._from_other(encoded, seeds[0]),
+        )
+        image = resize(part, size, antialias=self.antialias)
+        image = tf.ensure_shape(image, [size, size, 3])
+        return flip_left_right(image, seeds[1]) if self.flip else image
+
+    def _box(self, shape: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+            shape,
+            bounding_boxes=tf.zeros([0, 0, 4]),
+            seed=seed,
+            min_object_covered=0.0,
+            aspect_ratio_range=self.aspect,
+            area_range=self.area,
+            max_attempts=_ATTEMPTS,
+            use_image_if_no_bounding_boxes=True,
+        )
+        return begin, size
+
+    def _from_jpeg(self, encoded: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        begin, size = self._box(tf.image.extract_jpeg_shape(encoded), seed)
+        window = tf.stack([begin[0], begin[1], size[0], size[1]])
+        return tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
+
+    def _from_other(self, encoded: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        image = decode(encoded)
+        begin, size = self._box(tf.shape(image), seed)
+        return tf.slice(image, begin, size)
+
+
+@dataclasses.dataclass(frozen=True)
+class PaddedCrop:
+    """The resized image, moved by up to `padding` pixels over black, and flipped.
+
+    For sets of small images, whose parts are too small to crop from.
+
+    Args:
+        padding: Pixels added on each side before a crop of the image's size is taken.
+        flip: Mirror left and right with probability one half.
+    """
+
+    padding: int = 4
+    flip: bool = True
+
+    def __call__(self, encoded: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
+        """Return uint8 (size, size, 3), a pure function of the bytes and the seed."""
+        seeds = tf.random.split(seed, 2)
+        edge = [self.padding, self.padding]
+        image = tf.pad(resize(decode(encoded), size), [edge, edge, [0, 0]])
+        image = tf.image.stateless_random_crop(image, [size, size, 3], seeds[0])
+        return flip_left_right(image, seeds[1]) if self.flip else image
+
+
+@dataclasses.dataclass(frozen=True)
+class CentralCrop:
+    """The middle of the image, its smaller side resized first: for evaluation.
+
+    Args:
+        resize_to: Length of the smaller side before the crop; None is 8/7 of the size,
+            as 256 is to 224.
+    """
+
+    resize_to: int | None = None
+
+    def __call__(self, encoded: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
+        """Return uint8 (size, size, 3); the seed is not used."""
+        del seed
+        smaller = self.resize_to or round(size * 8 / 7)
+        if smaller < size:
+            raise ValueError(
+                "`resize_to` must be at least the image size; "
+                f"received resize_to={smaller}, image_size={size}."
+            )
+        return central_crop(resize_small(decode(encoded), smaller), size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Resize:
+    """The whole image, resized without keeping its aspect (few-shot sets, digits)."""
+
+    def __call__(self, encoded: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
+        """Return uint8 (size, size, 3); the seed is not used."""
+        del seed
+        return tf.ensure_shape(resize(decode(encoded), size), [size, size, 3])

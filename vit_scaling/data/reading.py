@@ -1,0 +1,193 @@
+"""Serialized records in an epoch's order: blocks are read, windows shuffled."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+
+import tensorflow as tf
+
+from vit_scaling.data.index import BlockTable
+from vit_scaling.data.order import EpochOrder
+
+UNREADABLE = b""  # Stands for a record whose bytes fail their checksum.
+_BUFFER_BYTES = 256 * 1024
+_BLOCKS_AT_ONCE = 4
+# Our graph functions hold no Python control flow over tensors; AutoGraph's rewriting
+# would only take seconds at every start.
+as_graph = tf.autograph.experimental.do_not_convert
+
+
+class BlockReader:
+    """Reads one block of a `BlockTable` inside a TensorFlow graph.
+
+    The table's arrays are held as tensors outside the graph, so a graph stays small
+    whatever the size of the set.
+    """
+
+    def __init__(self, table: BlockTable) -> None:
+        self._k = table.block_records
+        self._records = table.num_records
+        with tf.device("/cpu:0"):
+            self._paths = tf.constant(list(table.paths), tf.string)
+            self._offsets = tf.constant(table.offsets, tf.int64)
+            self._run_file = tf.constant(table.run_file, tf.int64)
+            self._run_first = tf.constant(table.run_first, tf.int64)
+            self._run_number = tf.constant(table.run_number, tf.int64)
+            self._block_run = tf.constant(table.block_run, tf.int64)
+
+    def read(self, block: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the bytes and the record numbers of a block, both (block_records,).
+
+        Numbers are -1 behind the end of a short last block, and for every record of
+        block -1. A record that cannot be read is `UNREADABLE`.
+        """
+        numbers = block * self._k + tf.range(self._k, dtype=tf.int64)
+        exists = (block >= 0) & (numbers < self._records)
+        size = tf.reduce_sum(tf.cast(exists, tf.int32))
+        empty = tf.fill([self._k], UNREADABLE)
+        data = tf.cond(
+            size > 0, lambda: self._read_runs(block, numbers, size), lambda: empty
+        )
+        return tf.ensure_shape(data, [self._k]), tf.where(exists, numbers, -1)
+
+    def _read_runs(
+        self, block: tf.Tensor, numbers: tf.Tensor, size: tf.Tensor
+    ) -> tf.Tensor:
+        runs = tf.data.Dataset.range(self._block_run[block], self._block_run[block + 1])
+        end = numbers[0] + tf.cast(size, tf.int64)
+        found = runs.flat_map(lambda run: self._run(run, end))
+        # Filled up to the block's length, so that the shape is always the same.
+        past = tf.data.Dataset.from_tensors((end, UNREADABLE)).repeat(self._k)
+        found = found.concatenate(past).take(self._k).batch(self._k)
+        got, data = found.get_single_element()
+        whole = got[size - 1] == end - 1
+        return tf.cond(
+            whole, lambda: data, lambda: self._repair(numbers, end, got, data)
+        )
+
+    def _run(self, run: tf.Tensor, end: tf.Tensor) -> tf.data.Dataset:
+        """Return (number, bytes) of a run, cut short where a record is damaged."""
+        first = self._run_first[run]
+        following = tf.minimum(run + 1, tf.size(self._run_first, tf.int64) - 1)
+        until = tf.where(following > run, self._run_first[following], end)
+        count = tf.minimum(until, end) - first
+        return (
+            self._file(self._run_file[run], self._offsets[first])
+            .take(count)
+            .ignore_errors()
+            .enumerate(first)
+        )
+
+    def _file(self, file: tf.Tensor, offset: tf.Tensor) -> tf.data.Dataset:
+        # tf.data.TFRecordDataset offers no `byte_offsets`; its own operation does.
+        variant = tf.raw_ops.TFRecordDatasetV2(
+            filenames=self._paths[file][None],
+            compression_type="",
+            buffer_size=tf.constant(_BUFFER_BYTES, tf.int64),
+            byte_offsets=offset[None],
+        )
+        return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
+
+    def _repair(
+        self, numbers: tf.Tensor, end: tf.Tensor, got: tf.Tensor, data: tf.Tensor
+    ) -> tf.Tensor:
+        """Put what was read in its place, and read what is missing one by one."""
+        rows = tf.where(got < end)
+        slots = tf.gather(got, rows[:, 0])[:, None] - numbers[0]
+        placed = tf.tensor_scatter_nd_update(
+            tf.fill([self._k], UNREADABLE), slots, tf.gather(data, rows[:, 0])
+        )
+        missing = (tf.strings.length(placed) == 0) & (numbers < end)
+        rows = tf.where(missing)[:, 0]
+        again = tf.map_fn(
+            lambda row: self._one(numbers[0] + row),
+            rows,
+            fn_output_signature=tf.string,
+        )
+        return tf.tensor_scatter_nd_update(placed, rows[:, None], again)
+
+    def _one(self, number: tf.Tensor) -> tf.Tensor:
+        one = self._file(self._run_file[self._run_of(number)], self._offsets[number])
+        missing = tf.data.Dataset.from_tensors(UNREADABLE)
+        return (
+            one.take(1)
+            .ignore_errors()
+            .concatenate(missing)
+            .take(1)
+            .reduce(tf.constant(UNREADABLE), lambda _, data: data)
+        )
+
+    def _run_of(self, number: tf.Tensor) -> tf.Tensor:
+        return tf.searchsorted(self._run_first, number[None], side="right")[0] - 1
+
+    def name(self, number: tf.Tensor) -> tf.Tensor:
+        """Return `file, record n` for a record number: a string scalar."""
+        run = self._run_of(number)
+        in_file = self._run_number[run] + number - self._run_first[run]
+        parts = [self._paths[self._run_file[run]], tf.strings.as_string(in_file)]
+        return tf.strings.join(parts, ", record ")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """The stream of records of one host.
+
+    Args:
+        blocks: What reads a block.
+        order: Of the epochs.
+    """
+
+    blocks: BlockReader
+    order: EpochOrder
+
+    def dataset(self, *, start: int, epochs: int | None) -> tf.data.Dataset:
+        """Return windows of records, from position `start` on.
+
+        Each element holds `data` (the records' bytes), `number` (of each in the block
+        table, int64) and `position` (of the run, int64): vectors of one length, at
+        most a window's.
+
+        Args:
+            start: The first position; reaching it reads at most one window.
+            epochs: How many epochs to read; None is without end.
+        """
+        order = self.order
+        epoch, window, _offset = order.locate(start)
+        slots = order.num_windows * order.window_blocks  # of an epoch
+        first = epoch * slots + window * order.window_blocks
+        end = tf.int64.max if epochs is None else epochs * slots
+        read = tf.data.Dataset.range(first, end).map(
+            as_graph(self._read),
+            num_parallel_calls=_BLOCKS_AT_ONCE,
+            deterministic=True,
+        )
+        windows = read.batch(order.window_blocks).enumerate(
+            epoch * order.num_windows + window
+        )
+        return windows.map(
+            as_graph(lambda number, element: self._shuffle(number, *element, start))
+        ).prefetch(1)
+
+    def _read(self, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        order = self.order
+        slots = order.num_windows * order.window_blocks
+        epoch, slot = place // slots, place % slots
+        inside = slot < order.num_blocks  # The last window may have fewer blocks.
+        block = order.block(epoch, tf.minimum(slot, order.num_blocks - 1))
+        return self.blocks.read(tf.where(inside, block, -1))
+
+    def _shuffle(
+        self, window: tf.Tensor, data: tf.Tensor, number: tf.Tensor, start: int
+    ) -> dict[str, tf.Tensor]:
+        order = self.order
+        epoch, window = window // order.num_windows, window % order.num_windows
+        number = tf.reshape(number, [-1])
+        rows = tf.where(number >= 0)[:, 0]
+        mixed = order.window_permutation(epoch, window, tf.size(rows))
+        position = epoch * order.num_records + window * order.window_records
+        skip = tf.nn.relu(start - position)
+        rows = tf.gather(rows, mixed)[tf.cast(skip, tf.int32) :]
+        return {
+            "data": tf.gather(tf.reshape(data, [-1]), rows),
+            "number": tf.gather(number, rows),
+            "position": position + skip + tf.range(tf.size(rows, tf.int64)),
+        }
