@@ -41,6 +41,14 @@ class EntrySource(Protocol):
         """Return an image, encoded."""
 
 
+class Light:
+    """A dataclass that goes to another process without what it has found so far."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return {field.name: getattr(self, field.name) for field in fields}
+
+
 @dataclasses.dataclass(frozen=True)
 class Folder:
     """A folder with one subfolder per class, at any depth below it.

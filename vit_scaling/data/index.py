@@ -8,6 +8,7 @@ import logging
 import os
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -119,7 +120,7 @@ def _offsets(shard: Shard, on_bad_record: str) -> np.ndarray:
         offsets = _load(place)
         if offsets is not None and len(offsets) and int(offsets[-1]) == size:
             return offsets
-    with _open(shard.path) as file:
+    with open_file(shard.path) as file:
         offsets, problem = framing.scan(file, size)
     if problem:
         text = f"{shard.path}, record {len(offsets) - 1}: {problem}."
@@ -129,8 +130,16 @@ def _offsets(shard: Shard, on_bad_record: str) -> np.ndarray:
     return offsets
 
 
-def _open(path: str) -> object:
+def open_file(path: str) -> Any:
+    """Open a file for reading bytes: the system's way if it is local."""
     return open(path, "rb") if os.path.exists(path) else tf.io.gfile.GFile(path, "rb")
+
+
+def read_bytes(path: str, offset: int, length: int) -> bytes:
+    """Return `length` bytes of a file from `offset` on."""
+    with open_file(path) as file:
+        file.seek(offset)
+        return file.read(length)
 
 
 def side_files(path: str, kind: str) -> list[str]:

@@ -6,9 +6,10 @@ import functools
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
 import tensorflow as tf
 
-from vit_scaling.data import preprocessing
+from vit_scaling.data import preprocessing, records_in, subsets
 from vit_scaling.data.decoding import POLICIES, Augment, Decoder, Preprocess, unpack
 from vit_scaling.data.index import RecordIndex, block_table
 from vit_scaling.data.order import EpochOrder
@@ -123,6 +124,9 @@ class TrainData(_Data):
             done, for counting.
         max_pixels: Images with more are bad records.
         value_range: What pixel values 0 and 255 become.
+        fraction: Share of the set to train on, chosen by a hash of each record's key,
+            so that each subset lies inside every larger one; None is all.
+        num_images: The same, by number.
 
     Raises:
         ValueError: A number is below 1, or `on_bad_record` is no policy.
@@ -134,11 +138,25 @@ class TrainData(_Data):
     augment: Augment | None = None
     mix: Mix | None = None
     shuffle_window: int = 2048
+    fraction: float | None = None
+    num_images: int | None = None
 
     @property
     def num_examples(self) -> int:
         """How many images an epoch has."""
+        if self._selected is not None:
+            return len(self._selected)
         return self._index.num_records
+
+    @functools.cached_property
+    def _selected(self) -> np.ndarray | None:
+        if self.fraction is None and self.num_images is None:
+            return None
+        return subsets.select(
+            records_in.key_hashes(self._index, self.source.features),
+            fraction=self.fraction,
+            num_images=self.num_images,
+        )
 
     def element_spec(self, batch_size: int | None) -> dict[str, tf.TensorSpec]:
         """Return shapes and types of one replica's batch; opens no file."""
@@ -195,6 +213,7 @@ class TrainData(_Data):
         table = block_table(
             self._index,
             block_records=self.block_records,
+            selected=self._selected,
             part=hosts.number,
             parts=hosts.count,
         )

@@ -164,7 +164,7 @@ class Reader:
             epoch * order.num_windows + window
         )
         return windows.map(
-            as_graph(lambda number, element: self._shuffle(number, *element, start))
+            as_graph(lambda number, element: self._shuffle(number, element, start))
         ).prefetch(1)
 
     def _read(self, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -176,18 +176,18 @@ class Reader:
         return self.blocks.read(tf.where(inside, block, -1))
 
     def _shuffle(
-        self, window: tf.Tensor, data: tf.Tensor, number: tf.Tensor, start: int
+        self, window: tf.Tensor, read: tuple[tf.Tensor, tf.Tensor], start: int
     ) -> dict[str, tf.Tensor]:
         order = self.order
         epoch, window = window // order.num_windows, window % order.num_windows
-        number = tf.reshape(number, [-1])
+        data, number = (tf.reshape(part, [-1]) for part in read)
         rows = tf.where(number >= 0)[:, 0]
         mixed = order.window_permutation(epoch, window, tf.size(rows))
         position = epoch * order.num_records + window * order.window_records
         skip = tf.nn.relu(start - position)
         rows = tf.gather(rows, mixed)[tf.cast(skip, tf.int32) :]
         return {
-            "data": tf.gather(tf.reshape(data, [-1]), rows),
+            "data": tf.gather(data, rows),
             "number": tf.gather(number, rows),
             "position": position + skip + tf.range(tf.size(rows, tf.int64)),
         }

@@ -71,7 +71,11 @@ class TFRecords:
         """
         paths: set[str] = set()
         for pattern in self.patterns:
-            found = _manifest_shards(pattern) or tf.io.gfile.glob(pattern)
+            found = _manifest_shards(pattern) or [
+                path
+                for path in tf.io.gfile.glob(pattern)
+                if not path.endswith(".part")  # Being written.
+            ]
             if not found:
                 raise FileNotFoundError(
                     f"`pattern` fits no file; received {pattern!r}. Write the set with "

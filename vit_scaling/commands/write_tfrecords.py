@@ -1,0 +1,103 @@
+"""Write images into verified TFRecord shards, in parallel, resumable."""
+# SPDX-License-Identifier: Apache-2.0
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from vit_scaling.commands import cli
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    made = cli.parser(__doc__ or "")
+    made.add_argument(
+        "--source",
+        required=True,
+        help="folder:PATH (a subfolder per class), csv:FILE (columns path and labels, "
+        "labels separated by ;), tar:GLOB, tfds:NAME[:SPLIT], tfrecords:PATTERN, digits",
+    )
+    made.add_argument("--output_dir", required=True, help="folder of the set")
+    made.add_argument("--split", default="train", help="begins the shards' names")
+    made.add_argument("--num_shards", type=int, help="default: by --shard_mib")
+    made.add_argument("--shard_mib", type=int, default=200, help="wanted shard size")
+    made.add_argument("--workers", type=int, help="processes; default: one per core")
+    made.add_argument("--reencode", choices=["jpeg", "png"], help="write images anew")
+    made.add_argument("--quality", type=int, default=95, help="of re-encoded JPEGs")
+    made.add_argument("--max_pixels", type=int, default=100_000_000)
+    made.add_argument("--min_side", type=int, default=1, help="smaller: left out")
+    made.add_argument("--keep_order", action="store_true", help="do not shuffle")
+    made.add_argument("--overwrite", action="store_true", help="a finished split too")
+    made.add_argument("--tfds_data_dir", help="TFDS' folder")
+    made.add_argument("--fraction", type=float, help="nested subset of a finished set")
+    made.add_argument("--num_images", type=int, help="the same, by number")
+    made.add_argument("--runner", help="write with Apache Beam on this runner")
+    made.add_argument(
+        "--beam_option", action="append", default=[], help="NAME=VALUE for the runner"
+    )
+    return cli.run(made, argv, _write, _show)
+
+
+def _write(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    from vit_scaling.data import sources, writing
+
+    source = sources.source_named(
+        arguments.source,
+        split=arguments.split,
+        tfds_data_dir=arguments.tfds_data_dir,
+        fraction=arguments.fraction,
+        num_images=arguments.num_images,
+    )
+    settings = writing.Settings(
+        max_pixels=arguments.max_pixels,
+        min_side=arguments.min_side,
+        reencode=arguments.reencode,
+        quality=arguments.quality,
+        shuffle=not arguments.keep_order,
+    )
+    options: dict[str, Any] = {
+        "output_dir": arguments.output_dir,
+        "split": arguments.split,
+        "num_shards": arguments.num_shards,
+        "shard_bytes": arguments.shard_mib * 2**20,
+        "settings": settings,
+        "overwrite": arguments.overwrite,
+    }
+    if arguments.runner:
+        from vit_scaling.data import beam_writing
+
+        return beam_writing.write_with_beam(
+            source, runner=arguments.runner, options=arguments.beam_option, **options
+        )
+    return writing.write_tfrecords(
+        source, workers=arguments.workers, progress=progress(), **options
+    )
+
+
+def progress() -> Callable[[int, int], None]:
+    """Return what prints images done, their rate and the time left."""
+    begin = time.monotonic()
+    first: list[int] = []
+
+    def show(done: int, total: int) -> None:
+        if not first:
+            first.append(done)
+        rate = (done - first[0]) / max(time.monotonic() - begin, 1e-9)
+        left = f"{(total - done) / rate:.0f} s left" if rate else "…"
+        print(f"{done}/{total} images, {rate:.0f}/s, {left}", file=sys.stderr)
+
+    return show
+
+
+def _show(manifest: Mapping[str, Any]) -> str:
+    lines = [
+        f"{manifest['records']} images of {len(manifest['class_counts'])} classes in "
+        f"{len(manifest['shards'])} shards, {manifest['bytes'] / 2**20:.1f} MiB.",
+    ]
+    if manifest["left_out"]:
+        lines.append(f"{manifest['left_out']} images left out:")
+        named = manifest["left_out_named"][:20]
+        lines += [f"  {row['key']}: {row['reason']}" for row in named]
+    return "\n".join(lines)

@@ -1,0 +1,115 @@
+"""TensorFlow Datasets as a source: the prepared shards are read like any others."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+import functools
+import os
+from typing import Any
+
+from vit_scaling.data.index import RecordIndex, Shard
+from vit_scaling.data.tfrecords import Features
+
+
+@dataclasses.dataclass(frozen=True)
+class TFDS:
+    """A split of a prepared TensorFlow dataset.
+
+    The files that `download_and_prepare` left are read by position, like those of
+    `TFRecords`, so everything said of exact order, subsets and hosts holds here.
+
+    Args:
+        name: Name such as "fashion_mnist", or the path of a prepared directory (the one
+            with dataset_info.json).
+        split: A split such as "train", or a slice such as "train[:90%]".
+        data_dir: TFDS' data folder, when `name` is a name; None is TFDS' default.
+        image_key: Key of the image; None finds the only image feature.
+        label_key: Key of the label(s); None finds the only class label feature.
+
+    Raises:
+        FileNotFoundError: The dataset is not prepared there.
+        ValueError: It has not one image and one label feature, its files are not
+            TFRecords, or the split is unknown.
+    """
+
+    name: str
+    split: str
+    data_dir: str | None = None
+    image_key: str | None = None
+    label_key: str | None = None
+
+    @functools.cached_property
+    def _builder(self) -> Any:
+        import tensorflow_datasets as tfds
+
+        if os.path.exists(os.path.join(self.name, "dataset_info.json")):
+            return tfds.builder_from_directory(self.name)
+        builder = tfds.builder(self.name, data_dir=self.data_dir)
+        if not builder.is_prepared():
+            raise FileNotFoundError(
+                f"TFDS' {self.name!r} is not prepared in {builder.data_dir}; run "
+                f"`tfds build {self.name}` or download_and_prepare() first."
+            )
+        return builder
+
+    @functools.cached_property
+    def features(self) -> Features:
+        """The keys of the image and of the label in the records."""
+        import tensorflow_datasets as tfds
+
+        features = self._builder.info.features
+        image = self.image_key or _only(features, tfds.features.Image, "image_key")
+        label = self.label_key or _only(features, tfds.features.ClassLabel, "label_key")
+        return Features(image=image, label=label, key=image)
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the label feature, if it has any."""
+        feature = self._builder.info.features[self.features.label]
+        feature = getattr(feature, "feature", feature)  # of a sequence of labels
+        names = getattr(feature, "names", None)
+        return tuple(names) if names else None
+
+    @functools.cached_property
+    def shards(self) -> tuple[Shard, ...]:
+        """The files of the split, and which of their records belong to it."""
+        builder = self._builder
+        kind = builder.info.file_format
+        if kind is not None and kind.value != "tfrecord":
+            raise ValueError(
+                f"`name` must be a dataset prepared as tfrecord; {self.name!r} is "
+                f"prepared as {kind.value}. Prepare it with file_format='tfrecord'."
+            )
+        known = list(builder.info.splits)
+        if self.split.split("[")[0].strip() not in known:
+            raise ValueError(
+                f"`split` must be one of {', '.join(known)}, or a slice of one; "
+                f"received {self.split!r}."
+            )
+        return tuple(
+            Shard(
+                str(part.filename),
+                skip=part.skip,
+                take=None if part.take == -1 else part.take,
+                records=part.examples_in_shard,
+            )
+            for part in builder.info.splits[self.split].file_instructions
+        )
+
+    def index(self, *, on_bad_record: str = "stop") -> RecordIndex:
+        """Return where the records lie."""
+        return RecordIndex(self.shards, on_bad_record=on_bad_record)
+
+
+def _only(features: Any, kind: type, argument: str) -> str:
+    """Return the key of the one feature of a kind, or of a sequence of that kind."""
+    found = [
+        key
+        for key, feature in features.items()
+        if isinstance(getattr(feature, "feature", feature), kind)
+    ]
+    if len(found) != 1:
+        raise ValueError(
+            f"`{argument}` must be given where a dataset has not exactly one "
+            f"{kind.__name__} feature; found {found} among {sorted(features)}."
+        )
+    return found[0]
