@@ -96,7 +96,9 @@ def big_vision_cases(root: str, size: str) -> None:
         params = model.init(jax.random.PRNGKey(0), images)["params"]
         params = randomise(params, seed, 0.3 if size == "tiny" else 0.03)
         if name == "bv_bfloat16":
-            params = jax.tree.map(lambda value: value.astype(jax.numpy.bfloat16), params)
+            params = jax.tree.map(
+                lambda value: value.astype(jax.numpy.bfloat16), params
+            )
         arrays = flat(params, prefix)
         if name == "bv_map_inlined":  # As in early runs: the head's parts on top.
             arrays = {key.replace("MAPHead_0/", ""): arrays[key] for key in arrays}

@@ -41,13 +41,15 @@ def randomise(model: torch.nn.Module, seed: int, scale: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         draw = torch.randn(parameter.shape, generator=generator) * scale
-        is_gain = "norm" in name and name.endswith("weight") or name.endswith("gamma")
+        is_gain = ("norm" in name and name.endswith("weight")) or name.endswith("gamma")
         parameter.data = draw + (1.0 if is_gain else 0.0)
 
 
 def images_of(size: int) -> torch.Tensor:
     """Two images in [-1, 1], (batch, channels, height, width)."""
-    return torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(9)) * 2 - 1
+    return (
+        torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(9)) * 2 - 1
+    )
 
 
 def record(folder: str, images: torch.Tensor, output: torch.Tensor) -> None:
@@ -101,18 +103,24 @@ def huggingface_cases(root: str, size: str) -> None:
         hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads,
         intermediate_size=mlp, image_size=image, patch_size=patch,
     )  # fmt: skip
-    text = {**shape, "vocab_size": 4, "max_position_embeddings": 3, "hidden_size": width}
+    text = {
+        **shape,
+        "vocab_size": 4,
+        "max_position_embeddings": 3,
+        "hidden_size": width,
+    }
     text = {key: text[key] for key in text if key not in ("image_size", "patch_size")}
     text |= dict(bos_token_id=0, eos_token_id=1, pad_token_id=1)
     towers = SiglipConfig(vision_config=shape, text_config=text)
     named = SiglipConfig(vision_config=shape, text_config=text, num_labels=classes)
+    vit, siglip = ViTConfig(**shape, num_labels=classes), SiglipVisionConfig(**shape)
     cases = {
-        "hf_vit": (ViTForImageClassification(ViTConfig(**shape, num_labels=classes)), "logits"),
-        "hf_vit_pooler": (ViTModel(ViTConfig(**shape)), "pooler_output"),
-        "hf_siglip_vision": (SiglipVisionModel(SiglipVisionConfig(**shape)), "pooler_output"),
+        "hf_vit": (ViTForImageClassification(vit), "logits"),
+        "hf_vit_pooler": (ViTModel(vit), "pooler_output"),
+        "hf_siglip_vision": (SiglipVisionModel(siglip), "pooler_output"),
         "hf_siglip_classifier": (SiglipForImageClassification(named), "logits"),
         "hf_siglip_towers": (SiglipModel(towers), "pooler_output"),
-    }  # fmt: skip
+    }
     for seed, (name, (model, field)) in enumerate(cases.items()):
         folder = os.path.join(root, name)
         model = model.eval()
@@ -122,7 +130,8 @@ def huggingface_cases(root: str, size: str) -> None:
         with torch.no_grad():
             tower = model.vision_model if name == "hf_siglip_towers" else model
             record(folder, images, getattr(tower(pixel_values=images), field))
-        config = json.load(open(os.path.join(folder, "config.json")))
+        with open(os.path.join(folder, "config.json")) as file:
+            config = json.load(file)
         with open(os.path.join(folder, "config.json"), "w") as file:
             json.dump(config, file, indent=1, sort_keys=True)
 

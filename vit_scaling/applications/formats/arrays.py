@@ -12,6 +12,7 @@ import ml_dtypes
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
+UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)
 
 
 def read_npz(path: str) -> Arrays:
@@ -24,11 +25,10 @@ def read_npz(path: str) -> Arrays:
     """
     _check_exists(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("one array (.npy) where named arrays were expected")
+        # NumPy, given a path, leaves a truncated file open.
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: _float32_of(name, file[name]) for name in file.files}
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+    except (*UNREADABLE, TypeError, AttributeError) as error:
         raise ValueError(f"{_unreadable(path, '.npz')} ({error})") from error
 
 
@@ -53,8 +53,11 @@ def read_safetensors(path: str) -> tuple[Arrays, dict[str, str]]:
 
 def write_npz(path: str, arrays: Mapping[str, np.ndarray]) -> None:
     """Write an .npz, whole or not at all."""
-    with whole_or_nothing(path) as partial, open(partial, "wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+    # Not by np.savez, whose own arguments' names no array may have.
+    with whole_or_nothing(path) as partial, zipfile.ZipFile(partial, "w") as file:
+        for name, array in arrays.items():
+            with file.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
 
 
 def write_safetensors(

@@ -1,0 +1,188 @@
+"""Files that can't become a model of ours say which array, which shape, what fits."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pathlib
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from tests.applications.cases import NAMED, TINY
+from vit_scaling.applications.formats import arrays as files
+from vit_scaling.applications.formats.source import Request
+from vit_scaling.applications.weights import read_weights
+from vit_scaling.modeling.shapes import ViTShape
+
+BIG_VISION, TIMM = NAMED["bv_map_inlined"], NAMED["timm_token"]
+
+
+def changed(case, folder, change):
+    """Write the case's file with its arrays changed; return the new path."""
+    if case.path.endswith(".npz"):
+        arrays = files.read_npz(case.path)
+        change(arrays)
+        path = str(folder / "model.npz")
+        np.savez(path, **arrays)
+        return path
+    arrays, _ = files.read_safetensors(case.path)
+    change(arrays)
+    path = str(folder / "model.safetensors")
+    safetensors.numpy.save_file(arrays, path)
+    return path
+
+
+@pytest.mark.parametrize("case", [BIG_VISION, TIMM], ids=["npz", "safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
+def test_truncated_file_is_refused(case, share, tmp_path):
+    whole = pathlib.Path(case.path).read_bytes()
+    path = tmp_path / pathlib.Path(case.path).name
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(ValueError, match="truncated"):
+        read_weights(str(path), heads=2)
+
+
+def test_pickles_are_never_loaded(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "trapped"), "w"))
+
+    path = str(tmp_path / "trap.npz")
+    np.savez(path, trap=np.array(Trap(), dtype=object))
+    with pytest.raises(ValueError, match="holds Python objects"):
+        read_weights(path)
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_shape_other_than_asked_names_the_array_and_what_fits():
+    with pytest.raises(ValueError, match=r"'embedding/kernel'.*\(2, 2, 3, 8\).*none"):
+        BIG_VISION.read(shape="B/16")
+
+
+def test_variant_that_fits_is_named(tmp_path):
+    from vit_scaling.applications.formats.big_vision import write_big_vision
+    from vit_scaling.applications.weights import ViTWeights, own
+
+    shape = ViTShape(patch=4, width=32, depth=1, mlp_width=128, heads=2)  # "mu/4"
+    arguments = {"shape": shape, "head": "gap", "image_size": 8, "classes": 2}
+    variables = {
+        path: np.zeros(size, np.float32)
+        for path, size in own.expected_variables(arguments).items()
+    }
+    path = str(tmp_path / "mu.npz")
+    files.write_npz(path, write_big_vision(ViTWeights("", arguments, variables)))
+    assert read_weights(path, shape="mu/4").shape == shape
+    with pytest.raises(ValueError, match=r"named variants that fit: mu/4\."):
+        read_weights(path, shape="S/16")
+
+
+def test_depth_other_than_asked_is_told():
+    deeper = ViTShape(patch=2, width=8, depth=3, mlp_width=12, heads=2)
+    with pytest.raises(ValueError, match="it has 2 blocks, 3 are asked for"):
+        BIG_VISION.read(shape=deeper)
+    assert BIG_VISION.read(shape=TINY).shape == TINY
+
+
+def test_heads_that_no_one_knows_are_asked_for():
+    with pytest.raises(ValueError, match="Give `heads` or `shape`"):
+        read_weights(TIMM.path)
+    with pytest.raises(ValueError, match="multiple of `heads`"):
+        read_weights(TIMM.path, heads=3)
+    assert Request().attention_heads(width=384, depth=12, mlp_width=1536) == 6
+
+
+@pytest.mark.parametrize(
+    ("case", "array", "told"),
+    [
+        (BIG_VISION, "MlpBlock_0/Dense_0/kernel", "map_head/mlp/dense_0/kernel"),
+        (BIG_VISION, "Transformer/encoder_norm/bias", "encoder_norm/beta"),
+        (TIMM, "norm.weight", "encoder_norm/gamma"),
+        (TIMM, "blocks.1.mlp.fc2.bias", "block_01/mlp/dense_1/bias"),
+        (TIMM, "blocks.1.attn.qkv.bias", "block_01/attention/query/bias"),
+    ],
+)
+def test_missing_array_is_named(case, array, told, tmp_path):
+    path = changed(case, tmp_path, lambda arrays: arrays.pop(array))
+    with pytest.raises(ValueError, match=f"lacks .*{told}"):
+        read_weights(path, heads=2)
+
+
+def test_missing_block_is_told(tmp_path):
+    def without_block_0(arrays):
+        for name in [name for name in arrays if "encoderblock_0" in name]:
+            del arrays[name]
+
+    path = changed(BIG_VISION, tmp_path, without_block_0)
+    with pytest.raises(ValueError, match="lacks the array"):
+        read_weights(path)
+
+
+def test_array_of_a_wrong_shape_is_named(tmp_path):
+    def narrow(arrays):
+        name = "Transformer/encoderblock_1/MlpBlock_0/Dense_0/bias"
+        arrays[name] = arrays[name][:-1]
+
+    path = changed(BIG_VISION, tmp_path, narrow)
+    with pytest.raises(ValueError, match=r"encoderblock_1/MlpBlock_0/Dense_0/bias"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("case", [BIG_VISION, TIMM], ids=["npz", "safetensors"])
+def test_unknown_array_is_refused_unless_ignored(case, tmp_path):
+    path = changed(case, tmp_path, lambda a: a.update({"rope.freqs": np.ones(3)}))
+    with pytest.raises(ValueError, match=r"1 arrays stand for nothing.*rope\.freqs"):
+        read_weights(path, heads=2)
+    weights = read_weights(path, heads=2, ignore=r"rope\..*")
+    assert weights.left_out == {"rope.freqs": "ignored, as asked"}
+
+
+def test_norm_after_the_average_is_refused_with_its_reason():
+    path = TIMM.path.replace("timm_token", "timm_gap_fc_norm")
+    with pytest.raises(ValueError, match="fc_norm=False"):
+        read_weights(path, heads=2)
+
+
+def test_hybrid_with_a_resnet_is_refused(tmp_path):
+    path = changed(
+        BIG_VISION, tmp_path, lambda a: a.update({"conv_root/kernel": np.ones(3)})
+    )
+    with pytest.raises(ValueError, match="hybrid with a ResNet"):
+        read_weights(path)
+
+
+def test_head_that_the_file_does_not_hold_is_refused():
+    with pytest.raises(ValueError, match=r"'map', but the file holds .* 'token' head"):
+        TIMM.read(head="map")
+    with pytest.raises(ValueError, match="classifier was trained on its MAP head"):
+        BIG_VISION.read(head="gap")
+    weights = BIG_VISION.read(head="gap", ignore="head/.*")
+    assert weights.arguments["classes"] is None
+
+
+def test_positions_that_fit_no_grid_are_refused(tmp_path):
+    def five(arrays):
+        arrays["pos_embedding"] = np.ones((1, 6, 8), np.float32)
+
+    path = changed(BIG_VISION, tmp_path, five)
+    with pytest.raises(ValueError, match="6 positions"):
+        read_weights(path)
+    assert read_weights(path, source_image_size=(4, 6)).arguments["image_size"] == (
+        4,
+        6,
+    )
+    with pytest.raises(ValueError, match="`source_image_size`=8"):
+        read_weights(path, source_image_size=8)
+
+
+def test_naflex_positions_are_refused(tmp_path):
+    path = changed(
+        BIG_VISION, tmp_path, lambda a: a.update(pos_embedding=np.ones((2, 2, 8)))
+    )
+    with pytest.raises(ValueError, match="NaFlex"):
+        read_weights(path)
+
+
+def test_unknown_layout_lists_the_known_ones(tmp_path):
+    path = str(tmp_path / "other.npz")
+    np.savez(path, weight=np.ones(3))
+    with pytest.raises(ValueError, match=r"first arrays are weight\. Known: our own"):
+        read_weights(path)
