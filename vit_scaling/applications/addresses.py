@@ -80,7 +80,8 @@ def local_path(source: str) -> str:
             f"no published weights are called that (the nearest name is {near!r})."
         )
     folder, name = os.path.split(rest)
-    folder = os.path.join("vit_scaling", re.sub(r"[^\w./-]", "_", folder))
+    folder = re.sub(r"[^\w./-]", "_", folder).strip("/")
+    folder = os.path.join("vit_scaling", folder)
     if scheme in ("http", "https", "gs"):
         host = "storage.googleapis.com/" if scheme == "gs" else ""
         protocol = "https" if scheme == "gs" else scheme
@@ -98,7 +99,8 @@ def _download(address: str, name: str, folder: str) -> str:
 def _copy(address: str, name: str, folder: str) -> str:
     import tensorflow as tf  # Only here: gfile knows schemes that Python does not.
 
-    path = os.path.join(keras.config.keras_home(), folder, name)
+    home = os.environ.get("KERAS_HOME", os.path.join("~", ".keras"))  # As Keras does.
+    path = os.path.join(os.path.expanduser(home), folder, name)
     if not os.path.exists(path):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         try:

@@ -160,8 +160,8 @@ def load_trained(path: str, *, averages: bool = False) -> keras.Model:
     if not os.path.isdir(path):
         try:
             return keras.saving.load_model(path, compile=False)
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path!r} can't be read as .keras ({error}).") from error
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path!r} can't be read as .keras: {error}") from error
     from vit_scaling.training.checkpoints import restore_model
     from vit_scaling.training.run_files import read_model
 

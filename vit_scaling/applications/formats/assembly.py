@@ -16,6 +16,17 @@ from vit_scaling.applications.formats.layout import Row, ViTWeights, rows_for, t
 from vit_scaling.applications.formats.source import Request, Source
 from vit_scaling.modeling.shapes import ViTShape
 
+# What a layout that does not say otherwise means: the authors' model.
+DEFAULTS = {
+    "position": "learned",
+    "classes": None,
+    "representation_width": None,
+    "approximate_gelu": True,
+    "norm_epsilon": 1e-6,
+    "layer_scale": None,
+    "qk_norm": False,
+    "register_tokens": 0,
+}
 CLASSIFIERS = {"head/kernel": "classes", "pre_logits/kernel": "representation_width"}
 
 
@@ -34,7 +45,8 @@ def assemble(
         ValueError: An array is missing, of another shape than asked for, or stands for
             nothing that this package's model has.
     """
-    arguments = {**arguments, "head": _take_head(source, arguments, request)}
+    head = _take_head(source, arguments, request)
+    arguments = {**DEFAULTS, **arguments, "head": head}
     if arguments["head"] != "token":
         _class_token_to_register(source)
     for key in ("approximate_gelu", "norm_epsilon"):

@@ -1,0 +1,93 @@
+"""Names and addresses become files; what can't be had is said in one sentence."""
+# SPDX-License-Identifier: Apache-2.0
+
+import functools
+import http.server
+import os
+import threading
+
+import keras
+import pytest
+
+from tests.applications.cases import NAMED
+from vit_scaling.applications import addresses
+from vit_scaling.applications.weights import read_weights
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    home = tmp_path / "keras_home"
+    home.mkdir()
+    monkeypatch.setenv("KERAS_HOME", str(home))  # Keras itself read it at import.
+    fetch = functools.partial(keras.utils.get_file, cache_dir=str(home))
+    monkeypatch.setattr(keras.utils, "get_file", fetch)
+    return home
+
+
+@pytest.fixture
+def server():
+    folder = os.path.dirname(NAMED["augreg"].path)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Quiet, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+        thread.join()
+
+
+def test_http_address_is_fetched_and_kept(server, cache):
+    weights = read_weights(f"{server}/model.npz:img")
+    assert weights.arguments["head"] == "token"
+    (kept,) = cache.rglob("model.npz")
+    assert kept.read_bytes() == open_bytes(NAMED["augreg"].path)
+
+
+def test_address_that_is_not_there_is_told(server):
+    with pytest.raises(OSError, match=r"can't be fetched from .*nothing\.npz"):
+        addresses.local_path(f"{server}/nothing.npz")
+
+
+def test_other_schemes_go_through_gfile(cache):
+    path = addresses.local_path("file://" + NAMED["bv_map"].path)
+    assert path.startswith(str(cache))
+    assert open_bytes(path) == open_bytes(NAMED["bv_map"].path)
+    with pytest.raises(OSError, match="can't be fetched"):
+        addresses.local_path("file:///no/such/file.npz")
+    assert not list(cache.rglob("*.partial"))
+
+
+def test_published_names_go_to_their_buckets(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        keras.utils,
+        "get_file",
+        lambda name, address, **_: asked.append(address) or name,
+    )
+    addresses.local_path("SigLIP B/16 224")
+    addresses.local_path("howto-i21k-B/32")
+    host = "https://storage.googleapis.com/"
+    assert asked[0] == host + "big_vision/siglip/webli_en_b16_224_63724782.npz"
+    assert asked[1].startswith(host + "vit_models/augreg/B_32-i21k-300ep")
+    assert all(a.endswith(".npz") for a in addresses.PUBLISHED.values())
+
+
+def test_local_files_and_folders_are_taken_as_they_are(tmp_path):
+    assert addresses.local_path(str(tmp_path)) == str(tmp_path)
+    path = NAMED["bv_map_tower"].path
+    assert addresses.local_path(path + ":img") == path
+
+
+def test_what_is_nothing_names_the_nearest_published_weights():
+    with pytest.raises(FileNotFoundError, match="nearest name is 'SigLIP B/16 224'"):
+        addresses.local_path("SigLIP B16 224")
+
+
+def open_bytes(path):
+    with open(path, "rb") as file:
+        return file.read()
