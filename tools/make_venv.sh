@@ -31,7 +31,7 @@ fi
 echo "Environment: $directory (installing; about 3.5 GB, some minutes)"
 [[ -x $directory/bin/python ]] || "$python" -m venv "$directory"
 rm -f "$directory/up_to_date"
-pip=("$directory/bin/python" -m pip --disable-pip-version-check --quiet)
+pip=("$directory/bin/python" -m pip --disable-pip-version-check -qq)
 "${pip[@]}" install --upgrade pip
 "${pip[@]}" install --editable ".$extra"
 echo "$wanted" >"$directory/up_to_date"

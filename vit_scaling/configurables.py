@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import gin
+
 from vit_scaling import experiment, gin_files
 from vit_scaling.data import pipeline, preprocessing, tfrecords
 from vit_scaling.modeling import shapes, vit
@@ -51,7 +52,7 @@ evaluate = gin.external_configurable(
 evaluate_continuously = gin.external_configurable(
     experiment.evaluate_continuously, module="vit_scaling", denylist=[*_PER_LAUNCH]
 )
-ROOTS = {
+ROOTS: dict[str, Callable[..., Any]] = {
     "Experiment": experiment.Experiment,
     "train": experiment.train,
     "evaluate": experiment.evaluate,

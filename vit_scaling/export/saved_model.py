@@ -42,7 +42,7 @@ def export_run(
         resize: Pixels of the smaller side before the crop; None takes the run's.
     """
     model, record = loading.load_run(model_dir, averages=averages, step=step)
-    given = {"preprocess": preprocess, "resize": resize}
+    given: dict[str, Any] = {"preprocess": preprocess, "resize": resize}
     chosen = {name: value for name, value in given.items() if value is not None}
     record = dataclasses.replace(record, **chosen)
     as_run, _ = loading.load_run(

@@ -13,7 +13,7 @@ from vit_scaling.modeling import noise
 require_tensorflow()
 
 register = keras.saving.register_keras_serializable("vit_scaling")
-Shape = tuple[int | None, ...]
+Shape = tuple[Any, ...]  # Integers, or None where a size is not known yet.
 
 
 def xavier_uniform(fan_in: int, fan_out: int, seed: int) -> keras.Initializer:

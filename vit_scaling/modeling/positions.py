@@ -57,7 +57,7 @@ class SinCosPositions(keras.layers.Layer):
 
     def __init__(self, grid: tuple[int, int], *, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.grid = tuple(grid)
+        self.grid = (grid[0], grid[1])  # A list, after a model was loaded.
         self.seed = seed
 
     def build(self, tokens_shape: Shape) -> None:

@@ -103,7 +103,10 @@ def vit(
     def options(part: str) -> dict[str, Any]:
         return {"name": part, "dtype": dtype, "seed": noise.seed_for(seed, part)}
 
-    forms = {"norm_epsilon": norm_epsilon, "approximate_gelu": approximate_gelu}
+    forms: dict[str, Any] = {
+        "norm_epsilon": norm_epsilon,
+        "approximate_gelu": approximate_gelu,
+    }
     pool = make_head(head, shape, options, **forms)
     x = PatchEmbedding(shape.width, shape.patch, **options("patch_embedding"))(images)
     positions = LearnedPositions if position == "learned" else SinCosPositions
@@ -112,7 +115,7 @@ def vit(
         x = ClassToken(name="class_token", dtype=dtype)(x)
     if register_tokens:
         x = RegisterTokens(register_tokens, **options("register_tokens"))(x)
-    masks = ()
+    masks: tuple[Any, ...] = ()
     if dropout or stochastic_depth:
         masks = (noise.MaskSeed(seed=seed, name="mask_seed")(images),)
     if dropout:
@@ -176,7 +179,7 @@ def rematerialized(policy: str) -> Callable[[int], bool]:
             "`rematerialize` must be 'none', 'all' or 'every_N' (every N-th block); "
             f"received {policy!r}."
         )
-    every = {"none": 0, "all": 1}.get(policy) if match[1] is None else int(match[1])
+    every = int(match[1]) if match[1] else {"none": 0, "all": 1}[policy]
     return lambda number: bool(every) and number % every == 0
 
 

@@ -1,6 +1,7 @@
 """Top-1, top-5 and loss over whole evaluation sets, as an Orbit evaluator."""
 # SPDX-License-Identifier: Apache-2.0
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -74,14 +75,14 @@ class Evaluator(orbit.AbstractEvaluator):
         results: dict[str, dict[str, float]] = {}
         for name, dataset in self._datasets.items():
             results[name] = self._timed(
-                name, step, lambda d=dataset: self._run(d, limit)
+                name, step, functools.partial(self._run, dataset, limit)
             )
         for other in self._others:
             if self._always or step % other.interval_steps == 0:
                 results[other.name] = self._timed(
                     other.name,
                     step,
-                    lambda o=other: o.evaluate(self.model, self._strategy),
+                    functools.partial(other.evaluate, self.model, self._strategy),
                 )
         return results
 
