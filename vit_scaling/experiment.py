@@ -3,6 +3,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -103,6 +104,7 @@ def train(
     keep_last: int = 3,
     keep_every_steps: int | None = 10_000,
     keep_steps: Sequence[int] = (),
+    also_keep: Sequence[int] = (),
     best_metric: str | None = None,
     asynchronous_checkpoints: bool = True,
     texts: Callable[[], Mapping[str, str]] = dict,
@@ -127,6 +129,7 @@ def train(
         keep_last: How many of the newest checkpoints stay.
         keep_every_steps: Multiples of this stay as well (10,000 in the authors' code).
         keep_steps: Further steps that are saved and stay, such as branches need.
+        also_keep: More of them, from the command line.
         best_metric: "SET/METRIC", such as "eval/top1": its best checkpoint stays too.
         asynchronous_checkpoints: Whether a thread writes checkpoints.
         texts: Called when training starts and again when all was used once; returns
@@ -140,6 +143,7 @@ def train(
         NonFiniteError: The loss or a gradient was not finite, and nobody bound a skip.
     """
     run.check_batch(experiment.batch_size, strategy)
+    keep_steps = [*keep_steps, *also_keep]
     keras.utils.set_random_seed(seed)
     images = experiment.train_data.num_examples  # Missing files are named at once.
     schedule = experiment.schedule_in_steps()
@@ -242,22 +246,22 @@ def train(
             ),
         ],
     )
-    results: dict[str, Any] = {}
+    measured = functools.partial(
+        run.averaged, model, optimizer, wanted=evaluate_averages
+    )
     with contextlib.redirect_stdout(Silence()):  # Orbit's lines; RunLog says it.
-        while not results:
-            step = run.next_stop(state.step, eval_every_steps, total)
-            if state.step < step:
-                controller.train(step, checkpoint_at_completion=False)
-            if step == total or evaluates:
-                with run.averaged(model, optimizer, wanted=evaluate_averages):
-                    figures = controller.evaluate()
-                run.keep_if_best(state, best_metric, figures)
-            if step == total:
-                results = {"step": total, "traced": trainer.traced(), **figures}
+        for stop in run.stops(
+            state.step, eval_every_steps if evaluates else None, total
+        ):
+            if state.step < stop:
+                controller.train(stop, checkpoint_at_completion=False)
+            with measured():
+                figures = controller.evaluate()
+            run.keep_if_best(state, best_metric, figures)
     saved.wait()
     if chief:
         run_files.write_texts(model_dir, texts())
-    return results
+    return {"step": total, "traced": trainer.traced(), **figures}
 
 
 def evaluate(

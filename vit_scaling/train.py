@@ -13,7 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 
 from absl import app, flags, logging
 
-MODES = ("train", "eval", "train_and_eval", "continuous_eval")
+MODES = ("train", "eval", "train_and_eval", "continuous_eval", "branch_cooldown")
 DISTRIBUTIONS = ("one_device", "mirrored", "multi_worker_mirrored", "tpu")
 # Saved with the run, so that `--flagfile` repeats it; the others name files or places.
 RUN_FLAGS = (
@@ -59,14 +59,28 @@ _JIT = flags.DEFINE_bool(
 _CHECKPOINT_STEP = flags.DEFINE_integer(
     "checkpoint_step", None, "For --mode=eval: which checkpoint; default: the newest."
 )
+_BRANCH_AT = flags.DEFINE_list(
+    "branch_at",
+    [],
+    "Steps at which cooldowns begin, such as 60000,120000. With --mode=branch_cooldown "
+    "they are branched off the run in --model_dir; when training, the checkpoints that "
+    "they need are kept.",
+)
+_BRANCH_STEPS = flags.DEFINE_integer(
+    "branch_cooldown_steps",
+    None,
+    "Length of the branches' cooldowns; default: that of the schedule.",
+    lower_bound=1,
+)
 
 
 def _run(_: Sequence[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # Orbit logs each loop; RunLog says it.
     # Imported here, so that --help and a mistyped flag answer at once.
-    from vit_scaling import configurables, gin_files
+    from vit_scaling import configurables
     from vit_scaling.training import strategy as strategies
+    from vit_scaling.training.branches import branch_cooldowns
 
     strategy = strategies.make_strategy(
         _DISTRIBUTION.value,
@@ -85,17 +99,44 @@ def _run(_: Sequence[str]) -> None:
         configurables.evaluate(experiment, step=_CHECKPOINT_STEP.value, **launch)
     elif _MODE.value == "continuous_eval":
         configurables.evaluate_continuously(experiment, **launch)
+    elif _MODE.value == "branch_cooldown":
+        branch_cooldowns(
+            experiment,
+            branch_at=_branch_steps(),
+            cooldown_steps=_BRANCH_STEPS.value,
+            train_branch=configurables.train,
+            texts=_texts,
+            **launch,
+        )
     else:
-
-        def texts() -> Mapping[str, str]:
-            return {"config.gin": gin_files.operative_text(), "flags.txt": _flag_text()}
-
         configurables.train(
             experiment,
             evaluates=_MODE.value == "train_and_eval",
-            texts=texts,
+            also_keep=_branch_steps(required=False),
+            texts=_texts,
             **launch,
         )
+
+
+def _texts() -> Mapping[str, str]:
+    from vit_scaling import gin_files
+
+    return {"config.gin": gin_files.operative_text(), "flags.txt": _flag_text()}
+
+
+def _branch_steps(*, required: bool = True) -> list[int]:
+    """Return the steps of --branch_at.
+
+    Raises:
+        ValueError: One is no positive whole number, or none is given though required.
+    """
+    given = _BRANCH_AT.value
+    if (required and not given) or not all(text.strip().isdecimal() for text in given):
+        raise ValueError(
+            "`branch_at` must be steps of the run, such as --branch_at=60000,120000; "
+            f"received {','.join(given)!r}."
+        )
+    return [int(text) for text in given]
 
 
 def _flag_text() -> str:

@@ -119,9 +119,13 @@ def loop_length(
     return steps_from
 
 
-def next_stop(step: int, every: int | None, total_steps: int) -> int:
-    """Return the next multiple of an interval after `step`, at most the last step."""
-    return min(total_steps, step - step % every + every) if every else total_steps
+def stops(step: int, every: int | None, total_steps: int) -> Iterator[int]:
+    """Yield the multiples of an interval after `step`, and at the end the last step."""
+    while True:
+        step = min(total_steps, step - step % every + every if every else total_steps)
+        yield step
+        if step == total_steps:
+            return
 
 
 def log_loop(
