@@ -1,0 +1,184 @@
+"""Run a model over every image of a set, once, under any strategy."""
+# SPDX-License-Identifier: Apache-2.0
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from vit_scaling.evaluation.fewshot import FeatureSet
+
+Batch = Mapping[str, tf.Tensor]
+
+
+class Images(Protocol):
+    """What is asked of an evaluation set: `vit_scaling.data`'s `EvalData` has it."""
+
+    @property
+    def classes(self) -> int:
+        """Width of the multi-hot labels."""
+
+    def dataset(
+        self,
+        *,
+        batch_size: int,
+        input_context: tf.distribute.InputContext | None = None,
+    ) -> tf.data.Dataset:
+        """Return batches of images, labels and mask, every image once."""
+
+
+Run = Callable[[Images], dict[str, np.ndarray]]
+
+
+def over_images(
+    apply: Callable[[Batch], dict[str, tf.Tensor]],
+    strategy: tf.distribute.Strategy,
+    *,
+    batch_size: int,
+) -> Run:
+    """Return a function from a set to what `apply` gives for each of its images.
+
+    Args:
+        apply: From one replica's batch to tensors of that many rows, with static shapes
+            otherwise; they are returned as float32.
+        strategy: Under which it runs; every host ends up with every row.
+        batch_size: Images of all replicas together.
+
+    The function is traced once, however often and on however many sets of the same
+    shapes it is called. On one host rows come in the set's order, whatever the number
+    of replicas; several hosts' rows come batch by batch. Padding is left out.
+    """
+    layout: dict[str, list[int]] = {}  # Shape of each name's row; set when traced.
+
+    def on_replica(batch: Batch) -> tf.Tensor:
+        values = {**apply(batch), "mask": batch["mask"]}
+        layout.update(
+            {name: value.shape[1:].as_list() for name, value in values.items()}
+        )
+        # One matrix: then several hosts have one thing to exchange.
+        rows = tf.shape(batch["mask"])[0]
+        flat = [
+            tf.reshape(tf.cast(value, tf.float32), (rows, -1))
+            for value in values.values()
+        ]
+        return tf.concat(flat, axis=1)  # (batch of the replica, numbers of an image)
+
+    hosts = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+    @tf.function
+    def step(batch: Any) -> Any:
+        values = strategy.run(on_replica, args=(batch,))
+        return strategy.gather(values, axis=0) if hosts else values
+
+    def run(images: Images) -> dict[str, np.ndarray]:
+        dataset = strategy.distribute_datasets_from_function(
+            lambda context: images.dataset(batch_size=batch_size, input_context=context)
+        )
+        # Within a process replicas' values are at hand: nothing need be exchanged.
+        parts = [
+            part.numpy()
+            for batch in dataset
+            for part in strategy.experimental_local_results(step(batch))
+        ]
+        if not parts:
+            raise ValueError("The evaluation set holds no image.")
+        found = _split(np.concatenate(parts), layout)
+        kept = found.pop("mask") > 0
+        return {name: rows[kept] for name, rows in found.items()}
+
+    return run
+
+
+def _split(
+    matrix: np.ndarray, layout: Mapping[str, list[int]]
+) -> dict[str, np.ndarray]:
+    """Return the parts of (N, numbers of an image) by name, each (N, …)."""
+    sizes = [math.prod(shape) for shape in layout.values()]
+    parts = np.split(matrix, np.cumsum(sizes)[:-1], axis=1)
+    return {
+        name: part.reshape(-1, *shape)
+        for (name, shape), part in zip(layout.items(), parts, strict=True)
+    }
+
+
+def features_of(
+    model: keras.Model,
+    layer: str,
+    strategy: tf.distribute.Strategy,
+    *,
+    batch_size: int,
+) -> Run:
+    """Return a function from a set to its `features` (N, width) and `labels` (N,).
+
+    Args:
+        model: Functional model with one input, the images.
+        layer: Name of the layer whose output the features are. Outputs of more than two
+            axes (tokens, maps) are averaged over those in the middle.
+        strategy: Under which the model runs.
+        batch_size: Images of all replicas together.
+
+    Raises:
+        ValueError: The model has no such layer; or, later, an image has not exactly one
+            label.
+    """
+    names = [part.name for part in model.layers]
+    if layer not in names:
+        raise ValueError(
+            f"`layer` must be one of the model's; received {layer!r}. Known: "
+            f"{', '.join(names)}."
+        )
+    inner = keras.Model(model.input, model.get_layer(layer).output)
+
+    def apply(batch: Batch) -> dict[str, tf.Tensor]:
+        outputs = tf.cast(inner(batch["images"], training=False), tf.float32)
+        middle = list(range(1, outputs.shape.rank - 1))
+        features = tf.reduce_mean(outputs, axis=middle) if middle else outputs
+        labels = batch["labels"] > 0  # (batch, classes)
+        return {
+            "features": features,
+            "labels": tf.argmax(labels, axis=1),
+            "counts": tf.math.count_nonzero(labels, axis=1),
+        }
+
+    everything = over_images(apply, strategy, batch_size=batch_size)
+
+    def run(images: Images) -> dict[str, np.ndarray]:
+        found = everything(images)
+        wrong = int((found.pop("counts") != 1).sum())
+        if wrong:
+            raise ValueError(
+                "Few-shot sets must have one label per image; received "
+                f"{wrong} images with none or several."
+            )
+        return {**found, "labels": found["labels"].astype(np.int64)}
+
+    return run
+
+
+def feature_set(extract: Run, train: Images, test: Images) -> FeatureSet:
+    """Return the features of both parts of a few-shot set.
+
+    Args:
+        extract: What `features_of` returned.
+        train: Part from which the shots are taken.
+        test: Part on which the accuracy is measured.
+
+    Raises:
+        ValueError: The parts have different numbers of classes, or see `FeatureSet`.
+    """
+    if train.classes != test.classes:
+        raise ValueError(
+            "Both parts of a few-shot set must have the same classes; received "
+            f"{train.classes} (train) and {test.classes} (test)."
+        )
+    shots, tests = extract(train), extract(test)
+    return FeatureSet(
+        shots["features"],
+        shots["labels"],
+        tests["features"],
+        tests["labels"],
+        train.classes,
+    )
