@@ -7,22 +7,45 @@ from typing import Any
 import gin
 
 from vit_scaling import experiment, gin_files
-from vit_scaling.data import pipeline, preprocessing, tfrecords
+from vit_scaling.applications import backbones, finetuning
+from vit_scaling.data import pipeline, preprocessing, tfds, tfrecords
+from vit_scaling.evaluation import evaluators
 from vit_scaling.modeling import shapes, vit
-from vit_scaling.optimization import adam, schedules, weight_decay
+from vit_scaling.optimization import (
+    accumulation,
+    adafactor,
+    adam,
+    layerwise,
+    momentum,
+    regularizers,
+    schedules,
+    weight_decay,
+)
 from vit_scaling.training import losses
 
 # What the parts of a run are made of: referred to by gin files, called by the run.
 PARTS: tuple[Callable[..., Any], ...] = (
+    accumulation.accumulate_gradients,
+    adafactor.Adafactor,
     adam.Adam,
+    backbones.keras_backbone,
+    evaluators.FewShot,
+    evaluators.FewShotSet,
+    evaluators.MappedAccuracy,
+    finetuning.load_for_finetuning,
+    layerwise.freeze,
+    layerwise.layerwise_decay,
+    layerwise.train_only,
     losses.sigmoid_cross_entropy,
     losses.softmax_cross_entropy,
+    momentum.Momentum,
     pipeline.EvalData,
     pipeline.TrainData,
     preprocessing.CentralCrop,
     preprocessing.InceptionCrop,
     preprocessing.PaddedCrop,
     preprocessing.Resize,
+    regularizers.regularize_head,
     schedules.Constant,
     schedules.Cosine,
     schedules.Linear,
@@ -30,6 +53,7 @@ PARTS: tuple[Callable[..., Any], ...] = (
     schedules.Trapezoid,
     shapes.ViTShape,
     shapes.as_shape,
+    tfds.TFDS,
     tfrecords.Features,
     tfrecords.TFRecords,
     vit.vit,

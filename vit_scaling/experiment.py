@@ -13,7 +13,10 @@ import tensorflow as tf
 from etils import epath
 
 from vit_scaling.data.pipeline import EvalData, TrainData
-from vit_scaling.optimization.schedules import Schedule
+from vit_scaling.data.preprocessing import CentralCrop
+from vit_scaling.optimization.averaging import averaged_weights
+from vit_scaling.optimization.schedule import Schedule
+from vit_scaling.optimization.state_size import cost_of, cost_text
 from vit_scaling.training import run, run_files
 from vit_scaling.training import strategy as strategies
 from vit_scaling.training.checkpoints import Checkpoints, restore_model
@@ -74,10 +77,13 @@ class Experiment:
             batch_size=self.batch_size, train_examples=self.train_data.num_examples
         )
 
-    def distributed_eval_sets(self, strategy: tf.distribute.Strategy) -> dict[str, Any]:
+    def eval_sets(self) -> dict[str, EvalData]:
         """Return the evaluation sets by name; a single one is called "eval"."""
         data = self.eval_data or {}
-        sets = data if isinstance(data, Mapping) else {"eval": data}
+        return dict(data) if isinstance(data, Mapping) else {"eval": data}
+
+    def distributed_eval_sets(self, strategy: tf.distribute.Strategy) -> dict[str, Any]:
+        """Return the evaluation sets by name, spread over a strategy's replicas."""
         size = self.eval_batch_size or self.batch_size
         return {
             name: strategy.distribute_datasets_from_function(
@@ -85,7 +91,7 @@ class Experiment:
                     batch_size=size, input_context=context
                 )
             )
-            for name, one in sets.items()
+            for name, one in self.eval_sets().items()
         }
 
 
@@ -173,6 +179,8 @@ def train(
     )
     state = run.RunState(model, optimizer, global_step, saved, progress, seed=seed)
     resumed = state.restore()
+    averaged = functools.partial(averaged_weights, optimizer, model.trainable_variables)
+    log.say(cost_text([cost_of(optimizer, model.trainable_variables)]))
     run.announce(
         log,
         model,
@@ -246,16 +254,13 @@ def train(
             ),
         ],
     )
-    measured = functools.partial(
-        run.averaged, model, optimizer, wanted=evaluate_averages
-    )
     with contextlib.redirect_stdout(Silence()):  # Orbit's lines; RunLog says it.
         for stop in run.stops(
             state.step, eval_every_steps if evaluates else None, total
         ):
             if state.step < stop:
                 controller.train(stop, checkpoint_at_completion=False)
-            with measured():
+            with averaged() if evaluate_averages else contextlib.nullcontext():
                 figures = controller.evaluate()
             run.keep_if_best(state, best_metric, figures)
     saved.wait()
@@ -335,11 +340,16 @@ def evaluate_continuously(
 
 
 def data_facts(experiment: Experiment) -> dict[str, Any]:
-    """Return what later programs need to know of the data: names of the classes."""
+    """Return what later programs need to know of the data, for `run.json`."""
     names = experiment.train_data.source.class_names
+    sets = experiment.eval_sets()
+    first = next(iter(sets.values()), None)
+    crops = isinstance(first.preprocess, CentralCrop) if first is not None else True
     return {
         "class_names": list(names) if names is not None else None,
-        "value_range": [-1.0, 1.0],
+        "value_range": list(experiment.train_data.value_range),
+        "preprocess": "central_crop" if crops else "resize",
+        "resize": first.preprocess.resize_to if first is not None and crops else None,
     }
 
 

@@ -3,13 +3,13 @@
 
 import difflib
 import inspect
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gin
-from absl import logging
 from gin import config as gin_config
 
 MACRO = "gin.macro"
@@ -72,8 +72,7 @@ def parse(
     _roots = tuple(roots)
     gin.add_config_file_search_path(str(root()))
     paths = [str(find(name)) for name in files]
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.FATAL)  # Gin logs each place where a file is not.
+    logging.disable(logging.ERROR)  # Gin logs each place where a file is not.
     try:
         gin.parse_config_files_and_bindings(paths, list(bindings))
     except ValueError as error:
@@ -81,7 +80,7 @@ def parse(
     except (SyntaxError, OSError) as error:
         raise ValueError(f"A gin file or binding cannot be read: {error}") from error
     finally:
-        logging.set_verbosity(verbosity)
+        logging.disable(logging.NOTSET)
 
 
 def operative_text() -> str:
@@ -95,7 +94,7 @@ def operative_text() -> str:
 
 @gin_config.register_finalize_hook
 def _refuse_unread_bindings(config: dict[Any, Any]) -> None:
-    """Raise if a binding is not reached from a root, or one that is has no value."""
+    """Raise if a binding is not reached from a root; gin itself refuses missing ones."""
     if not _roots:
         return
     read: set[tuple[str, str]] = set()
@@ -113,17 +112,6 @@ def _refuse_unread_bindings(config: dict[Any, Any]) -> None:
                 inner = tuple(reference.scopes) or scopes
                 to_visit.append((inner, reference.configurable.selector))
     _raise_if_unread(config, read)
-    missing = sorted(
-        _shown(key, parameter)
-        for key in read
-        for parameter, value in config.get(key, {}).items()
-        if value is gin.REQUIRED
-    )
-    if missing:
-        raise ValueError(
-            f"Values are required for: {', '.join(missing)}. Pass each as "
-            "--gin_param='NAME = value', or set it in a gin file."
-        )
 
 
 def _raise_if_unread(config: Mapping[Any, Any], read: set[tuple[str, str]]) -> None:
@@ -167,4 +155,6 @@ def _suggestion(message: str, known: Mapping[str, Callable[..., Any]]) -> str:
         names = list(inspect.signature(target).parameters) if target else []
         near = difflib.get_close_matches(parameter[2], names, n=1, cutoff=0.3)
         return f" Did you mean {near[0]!r}?" if near else ""
+    if "gin.REQUIRED" in message:
+        return " Pass it as --gin_param='NAME = value', or set it in a gin file."
     return ""

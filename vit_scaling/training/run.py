@@ -1,7 +1,6 @@
 """A run under its strategy: what is checkpointed, and what happens between loops."""
 # SPDX-License-Identifier: Apache-2.0
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -171,35 +170,6 @@ def keep_if_best(
     if best is None or sign * value > sign * best["value"]:
         state.save()
         state.checkpoints.mark_best(state.step, metric, value)
-
-
-@contextlib.contextmanager
-def averaged(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer, *, wanted: bool = True
-) -> Iterator[None]:
-    """Give the model its averaged weights inside a `with`, its own ones after it.
-
-    Raises:
-        ValueError: The optimizer keeps no averages.
-    """
-    if not wanted:
-        yield
-        return
-    variables = model.trainable_variables
-    averages = optimizer.averages(variables)
-    if averages is None:
-        raise ValueError(
-            "`evaluate_averages` needs averaged weights; bind the optimizer's "
-            "`average_decay` (0.9999 for ViT-G's fine-tuning)."
-        )
-    weights = [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
-    for variable, average in zip(variables, averages, strict=True):
-        variable.assign(keras.ops.convert_to_numpy(average))
-    try:
-        yield
-    finally:
-        for variable, weight in zip(variables, weights, strict=True):
-            variable.assign(weight)
 
 
 def new_checkpoints(
