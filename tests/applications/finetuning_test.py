@@ -1,0 +1,139 @@
+"""A new model takes a trained body and positions, and draws its own classifier."""
+# SPDX-License-Identifier: Apache-2.0
+
+import numpy as np
+import pytest
+
+from tests.applications.cases import NAMED, TINY
+from vit_scaling.applications.backbones import keras_backbone
+from vit_scaling.applications.finetuning import load_for_finetuning
+from vit_scaling.modeling.positions import resample
+from vit_scaling.modeling.shapes import ViTShape
+from vit_scaling.modeling.vit import vit
+
+# Keras turns its variables into arrays in a way that NumPy 2 warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
+
+POSITIONS = "position_embedding/embedding"
+
+
+def values_of(model):
+    return {v.path: np.asarray(v) for v in model.variables}
+
+
+def drawn(model, seed=2):
+    random = np.random.default_rng(seed)
+    for variable in model.variables:
+        if "seed" not in variable.path:
+            variable.assign(random.uniform(0.1, 1.0, variable.shape))
+    return model
+
+
+def test_foreign_weights_fill_a_model_of_another_resolution_and_classes():
+    weights = NAMED["bv_map"].read()
+    model = vit(TINY, "map", image_size=8, classes=7)
+    before = values_of(model)
+    start = load_for_finetuning(model, NAMED["bv_map"].path)
+    after = values_of(model)
+    assert start.initialised == ("head/kernel", "head/bias")
+    assert start.resampled == (POSITIONS,) and not start.differences
+    assert set(start.left) == {"head/kernel", "head/bias"}
+    np.testing.assert_array_equal(
+        after[POSITIONS], resample(weights.variables[POSITIONS], (4, 4))
+    )
+    for path in start.taken:
+        np.testing.assert_array_equal(after[path], weights.variables[path])
+    for path in start.initialised:
+        np.testing.assert_array_equal(after[path], before[path])
+    assert {*start.taken, *start.resampled, *start.initialised} == after.keys()
+
+
+def test_keras_file_keeps_its_classifier_only_when_asked(tmp_path):
+    trained = drawn(vit(TINY, "map", image_size=4, classes=3))
+    path = str(tmp_path / "m.keras")
+    trained.save(path)
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 4, 4, 3)).astype("f")
+    model = vit(TINY, "map", image_size=4, classes=3)
+    assert not load_for_finetuning(model, path).resampled
+    assert not np.any(model(images))  # The classifier's kernel is still zero.
+    start = load_for_finetuning(model, path, classifier=True)
+    assert not start.initialised and not start.left
+    np.testing.assert_array_equal(model(images), trained(images))
+
+
+@pytest.mark.parametrize("averages", [False, True])
+def test_run_folder_gives_its_newest_weights(averages, monkeypatch, tmp_path):
+    from vit_scaling.training import checkpoints, run_files
+
+    made = vit(TINY, "gap", image_size=(4, 6), classes=3, dropout=0.1)
+    (tmp_path / run_files.MODEL_FILE).write_text(made.to_json())
+    asked = []
+
+    def restored(model, model_dir, *, averages):
+        asked.append((str(model_dir), averages))
+        drawn(model)
+        return 7
+
+    monkeypatch.setattr(checkpoints, "restore_model", restored)
+    model = vit(TINY, "gap", image_size=(6, 6), classes=2, dropout=0.2)
+    start = load_for_finetuning(model, str(tmp_path), averages=averages)
+    assert asked == [(str(tmp_path), averages)]
+    wanted = values_of(drawn(made))
+    after = values_of(model)
+    for path in start.taken:
+        np.testing.assert_array_equal(after[path], wanted[path])
+    np.testing.assert_array_equal(
+        after[POSITIONS], resample(wanted[POSITIONS], (3, 3), old_grid=(2, 3))
+    )
+
+
+def test_another_head_starts_anew_over_the_same_body():
+    model = vit(TINY, "map", image_size=4, classes=2)
+    before = values_of(model)
+    start = load_for_finetuning(model, NAMED["augreg"].path)
+    assert all(p.startswith(("map_head/", "head/")) for p in start.initialised)
+    assert "class_token/token" in start.left
+    np.testing.assert_array_equal(values_of(model)["map_head/probe"],
+                                  before["map_head/probe"])  # fmt: skip
+
+
+def test_differences_that_no_shape_betrays_are_warned_of():
+    case = NAMED["hf_vit"]
+    model = vit(TINY, "token", image_size=4, classes=2)
+    with pytest.warns(UserWarning, match=r"approximate_gelu=False in the source"):
+        start = load_for_finetuning(model, case.path)
+    assert len(start.differences) == 2  # GELU, and the norms' epsilon of 1e-12.
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"shape": ViTShape(2, 16, 2, 12, 2)}, r"\(2, 2, 3, 8\).*\(2, 2, 3, 16\)"),
+        ({"shape": ViTShape(4, 8, 2, 12, 2)}, r"'patch_embedding/kernel' is of shape"),
+        ({"shape": ViTShape(2, 8, 3, 12, 2)}, "holds no 'block_02"),
+        ({"shape": ViTShape(2, 8, 1, 12, 2)}, "no place for 16 variables.*as many"),
+        ({"layer_scale": 0.1}, "holds no 'block_00/attention_scale/gamma'"),
+    ],
+    ids=str,
+)
+def test_body_that_does_not_fit_is_refused_and_nothing_changes(options, told):
+    arguments = {"shape": TINY, "head": "map", "image_size": 8, "classes": 2, **options}
+    model = vit(**arguments)
+    before = values_of(model)
+    with pytest.raises(ValueError, match=told):
+        load_for_finetuning(model, NAMED["bv_map"].path)
+    for path, value in values_of(model).items():
+        np.testing.assert_array_equal(value, before[path])
+
+
+def test_backbone_takes_a_backbone(tmp_path):
+    options = {"image_size": 32, "classes": 2}
+    trained = drawn(keras_backbone("MobileNet", **options))
+    path = str(tmp_path / "m.keras")
+    trained.save(path)
+    model = keras_backbone("MobileNet", image_size=64, classes=9)
+    start = load_for_finetuning(model, path)
+    assert start.initialised == ("head/kernel", "head/bias")
+    wanted, after = values_of(trained), values_of(model)
+    for name in start.taken:
+        np.testing.assert_array_equal(after[name], wanted[name])
