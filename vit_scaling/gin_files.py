@@ -94,7 +94,7 @@ def operative_text() -> str:
 
 @gin_config.register_finalize_hook
 def _refuse_unread_bindings(config: dict[Any, Any]) -> None:
-    """Raise if a binding is not reached from a root; gin itself refuses missing ones."""
+    """Raise if a binding is not reached from a root; gin refuses missing ones."""
     if not _roots:
         return
     read: set[tuple[str, str]] = set()

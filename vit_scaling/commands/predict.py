@@ -19,9 +19,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     made.add_argument("--images", nargs="+", help="image files, folders or globs")
     made.add_argument("--tfrecords", help="glob of TFRecord files")
     made.add_argument(
-        "--image_key", default="image", help="feature of the image's bytes"
+        "--image_key", default="image/encoded", help="feature of the image's bytes"
     )
-    made.add_argument("--label_key", default="label", help="feature of the class")
+    made.add_argument(
+        "--label_key", default="image/class/label", help="feature of the class"
+    )
+    made.add_argument("--top", type=int, help="classes shown (default: all answered)")
     made.add_argument("--limit", type=int, help="images at most")
     made.add_argument("--batch_size", type=int, default=16, help="images per request")
     return cli.run(made, argv, _predict, _show)
@@ -43,12 +46,17 @@ def _predict(arguments: argparse.Namespace) -> Mapping[str, Any]:
     answer = prediction.local_answer(arguments.saved_model)
     limited = itertools.islice(images, arguments.limit)
     answers = prediction.predict(limited, answer, batch_size=arguments.batch_size)
-    return {"predictions": [dataclasses.asdict(made) for made in answers]}
+    return {"predictions": [_limited(made, arguments.top) for made in answers]}
+
+
+def _limited(made: Any, top: int | None) -> dict[str, Any]:
+    best = {"classes": made.classes[:top], "probabilities": made.probabilities[:top]}
+    return {**dataclasses.asdict(made), **best}
 
 
 def _show(result: Mapping[str, Any]) -> str:
     rows = [
-        [made["name"], *pair]
+        [made["name"], "" if made["label"] is None else made["label"], *pair]
         for made in result["predictions"]
         for pair in zip(
             made["classes"],
@@ -56,4 +64,4 @@ def _show(result: Mapping[str, Any]) -> str:
             strict=True,
         )
     ]
-    return cli.table(rows, ["image", "class", "probability"])
+    return cli.table(rows, ["image", "label", "predicted", "probability"])

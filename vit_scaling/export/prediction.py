@@ -112,7 +112,10 @@ def images_of_files(patterns: Sequence[str]) -> Iterator[NamedImage]:
 
 
 def images_of_tfrecords(
-    pattern: str, *, image_key: str = "image", label_key: str = "label"
+    pattern: str,
+    *,
+    image_key: str = "image/encoded",
+    label_key: str = "image/class/label",
 ) -> Iterator[NamedImage]:
     """Yield (name, bytes, label) of the examples in TFRecord files.
 
