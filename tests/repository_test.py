@@ -91,6 +91,7 @@ def test_every_tool_is_a_shim_of_a_command():
     for path in sorted((ROOT / "tools").glob("*.py")):
         text = path.read_text(encoding="utf-8")
         assert f"vit_scaling.commands.{path.stem} import main" in text, path.name
+        assert 'if __name__ == "__main__":' in text, path.name  # Worker processes.
         assert (PACKAGE / "commands" / path.name).is_file(), path.name
 
 

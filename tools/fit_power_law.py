@@ -1,6 +1,7 @@
-"""Shim: `vit_scaling.commands.fit_power_law` from a checkout."""
-
+"""Run `vit_scaling.commands.fit_power_law`, which is installed as `vit-scaling-fit-power-law`."""
 # SPDX-License-Identifier: Apache-2.0
+
 from vit_scaling.commands.fit_power_law import main
 
-raise SystemExit(main())
+if __name__ == "__main__":  # Worker processes import this file too.
+    raise SystemExit(main())

@@ -1,6 +1,7 @@
-"""Shim: `vit_scaling.commands.import_weights` from a checkout."""
+"""Run `vit_scaling.commands.import_weights`, which is installed as `vit-scaling-import-weights`."""
 # SPDX-License-Identifier: Apache-2.0
 
 from vit_scaling.commands.import_weights import main
 
-raise SystemExit(main())
+if __name__ == "__main__":  # Worker processes import this file too.
+    raise SystemExit(main())

@@ -1,6 +1,7 @@
-"""Shim: `vit_scaling.commands.write_tfrecords` from a checkout."""
-
+"""Run `vit_scaling.commands.write_tfrecords`, which is installed as `vit-scaling-write-tfrecords`."""
 # SPDX-License-Identifier: Apache-2.0
+
 from vit_scaling.commands.write_tfrecords import main
 
-raise SystemExit(main())
+if __name__ == "__main__":  # Worker processes import this file too.
+    raise SystemExit(main())
