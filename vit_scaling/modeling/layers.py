@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -24,6 +25,41 @@ def xavier_uniform(fan_in: int, fan_out: int, seed: int) -> keras.Initializer:
     """
     limit = math.sqrt(6.0 / (fan_in + fan_out))
     return keras.initializers.RandomUniform(-limit, limit, seed=seed)
+
+
+def gelu(x: tf.Tensor, approximate: bool = True) -> tf.Tensor:
+    """Return x Φ(x) (Hendrycks & Gimpel 2016), Φ by tanh or, if not, by erf.
+
+    The gradient is written out: it keeps x alone for the backward pass, where
+    TensorFlow's own would keep four arrays of x's size without XLA.
+    """
+    return _gelu_tanh(x) if approximate else _gelu_erf(x)
+
+
+_ROOT_2_OVER_PI = math.sqrt(2.0 / math.pi)
+_CUBIC = 0.044715
+
+
+@tf.custom_gradient
+def _gelu_tanh(x: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    a, b = _ROOT_2_OVER_PI, _ROOT_2_OVER_PI * _CUBIC
+
+    def gradient(upstream: tf.Tensor) -> tf.Tensor:
+        square = x * x
+        t = tf.tanh(x * (a + b * square))
+        slope = 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * (a + 3.0 * b * square)
+        return upstream * slope
+
+    return 0.5 * x * (1.0 + tf.tanh(x * (a + b * x * x))), gradient
+
+
+@tf.custom_gradient
+def _gelu_erf(x: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    def gradient(upstream: tf.Tensor) -> tf.Tensor:
+        density = math.sqrt(0.5 / math.pi) * tf.exp(-0.5 * x * x)
+        return upstream * (0.5 * (1.0 + tf.math.erf(x * math.sqrt(0.5))) + x * density)
+
+    return 0.5 * x * (1.0 + tf.math.erf(x * math.sqrt(0.5))), gradient
 
 
 @register
@@ -258,7 +294,7 @@ class Mlp(keras.layers.Layer):
         training: bool = False,
     ) -> tf.Tensor:
         """Return tokens (batch, tokens, width), each changed on its own."""
-        hidden = tf.nn.gelu(self.dense_0(tokens), approximate=self.approximate_gelu)
+        hidden = gelu(self.dense_0(tokens), self.approximate_gelu)
         if training and self.dropout:
             site = noise.seed_for(self.seed, "dropout")
             hidden = noise.dropout(hidden, self.dropout, mask_seed, site)

@@ -1,0 +1,66 @@
+"""What each head does with tokens (§3.2)."""
+# SPDX-License-Identifier: Apache-2.0
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.modeling.small import SHAPE, randomized
+from vit_scaling.modeling import heads
+
+
+def tokens(count=6):
+    values = np.random.default_rng(0).standard_normal((3, count, SHAPE.width))
+    return tf.constant(values, tf.float32)
+
+
+def make(head):
+    return heads.make_head(
+        head, SHAPE, lambda name: {"name": name, "dtype": "float32", "seed": 0}
+    )
+
+
+def built(head):
+    layer = make(head)
+    layer(tokens())
+    return randomized(layer)
+
+
+@pytest.mark.parametrize("head", ["gap", "map"])
+def test_pooling_heads_ignore_token_order(head):
+    layer, order = built(head), [3, 1, 5, 0, 2, 4]
+    shuffled = tf.gather(tokens(), order, axis=1)
+    np.testing.assert_allclose(layer(tokens()), layer(shuffled), rtol=1e-5, atol=1e-5)
+
+
+def test_the_map_head_sees_every_token():
+    layer, x = built("map"), tokens()
+    for number in range(6):
+        changed = x.numpy()
+        changed[:, number] += 1.0
+        assert np.abs(layer(changed) - layer(x)).max() > 1e-4
+
+
+def test_the_token_head_takes_the_first_and_asks_for_a_class_token():
+    layer = make("token")
+    np.testing.assert_array_equal(layer(tokens()), tokens()[:, 0])
+    assert layer.uses_class_token
+    assert not make("gap").uses_class_token
+    assert not make("map").uses_class_token
+
+
+def test_the_average_is_taken_in_float32():
+    layer = heads.GapHead(dtype="bfloat16")
+    x = tf.ones((1, 1000, 2), tf.bfloat16)
+    np.testing.assert_array_equal(tf.cast(layer(x), tf.float32), [[1.0, 1.0]])
+
+
+def test_none_is_no_layer():
+    assert make("none") is None
+
+
+def test_unknown_heads_and_makers_of_something_else_are_refused():
+    with pytest.raises(ValueError, match=r"received 'gpa'. Did you mean 'gap'"):
+        make("gpa")
+    with pytest.raises(TypeError, match="must give a Keras layer; it gave 3"):
+        make(lambda shape: 3)
