@@ -149,6 +149,11 @@ def train(
         NonFiniteError: The loss or a gradient was not finite, and nobody bound a skip.
     """
     run.check_batch(experiment.batch_size, strategy)
+    run.check_best_metric(
+        best_metric,
+        experiment.eval_sets() if evaluates else (),
+        [one.name for one in experiment.evaluators] if evaluates else (),
+    )
     keep_steps = [*keep_steps, *also_keep]
     keras.utils.set_random_seed(seed)
     images = experiment.train_data.num_examples  # Missing files are named at once.
@@ -232,7 +237,7 @@ def train(
             jit_compile=jit,
         )
     if not resumed and chief:
-        state.save()  # A run that cannot save should say so before it trains.
+        state.save(wait=True)  # A run that cannot save says so before it trains.
     controller = orbit.Controller(
         global_step=global_step,
         trainer=trainer,

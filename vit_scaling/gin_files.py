@@ -13,6 +13,9 @@ import gin
 from gin import config as gin_config
 
 MACRO = "gin.macro"
+# A binding as gin prints it: on one line, or indented behind a backslash.
+_BINDING = re.compile(r"^\S+ = (?:\\(?:\n {4}.*)+|.+)", re.MULTILINE)
+_WITHOUT_VALUE = re.compile(r"^(\S+) = %gin\.REQUIRED$", re.MULTILINE)
 _roots: tuple[str, ...] = ()
 
 
@@ -76,7 +79,7 @@ def parse(
     try:
         gin.parse_config_files_and_bindings(paths, list(bindings))
     except ValueError as error:
-        raise ValueError(f"{error}{_suggestion(str(error), known)}") from error
+        raise ValueError(_explained(str(error), known)) from error
     except (SyntaxError, OSError) as error:
         raise ValueError(f"A gin file or binding cannot be read: {error}") from error
     finally:
@@ -84,12 +87,17 @@ def parse(
 
 
 def operative_text() -> str:
-    """Return the configuration that the run has read so far, as a gin file.
+    """Return the configuration as a gin file: every binding, and the defaults in use.
 
-    Before anything was called it is every binding; then also the defaults in use.
+    Bindings of what was not called yet, such as a loss before the first step, come
+    last: a run that is killed on the way can be repeated all the same.
     """
     operative = gin.operative_config_str()
-    return operative if operative.strip() else gin.config_str()
+    used = set(_BINDING.findall(operative))
+    later = [text for text in _BINDING.findall(gin.config_str()) if text not in used]
+    if not later:
+        return operative
+    return "\n".join([operative, "# Bound, and not read so far:", *later, ""]).lstrip()
 
 
 @gin_config.register_finalize_hook
@@ -139,6 +147,29 @@ def _shown(key: tuple[str, str], parameter: str) -> str:
     return f"{scope}/{name}" if scope else name
 
 
+def _explained(message: str, known: Mapping[str, Callable[..., Any]]) -> str:
+    """Return gin's message with the nearest right name, or all values that miss."""
+    missing = _WITHOUT_VALUE.findall(gin.config_str())
+    if missing and "gin.REQUIRED" in message:
+        return _missing_values(missing)
+    first, *more = message.splitlines() or [""]  # Then the places in the files.
+    return "\n".join([first + _suggestion(message, known), *more])
+
+
+def _missing_values(names: Sequence[str]) -> str:
+    """Return what to say of names without a value: perhaps they were misspelt."""
+    told = (
+        f"Values are required for: {', '.join(names)}. Pass each as "
+        "--gin_param='NAME = value', or set it in a gin file."
+    )
+    gin.parse_config([f"{name} = None" for name in names])
+    try:
+        gin.finalize()  # Gin names what misses before it asks what nothing reads.
+    except ValueError as error:
+        return f"{told} {error}"
+    return told
+
+
 def _suggestion(message: str, known: Mapping[str, Callable[..., Any]]) -> str:
     """Return " Did you mean …?" for gin's message about an unknown name, or nothing."""
     configurable = re.search(r"No configurable matching ['\"]?@?([\w./]+)", message)
@@ -155,6 +186,4 @@ def _suggestion(message: str, known: Mapping[str, Callable[..., Any]]) -> str:
         names = list(inspect.signature(target).parameters) if target else []
         near = difflib.get_close_matches(parameter[2], names, n=1, cutoff=0.3)
         return f" Did you mean {near[0]!r}?" if near else ""
-    if "gin.REQUIRED" in message:
-        return " Pass it as --gin_param='NAME = value', or set it in a gin file."
     return ""

@@ -126,20 +126,20 @@ def write_json(path: epath.PathLike, value: Any) -> None:
 
 def _verified_manifest(folder: epath.Path) -> dict[str, Any]:
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        manifest = dict(json.loads((folder / MANIFEST).read_text()))
+    except (FileNotFoundError, TypeError, ValueError) as error:
         raise CorruptCheckpointError(
             f"The checkpoint `{folder}` is damaged: {MANIFEST} is missing or no JSON."
         ) from error
-    if manifest["format"] > FORMAT:
-        raise ValueError(
-            f"The checkpoint `{folder}` has format {manifest['format']}, newer than "
-            f"{FORMAT}, the newest known here; install a later vit_scaling."
-        )
     if manifest.pop("crc32", None) != _json_crc32(manifest):
         raise CorruptCheckpointError(
             f"The checkpoint `{folder}` is damaged: {MANIFEST} does not match its own "
             "checksum."
+        )
+    if manifest["format"] > FORMAT:  # Not damage: a flipped bit fails the checksum.
+        raise ValueError(
+            f"The checkpoint `{folder}` has format {manifest['format']}, newer than "
+            f"{FORMAT}, the newest known here; install a later vit_scaling."
         )
     for name, written in manifest["files"].items():
         path = folder / name

@@ -1,6 +1,7 @@
 """A run's checkpoints, keyed by variable path: save, keep by rules, resume."""
 # SPDX-License-Identifier: Apache-2.0
 
+import contextlib
 import json
 import threading
 from collections.abc import Mapping, Sequence
@@ -8,7 +9,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from absl import logging
 from etils import epath
 
@@ -197,6 +197,9 @@ class Checkpoints:
                 aside = self.path(later).with_name(f"damaged_{later:09d}")
                 _remove(aside)
                 self.path(later).rename(aside)
+        best = self.best()
+        if best is not None and best["step"] > step:
+            (self.directory / "best.json").unlink()
 
     def mark_best(self, step: int, metric: str, value: float) -> None:
         """Keep the checkpoint of `step` as the best by a metric."""
@@ -220,9 +223,10 @@ class Checkpoints:
             write_checkpoint(working, step, values, state)
             working.rename(final)
             self._remove_old()
-        except (OSError, tf.errors.OpError) as error:
-            _remove(working)
+        except Exception as error:  # In a thread nobody else would hear of it.
             self._error = error
+            with contextlib.suppress(OSError):
+                _remove(working)
 
     def _remove_old(self) -> None:
         steps = self.steps()

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -64,10 +64,12 @@ class RunState:
         self.checkpoints.discard_after(self.step)
         return True
 
-    def save(self) -> None:
-        """Save the run as it is now; the files may be written in the background."""
+    def save(self, *, wait: bool = False) -> None:
+        """Save the run as it is now; unless waited for, perhaps in the background."""
         state = {**self.progress.state(), "seed": self.seed}
         self.checkpoints.save(self.step, self.variables, state)
+        if wait:
+            self.checkpoints.wait()
 
 
 def check_batch(batch_size: int, strategy: tf.distribute.Strategy) -> None:
@@ -82,6 +84,27 @@ def check_batch(batch_size: int, strategy: tf.distribute.Strategy) -> None:
             f"`batch_size` must be a positive multiple of the {replicas} replicas that "
             f"share it; received {batch_size}."
         )
+
+
+def check_best_metric(
+    metric: str | None, sets: Iterable[str], others: Iterable[str]
+) -> None:
+    """Refuse a metric that no evaluation will measure, before anything is trained.
+
+    Args:
+        metric: "SET/METRIC" or None.
+        sets: Names of the evaluation sets, which measure top1, top5 and loss.
+        others: Names of further evaluators, whose figures are known once they ran.
+
+    Raises:
+        ValueError: `metric` names none of them.
+    """
+    known = [f"{name}/{key}" for name in sets for key in ("top1", "top5", "loss")]
+    known += [f"{name}/…" for name in others]
+    name = (metric or "").partition("/")[0]
+    if metric is not None and metric not in known and f"{name}/…" not in known:
+        told = ", ".join(known) or "None, since nothing is evaluated"
+        raise ValueError(f"`best_metric` must be {told}; received {metric!r}.")
 
 
 def loop_length(

@@ -43,6 +43,8 @@ def make_train_step(
         float32 means over the replica's batch.
     """
     variables = model.trainable_variables
+    if accumulate is not None:  # It is all tensors: nothing for AutoGraph to change.
+        accumulate = tf.autograph.experimental.do_not_convert(accumulate)
 
     def loss_and_gradients(batch: Batch) -> tuple[dict[str, tf.Tensor], list[Any]]:
         with tf.GradientTape() as tape:

@@ -1,6 +1,7 @@
 """Many training steps per call, as an Orbit trainer."""
 # SPDX-License-Identifier: Apache-2.0
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -115,10 +116,11 @@ class Trainer(orbit.StandardTrainer):
 
     def _check_finite(self, step: int, outputs: dict[str, float]) -> None:
         met = self._nonfinite_steps() - self._nonfinite_before
-        if met and not self.optimizer.skip_nonfinite:
+        finite = not met and math.isfinite(outputs["loss"])
+        if not finite and not self.optimizer.skip_nonfinite:
             raise NonFiniteError(
                 f"{met:.0f} of the steps up to {step} had gradients that are not "
-                f"finite (loss {outputs['loss']}). Nothing of them was saved. Start "
-                "again from the last checkpoint with a lower learning rate, or bind "
-                "the optimizer's `skip_nonfinite = True` to leave such steps out."
+                f"finite (mean loss {outputs['loss']}). Nothing of them was saved. "
+                "Start again from the last checkpoint with a lower learning rate, or "
+                "bind the optimizer's `skip_nonfinite = True` to leave such steps out."
             )
