@@ -16,8 +16,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     made.add_argument(
         "--source",
         required=True,
-        help="folder:PATH (a subfolder per class), csv:FILE (columns path and labels, "
-        "labels separated by ;), tar:GLOB, tfds:NAME[:SPLIT], tfrecords:PATTERN, digits",
+        help="folder:PATH (a subfolder per class), csv:FILE (columns path, labels; "
+        "several by ;), tar:GLOB, tfds:NAME[:SPLIT], tfrecords:PATTERN, digits",
     )
     made.add_argument("--output_dir", required=True, help="folder of the set")
     made.add_argument("--split", default="train", help="begins the shards' names")

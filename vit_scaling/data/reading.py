@@ -108,13 +108,8 @@ class BlockReader:
     def _one(self, number: tf.Tensor) -> tf.Tensor:
         one = self._file(self._run_file[self._run_of(number)], self._offsets[number])
         missing = tf.data.Dataset.from_tensors(UNREADABLE)
-        return (
-            one.take(1)
-            .ignore_errors()
-            .concatenate(missing)
-            .take(1)
-            .reduce(tf.constant(UNREADABLE), lambda _, data: data)
-        )
+        either = one.take(1).ignore_errors().concatenate(missing).take(1)
+        return either.get_single_element()
 
     def _run_of(self, number: tf.Tensor) -> tf.Tensor:
         return tf.searchsorted(self._run_first, number[None], side="right")[0] - 1

@@ -1,0 +1,91 @@
+"""Small sets of real images for the tests of data."""
+# SPDX-License-Identifier: Apache-2.0
+
+import io
+import pathlib
+
+import numpy as np
+import skimage.data
+import tensorflow as tf
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from vit_scaling.data.tfrecords import TFRecords
+
+
+def photograph(number: int = 0) -> np.ndarray:
+    """One of three photographs, uint8 (height, width, 3)."""
+    if number == 2:
+        return skimage.data.astronaut()
+    return load_sample_images().images[number]
+
+
+def jpeg(pixels: np.ndarray, quality: int = 90) -> bytes:
+    return encoded(pixels, "JPEG", quality=quality)
+
+
+def encoded(pixels: np.ndarray, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def tile(number: int, side: int = 24) -> np.ndarray:
+    """A part of a photograph that no other number gives."""
+    pixels = photograph(number % 2)
+    rows, columns = (size // side for size in pixels.shape[:2])
+    top, left = divmod(number // 2, columns)
+    assert top < rows
+    return pixels[top * side : (top + 1) * side, left * side : (left + 1) * side]
+
+
+def folder(path: pathlib.Path, classes: dict[str, int], side: int = 24) -> pathlib.Path:
+    """A folder of PNGs, so many of each class; pictures differ."""
+    number = 0
+    for name, count in classes.items():
+        (path / name).mkdir(parents=True)
+        for _ in range(count):
+            file = path / name / f"{number:04d}.png"
+            file.write_bytes(encoded(tile(number, side), "PNG"))
+            number += 1
+    return path
+
+
+def example(image: bytes, labels: list[int], key: str = "k", **more: bytes) -> bytes:
+    feature = {
+        "image/encoded": _bytes(image),
+        "image/class/label": tf.train.Feature(
+            int64_list=tf.train.Int64List(value=labels)
+        ),
+        "image/filename": _bytes(key.encode()),
+        **{name: _bytes(value) for name, value in more.items()},
+    }
+    whole = tf.train.Example(features=tf.train.Features(feature=feature))
+    return whole.SerializeToString()
+
+
+def _bytes(value: bytes) -> tf.train.Feature:
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+
+def shards(path: pathlib.Path, contents: list[list[bytes]]) -> TFRecords:
+    """TFRecord files with these records, as another program would write them."""
+    path.mkdir(parents=True, exist_ok=True)
+    for number, records in enumerate(contents):
+        name = path / f"train-{number:05d}-of-{len(contents):05d}.tfrecord"
+        with tf.io.TFRecordWriter(str(name)) as writer:
+            for record in records:
+                writer.write(record)
+    return TFRecords(str(path / "train-*"))
+
+
+def numbered(path: pathlib.Path, counts: list[int]) -> TFRecords:
+    """Shards of 1×1 images whose label is the record's number in the set."""
+    white = encoded(np.full((1, 1, 3), 255, np.uint8), "PNG")
+    done = 0
+    contents = []
+    for count in counts:
+        numbers = range(done, done + count)
+        contents.append([example(white, [n], f"key/{n}") for n in numbers])
+        done += count
+    return shards(path, contents)
