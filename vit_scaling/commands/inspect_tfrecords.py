@@ -1,0 +1,58 @@
+"""Look at a set of TFRecords: counts, sizes, classes, and a contact sheet."""
+# SPDX-License-Identifier: Apache-2.0
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vit_scaling.commands import cli
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    made = cli.parser(__doc__ or "")
+    made.add_argument("--pattern", required=True, help="a manifest or a glob of shards")
+    made.add_argument("--output_dir", help="write contact.png and augmented.png here")
+    made.add_argument("--images", type=int, default=32, help="on a contact sheet")
+    made.add_argument("--image_size", type=int, default=96, help="on a contact sheet")
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--sample", type=int, default=10_000, help="look at so many")
+    return cli.run(made, argv, _inspect, _show)
+
+
+def _inspect(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    from vit_scaling.data import inspection
+    from vit_scaling.data.tfrecords import TFRecords
+
+    source = TFRecords(arguments.pattern)
+    result = inspection.statistics(source, sample=arguments.sample, seed=arguments.seed)
+    if arguments.output_dir:
+        result["sheets"] = inspection.write_sheets(
+            source,
+            output_dir=arguments.output_dir,
+            images=arguments.images,
+            image_size=arguments.image_size,
+            seed=arguments.seed,
+        )
+    return result
+
+
+def _show(result: Mapping[str, Any]) -> str:
+    lines = [
+        f"{result['records']} records in {result['shards']} shards, "
+        f"{result['bytes'] / 2**20:.1f} MiB; {result['sampled']} looked at.",
+        f"labels per image: {result['labels_per_image']}",
+        f"formats: {result['formats']}",
+        cli.table(
+            [[name, *row.values()] for name, row in result["sizes"].items()],
+            ["", "min", "median", "max"],
+        ),
+    ]
+    counts = result["class_counts"]
+    largest = max(counts.values(), default=1)
+    shown = list(counts.items())[:40]
+    rows = [[name, count, "#" * (40 * count // largest)] for name, count in shown]
+    lines.append(cli.table(rows, ["class", "images", ""]))
+    if len(counts) > len(shown):
+        lines.append(f"… and {len(counts) - len(shown)} more classes (--json has all)")
+    return "\n".join([*lines, *result.get("sheets", [])])
