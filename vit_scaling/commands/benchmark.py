@@ -1,0 +1,36 @@
+"""Measure speed: `benchmark.py step | optimizer | pipeline | fewshot | inference`."""
+# SPDX-License-Identifier: Apache-2.0
+
+import importlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vit_scaling.commands import cli
+
+BENCHMARKS = ("step", "optimizer", "pipeline", "fewshot", "inference")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark that the first argument names; return the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    known = ", ".join(BENCHMARKS)
+    if not arguments or arguments[0] not in BENCHMARKS:
+        asked_for_help = arguments[:1] in (["-h"], ["--help"])
+        text = f"usage: benchmark.py BENCHMARK [flags]; a BENCHMARK is one of {known}"
+        print(text, file=sys.stdout if asked_for_help else sys.stderr)
+        return 0 if asked_for_help else 2
+    module = importlib.import_module(f"vit_scaling.commands.benchmarks.{arguments[0]}")
+    made = cli.parser(module.__doc__)
+    made.prog = f"{made.prog} {arguments[0]}"
+    module.add_arguments(made)
+    return cli.run(made, arguments[1:], module.run, getattr(module, "show", _show))
+
+
+def _show(result: Mapping[str, Any]) -> str:
+    return json.dumps(cli.plain(result), indent=1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

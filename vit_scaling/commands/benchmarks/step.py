@@ -1,0 +1,131 @@
+"""Images per second of training step and inference, beside the machine's GEMM peak."""
+# SPDX-License-Identifier: Apache-2.0
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vit_scaling.modeling.shapes import shape_named
+from vit_scaling.scaling.flops import flops
+
+# Rows, inner and columns of the products that the peak is measured on: one of the MLP
+# of S/16 at batch 16, its transpose, and a large square.
+GEMM_SIZES = ((3136, 384, 1536), (3136, 1536, 384), (2048, 2048, 2048))
+REPORTED = ("shape", "head", "image_size", "batch_size", "dtype", "jit_compile")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags: what to measure and how often."""
+    add = parser.add_argument
+    add("--shape", default="S/16", help="a shape's name")
+    add("--head", default="map", choices=("map", "gap", "token"), help="pooling")
+    add("--image_size", type=int, default=224, help="side of the images, pixels")
+    add("--classes", type=int, default=1000, help="width of the classifier")
+    add("--batch_size", type=int, default=16, help="images per step")
+    add("--dtype", default="float32", help="float32 or mixed_bfloat16")
+    add("--jit_compile", action="store_true", help="compile both programs by XLA")
+    add("--rematerialize", default="none", help="none, all or every_N")
+    add("--steps", type=int, default=8, help="measured steps; their median counts")
+    add("--warmup_steps", type=int, default=2, help="steps before these")
+
+
+def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    """Return the rates, and the operations they stand for as shares of the peak.
+
+    The three programs take turns, so that a change in the machine's clock or load meets
+    all of them. Operations are the model's own (`scaling.flops`): what a program does
+    twice does not count twice.
+    """
+    for name in ("batch_size", "steps", "classes"):
+        value = getattr(arguments, name)
+        if value < 1:
+            raise ValueError(f"`--{name}` must be at least 1; received {value}.")
+    counted = flops(
+        shape_named(arguments.shape),
+        head=arguments.head,
+        image_size=arguments.image_size,
+        classes=arguments.classes,
+    )
+    gemms = [_gemm(*sizes) for sizes in GEMM_SIZES]
+    train, infer = _programs(arguments)
+    seconds = _measure([*gemms, train, infer], arguments.steps, arguments.warmup_steps)
+    peak = max(
+        2.0 * rows * inner * columns / taken
+        for (rows, inner, columns), taken in zip(GEMM_SIZES, seconds, strict=False)
+    )
+    result = {name: vars(arguments)[name] for name in REPORTED}
+    result["gemm_peak_gflops_per_second"] = peak / 1e9
+    for name, operations, taken in (
+        ("training", counted.training, seconds[-2]),
+        ("inference", counted.forward, seconds[-1]),
+    ):
+        rate = arguments.batch_size / taken
+        result[f"{name}_seconds_per_step"] = taken
+        result[f"{name}_images_per_second"] = rate
+        result[f"{name}_share_of_gemm_peak"] = rate * operations / peak
+    return result
+
+
+def _gemm(rows: int, inner: int, columns: int) -> Callable[[], Any]:
+    """Return a function that multiplies two float32 matrices."""
+    import tensorflow as tf
+
+    left = tf.random.stateless_normal((rows, inner), (0, 0))
+    right = tf.random.stateless_normal((inner, columns), (0, 1))
+    return tf.function(lambda: tf.matmul(left, right))
+
+
+def _programs(arguments: argparse.Namespace) -> tuple[Callable, Callable]:
+    """Return one training step (sigmoid loss, AdamW) and one inference."""
+    import tensorflow as tf
+
+    from vit_scaling.modeling.vit import vit
+    from vit_scaling.optimization.adam import Adam
+
+    size = arguments.image_size
+    model = vit(
+        arguments.shape,
+        arguments.head,
+        image_size=size,
+        classes=arguments.classes,
+        dtype=arguments.dtype,
+        rematerialize=arguments.rematerialize,
+    )
+    optimizer = Adam(1e-3, weight_decay=((".*kernel", 1e-4),), measure=False)
+    optimizer.build(model.trainable_variables)
+    shape = (arguments.batch_size, size, size, 3)
+    images = tf.Variable(tf.random.stateless_uniform(shape, (0, 0), -1.0, 1.0))
+    labels = tf.Variable(tf.zeros((arguments.batch_size, arguments.classes)))
+
+    @tf.function(jit_compile=arguments.jit_compile)
+    def train() -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            logits = model(tf.convert_to_tensor(images), training=True)
+            losses = tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
+            loss = tf.reduce_mean(tf.reduce_sum(losses, axis=-1))
+        variables = model.trainable_variables
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        optimizer.apply(gradients, variables)
+        return loss
+
+    @tf.function(jit_compile=arguments.jit_compile)
+    def infer() -> tf.Tensor:
+        return model(tf.convert_to_tensor(images), training=False)
+
+    return train, infer
+
+
+def _measure(
+    programs: list[Callable[[], Any]], steps: int, warmup_steps: int
+) -> list[float]:
+    """Return each program's median seconds, the programs taking turns."""
+    taken = [[] for _ in programs]
+    for step in range(warmup_steps + steps):
+        for program, seconds in zip(programs, taken, strict=True):
+            start = time.perf_counter()
+            program().numpy()
+            if step >= warmup_steps:
+                seconds.append(time.perf_counter() - start)
+    return [statistics.median(seconds) for seconds in taken]
