@@ -9,7 +9,7 @@ import gin
 from vit_scaling import experiment, gin_files
 from vit_scaling.applications import backbones, finetuning
 from vit_scaling.data import pipeline, preprocessing, tfds, tfrecords
-from vit_scaling.evaluation import evaluators
+from vit_scaling.evaluation import evaluators, images, label_maps
 from vit_scaling.modeling import shapes, vit
 from vit_scaling.optimization import (
     accumulation,
@@ -33,6 +33,12 @@ PARTS: tuple[Callable[..., Any], ...] = (
     evaluators.FewShotSet,
     evaluators.MappedAccuracy,
     finetuning.load_for_finetuning,
+    images.SquashAndCrop,
+    label_maps.by_name,
+    label_maps.competing,
+    label_maps.imagenet_wordnet_numbers,
+    label_maps.objectnet,
+    label_maps.same_classes,
     layerwise.freeze,
     layerwise.layerwise_decay,
     layerwise.train_only,
