@@ -39,7 +39,9 @@ def test_figures_are_the_features_few_shot_accuracies(replicas):
     )
     figures = evaluator.evaluate(model, strategy)
     extract = images.features_of(
-        model, "pre_logits", tf.distribute.get_strategy(), batch_size=8
+        images.layer_output(model, "pre_logits"),
+        tf.distribute.get_strategy(),
+        batch_size=8,
     )
     data = images.feature_set(extract, sets[0].train, sets[0].test)
     found = fewshot.accuracies(data, shots=(1, 4), strengths=(1024.0, 1.0))

@@ -48,7 +48,9 @@ def test_features_are_the_layers_output_in_order(data, name):
     assert strategy.num_replicas_in_sync == {"two": 2, "four": 4}.get(name, 1)
     with strategy.scope():
         model = records.model()
-    extract = images.features_of(model, "pre_logits", strategy, batch_size=8)
+    extract = images.features_of(
+        images.layer_output(model, "pre_logits"), strategy, batch_size=8
+    )
     found = extract(data)
     assert found["labels"].tolist() == LABELS
     head = model.get_layer("head")
@@ -77,7 +79,9 @@ def test_evaluation_data_is_read_whole(tmp_path):
 def test_tokens_are_averaged(data):
     model = records.model()
     strategy = tf.distribute.get_strategy()
-    found = images.features_of(model, "encoder_norm", strategy, batch_size=9)(data)
+    found = images.features_of(
+        images.layer_output(model, "encoder_norm"), strategy, batch_size=9
+    )(data)
     batch = next(iter(data.dataset(batch_size=27)))
     inner = model.get_layer("encoder_norm")
     tokens = type(model)(model.input, inner.output)(batch["images"])
@@ -100,15 +104,15 @@ def test_pass_is_traced_once(data):
 
 def test_unknown_layer_is_named():
     with pytest.raises(ValueError, match=r"received 'prelogits'\. Known: images"):
-        images.features_of(
-            records.model(), "prelogits", tf.distribute.get_strategy(), batch_size=4
-        )
+        images.layer_output(records.model(), "prelogits")
 
 
 def test_several_labels_are_no_few_shot_set():
     data = records.in_memory([[0, 1], [1], []], 3)
     extract = images.features_of(
-        records.model(), "pre_logits", tf.distribute.get_strategy(), batch_size=4
+        images.layer_output(records.model(), "pre_logits"),
+        tf.distribute.get_strategy(),
+        batch_size=4,
     )
     with pytest.raises(ValueError, match="2 images with none or several"):
         extract(data)
@@ -117,3 +121,13 @@ def test_several_labels_are_no_few_shot_set():
 def test_parts_of_different_classes_are_refused(data):
     with pytest.raises(ValueError, match=r"5 \(train\) and 3 \(test\)"):
         images.feature_set(lambda part: {}, data, records.in_memory([0], 3))
+
+
+def test_few_shot_images_are_squashed_and_cropped():
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    encoded = tf.io.encode_png(pixels)
+    made = images.SquashAndCrop()(encoded, 28, tf.constant([0, 0]))
+    resized = tf.image.resize(pixels, (32, 32)).numpy()
+    np.testing.assert_array_equal(made, resized[2:30, 2:30].astype(np.uint8))
+    with pytest.raises(ValueError, match="`resize_to` must be at least"):
+        images.SquashAndCrop(resize_to=20)(encoded, 28, tf.constant([0, 0]))

@@ -25,10 +25,10 @@ def folder(tmp_path_factory):
             content = runs.image_file(60, 70, seed=number)
             (folder / "images" / f"{number}.png").write_bytes(content)
             features = {
-                "image": tf.train.Feature(
+                "image/encoded": tf.train.Feature(
                     bytes_list=tf.train.BytesList(value=[content])
                 ),
-                "label": tf.train.Feature(
+                "image/class/label": tf.train.Feature(
                     int64_list=tf.train.Int64List(value=[number % 4])
                 ),
             }
@@ -97,7 +97,7 @@ def test_highest_numbered_version_is_taken(folder, tmp_path):
         (["--saved_model={}/served", "--tfrecords={}/no"], "No TFRecord file matches"),
         (
             ["--saved_model={}/served", "--tfrecords={}/a.tfrecord", "--image_key=jpg"],
-            "0 images under 'jpg'; name the right one of its features: image",
+            "0 images under 'jpg'; name the right one of its features: image/class",
         ),
         (
             ["--saved_model={}/served", "--images", "{}/images/0.png", "{}/a.tfrecord"],

@@ -15,6 +15,7 @@ from vit_scaling.evaluation.images import (
     Run,
     feature_set,
     features_of,
+    layer_output,
     over_images,
 )
 from vit_scaling.evaluation.label_maps import LabelMap
@@ -28,11 +29,14 @@ class FewShotSet:
         name: Begins the names of the figures, such as "pets" in "pets_10shot".
         train: Images to take shots from (an `EvalData`).
         test: Images to measure the accuracy on (an `EvalData`).
+        shots: Of this set; None takes the evaluator's. Birds (2010) has 15 training
+            images per class, too few for 25 shots.
     """
 
     name: str
     train: Images
     test: Images
+    shots: Sequence[int] | None = None
 
 
 class _OfOneModel:
@@ -113,7 +117,7 @@ class FewShot:
         self._neighbours = neighbours
         self._extract = _OfOneModel(
             lambda model, strategy: features_of(
-                model, layer, strategy, batch_size=batch_size
+                layer_output(model, layer), strategy, batch_size=batch_size
             )
         )
 
@@ -126,22 +130,27 @@ class FewShot:
         for one in self._sets:
             data = feature_set(extract, one.train, one.test)
             figures |= {
-                f"{one.name}_{key}": value for key, value in self._measure(data).items()
+                f"{one.name}_{key}": value
+                for key, value in self._measure(data, one.shots).items()
             }
         return figures
 
-    def _measure(self, data: fewshot.FeatureSet) -> dict[str, float]:
+    def _measure(
+        self, data: fewshot.FeatureSet, shots: Sequence[int] | None
+    ) -> dict[str, float]:
         figures: dict[str, float] = {}
-        found = fewshot.accuracies(data, **self._choices)
+        found = fewshot.accuracies(
+            data, **{**self._choices, "shots": shots or self._choices["shots"]}
+        )
         for strength, rows in found.items():
             end = "" if strength == self._strengths[0] else f"_l2_{strength:g}"
-            for shots, accuracy in rows.items():
-                figures[f"{shots}shot{end}"] = accuracy.mean
-                figures[f"{shots}shot_half_interval{end}"] = accuracy.half_width
+            for number, accuracy in rows.items():
+                figures[f"{number}shot{end}"] = accuracy.mean
+                figures[f"{number}shot_half_interval{end}"] = accuracy.half_width
                 for seed, value in zip(
                     self._choices["seeds"], accuracy.per_seed, strict=True
                 ):
-                    figures[f"{shots}shot_seed{seed}{end}"] = value
+                    figures[f"{number}shot_seed{seed}{end}"] = value
         if self._linear_probe:
             predicted, _ = probes.linear_probe(data)
             figures["linear_probe"] = float(np.mean(predicted == data.test_labels))

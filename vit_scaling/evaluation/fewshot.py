@@ -16,6 +16,7 @@ SHOTS = (1, 5, 10, 25)  # Paper, §2.
 STRENGTH = 1024.0  # 2¹⁰, the authors' configuration; the paper does not say.
 SEEDS = (0, 1, 2)  # The authors' configuration.
 CONFIDENCE = 0.95
+ARRAYS = ("train_features", "train_labels", "test_features", "test_labels")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,18 +80,17 @@ class FeatureSet:
             FileNotFoundError: There is no such file.
             ValueError: It is no .npz file, or an array is missing.
         """
-        names = [field.name for field in dataclasses.fields(cls)][:4]
         with open(path, "rb") as file:
             if not zipfile.is_zipfile(file):
                 raise ValueError(f"{path} is no .npz file, or is cut off.")
         with np.load(path, allow_pickle=False) as arrays:
-            missing = [name for name in names if name not in arrays]
+            missing = [name for name in ARRAYS if name not in arrays]
             if missing:
                 raise ValueError(
-                    f"{path} must hold the arrays {', '.join(names)}; it has no "
+                    f"{path} must hold the arrays {', '.join(ARRAYS)}; it has no "
                     f"{', '.join(missing)}."
                 )
-            return cls(*(arrays[name] for name in names))
+            return cls(*(arrays[name] for name in ARRAYS))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Run a model over every image of a set, once, under any strategy."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -31,6 +32,7 @@ class Images(Protocol):
 
 
 Run = Callable[[Images], dict[str, np.ndarray]]
+Compute = Callable[[tf.Tensor], tf.Tensor]
 
 
 def over_images(
@@ -104,25 +106,45 @@ def _split(
     }
 
 
-def features_of(
-    model: keras.Model,
-    layer: str,
-    strategy: tf.distribute.Strategy,
-    *,
-    batch_size: int,
-) -> Run:
-    """Return a function from a set to its `features` (N, width) and `labels` (N,).
+@dataclasses.dataclass(frozen=True)
+class SquashAndCrop:
+    """From encoded bytes to a square, as the authors' few-shot evaluator does it.
+
+    The image is resized to a square, aspect lost, and its middle is taken: 256 pixels
+    and then 224.
+
+    Args:
+        resize_to: Side before the crop; None is 8/7 of the size, as 256 is to 224.
+    """
+
+    resize_to: int | None = None
+
+    def __call__(self, encoded: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
+        """Return uint8 (size, size, 3); the seed is not used."""
+        del seed
+        side = self.resize_to or round(size * 8 / 7)
+        if side < size:
+            raise ValueError(
+                "`resize_to` must be at least the image size; received "
+                f"resize_to={side}, image_size={size}."
+            )
+        image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+        image = tf.image.resize(image, (side, side))  # (side, side, 3)
+        image = tf.cast(tf.clip_by_value(image, 0.0, 255.0), tf.uint8)
+        start = (side - size) // 2
+        cropped = image[start : start + size, start : start + size]
+        return tf.ensure_shape(cropped, (size, size, 3))
+
+
+def layer_output(model: keras.Model, layer: str) -> Compute:
+    """Return a function from images to the output of one of the model's layers.
 
     Args:
         model: Functional model with one input, the images.
-        layer: Name of the layer whose output the features are. Outputs of more than two
-            axes (tokens, maps) are averaged over those in the middle.
-        strategy: Under which the model runs.
-        batch_size: Images of all replicas together.
+        layer: Name of the layer.
 
     Raises:
-        ValueError: The model has no such layer; or, later, an image has not exactly one
-            label.
+        ValueError: The model has no such layer.
     """
     names = [part.name for part in model.layers]
     if layer not in names:
@@ -131,9 +153,25 @@ def features_of(
             f"{', '.join(names)}."
         )
     inner = keras.Model(model.input, model.get_layer(layer).output)
+    return lambda images: inner(images, training=False)
+
+
+def features_of(
+    compute: Compute, strategy: tf.distribute.Strategy, *, batch_size: int
+) -> Run:
+    """Return a function from a set to its `features` (N, width) and `labels` (N,).
+
+    Args:
+        compute: From images to features (`layer_output`). Features of more than two
+            axes (tokens, maps) are averaged over those in the middle.
+        strategy: Under which it runs.
+        batch_size: Images of all replicas together.
+
+    The returned function raises ValueError if an image has not exactly one label.
+    """
 
     def apply(batch: Batch) -> dict[str, tf.Tensor]:
-        outputs = tf.cast(inner(batch["images"], training=False), tf.float32)
+        outputs = tf.cast(compute(batch["images"]), tf.float32)
         middle = list(range(1, outputs.shape.rank - 1))
         features = tf.reduce_mean(outputs, axis=middle) if middle else outputs
         labels = batch["labels"] > 0  # (batch, classes)

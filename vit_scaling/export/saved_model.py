@@ -5,7 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -134,6 +134,20 @@ def saved_record(saved_model: str | os.PathLike[str]) -> RunRecord:
         )
     fields = json.loads(path.read_text())["record"]
     return loading.record_from(fields, source=str(path))
+
+
+def served_features(
+    saved_model: str | os.PathLike[str],
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return a function from float images to the SavedModel's features."""
+    loaded = tf.saved_model.load(os.fspath(saved_model))
+    signature = loaded.signatures[servable.FLOAT_SIGNATURE]
+
+    def features(images: tf.Tensor) -> tf.Tensor:
+        _ = loaded  # The signature borrows its variables, which must stay alive.
+        return signature(images=images)["features"]
+
+    return features
 
 
 def _write(

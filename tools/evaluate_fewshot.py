@@ -1,0 +1,7 @@
+"""Run `vit_scaling.commands.evaluate_fewshot`, which is installed as `vit-scaling-evaluate-fewshot`."""
+# SPDX-License-Identifier: Apache-2.0
+
+from vit_scaling.commands.evaluate_fewshot import main
+
+if __name__ == "__main__":  # Worker processes import this file too.
+    raise SystemExit(main())

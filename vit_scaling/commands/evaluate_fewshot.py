@@ -1,0 +1,190 @@
+"""Few-shot accuracy of a model or of features in a file: flags -> figures."""
+# SPDX-License-Identifier: Apache-2.0
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from vit_scaling.commands import cli
+
+MODELS = ("features", "model_dir", "saved_model", "application")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    made = cli.parser(
+        "Few-shot linear evaluation in closed form (facts of §2, App. A)."
+    )
+    add = made.add_argument
+    add("--features", help=".npz file of train_features, train_labels, test_…")
+    add("--model_dir", help="folder of a training run")
+    add("--saved_model", help="folder that tools/export.py wrote")
+    add("--application", help="name such as ViTS16")
+    add("--weights", help="file of the application's weights (default: random)")
+    add("--image_size", type=int, default=224, help="of the application, pixels")
+    add("--averages", action="store_true", help="the run's Polyak averages")
+    add("--layer", default="pre_logits", help="layer whose output the features are")
+    add("--train", help="TFRecords to take shots from, or a TFDS split with --tfds")
+    add("--test", help="TFRecords to test on, or a TFDS split with --tfds")
+    add("--tfds", help="name or folder of a prepared TFDS set")
+    add("--data_dir", help="TFDS' data folder")
+    add("--classes", type=int, help="number of classes (default: the set's names)")
+    add("--batch_size", type=int, default=64, help="images at a time")
+    add("--save_features", help=".npz file to keep the features in")
+    add("--shots", type=int, nargs="+", default=[1, 5, 10, 25], help="per class")
+    add(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the choice of shots"
+    )
+    add(
+        "--l2", type=float, nargs="+", default=[1024.0], help="strengths; first is main"
+    )
+    add("--linear_probe", action="store_true", help="also L-BFGS on the training part")
+    add("--neighbours", action="store_true", help="also k-NN on the training part")
+    return cli.run(made, argv, _evaluate, _show)
+
+
+def _evaluate(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    import numpy as np
+
+    from vit_scaling.evaluation import fewshot, probes
+
+    given = [name for name in MODELS if getattr(arguments, name) is not None]
+    if len(given) != 1:
+        raise ValueError(
+            f"Give one of {', '.join('--' + name for name in MODELS)}; received "
+            f"{', '.join('--' + name for name in given) or 'none'}."
+        )
+    if arguments.features is not None:
+        data = fewshot.FeatureSet.from_file(arguments.features)
+    else:
+        data = _extract(arguments)
+    if arguments.save_features:
+        arrays = {name: getattr(data, name) for name in fewshot.ARRAYS}
+        np.savez(arguments.save_features, **arrays)
+    found = fewshot.accuracies(
+        data, shots=arguments.shots, seeds=arguments.seeds, strengths=arguments.l2
+    )
+    rows = {
+        strength: {number: accuracy.as_dict() for number, accuracy in by_shots.items()}
+        for strength, by_shots in found.items()
+    }
+    result = {
+        "classes": data.classes,
+        "width": data.train_features.shape[1],
+        "train_images": len(data.train_labels),
+        "test_images": len(data.test_labels),
+        "seeds": arguments.seeds,
+        "l2": arguments.l2[0],
+        "shots": rows[arguments.l2[0]],
+    }
+    if len(arguments.l2) > 1:
+        result["sweep"] = [{"l2": key, "shots": value} for key, value in rows.items()]
+    if arguments.linear_probe:
+        predicted, converged = probes.linear_probe(data)
+        right = np.mean(predicted == data.test_labels)
+        result["linear_probe"] = {"accuracy": right, "converged": converged}
+    if arguments.neighbours:
+        right = np.mean(probes.nearest_neighbours(data) == data.test_labels)
+        result["neighbours"] = {"accuracy": right}
+    return result
+
+
+def _extract(arguments: argparse.Namespace) -> Any:
+    """Return the features that a model gives for the set of the flags."""
+    import tensorflow as tf
+
+    from vit_scaling.data.pipeline import EvalData
+    from vit_scaling.data.tfds import TFDS
+    from vit_scaling.data.tfrecords import TFRecords
+    from vit_scaling.evaluation import images
+
+    if arguments.train is None or arguments.test is None:
+        raise ValueError(
+            "A model needs images: give --train and --test, patterns of TFRecords, or "
+            "with --tfds=NAME its splits."
+        )
+    compute, image_size, value_range = _model(arguments)
+    parts = []
+    for pattern in (arguments.train, arguments.test):
+        source = (
+            TFDS(arguments.tfds, pattern, data_dir=arguments.data_dir)
+            if arguments.tfds
+            else TFRecords(pattern)
+        )
+        classes = arguments.classes or len(source.class_names or ())
+        if not classes:
+            raise ValueError(f"No classes.txt beside {pattern}: give --classes.")
+        parts.append(
+            EvalData(
+                source,
+                image_size=image_size,
+                classes=classes,
+                preprocess=images.SquashAndCrop(),
+                value_range=value_range,
+            )
+        )
+    extract = images.features_of(
+        compute, tf.distribute.get_strategy(), batch_size=arguments.batch_size
+    )
+    return images.feature_set(extract, *parts)
+
+
+def _model(
+    arguments: argparse.Namespace,
+) -> tuple[Callable[[Any], Any], int, tuple[float, float]]:
+    """Return the function from images to features, the images' side and their range."""
+    from vit_scaling.evaluation.images import layer_output
+
+    if arguments.application is not None:
+        from vit_scaling import applications
+
+        if arguments.application not in applications.__all__:
+            raise ValueError(
+                f"No application is called {arguments.application!r}. Known: "
+                f"{', '.join(applications.__all__)}."
+            )
+        size = arguments.image_size
+        model = getattr(applications, arguments.application)(
+            include_top=False,
+            weights=arguments.weights,
+            input_shape=(size, size, 3),
+            pooling="head",
+        )
+        return layer_output(model, arguments.layer), size, (-1.0, 1.0)
+    from vit_scaling.export import loading, prediction, saved_model
+
+    if arguments.model_dir is not None:
+        model, record = loading.load_run(
+            arguments.model_dir, averages=arguments.averages
+        )
+        compute = layer_output(model, arguments.layer)
+    else:
+        folder = prediction.version_folder(arguments.saved_model)
+        record = saved_model.saved_record(folder)
+        compute = saved_model.served_features(folder)
+    height, width = record.image_size
+    if height != width:
+        raise ValueError(
+            f"The model must take square images; it takes {height}x{width}."
+        )
+    return compute, height, record.value_range
+
+
+def _show(result: Mapping[str, Any]) -> str:
+    sweep = result.get("sweep") or [{"l2": result["l2"], "shots": result["shots"]}]
+    rows = [
+        [
+            f"{one['l2']:g}",
+            shots,
+            f"{100 * figures['mean']:.2f}",
+            f"{100 * (figures['interval'][1] - figures['mean']):.2f}",
+            " ".join(f"{100 * value:.2f}" for value in figures["per_seed"]),
+        ]
+        for one in sweep
+        for shots, figures in one["shots"].items()
+    ]
+    lines = [cli.table(rows, ["l2", "shots", "accuracy %", "± (95%)", "per seed %"])]
+    for name in ("linear_probe", "neighbours"):
+        if name in result:
+            lines.append(f"{name}: {100 * result[name]['accuracy']:.2f}%")
+    return "\n".join(lines)
