@@ -1,4 +1,4 @@
-"""Run `vit_scaling.commands.benchmark`, which is installed as `vit-scaling-benchmark`."""
+"""Run the command `vit-scaling-benchmark` by its file."""
 # SPDX-License-Identifier: Apache-2.0
 
 from vit_scaling.commands.benchmark import main

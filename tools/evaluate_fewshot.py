@@ -1,4 +1,4 @@
-"""Run `vit_scaling.commands.evaluate_fewshot`, which is installed as `vit-scaling-evaluate-fewshot`."""
+"""Run the command `vit-scaling-evaluate-fewshot` by its file."""
 # SPDX-License-Identifier: Apache-2.0
 
 from vit_scaling.commands.evaluate_fewshot import main

@@ -1,4 +1,4 @@
-"""Run `vit_scaling.commands.export`, which is installed as `vit-scaling-export`."""
+"""Run the command `vit-scaling-export` by its file."""
 # SPDX-License-Identifier: Apache-2.0
 
 from vit_scaling.commands.export import main

@@ -1,4 +1,4 @@
-"""Run `vit_scaling.commands.export_weights`, which is installed as `vit-scaling-export-weights`."""
+"""Run the command `vit-scaling-export-weights` by its file."""
 # SPDX-License-Identifier: Apache-2.0
 
 from vit_scaling.commands.export_weights import main

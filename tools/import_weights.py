@@ -1,4 +1,4 @@
-"""Run `vit_scaling.commands.import_weights`, which is installed as `vit-scaling-import-weights`."""
+"""Run the command `vit-scaling-import-weights` by its file."""
 # SPDX-License-Identifier: Apache-2.0
 
 from vit_scaling.commands.import_weights import main

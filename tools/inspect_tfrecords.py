@@ -1,4 +1,4 @@
-"""Run `vit_scaling.commands.inspect_tfrecords`, which is installed as `vit-scaling-inspect-tfrecords`."""
+"""Run the command `vit-scaling-inspect-tfrecords` by its file."""
 # SPDX-License-Identifier: Apache-2.0
 
 from vit_scaling.commands.inspect_tfrecords import main

@@ -1,4 +1,4 @@
-"""Run `vit_scaling.commands.predict`, which is installed as `vit-scaling-predict`."""
+"""Run the command `vit-scaling-predict` by its file."""
 # SPDX-License-Identifier: Apache-2.0
 
 from vit_scaling.commands.predict import main

@@ -1,4 +1,4 @@
-"""Run `vit_scaling.commands.verify_tfrecords`, which is installed as `vit-scaling-verify-tfrecords`."""
+"""Run the command `vit-scaling-verify-tfrecords` by its file."""
 # SPDX-License-Identifier: Apache-2.0
 
 from vit_scaling.commands.verify_tfrecords import main

@@ -1,4 +1,4 @@
-"""Run `vit_scaling.commands.write_tfrecords`, which is installed as `vit-scaling-write-tfrecords`."""
+"""Run the command `vit-scaling-write-tfrecords` by its file."""
 # SPDX-License-Identifier: Apache-2.0
 
 from vit_scaling.commands.write_tfrecords import main
