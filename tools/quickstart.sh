@@ -1,6 +1,8 @@
 #!/bin/bash
 # From nothing to predictions: digits → TFRecords → train → evaluate → export → predict.
-# Usage: bash tools/quickstart.sh [DIR]     (default runs/quickstart; about 5 minutes)
+# Usage: bash tools/quickstart.sh [DIR]     (default runs/quickstart)
+#
+# A second start resumes: the environment is reused, a finished training is not repeated.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -9,34 +11,35 @@ export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
 
 bash tools/make_venv.sh "$directory/venv"
 export PATH="$directory/venv/bin:$PATH"
+cd "$directory"
 
-echo "== 1. Handwritten digits (real images, nothing downloaded) to TFRecords"
+echo "== Handwritten digits to TFRecords: every fifth one is held out"
 for split in train test; do
-  python tools/write_tfrecords.py --source=digits --split="$split" \
-    --output_dir="$directory/digits" --num_shards=2
+  [[ -f digits/$split.manifest.json ]] ||
+    vit-scaling-write-tfrecords --source=digits --split="$split" --num_shards=2 \
+      --output_dir=digits
 done
 
-echo "== 2. Train, evaluating on the way"
-gin_params=(
-  --gin_param="TRAIN_PATTERN = '$directory/digits/train-*'"
-  --gin_param="EVAL_PATTERN = '$directory/digits/test-*'"
+run=(
+  --gin_file=experiments/quickstart.gin
+  "--gin_param=TRAIN_PATTERN = '$directory/digits/train-*.tfrecord'"
+  "--gin_param=EVAL_PATTERN = '$directory/digits/test-*.tfrecord'"
+  --model_dir="$directory/model"
 )
-python -m vit_scaling.train --gin_file=experiments/quickstart.gin \
-  "${gin_params[@]}" --model_dir="$directory/model"
 
-echo "== 3. Evaluate the last checkpoint"
-python -m vit_scaling.train --gin_file="$directory/model/config.gin" \
-  --model_dir="$directory/model" --mode=eval
+echo "== Train a Vision Transformer with a MAP head"
+vit-scaling-train "${run[@]}" --mode=train
 
-echo "== 4. Export"
-rm -rf "$directory/export" # A second run writes it anew.
-python tools/export.py --model_dir="$directory/model" --output_dir="$directory/export"
+echo "== Evaluate it on the held-out digits"
+vit-scaling-train "${run[@]}" --mode=eval
 
-echo "== 5. Predict ten held-out images with the export"
-python tools/predict.py --saved_model="$directory/export" \
-  --tfrecords="$directory/digits/test-*" --limit=10 --top=1
+echo "== Export it"
+rm -rf export
+vit-scaling-export --model_dir=model --output_dir=export
 
-echo "== Done"
+echo "== Predict ten held-out digits with the export"
+vit-scaling-predict --saved_model=export --tfrecords='digits/test-*.tfrecord' --limit=10
+
 python - "$directory" <<'SUMMARY'
 import json
 import pathlib
@@ -44,9 +47,11 @@ import sys
 
 directory = pathlib.Path(sys.argv[1])
 lines = (directory / "model" / "metrics.jsonl").read_text().splitlines()
-evaluated = [row for row in map(json.loads, lines) if row["kind"] == "eval"][-1]
-print(f"Accuracy on {evaluated['examples']} held-out digits: {evaluated['top1']:.2%}")
-print(f"Images:      {directory / 'digits'}")
-print(f"Run:         {directory / 'model'}  (tensorboard --logdir=…)")
-print(f"SavedModel:  {directory / 'export'}")
+last = [one for one in map(json.loads, lines) if one["kind"] == "eval"][-1]
+print(f"""
+== Summary
+held-out accuracy  {last['top1']:.2%} of {last['examples']} digits, step {last['step']}
+training run       {directory / 'model'}     (tensorboard --logdir=…)
+exported model     {directory / 'export'}
+digits             {directory / 'digits'}""")
 SUMMARY
