@@ -121,7 +121,7 @@ def _measure(
     programs: list[Callable[[], Any]], steps: int, warmup_steps: int
 ) -> list[float]:
     """Return each program's median seconds, the programs taking turns."""
-    taken = [[] for _ in programs]
+    taken: list[list[float]] = [[] for _ in programs]
     for step in range(warmup_steps + steps):
         for program, seconds in zip(programs, taken, strict=True):
             start = time.perf_counter()
