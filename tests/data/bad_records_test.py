@@ -164,7 +164,7 @@ def test_compressed_shards_are_refused_with_a_way_out(tmp_path):
 def test_wrong_feature_keys_are_told(tmp_path):
     source = with_bad(tmp_path, [])
     wrong = TFRecords(source.pattern, Features(image="jpeg"))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="no feature .*jpeg"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"no feature .*jpeg"):
         evaluate(wrong)
 
 

@@ -1,0 +1,114 @@
+"""Mixing and RandAugment against Pillow and the definitions."""
+# SPDX-License-Identifier: Apache-2.0
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image, ImageEnhance, ImageOps
+
+from tests.data import sets
+from vit_scaling.data import augmentation
+from vit_scaling.data.augmentation import OPERATIONS, CutMix, Mixup, RandAugment
+
+PHOTO = sets.photograph(0)[100:164, 200:280]
+SEEDS = tf.random.split(tf.constant([1, 2], tf.int64), 400)
+
+
+def batch(count=4):
+    generator = np.random.default_rng(0)
+    images = generator.uniform(-1, 1, (count, 8, 8, 3)).astype(np.float32)
+    return tf.constant(images), tf.eye(count)
+
+
+def test_mixup_averages_each_image_with_the_one_before():
+    images, labels = batch()
+    mixed, weights = Mixup(0.5)(images, labels, SEEDS[0])
+    share = float(weights[0, 0])
+    assert 0.5 <= share <= 1
+    np.testing.assert_allclose(
+        weights, share * np.eye(4) + (1 - share) * np.roll(np.eye(4), 1, 0), atol=1e-6
+    )
+    expected = share * images.numpy() + (1 - share) * np.roll(images.numpy(), 1, 0)
+    np.testing.assert_allclose(mixed, expected, atol=1e-6)
+
+
+def test_mixup_shares_follow_the_beta_distribution():
+    images, labels = batch()
+    shares = [float(Mixup(1.0)(images, labels, seed)[1][0, 0]) for seed in SEEDS]
+    # Beta(1, 1) folded at one half is uniform on 0.5…1: mean 0.75, deviation 0.144.
+    assert abs(np.mean(shares) - 0.75) < 4 * 0.144 / np.sqrt(len(shares))
+
+
+def test_cutmix_exchanges_one_box_and_weighs_labels_by_its_area():
+    images, labels = batch()
+    for seed in SEEDS[:20]:
+        mixed, weights = CutMix()(images, labels, seed)
+        changed = np.any(mixed.numpy() != images.numpy(), axis=-1)
+        assert (changed == changed[0]).all()
+        rows, columns = np.nonzero(changed[0])
+        if len(rows):
+            box = changed[
+                0, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1
+            ]
+            assert box.all()
+        np.testing.assert_allclose(weights[0, 0], 1 - changed[0].mean(), atol=1e-6)
+        before = np.roll(images.numpy(), 1, 0)
+        np.testing.assert_array_equal(mixed.numpy()[changed], before[changed])
+
+
+PILLOW = {
+    "identity": lambda image: image,
+    "autocontrast": ImageOps.autocontrast,
+    "equalize": ImageOps.equalize,
+    "posterize": lambda image: ImageOps.posterize(image, 6),
+    "solarize": lambda image: ImageOps.solarize(image, 128),
+    "color": lambda image: ImageEnhance.Color(image).enhance(1.45),
+    "contrast": lambda image: ImageEnhance.Contrast(image).enhance(1.45),
+    "brightness": lambda image: ImageEnhance.Brightness(image).enhance(1.45),
+    "sharpness": lambda image: ImageEnhance.Sharpness(image).enhance(1.45),
+    "shear_x": lambda image: _affine(image, (1, 0.15, 0, 0, 1, 0)),
+    "shear_y": lambda image: _affine(image, (1, 0, 0, 0.15, 1, 0)),
+    "translate_x": lambda image: _affine(image, (1, 0, 12, 0, 1, 0)),
+    "translate_y": lambda image: _affine(image, (1, 0, 0, 0, 1, 9.6)),
+    "rotate": lambda image: image.rotate(15, fillcolor=(128,) * 3),
+}
+
+
+def _affine(image, numbers):
+    return image.transform(
+        image.size, Image.Transform.AFFINE, numbers, fillcolor=(128,) * 3
+    )
+
+
+@pytest.mark.parametrize("name", list(OPERATIONS))
+def test_each_operation_does_what_pillow_does(name):
+    expected = np.asarray(PILLOW[name](Image.fromarray(PHOTO))).astype(int)
+    got = OPERATIONS[name](tf.constant(PHOTO), 0.5, tf.constant(1.0), 128).numpy()
+    assert got.dtype == np.uint8
+    difference = np.abs(got - expected).max(-1)
+    if name in ("rotate", "shear_x", "shear_y", "translate_y"):
+        # Nearest pixels: Pillow samples at centres, TensorFlow at corners.
+        assert np.mean(difference > 1) < 0.6
+        assert np.median(difference) < 12
+    else:
+        assert np.percentile(difference, 99.5) <= 2  # Rounding.
+
+
+def test_randaugment_is_a_function_of_image_and_seed_and_keeps_the_shape():
+    image = tf.constant(PHOTO)
+    augment = tf.function(RandAugment())
+    first = [augment(image, seed).numpy() for seed in SEEDS[:30]]
+    again = [augment(image, seed).numpy() for seed in SEEDS[:30]]
+    np.testing.assert_array_equal(first, again)
+    assert len({value.tobytes() for value in first}) > 20
+    np.testing.assert_array_equal(RandAugment()(image, SEEDS[3]), first[3])
+
+
+def test_bad_settings_are_refused():
+    with pytest.raises(ValueError, match="`alpha` must be above 0"):
+        Mixup(0)
+    with pytest.raises(ValueError, match="`alpha` must be above 0"):
+        CutMix(-1)
+    with pytest.raises(ValueError, match="`magnitude` 0 to 10; received layers=2"):
+        RandAugment(magnitude=11)
+    assert len(augmentation.OPERATIONS) == 14
