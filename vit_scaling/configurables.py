@@ -8,7 +8,7 @@ import gin
 
 from vit_scaling import experiment, gin_files
 from vit_scaling.applications import backbones, finetuning
-from vit_scaling.data import pipeline, preprocessing, tfds, tfrecords
+from vit_scaling.data import augmentation, pipeline, preprocessing, tfds, tfrecords
 from vit_scaling.evaluation import evaluators, images, label_maps
 from vit_scaling.modeling import shapes, vit
 from vit_scaling.optimization import (
@@ -28,6 +28,9 @@ PARTS: tuple[Callable[..., Any], ...] = (
     accumulation.accumulate_gradients,
     adafactor.Adafactor,
     adam.Adam,
+    augmentation.CutMix,
+    augmentation.Mixup,
+    augmentation.RandAugment,
     backbones.keras_backbone,
     evaluators.FewShot,
     evaluators.FewShotSet,
