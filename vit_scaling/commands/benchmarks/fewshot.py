@@ -1,0 +1,131 @@
+"""Seconds and memory of few-shot evaluation, beside scikit-learn's Ridge."""
+# SPDX-License-Identifier: Apache-2.0
+
+import argparse
+import time
+import tracemalloc
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags: the size of the made-up set."""
+    add = parser.add_argument
+    add("--classes", type=int, default=1000, help="number of classes")
+    add("--shots", type=int, default=10, help="training images per class")
+    add("--width", type=int, default=1152, help="features per image")
+    add("--seeds", type=int, default=3, help="number of seeds")
+    add("--test_images", type=int, default=10_000, help="images to predict")
+    add("--l2", type=float, default=1024.0, help="strength of the regularisation")
+    add("--skip_peer", action="store_true", help="leave scikit-learn out")
+
+
+def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    """Return both sides' seconds, largest memory and accuracies, and their ratio.
+
+    Both fit the same whitened features with the same bias feature to the same targets,
+    seed by seed, and predict all test images. Memory is what NumPy asks for beyond the
+    set itself.
+    """
+    from vit_scaling.evaluation import fewshot
+
+    data = _made_up(arguments)
+    seeds = range(arguments.seeds)
+
+    def ours() -> list[np.ndarray]:
+        return [
+            _predict(data, _chosen(data, arguments, s), arguments.l2) for s in seeds
+        ]
+
+    def peer() -> list[np.ndarray]:
+        return [_ridge(data, _chosen(data, arguments, s), arguments.l2) for s in seeds]
+
+    predicted, seconds, memory = _measured(ours)
+    accuracy = fewshot.Accuracy(
+        tuple(float(np.mean(one == data.test_labels)) for one in predicted)
+    )
+    result = {
+        **{name: vars(arguments)[name] for name in ("classes", "shots", "width")},
+        "seeds": arguments.seeds,
+        "test_images": arguments.test_images,
+        "seconds": seconds,
+        "memory_mib": memory / 2**20,
+        "accuracy": accuracy.as_dict(),
+    }
+    if not arguments.skip_peer:
+        expected, peer_seconds, peer_memory = _measured(peer)
+        same = np.mean(
+            [np.mean(a == b) for a, b in zip(predicted, expected, strict=True)]
+        )
+        result["sklearn_ridge"] = {
+            "seconds": peer_seconds,
+            "memory_mib": peer_memory / 2**20,
+            "same_predictions": float(same),
+        }
+        result["seconds_over_sklearn"] = seconds / peer_seconds
+    return result
+
+
+def _made_up(arguments: argparse.Namespace) -> Any:
+    """Return classes of overlapping normal features, float32, with twice the shots."""
+    from vit_scaling.evaluation.fewshot import FeatureSet
+
+    generator = np.random.default_rng(0)
+    centres = generator.normal(size=(arguments.classes, arguments.width))
+    noise = np.sqrt(arguments.width) / 7  # Hard, but not hopeless, at any width.
+
+    def part(number: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = generator.permutation(np.arange(number) % arguments.classes)
+        spread = generator.normal(size=(number, arguments.width)) * noise
+        return (centres[labels] + spread).astype(np.float32), labels
+
+    train = part(2 * arguments.shots * arguments.classes)
+    test = part(max(arguments.test_images, arguments.classes))
+    return FeatureSet(*train, *test)
+
+
+def _chosen(data: Any, arguments: argparse.Namespace, seed: int) -> np.ndarray:
+    from vit_scaling.evaluation import fewshot
+
+    order = fewshot.permuted_classes(data.train_labels, data.classes, seed)
+    return np.concatenate([indices[: arguments.shots] for indices in order])
+
+
+def _predict(data: Any, chosen: np.ndarray, strength: float) -> np.ndarray:
+    from vit_scaling.evaluation import regression
+
+    fitted = regression.decompose(
+        data.train_features[chosen], data.train_labels[chosen], data.classes
+    )
+    return fitted.predict(data.test_features, strength)
+
+
+def _ridge(data: Any, chosen: np.ndarray, strength: float) -> np.ndarray:
+    from sklearn.linear_model import Ridge
+
+    train = data.train_features[chosen].astype(np.float64)
+    mean, deviation = train.mean(axis=0), train.std(axis=0) + 1e-5
+
+    def prepared(x: np.ndarray) -> np.ndarray:
+        return np.column_stack([(x - mean) / deviation, np.full(len(x), 100.0)])
+
+    targets = np.full((len(chosen), data.classes), -1.0)
+    targets[np.arange(len(chosen)), data.train_labels[chosen]] = 1.0
+    ridge = Ridge(alpha=strength, fit_intercept=False)
+    ridge.fit(prepared(train), targets)
+    return np.argmax(ridge.predict(prepared(data.test_features)), axis=1)
+
+
+def _measured(
+    work: Callable[[], list[np.ndarray]],
+) -> tuple[list[np.ndarray], float, int]:
+    """Return what `work` returns, its seconds, and its largest memory in bytes."""
+    tracemalloc.start()
+    started = time.perf_counter()
+    try:
+        done = work()
+        return done, time.perf_counter() - started, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
