@@ -83,6 +83,12 @@ def test_local_files_and_folders_are_taken_as_they_are(tmp_path):
     assert addresses.local_path(path + ":img") == path
 
 
+def test_address_of_a_runs_folder_is_read_in_place():
+    assert addresses.local_path("gs://bucket/runs/1") == "gs://bucket/runs/1"
+    assert addresses.is_folder("gs://bucket/runs/1")
+    assert not addresses.is_folder("gs://bucket/model.keras")
+
+
 def test_what_is_nothing_names_the_nearest_published_weights():
     with pytest.raises(FileNotFoundError, match="nearest name is 'SigLIP B/16 224'"):
         addresses.local_path("SigLIP B16 224")

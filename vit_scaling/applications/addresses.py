@@ -7,6 +7,7 @@ import re
 
 import keras
 
+ENDINGS = (".npz", ".safetensors", ".keras", ".h5")
 _AUGREG = "gs://vit_models/augreg/"
 _SIGLIP = "gs://big_vision/siglip/webli_en_"
 _SIGLIP2 = "gs://big_vision/siglip2/siglip2_"
@@ -60,7 +61,8 @@ def local_path(source: str) -> str:
             The authors' ":img" behind a file's name is understood and not needed.
 
     Returns:
-        The path. What was fetched is kept in Keras' cache folder.
+        The path. What was fetched is kept in Keras' cache folder. The address of a
+        run's folder (no file's ending) is returned as it is: it is read in place.
 
     Raises:
         FileNotFoundError: Neither a file, a folder, a known name nor an address.
@@ -79,6 +81,8 @@ def local_path(source: str) -> str:
             f"No weights at {source!r}: neither a file, a folder nor an address, and "
             f"no published weights are called that (the nearest name is {near!r})."
         )
+    if is_folder(address):
+        return address
     folder, name = os.path.split(rest)
     folder = re.sub(r"[^\w./-]", "_", folder).strip("/")
     folder = os.path.join("vit_scaling", folder)
@@ -87,6 +91,11 @@ def local_path(source: str) -> str:
         protocol = "https" if scheme == "gs" else scheme
         return _download(f"{protocol}://{host}{rest}", name, folder)
     return _copy(address, name, folder)
+
+
+def is_folder(path: str) -> bool:
+    """Return whether this is a folder, here or (no file's ending) at an address."""
+    return os.path.isdir(path) or ("://" in path and not path.endswith(ENDINGS))
 
 
 def _download(address: str, name: str, folder: str) -> str:

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
-import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -12,9 +11,10 @@ import keras
 import numpy as np
 
 from vit_scaling.applications import weights as weights_module
-from vit_scaling.applications.addresses import local_path
+from vit_scaling.applications.addresses import is_folder, local_path
 from vit_scaling.applications.formats import own
 from vit_scaling.applications.formats.layout import Arrays, ViTWeights, variants_like
+from vit_scaling.applications.formats.source import Request
 from vit_scaling.modeling.positions import resample
 
 POSITIONS = "position_embedding/embedding"
@@ -59,7 +59,10 @@ def load_for_finetuning(
     *,
     classifier: bool = False,
     averages: bool = False,
-    **request: Any,
+    heads: int | None = None,
+    head: str | None = None,
+    source_image_size: int | tuple[int, int] | None = None,
+    ignore: str | None = None,
 ) -> FineTuningStart:
     """Give a new model the weights of a trained one, for another set or resolution.
 
@@ -73,7 +76,10 @@ def load_for_finetuning(
             `read_weights` knows.
         classifier: Whether the classifier is taken too (same classes).
         averages: Whether a run's averaged weights are taken where it kept them.
-        request: See `read_weights`; for other projects' files only.
+        heads: As the next three, see `read_weights`; for other projects' files only.
+        head: The head wanted of the file.
+        source_image_size: Image size of the file's positions, if these are no square.
+        ignore: Regular expression of arrays to leave out.
 
     Returns:
         What was taken, resampled, initialised and left.
@@ -82,6 +88,9 @@ def load_for_finetuning(
         ValueError: A variable of the body is missing or of another shape. Nothing of
             the model is changed then.
     """
+    request = Request(
+        head=head, heads=heads, source_image_size=source_image_size, ignore=ignore
+    )
     variables, arguments = _read(source, averages, request)
     values, initialised = _sort(model, variables, classifier, source)
     resampled: tuple[str, ...] = ()
@@ -127,15 +136,15 @@ def _sort(
 
 
 def _read(
-    source: str, averages: bool, request: Mapping[str, Any]
+    source: str, averages: bool, request: Request
 ) -> tuple[Arrays, dict[str, Any]]:
     """Return the source's variables by path, and `vit`'s arguments if it is a ViT."""
     path = local_path(source)
-    if os.path.isdir(path) or path.endswith(".keras"):
+    if is_folder(path) or path.endswith(".keras"):
         trained = weights_module.load_trained(path, averages=averages)
         variables = {v.path: np.asarray(v) for v in trained.variables}
         return _without_state(variables), _arguments(trained)
-    read: ViTWeights = weights_module.read_weights(path, **request)
+    read: ViTWeights = weights_module.read_weights(path, **vars(request))
     return read.variables, read.arguments
 
 

@@ -12,6 +12,7 @@ from vit_scaling.applications.addresses import local_path
 from vit_scaling.applications.formats import arrays as files
 from vit_scaling.applications.formats.layout import ViTWeights
 from vit_scaling.applications.formats.reference import FORWARDS, reference_outputs
+from vit_scaling.applications.formats.source import Request
 
 TOLERANCE = 1e-5  # Of float32 against float64, relative to the largest output.
 
@@ -61,9 +62,9 @@ def import_weights(
     source: str,
     output: str,
     *,
+    request: Request | None = None,
     image_size: int | tuple[int, int] | None = None,
     parity_images: int = 2,
-    **request: Any,
 ) -> dict[str, Any]:
     """Turn a file of any known layout into `.keras` or our `.npz`; report everything.
 
@@ -71,10 +72,10 @@ def import_weights(
         source: See `read_weights`.
         output: A name that ends in `.keras` or `.npz`; written whole or not at all,
             and not at all when the outputs differ from the source's.
+        request: What is known of the file or wanted of it; None: as the file says.
         image_size: Pixels of the model written (`.keras` only); positions are
             resampled. None keeps the file's.
         parity_images: Images for the parity report; 0 leaves it out.
-        request: See `read_weights`.
 
     Returns:
         `layout`, `model` (the arguments of `vit`), `used` and `left_out` (from array
@@ -83,7 +84,7 @@ def import_weights(
     Raises:
         ValueError: See `read_weights`; or the outputs differ by more than `TOLERANCE`.
     """
-    weights = weights_module.read_weights(source, **request)
+    weights = weights_module.read_weights(source, **vars(request or Request()))
     compared = None
     if parity_images and weights.layout in FORWARDS:
         compared = parity(source, weights, images=parity_images)
@@ -94,8 +95,7 @@ def import_weights(
                 f"{compared['largest_output']:.3g}. Nothing was written; please report "
                 "this file's layout."
             )
-    changes = {} if image_size is None else {"image_size": image_size}
-    weights_module.save_weights(weights, output, **changes)
+    weights_module.save_weights(weights, output, image_size=image_size)
     return {
         "source": source,
         "output": output,

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from vit_scaling.applications.addresses import local_path
+from vit_scaling.applications.addresses import is_folder, local_path
 from vit_scaling.applications.formats import arrays as files
 from vit_scaling.applications.formats import big_vision, huggingface, own, timm
 from vit_scaling.applications.formats.assembly import reassemble
@@ -63,7 +63,7 @@ def read_weights(
         shape, head, heads, source_image_size, approximate_gelu, norm_epsilon, ignore
     )
     path = local_path(source)
-    if os.path.isdir(path) or path.endswith(".keras"):
+    if is_folder(path) or path.endswith(".keras"):
         return reassemble(own.weights_of(load_trained(path)), request)
     if path.endswith(".safetensors"):
         arrays, metadata = files.read_safetensors(path)
@@ -91,8 +91,8 @@ def build_model(
     weights: ViTWeights,
     *,
     image_size: int | tuple[int, int] | None = None,
+    dtype: str = "float32",
     name: str = "vit",
-    **changes: Any,
 ) -> keras.Model:
     """Return the model that the weights are of, with the weights in it.
 
@@ -100,13 +100,13 @@ def build_model(
         weights: What `read_weights` returned.
         image_size: Pixels, side or (height, width); positions are resampled. None
             takes the file's.
+        dtype: "float32" or "mixed_bfloat16".
         name: The model's name.
-        changes: Other arguments of `vit`, such as `dtype` or `rematerialize`.
     """
-    arguments = {**weights.arguments, **changes}
+    arguments = dict(weights.arguments)
     if image_size is not None:
         arguments["image_size"] = image_size
-    model = vit(**arguments, name=name)
+    model = vit(**arguments, dtype=dtype, name=name)
     assign(model, weights)
     return model
 
@@ -157,7 +157,7 @@ def load_trained(path: str, *, averages: bool = False) -> keras.Model:
         ValueError: The file is truncated or no `.keras`.
         FileNotFoundError: The folder holds no run, or no checkpoint yet.
     """
-    if not os.path.isdir(path):
+    if not is_folder(path):
         try:
             return keras.saving.load_model(path, compile=False)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -170,13 +170,18 @@ def load_trained(path: str, *, averages: bool = False) -> keras.Model:
     return model
 
 
-def save_weights(weights: ViTWeights, output: str, **changes: Any) -> None:
+def save_weights(
+    weights: ViTWeights,
+    output: str,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+) -> None:
     """Write a `.keras` model or this package's `.npz`, whole or not at all.
 
     Args:
         weights: What `read_weights` returned.
         output: A name that ends in `.keras` or `.npz`.
-        changes: See `build_model`; for `.keras` only.
+        image_size: See `build_model`; for `.keras` only.
 
     Raises:
         ValueError: The name ends otherwise.
@@ -184,7 +189,7 @@ def save_weights(weights: ViTWeights, output: str, **changes: Any) -> None:
     if output.endswith(".npz"):
         files.write_npz(output, own.write_own(weights))
     elif output.endswith(".keras"):
-        model = build_model(weights, **changes)
+        model = build_model(weights, image_size=image_size)
         with files.whole_or_nothing(output) as partial:
             model.save(partial)
     else:

@@ -26,8 +26,8 @@ def _export(args: Any) -> Mapping[str, Any]:
 
 def _show(result: Mapping[str, Any]) -> str:
     return (
-        f"{result['output']}: {result['arrays']} arrays in {result['layout']}'s layout\n"
-        f"load with {result['load_with']}"
+        f"{result['output']}: {result['arrays']} arrays, layout of "
+        f"{result['layout']}\nload with {result['load_with']}"
     )
 
 

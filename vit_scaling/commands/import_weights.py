@@ -26,19 +26,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _import(args: Any) -> Mapping[str, Any]:
+    from vit_scaling.applications.formats.source import Request
     from vit_scaling.applications.parity import import_weights
 
-    return import_weights(
-        args.source,
-        args.output,
+    request = Request(
         shape=args.shape,
         head=args.head,
         heads=args.heads,
-        image_size=args.image_size,
         source_image_size=args.source_image_size,
         approximate_gelu=None if args.gelu is None else args.gelu == "tanh",
         norm_epsilon=args.norm_epsilon,
         ignore=args.ignore,
+    )
+    return import_weights(
+        args.source,
+        args.output,
+        request=request,
+        image_size=args.image_size,
         parity_images=args.parity_images,
     )
 
