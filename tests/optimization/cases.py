@@ -1,8 +1,11 @@
 """Weights, gradients and comparisons that the optimizers' tests share."""
 # SPDX-License-Identifier: Apache-2.0
 
+import contextlib
+
 import keras
 import numpy as np
+import tensorflow as tf
 
 STEPS = 20
 
@@ -48,17 +51,28 @@ def gradients_for(shape, seed=1, steps=STEPS):
     return [g.astype(np.float32).astype(np.float64) for g in gradients]
 
 
-def variables_for(shapes, dtype="float32"):
-    """Return a variable per shape, at paths weight_00/kernel and so on."""
-    variables = []
-    for number, shape in enumerate(shapes):
-        with keras.name_scope(f"weight_{number:02d}"):
-            variables.append(
-                keras.Variable(
-                    weights_for(shape).astype(dtype), dtype=dtype, name="kernel"
-                )
-            )
-    return variables
+def variable_at(path, value):
+    """Return a variable of a path with slashes, as layers within layers make them."""
+    *scopes, name = path.split("/")
+    with contextlib.ExitStack() as stack:
+        for scope in scopes:
+            stack.enter_context(keras.name_scope(scope))
+        return keras.Variable(value, dtype=str(value.dtype), name=name)
+
+
+def variables_for(shapes):
+    """Return a float32 variable per shape, at weight_00/kernel and so on."""
+    return [
+        variable_at(f"weight_{i:02d}/kernel", weights_for(shape).astype(np.float32))
+        for i, shape in enumerate(shapes)
+    ]
+
+
+def traced_apply(optimizer, variables, *, jit_compile=None):
+    """Return a traced function of gradients that makes one step of the optimizer."""
+    return tf.function(
+        lambda gradients: optimizer.apply(gradients, variables), jit_compile=jit_compile
+    )
 
 
 def state_of(optimizer, variable):

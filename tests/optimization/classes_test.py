@@ -11,6 +11,7 @@ from tests.optimization.cases import (
     gradients_for,
     relative_error,
     state_of,
+    traced_apply,
     variables_for,
     weights_for,
 )
@@ -80,14 +81,12 @@ XLA_SHAPES = ((33,), (40, 31), (4, 40, 36))
     ),
 )
 def test_classes_equal_the_oracle(name, shapes, jit_compile):
-    """Clipping, decay, schedule and direction together, as facts.md 3 orders them."""
+    """Clipping, decay, schedule and direction together, in the authors' order."""
     make, options, make_oracle, oracle_options = CASES[name]
     variables = variables_for(shapes)
     optimizer = make(RATE, weight_decay=DECAY, clip_norm=10.0, **options)
     optimizer.build(variables)
-    apply = tf.function(
-        lambda gradients: optimizer.apply(gradients, variables), jit_compile=jit_compile
-    )
+    apply = traced_apply(optimizer, variables, jit_compile=jit_compile)
     oracles = [make_oracle(shape, **oracle_options) for shape in shapes]
     weights, peaks = [weights_for(shape) for shape in shapes], {}
     for step, gradients in enumerate(

@@ -1,4 +1,4 @@
-"""Schedules against facts.md's golden values and an oracle, in Python and in graphs."""
+"""Schedules against golden values and an oracle, in Python and in graphs."""
 # SPDX-License-Identifier: Apache-2.0
 
 import keras

@@ -1,4 +1,4 @@
-"""The paper's Adafactor in float64 NumPy, from facts.md 6.2 to 6.4.
+"""The paper's Adafactor (§3.4) in float64 NumPy, with the authors' factored axes.
 
 The factored second moment is written as matrices: the two largest axes are moved to the
 end, and everything in front is a stack of independent matrices.

@@ -1,4 +1,4 @@
-"""Adam in float64 NumPy, from Kingma & Ba 2015 (Algorithm 1) and facts.md 6.1, 6.5.
+"""Adam in float64 NumPy, from Kingma & Ba 2015 (Algorithm 1).
 
 The moments are kept as they would be stored (bfloat16 for Adam-HP's first); the values
 that make the update are the ones before that rounding.

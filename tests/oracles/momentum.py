@@ -1,4 +1,4 @@
-"""SGD with momentum in float64 NumPy, from facts.md 6.5: m = g + 0.9 m."""
+"""SGD with momentum in float64 NumPy, as the authors' code has it: m = g + 0.9 m."""
 # SPDX-License-Identifier: Apache-2.0
 
 import numpy as np

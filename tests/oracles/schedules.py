@@ -1,9 +1,9 @@
-"""Learning-rate schedules in plain Python, from facts.md 7, and its golden values."""
+"""Learning-rate schedules in plain Python, from the paper and its authors' code."""
 # SPDX-License-Identifier: Apache-2.0
 
 import math
 
-# Base 8e-4, warm-up and timescale 10,000, cooldown 50,000, total 1,000,000 (facts.md 7).
+# Base 8e-4, warm-up and timescale 10,000, cooldown 50,000, total 1,000,000 (App. C).
 GOLDEN_RSQRT = (
     (0, 0.0),
     (1, 8e-8),

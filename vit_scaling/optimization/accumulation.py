@@ -59,18 +59,16 @@ def accumulate_gradients(
         return [tf.convert_to_tensor(leaf) for leaf in leaves if leaf is not None]
 
     structure: list[Any] = []
-    sums = [tf.zeros(spec.shape, spec.dtype) for spec in _specs(flat_step, piece(0))]
-    loop_variables = (tf.constant(0), sums)
+    # Traced here, once: the loop needs the shapes of what it sums before it starts.
+    traced = tf.function(flat_step, autograph=False).get_concrete_function(piece(0))
+    sums = [tf.zeros(leaf.shape, leaf.dtype) for leaf in traced.structured_outputs]
     _, sums = tf.while_loop(
         lambda number, _: number < micro_batches,
         lambda number, sums: (
             number + 1,
-            [
-                total + new
-                for total, new in zip(sums, flat_step(piece(number)), strict=True)
-            ],
+            [a + b for a, b in zip(sums, traced(piece(number)), strict=True)],
         ),
-        loop_variables,
+        (tf.constant(0), sums),
         parallel_iterations=1,
         maximum_iterations=micro_batches,
     )
@@ -91,12 +89,3 @@ def _split(leaf: Any, micro_batches: int) -> Any:
             "with static shape (drop_remainder=True)."
         )
     return tf.reshape(leaf, [micro_batches, size // micro_batches, *leaf.shape[1:]])
-
-
-def _specs(function: Callable[[Any], list[Any]], example: Any) -> list[tf.TensorSpec]:
-    """Return the specs of `function(example)`, without computing it."""
-    with tf.__internal__.FuncGraph("shapes").as_default():
-        inputs = tf.nest.map_structure(
-            lambda leaf: tf.zeros(leaf.shape, leaf.dtype), example
-        )
-        return [tf.TensorSpec(leaf.shape, leaf.dtype) for leaf in function(inputs)]
