@@ -38,7 +38,8 @@ rm -rf export
 vit-scaling-export --model_dir=model --output_dir=export
 
 echo "== Predict ten held-out digits with the export"
-vit-scaling-predict --saved_model=export --tfrecords='digits/test-*.tfrecord' --limit=10
+vit-scaling-predict --saved_model=export --tfrecords='digits/test-*.tfrecord' --limit=10 \
+  --top=1
 
 python - "$directory" <<'SUMMARY'
 import json
