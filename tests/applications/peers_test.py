@@ -7,15 +7,21 @@ committed fixtures, which the same scripts wrote, stand for the peers.
 """
 # SPDX-License-Identifier: Apache-2.0
 
+import json
 import os
 import subprocess
 
 import numpy as np
 import pytest
 
-from tests.applications.cases import CASES, FOLDER, Case
+from tests.applications.cases import CASES, FOLDER, TINY, Case
 from vit_scaling.applications.parity import parity
-from vit_scaling.applications.weights import build_model, read_weights
+from vit_scaling.applications.weights import (
+    build_model,
+    export_weights,
+    read_weights,
+)
+from vit_scaling.modeling.vit import vit
 
 PEERS = os.path.join(os.path.dirname(__file__), "peers")
 SCRIPTS = {
@@ -29,11 +35,15 @@ def run_peer(variable, folder, size):
     interpreter = os.environ.get(variable)
     if not interpreter:
         return FOLDER
+    run_script(interpreter, SCRIPTS[variable], folder, size)
+    return str(folder)
+
+
+def run_script(interpreter, script, *arguments):
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.environ.get("VIT_SCALING_JAX_SOURCES", "")
-    script = os.path.join(PEERS, SCRIPTS[variable])
-    subprocess.run([interpreter, script, folder, size], check=True, env=environment)
-    return str(folder)
+    command = [interpreter, os.path.join(PEERS, script), *arguments]
+    subprocess.run(command, check=True, env=environment)
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +70,57 @@ def test_outputs_at_the_size_of_s16_are_the_peers_within_1e_5(case: Case, folder
     print(f"{case.name}: {difference:.2e} of {largest:.2e}")
     assert difference <= 1e-5 * max(1.0, largest)
     assert parity(path, weights, images=1)["within_tolerance"]
+
+
+def drawn(**options):
+    model = vit(TINY, image_size=4, classes=3, **options)
+    random = np.random.default_rng(5)
+    for variable in model.variables:
+        gain = 1.0 if variable.path.endswith("gamma") else 0.0
+        variable.assign(random.normal(size=variable.shape) * 0.3 + gain)
+    return model
+
+
+BIG_VISION = {
+    "num_classes": 3, "width": 8, "depth": 2, "mlp_dim": 12, "num_heads": 2,
+    "patch_size": [2, 2],
+}  # fmt: skip
+TIMM = {
+    "img_size": 4, "patch_size": 2, "embed_dim": 8, "depth": 2, "num_heads": 2,
+    "mlp_ratio": 1.5, "num_classes": 3, "act_layer": "gelu_tanh",
+}  # fmt: skip
+EXPORTS = [
+    ("big_vision", {"head": "map"}, {"pool_type": "map"}),
+    ("big_vision", {"head": "token", "representation_width": 5},
+     {"pool_type": "tok", "rep_size": 5}),
+    ("big_vision", {"head": "gap", "position": "sincos"},
+     {"pool_type": "gap", "posemb": "sincos2d"}),
+    ("timm", {"head": "map"}, {"global_pool": "map", "class_token": False}),
+    ("timm", {"head": "gap", "layer_scale": 0.1, "qk_norm": True},
+     {"global_pool": "avg", "class_token": False, "fc_norm": False,
+      "init_values": 0.1, "qk_norm": True}),
+    ("timm", {"head": "token", "register_tokens": 3}, {"reg_tokens": 3}),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("project", "options", "theirs"), EXPORTS, ids=str)
+def test_what_we_export_loads_in_the_peer_and_answers_alike(
+    project, options, theirs, tmp_path
+):
+    variable = "VIT_SCALING_TORCH_PYTHON" if project == "timm" else (
+        "VIT_SCALING_JAX_PYTHON"
+    )  # fmt: skip
+    interpreter = os.environ.get(variable)
+    if not interpreter:
+        pytest.skip(f"{variable} names no interpreter that has {project}")
+    model = drawn(**options)
+    file = str(tmp_path / f"m.{'safetensors' if project == 'timm' else 'npz'}")
+    export_weights(model, file)
+    images, output = str(tmp_path / "images.npy"), str(tmp_path / "output.npy")
+    shown = np.random.default_rng(0).uniform(-1, 1, (2, 4, 4, 3)).astype("f")
+    np.save(images, shown)
+    base = TIMM if project == "timm" else BIG_VISION
+    arguments = json.dumps({**base, **theirs})
+    run_script(interpreter, "answer.py", project, file, arguments, images, output)
+    np.testing.assert_allclose(model(shown), np.load(output), atol=1e-5)
