@@ -177,13 +177,13 @@ def _write(
     result: Mapping[str, Any],
     folder: pathlib.Path,
 ) -> list[str]:
-    from vit_scaling.scaling import plots, report
+    from vit_scaling.scaling import figures, plots, report
 
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / "law.json", folder / "frontier.csv"]
     written[0].write_text(json.dumps(result, indent=1, default=float) + "\n")
     write_csv(fit.points, written[1])
-    figure = plots.plot_law(runs, boot)
+    figure = figures.study_figure(runs, fit, boot)
     written += plots.save(figure, folder / "frontier")
     written.append(folder / "report.html")
     report.write_report(runs, boot, result, written[-1])

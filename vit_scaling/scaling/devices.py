@@ -1,0 +1,82 @@
+"""Accelerators: memory, peak rate, and where the figures come from."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+import re
+
+from vit_scaling.scaling.runs import nearest
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """What one data-parallel replica runs on: a TPU core (v2, v3) or chip, or a GPU.
+
+    Attributes:
+        name: As given on the command line.
+        memory_bytes: What a program may use.
+        peak_flops: Dense bfloat16 (float16 on V100) operations per second; None if
+            only a size is known.
+        tpu: Whether arrays are laid out in tiles of 8 × 128.
+        cores: Replicas in a unit that is billed, such as 2 cores on a TPUv3 chip.
+        source: Where the figures come from.
+    """
+
+    name: str
+    memory_bytes: float
+    peak_flops: float | None
+    tpu: bool
+    cores: int
+    source: str
+
+
+# Google Cloud TPU documentation, "System architecture", one page per version.
+_TPU = "Cloud TPU documentation"
+# NVIDIA's datasheets: dense float16 or bfloat16 with tensor cores, no sparsity.
+_GPU = "NVIDIA datasheet"
+# fmt: off
+# Name, usable memory, peak operations per second, TPU, replicas in a chip, source (per
+# chip). A TPU v2 or v3 chip is two cores with half of all each; the 15.48 GiB of v3 are
+# the TPU compiler's own limit. Of a GPU the driver and context keep about half a GiB.
+DEVICES = {row.name: row for row in (
+    Device("tpu_v2", 7.48 * GIB, 22.5e12, True, 2, f"{_TPU}: 16 GiB, 45 TFLOP/s"),
+    Device("tpu_v3", 15.48 * GIB, 61.5e12, True, 2, f"{_TPU}: 32 GiB, 123 TFLOP/s"),
+    Device("tpu_v4", 31.0 * GIB, 275e12, True, 1, f"{_TPU}: 32 GiB, 275 TFLOP/s"),
+    Device("tpu_v5e", 15.75 * GIB, 197e12, True, 1, f"{_TPU}: 16 GiB, 197 TFLOP/s"),
+    Device("tpu_v5p", 94.0 * GIB, 459e12, True, 1, f"{_TPU}: 95 GiB, 459 TFLOP/s"),
+    Device("tpu_v6e", 31.25 * GIB, 918e12, True, 1, f"{_TPU}: 32 GiB, 918 TFLOP/s"),
+    Device("p100", 15.5 * GIB, 18.7e12, False, 1, f"{_GPU}: 16 GB, 18.7 TFLOP/s"),
+    Device("v100", 15.5 * GIB, 125e12, False, 1, f"{_GPU}: 16 GB, 125 TFLOP/s"),
+    Device("v100_32gb", 31.3 * GIB, 125e12, False, 1, f"{_GPU}: 32 GB, 125 TFLOP/s"),
+    Device("t4", 14.6 * GIB, 65e12, False, 1, f"{_GPU}: 16 GB, 65 TFLOP/s"),
+    Device("l4", 22.0 * GIB, 121e12, False, 1, f"{_GPU}: 24 GB, 121 TFLOP/s"),
+    Device("a10g", 22.0 * GIB, 70e12, False, 1, f"{_GPU}: 24 GB, 70 TFLOP/s"),
+    Device("a100_40gb", 39.0 * GIB, 312e12, False, 1, f"{_GPU}: 40 GB, 312 TFLOP/s"),
+    Device("a100_80gb", 78.5 * GIB, 312e12, False, 1, f"{_GPU}: 80 GB, 312 TFLOP/s"),
+    Device("h100", 78.5 * GIB, 989e12, False, 1, f"{_GPU}: 80 GB, 989 TFLOP/s"),
+    Device("h200", 139.0 * GIB, 989e12, False, 1, f"{_GPU}: 141 GB, 989 TFLOP/s"),
+    Device("rtx_3090", 23.3 * GIB, 71e12, False, 1, f"{_GPU}: 24 GB, 71 TFLOP/s"),
+    Device("rtx_4090", 23.3 * GIB, 165e12, False, 1, f"{_GPU}: 24 GB, 165 TFLOP/s"),
+)}
+# fmt: on
+
+
+def device_named(name: str) -> Device:
+    """Return a device of the table, or one of a size such as "24GiB" (not a TPU).
+
+    Raises:
+        ValueError: Neither; the message names the nearest device.
+    """
+    text = str(name).strip()
+    if text.lower() in DEVICES:
+        return DEVICES[text.lower()]
+    size = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*(gib|gb)?", text.lower())
+    if size and float(size.group(1)) > 0:
+        unit = 1e9 if size.group(2) == "gb" else GIB
+        memory = float(size.group(1)) * unit
+        return Device(text, memory, None, False, 1, "the size as given")
+    raise ValueError(
+        f"No device is called {name!r}. {nearest(text, DEVICES)} A size works too, "
+        "such as 24GiB."
+    )
