@@ -21,6 +21,7 @@ from vit_scaling.optimization import (
     schedules,
     weight_decay,
 )
+from vit_scaling.scaling import sweep as studies
 from vit_scaling.training import losses
 
 # What the parts of a run are made of: referred to by gin files, called by the run.
@@ -85,11 +86,13 @@ evaluate = gin.external_configurable(
 evaluate_continuously = gin.external_configurable(
     experiment.evaluate_continuously, module="vit_scaling", denylist=[*_PER_LAUNCH]
 )
+sweep = gin.external_configurable(studies.sweep, module="vit_scaling")
 ROOTS: dict[str, Callable[..., Any]] = {
     "Experiment": experiment.Experiment,
     "train": experiment.train,
     "evaluate": experiment.evaluate,
     "evaluate_continuously": experiment.evaluate_continuously,
+    "sweep": studies.sweep,
 }
 
 

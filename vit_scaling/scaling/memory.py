@@ -2,9 +2,9 @@
 
 Every term is an array that the step must hold, in the layout that the TPU compiler
 gives it; no constant is fitted to a measurement. What is kept for the backward pass was
-read off the compiler's schedule for ViT-Ti/16: per block two residuals, query, key, value,
-attention probabilities, attention output and the MLP's hidden layer before its GELU, in
-the compute dtype. Layer norms and GELU are computed again inside the fused kernels.
+read off the compiler's schedule for ViT-Ti/16: per block two residuals, query, key,
+value, attention probabilities, attention output and the MLP's hidden layer before its
+GELU, in the compute dtype. Layer norms and GELU are computed again in fused kernels.
 """
 # SPDX-License-Identifier: Apache-2.0
 

@@ -27,7 +27,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = [str(item) for item in known]
     if not names:
         return "There is none."
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.0)[0]
+    longer = [item for item in names if name and item.startswith(str(name))]
+    near = difflib.get_close_matches(str(name), longer or names, n=1, cutoff=0.0)[0]
     return f"Did you mean {near!r}? Known: {', '.join(names)}."
 
 

@@ -47,7 +47,7 @@ class ShapeLaw:
 
     @property
     def exponent(self) -> float:
-        """The power s = c/(a + b): the best dimension grows as compute to this power."""
+        """The power s = c/(a + b) of compute with which the best dimension grows."""
         self._check()
         return self.c / (self.a + self.b)
 

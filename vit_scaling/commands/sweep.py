@@ -1,0 +1,66 @@
+"""Run a study's grid of models, data sizes and durations; --dry_run costs it first."""
+# SPDX-License-Identifier: Apache-2.0
+
+import argparse
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vit_scaling.commands import cli
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return 0 only if every run is finished."""
+    made = cli.parser(__doc__ or "")
+    add = made.add_argument
+    add("--study", required=True, help="gin file that binds `sweep`")
+    add("--gin_param", action="append", default=[], help="more bindings of the study")
+    add("--output_dir", help="for runs.csv; default: a folder beside the gin file")
+    add("--work_dir", help="for the runs themselves; default: OUTPUT_DIR/work")
+    add("--dry_run", action="store_true", help="print cost and commands, run nothing")
+    unfinished: list[str] = []
+
+    def command(arguments: argparse.Namespace) -> Mapping[str, Any]:
+        result = _sweep(arguments)
+        unfinished.extend(result.get("failed", ()))
+        return result
+
+    code = cli.run(made, argv, command, _show)
+    return code or int(bool(unfinished))
+
+
+def _sweep(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    from vit_scaling import configurables, gin_files
+    from vit_scaling.scaling.sweep_runner import result, run_study
+
+    gin_files.parse(
+        [arguments.study],
+        arguments.gin_param,
+        known={"sweep": configurables.ROOTS["sweep"]},
+        roots=["vit_scaling.sweep"],
+    )
+    study = configurables.sweep()
+    path = gin_files.find(arguments.study)
+    output = pathlib.Path(arguments.output_dir or path.with_suffix(""))
+    work = pathlib.Path(arguments.work_dir or output / "work")
+    left = [job for job in study.jobs if result(study, job, work) is None]
+    cost = {"study": study.name, **study.cost(), "left": study.cost(left)}
+    commands = [job.text(str(work)) for job in left]
+    if arguments.dry_run:
+        return {**cost, "commands": commands}
+    print(_show(cost))
+    return {**cost, **run_study(study, output_dir=output, work_dir=work)}
+
+
+def _show(result: Mapping[str, Any]) -> str:
+    left = result["left"]
+    lines = [
+        f"{result['study']}: {result['runs']} runs, {result['training_flops']:.3g} "
+        f"FLOPs, about {result['estimated_hours']:.2f} hours",
+        f"left: {left['runs']} runs, about {left['estimated_hours']:.2f} hours",
+        *result.get("commands", ()),
+    ]
+    if "runs_csv" in result:
+        lines.append(f"{result['finished']} runs finished: {result['runs_csv']}")
+    lines += [f"failed: {folder}" for folder in result.get("failed", ())]
+    return "\n".join(lines)

@@ -1,0 +1,282 @@
+"""A study as a grid of runs: models by data sizes by durations, costed first (§2.1)."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from vit_scaling.modeling.shapes import ViTShape, as_shape
+from vit_scaling.scaling.flops import flops
+from vit_scaling.scaling.run_files import quantity
+
+TRAIN = ("-m", "vit_scaling.train")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One command of the training binary: a trunk, or a cooldown branched off it.
+
+    Attributes:
+        model: The model's name.
+        shape: Its dimensions.
+        data_size: Images of the subset; None takes all.
+        seed: Of the run.
+        steps: Duration, cooldown included.
+        own_steps: Steps that this command adds: all of a trunk, the end of a branch.
+        folder: Where the finished run lies, below the sweep's work folder.
+        arguments: Of the training binary.
+        flops: Training operations of `own_steps`.
+    """
+
+    model: str
+    shape: ViTShape
+    data_size: float | None
+    seed: int
+    steps: int
+    own_steps: int
+    folder: str
+    arguments: tuple[str, ...]
+    flops: float
+
+    def command(self, work_dir: str) -> list[str]:
+        """Return the command line, for any scheduler."""
+        trunk = self.folder.partition("/branch_")[0]
+        return [
+            sys.executable,
+            *TRAIN,
+            *self.arguments,
+            f"--model_dir={work_dir}/{trunk}",
+        ]
+
+    def text(self, work_dir: str) -> str:
+        """Return the command line as a shell takes it."""
+        words = self.command(work_dir)
+        return " ".join(["python", *(shlex.quote(word) for word in words[1:])])
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What `sweep` returns: the grid, and how to run and read it.
+
+    Attributes:
+        name: Of the study.
+        jobs: Trunks before their branches, cheapest model first.
+        batch_size: Images per step, over all replicas.
+        metrics: Name to "SET/FIELD" of metrics.jsonl; fields are accuracies.
+        flops_per_second: For the estimate of hours.
+        image_size: Side of the images, in pixels.
+    """
+
+    name: str
+    jobs: tuple[Job, ...]
+    batch_size: int
+    metrics: Mapping[str, str]
+    flops_per_second: float
+    image_size: int
+
+    def cost(self, jobs: Sequence[Job] | None = None) -> dict[str, Any]:
+        """Return runs, operations and estimated hours of all jobs, or of some."""
+        chosen = self.jobs if jobs is None else jobs
+        total = sum(job.flops for job in chosen)
+        return {
+            "runs": len(chosen),
+            "training_flops": total,
+            "estimated_hours": total / self.flops_per_second / 3600,
+        }
+
+
+def sweep(
+    *,
+    name: str,
+    gin_files: Sequence[str],
+    models: Mapping[str, Any],
+    durations: Sequence[int],
+    batch_size: int,
+    classes: int,
+    data_sizes: Sequence[Any] = (None,),
+    image_size: int = 224,
+    head: str = "map",
+    cooldown_share: float = 0.2,
+    seeds: Sequence[int] = (0,),
+    gin_params: Sequence[str] = (),
+    flags: Sequence[str] = (),
+    metrics: Mapping[str, str] | None = None,
+    flops_per_second: float = 3e10,
+) -> Study:
+    """Describe a study: every model on every data size for every duration.
+
+    The longest duration is trained in full; the shorter ones are cooldowns branched off
+    it, which the reciprocal-square-root schedule allows (§3.5). Data sizes are nested
+    subsets of one set.
+
+    Args:
+        name: Of the study; a folder name.
+        gin_files: Experiment that all runs share, by path or name.
+        models: Name to shape: a row of Table 2 such as "Ti/16", or the five numbers
+            (patch, width, depth, mlp_width, heads).
+        durations: In steps, cooldown included.
+        batch_size: Images per step, over all replicas.
+        classes: Outputs of the classifier.
+        data_sizes: Numbers of images, such as 30000 or "30K"; None is all.
+        image_size: Side of the images, in pixels.
+        head: The pooling head.
+        cooldown_share: Cooldown of each duration, as a share of it. The paper's
+            cooldowns are 0.5 of 20 K steps down to 0.01 of 4 M.
+        seeds: Repetitions.
+        gin_params: More bindings for all runs.
+        flags: More flags of the training binary, such as "--nojit_compile".
+        metrics: Name to "SET/FIELD" of metrics.jsonl; default: top-1 on "eval".
+        flops_per_second: Measured on the machine at hand, for the estimate of hours.
+
+    Raises:
+        ValueError: A list is empty or has duplicates, a duration is shorter than its
+            cooldown, or a shape cannot be read.
+    """
+    sizes = [None if size is None else quantity(str(size)) for size in data_sizes]
+    lists: dict[str, Sequence[Any]] = {
+        "gin_files": gin_files,
+        "models": list(models),
+        "durations": durations,
+        "data_sizes": sizes,
+        "seeds": seeds,
+    }
+    for argument, values in lists.items():
+        if not values or len(set(values)) != len(values):
+            raise ValueError(
+                f"`{argument}` must name at least one, and none twice; received "
+                f"{list(values)!r}."
+            )
+    if not 0 < cooldown_share < 1:
+        raise ValueError(
+            f"`cooldown_share` must be between 0 and 1; received {cooldown_share!r}."
+        )
+    if min(durations) < 2 or not flops_per_second > 0:
+        raise ValueError(
+            "`durations` must be at least 2 steps and `flops_per_second` above 0; "
+            f"received {list(durations)!r} and {flops_per_second!r}."
+        )
+    grid = _Grid(
+        shared=(
+            *(f"--gin_file={file}" for file in gin_files),
+            *(f"--gin_param={text}" for text in gin_params),
+            *flags,
+        ),
+        durations=tuple(sorted(durations)),
+        batch_size=batch_size,
+        cooldown_share=cooldown_share,
+        cost_of_a_step={
+            model: batch_size
+            * flops(
+                shape_of(shape), head=head, image_size=image_size, classes=classes
+            ).training
+            for model, shape in models.items()
+        },
+    )
+    ordered = sorted(models, key=lambda model: grid.cost_of_a_step[model])
+    jobs = [
+        job
+        for model in ordered
+        for size in sizes
+        for seed in seeds
+        for job in grid.jobs(model, models[model], size, seed)
+    ]
+    return Study(
+        name,
+        tuple(jobs),
+        batch_size,
+        dict(metrics or {"upstream": "eval/top1"}),
+        flops_per_second,
+        image_size,
+    )
+
+
+def shape_of(shape: Any) -> ViTShape:
+    """Return a shape from a name, five numbers, or a ViTShape.
+
+    Raises:
+        ValueError: It is none of them.
+    """
+    if isinstance(shape, str | ViTShape):
+        return as_shape(shape)
+    try:
+        patch, width, depth, mlp_width, heads = shape
+    except (TypeError, ValueError):
+        raise ValueError(
+            "A model must be a name such as 'Ti/16', or (patch, width, depth, "
+            f"mlp_width, heads); received {shape!r}."
+        ) from None
+    return ViTShape(patch, width, depth, mlp_width, heads)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Grid:
+    shared: tuple[str, ...]
+    durations: tuple[int, ...]
+    batch_size: int
+    cooldown_share: float
+    cost_of_a_step: Mapping[str, float]
+
+    def jobs(
+        self, model: str, shape: Any, size: float | None, seed: int
+    ) -> Iterator[Job]:
+        """Yield the trunk of a model, data size and seed, then its branches."""
+        data = "all" if size is None else f"{int(size)}"
+        folder = f"{model.replace('/', '_')}/data_{data}/seed_{seed}"
+        longest = self.durations[-1]
+        starts = {steps: steps - self._cooldown(steps) for steps in self.durations[:-1]}
+        bindings = (
+            *self.shared,
+            *(f"--gin_param={text}" for text in _shape_bindings(shape)),
+            *([f"--gin_param=TrainData.num_images = {int(size)}"] if size else []),
+            f"--gin_param=BATCH_SIZE = {self.batch_size}",
+            f"--gin_param=TOTAL_STEPS = {longest}",
+            f"--gin_param=COOLDOWN_STEPS = {self._cooldown(longest)}",
+            f"--gin_param=EVAL_EVERY = {longest}",
+            f"--seed={seed}",
+        )
+        branch_at = ",".join(str(start) for start in starts.values())
+        kept = (f"--branch_at={branch_at}",) if starts else ()
+        each = self.cost_of_a_step[model]
+        yield Job(
+            model,
+            shape_of(shape),
+            size,
+            seed,
+            longest,
+            longest,
+            folder,
+            (*bindings, "--mode=train_and_eval", *kept),
+            longest * each,
+        )
+        for steps, start in starts.items():
+            yield Job(
+                model,
+                shape_of(shape),
+                size,
+                seed,
+                steps,
+                steps - start,
+                f"{folder}/branch_{steps:09d}_from_{start:09d}",
+                (
+                    *bindings,
+                    "--mode=branch_cooldown",
+                    f"--branch_at={start}",
+                    f"--branch_cooldown_steps={steps - start}",
+                ),
+                (steps - start) * each,
+            )
+
+    def _cooldown(self, steps: int) -> int:
+        return max(round(steps * self.cooldown_share), 1)
+
+
+def _shape_bindings(shape: Any) -> list[str]:
+    if isinstance(shape, str):
+        return [f"SHAPE = '{shape}'"]
+    fields = dataclasses.asdict(shape_of(shape))
+    return [
+        "SHAPE = @study/ViTShape()",
+        *(f"study/ViTShape.{name} = {value}" for name, value in fields.items()),
+    ]

@@ -1,0 +1,156 @@
+"""Run a study's jobs one by one, resumably, and keep its table of finished runs."""
+# SPDX-License-Identifier: Apache-2.0
+
+import csv
+import io
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from vit_scaling.scaling.runs import CSV_COLUMNS
+from vit_scaling.scaling.sweep import Job, Study
+
+METRICS_FILE = "metrics.jsonl"
+RUN_COLUMNS = (*CSV_COLUMNS, "steps", "core_hours", "folder")
+FAILURE_COLUMNS = ("time", "folder", "exit_code", "last_line", "command")
+Runner = Callable[[list[str], pathlib.Path], int]
+
+
+def run_study(
+    study: Study,
+    *,
+    output_dir: str | pathlib.Path,
+    work_dir: str | pathlib.Path | None = None,
+    runner: Runner | None = None,
+    say: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Run every job that is not finished; write runs.csv after each.
+
+    A job is finished once its metrics.jsonl holds the metric at its last step, so a
+    sweep that was killed goes on where it was: the training binary itself resumes a run
+    from its checkpoint. A job that fails is written to failures.csv and the sweep goes
+    on; it is tried again when the sweep is started again.
+
+    Args:
+        study: From `sweep`.
+        output_dir: Where runs.csv and failures.csv go.
+        work_dir: Where the runs go; default: `output_dir`/work.
+        runner: Runs a command with a log file and returns its exit code.
+        say: Prints a line.
+
+    Returns:
+        "finished", "failed", "runs_csv" and "failures_csv".
+    """
+    output = pathlib.Path(output_dir)
+    work = pathlib.Path(work_dir) if work_dir else output / "work"
+    say = say or (lambda line: print(line, file=sys.stderr, flush=True))
+    runner = runner or run_command
+    output.mkdir(parents=True, exist_ok=True)
+    failed: list[str] = []
+    for number, job in enumerate(study.jobs, start=1):
+        if result(study, job, work) is None:
+            say(f"{number}/{len(study.jobs)} {job.folder}: {job.steps} steps")
+            log = work / job.folder.replace("/branch_", "_branch_")
+            log = log.with_name(log.name + ".log")
+            log.parent.mkdir(parents=True, exist_ok=True)
+            code = runner(job.command(str(work)), log)
+            if result(study, job, work) is None:
+                failed.append(job.folder)
+                _note_failure(output / "failures.csv", job, work, code, log)
+                say(f"  failed with exit code {code}; see {log}")
+        write_table(study, output / "runs.csv", work)
+    return {
+        "finished": len(study.jobs) - len(failed),
+        "failed": failed,
+        "runs_csv": str(output / "runs.csv"),
+        "failures_csv": str(output / "failures.csv") if failed else None,
+    }
+
+
+def run_command(command: list[str], log: pathlib.Path) -> int:
+    """Run a command, append what it says to `log`, return its exit code."""
+    with open(log, "ab") as file:
+        return subprocess.run(command, stdout=file, stderr=file, check=False).returncode
+
+
+def result(study: Study, job: Job, work: pathlib.Path) -> dict[str, Any] | None:
+    """Return what a finished job measured, {metric: accuracy}; None if it is not."""
+    found: dict[str, Any] = {}
+    for row in _records(work / job.folder / METRICS_FILE):
+        if row.get("kind") == "train":
+            found["core_hours"] = row.get("core_hours", found.get("core_hours"))
+        if row.get("step") != job.steps:
+            continue
+        for name, source in study.metrics.items():
+            kind, _, field = source.rpartition("/")
+            if row.get("kind") == kind and field in row:
+                found[name] = float(row[field])
+    return found if all(name in found for name in study.metrics) else None
+
+
+def _records(path: pathlib.Path) -> Iterator[Mapping[str, Any]]:
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:  # The last line of a run that was killed.
+            continue
+
+
+def write_table(study: Study, path: pathlib.Path, work: pathlib.Path) -> int:
+    """Write one row per finished run and metric, all at once; return their number."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, RUN_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    count = 0
+    for job in study.jobs:
+        found = result(study, job, work)
+        for metric in study.metrics if found else ():
+            writer.writerow(_row(study, job, metric, found or {}))
+            count += 1
+    working = path.with_name(f".writing_{path.name}")
+    working.write_text(text.getvalue(), encoding="utf-8")
+    os.replace(working, path)
+    return count
+
+
+def _row(
+    study: Study, job: Job, metric: str, found: Mapping[str, Any]
+) -> dict[str, Any]:
+    # As the paper counts it: a branch cost what a run of its duration would have.
+    each = job.flops / job.own_steps
+    return {
+        "model": job.model,
+        "data_size": "" if job.data_size is None else int(job.data_size),
+        "images_seen": job.steps * study.batch_size,
+        "compute": f"{job.steps * each:.6g}",
+        "compute_unit": "flops",
+        "error": f"{1 - found[metric]:.6f}",
+        "metric": metric,
+        "seed": job.seed,
+        "weight": 1,
+        "source": study.name,
+        "steps": job.steps,
+        "core_hours": found.get("core_hours") or "",
+        "folder": job.folder,
+    }
+
+
+def _note_failure(
+    path: pathlib.Path, job: Job, work: pathlib.Path, code: int, log: pathlib.Path
+) -> None:
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    last = next((line for line in reversed(lines) if line.strip()), "")
+    is_new = not path.exists()
+    with open(path, "a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if is_new:
+            writer.writerow(FAILURE_COLUMNS)
+        now = time.strftime("%Y-%m-%dT%H:%M:%S")
+        writer.writerow([now, job.folder, code, last, job.text(str(work))])
