@@ -91,11 +91,11 @@ def load_for_finetuning(
     request = Request(
         head=head, heads=heads, source_image_size=source_image_size, ignore=ignore
     )
-    variables, arguments = _read(source, averages, request)
+    variables, arguments, old_grid = _read(source, averages, request)
     values, initialised = _sort(model, variables, classifier, source)
     resampled: tuple[str, ...] = ()
     if POSITIONS in values:
-        positions = _positions(model, values[POSITIONS], arguments)
+        positions = _positions(model, values[POSITIONS], old_grid)
         if positions.shape != values[POSITIONS].shape:
             resampled = (POSITIONS,)
         values[POSITIONS] = positions
@@ -137,15 +137,18 @@ def _sort(
 
 def _read(
     source: str, averages: bool, request: Request
-) -> tuple[Arrays, dict[str, Any]]:
-    """Return the source's variables by path, and `vit`'s arguments if it is a ViT."""
+) -> tuple[Arrays, dict[str, Any], tuple[int, int] | None]:
+    """Return variables by path and, of a ViT, `vit`'s arguments and the grid."""
     path = local_path(source)
     if is_folder(path) or path.endswith(".keras"):
         trained = weights_module.load_trained(path, averages=averages)
         variables = {v.path: np.asarray(v) for v in trained.variables}
-        return _without_state(variables), _arguments(trained)
+        layers = {layer.name: layer for layer in trained.layers}
+        grid = getattr(layers.get("position_embedding"), "grid", None)
+        return _without_state(variables), _arguments(trained), grid
     read: ViTWeights = weights_module.read_weights(path, **vars(request))
-    return read.variables, read.arguments
+    grid = read.shape.grid(read.arguments["image_size"])
+    return read.variables, read.arguments, grid
 
 
 def _without_state(variables: Arrays) -> Arrays:
@@ -161,11 +164,10 @@ def _arguments(model: keras.Model) -> dict[str, Any]:
 
 
 def _positions(
-    model: keras.Model, embedding: np.ndarray, arguments: Mapping[str, Any]
+    model: keras.Model, embedding: np.ndarray, old_grid: tuple[int, int] | None
 ) -> np.ndarray:
     grid = tuple(model.get_layer("position_embedding").grid)
-    old = arguments["shape"].grid(arguments["image_size"]) if arguments else None
-    return resample(embedding, grid, old_grid=old)
+    return resample(embedding, grid, old_grid=old_grid)
 
 
 def _check(model: keras.Model, values: Arrays, left: list[str]) -> None:

@@ -47,6 +47,20 @@ def test_other_models_are_no_vit():
         own.weights_of(model)
 
 
+def test_a_head_without_a_name_can_not_be_written():
+    import keras
+
+    class MaxHead(keras.layers.Layer):
+        uses_class_token = False
+
+        def call(self, tokens):
+            return keras.ops.max(tokens, axis=1)
+
+    model = vit(TINY, lambda shape: MaxHead(name="max_head"), image_size=4, classes=3)
+    with pytest.raises(ValueError, match="has a head of its own"):
+        own.weights_of(model)
+
+
 def test_own_file_that_was_tampered_with_is_refused():
     weights = own.weights_of(vit(**arguments_of({"head": "gap"})))
     arrays = own.write_own(weights)

@@ -102,6 +102,7 @@ def weights_of(model: Any) -> ViTWeights:
         "norm_epsilon": layers["encoder_norm"].epsilon,
     }
     expected = expected_variables(arguments)
+    _check_head(model, layers, variables.keys() - expected.keys())
     return ViTWeights(
         "vit_scaling",
         arguments,
@@ -109,6 +110,19 @@ def weights_of(model: Any) -> ViTWeights:
         {path: path for path in expected},
         {path: "no part of the model" for path in variables.keys() - expected.keys()},
     )
+
+
+def _check_head(model: Any, layers: dict[str, Any], rest: set[str]) -> None:
+    """Raise if a head that has no name stands between tokens and features."""
+    rest = {path for path in rest if "seed" not in path}
+    pooled = "pre_logits" in layers and len(layers["pre_logits"].output.shape) == 2
+    named = any(f"{name}_head" in layers for name in ("token", "gap", "map"))
+    if rest or (pooled and not named):
+        raise ValueError(
+            f"Model {model.name!r} has a head of its own, which no other layout can "
+            f"hold{': ' + ', '.join(sorted(rest)[:3]) if rest else ''}. Only 'token', "
+            "'gap', 'map' and 'none' can be written."
+        )
 
 
 def _width(variables: Arrays, path: str) -> int | None:
