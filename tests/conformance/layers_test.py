@@ -9,7 +9,15 @@ import pytest
 import tensorflow as tf
 
 from tests.modeling.small import randomized, relative_error
-from vit_scaling.modeling import blocks, heads, layers, noise, positions, tokens
+from vit_scaling.modeling import (
+    attention,
+    blocks,
+    heads,
+    layers,
+    noise,
+    positions,
+    tokens,
+)
 
 WIDTH = 8
 IMAGES = (2, 8, 12, 3)
@@ -22,7 +30,7 @@ REGISTRY = {
         {"kernel_shape": (WIDTH, 2, 4), "equation": "bnd,dhk->bnhk", "bias_rank": 2},
         TOKENS,
     ),
-    layers.Attention: ({"heads": 2, "qk_norm": True}, TOKENS),
+    attention.Attention: ({"heads": 2, "qk_norm": True}, TOKENS),
     layers.Mlp: ({"mlp_width": 12, "dropout": 0.1}, TOKENS),
     layers.LayerScale: ({"initial": 0.1}, TOKENS),
     blocks.EncoderBlock: (
@@ -55,7 +63,7 @@ def made(layer_class, **kwargs):
 def test_every_layer_of_the_package_is_registered_here():
     found = {
         member
-        for module in (blocks, heads, layers, noise, positions, tokens)
+        for module in (attention, blocks, heads, layers, noise, positions, tokens)
         for _, member in inspect.getmembers(module, inspect.isclass)
         if issubclass(member, keras.layers.Layer)
         and member.__module__.startswith("vit_scaling")

@@ -29,7 +29,7 @@ def gradients(model, pixels, training=True):
 def test_gradients_with_rematerialization_equal_those_without(mode):
     results = []
     for rematerialize in ("none", "all"):
-        model = small_vit("map", rematerialize=rematerialize, **DROPPING)
+        model = small_vit("gap", rematerialize=rematerialize, **DROPPING)
         call = lambda x, m=model: gradients(m, x)  # noqa: E731
         if mode != "eager":
             call = tf.function(call, jit_compile=mode == "xla")

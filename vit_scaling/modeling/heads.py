@@ -9,8 +9,8 @@ import keras
 import tensorflow as tf
 
 from vit_scaling.modeling import noise
+from vit_scaling.modeling.attention import Attention
 from vit_scaling.modeling.layers import (
-    Attention,
     Mlp,
     Shape,
     layer_norm,

@@ -1,4 +1,4 @@
-"""Patch embedding, attention, MLP and encoder block of a Vision Transformer."""
+"""Patch embedding, projections, MLP, LayerScale and norm of a Vision Transformer."""
 # SPDX-License-Identifier: Apache-2.0
 
 import math
@@ -164,83 +164,6 @@ class Projection(keras.layers.Layer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Return the einsum of inputs and kernel, plus the bias."""
         return tf.einsum(self.equation, inputs, self.kernel) + self.bias
-
-
-@register
-class Attention(keras.layers.Layer):
-    """Multi-head dot-product attention with biases (Vaswani et al. 2017).
-
-    Args:
-        heads: Number of heads; divides the tokens' width.
-        qk_norm: Normalise queries and keys per head (Dehghani et al. 2023); off in
-            the paper.
-        norm_epsilon: Epsilon of these two norms.
-        seed: Seed of the initial values.
-    """
-
-    def __init__(
-        self,
-        heads: int,
-        *,
-        qk_norm: bool = False,
-        norm_epsilon: float = 1e-6,
-        seed: int = 0,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.heads = heads
-        self.qk_norm = qk_norm
-        self.norm_epsilon = norm_epsilon
-        self.seed = seed
-
-    def build(self, tokens_shape: Shape) -> None:
-        """Create query, key, value and out projections."""
-        width = tokens_shape[-1]
-        head_dim = width // self.heads
-        for name in ("query", "key", "value"):
-            part = Projection(
-                (width, self.heads, head_dim),
-                "bnd,dhk->bnhk",
-                bias_rank=2,
-                seed=noise.seed_for(self.seed, name),
-                name=name,
-                dtype=self.dtype_policy,
-            )
-            part.build()
-            setattr(self, name, part)
-        self.out = Projection(
-            (self.heads, head_dim, width),
-            "bnhk,hkd->bnd",
-            seed=noise.seed_for(self.seed, "out"),
-            name="out",
-            dtype=self.dtype_policy,
-        )
-        self.out.build()
-        for name in ("query_norm", "key_norm") if self.qk_norm else ():
-            norm = layer_norm(name, self.norm_epsilon, self.dtype_policy)
-            norm.build((None, None, self.heads, head_dim))
-            setattr(self, name, norm)
-
-    def call(self, tokens: tf.Tensor, queries: tf.Tensor | None = None) -> tf.Tensor:
-        """Attend from `queries` (default: the tokens) to tokens.
-
-        Args:
-            tokens: (batch, tokens, width).
-            queries: (batch, queries, width), or None for self-attention.
-
-        Returns:
-            (batch, queries, width).
-        """
-        q = self.query(tokens if queries is None else queries)
-        k, v = self.key(tokens), self.value(tokens)  # (batch, tokens, heads, head_dim)
-        if self.qk_norm:
-            q, k = self.query_norm(q), self.key_norm(k)
-        q = q * tf.cast(q.shape[-1] ** -0.5, q.dtype)
-        logits = tf.einsum("bqhk,bnhk->bhqn", q, k)
-        # Sums of hundreds of terms need float32; XLA fuses the casts away.
-        weights = tf.nn.softmax(tf.cast(logits, tf.float32))
-        weights = tf.cast(weights, v.dtype)
-        return self.out(tf.einsum("bhqn,bnhk->bqhk", weights, v))
 
 
 @register

@@ -1,0 +1,40 @@
+"""Attention against what TensorFlow derives, and from queries of another kind."""
+# SPDX-License-Identifier: Apache-2.0
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from tests.modeling.small import relative_error
+from vit_scaling.modeling import attention
+
+
+def test_attention_from_other_queries_is_attention_on_their_rows():
+    layer = attention.Attention(heads=2)
+    tokens = tf.constant(
+        np.random.default_rng(0).standard_normal((2, 7, 8)), tf.float32
+    )
+    everything = layer(tokens)
+    some = layer(tokens, tokens[:, 2:4])
+    np.testing.assert_allclose(some, everything[:, 2:4], rtol=1e-5, atol=1e-6)
+
+
+def test_attention_and_its_gradient_equal_what_tensorflow_derives():
+    def plain(q, k, v):  # In float64.
+        logits = tf.einsum("bqhk,bnhk->bhqn", q, k) / math.sqrt(q.shape[-1])
+        return tf.einsum("bhqn,bnhk->bqhk", tf.nn.softmax(logits), v)
+
+    generator = np.random.default_rng(0)
+    shapes = ((2, 3, 2, 8), (2, 7, 2, 8), (2, 7, 2, 8), (2, 3, 2, 8))
+    q, k, v, upstream = (tf.constant(generator.standard_normal(s)) for s in shapes)
+    results = []
+    for dtype, attend in ((tf.float32, attention.attend), (tf.float64, plain)):
+        inputs = [tf.cast(x, dtype) for x in (q, k, v)]
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            out = attend(*inputs)
+        d = tape.gradient(out, inputs, output_gradients=tf.cast(upstream, dtype))
+        results.append([out, *d])
+    for ours, theirs in zip(*results, strict=True):
+        assert relative_error(ours, theirs) < 1e-5
