@@ -128,7 +128,7 @@ class Checkpoints:
         if not self._writes or self.path(step).exists():
             return
         values = {
-            key: np.array(keras.ops.convert_to_numpy(value))
+            key: np.asarray(value.numpy())  # A copy already.
             for key, value in variables.items()
         }
         arguments = (step, values, dict(state))

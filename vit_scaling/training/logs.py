@@ -35,6 +35,7 @@ class RunLog:
         self._writes = writes
         self._screen = screen or sys.stderr
         self._writers: dict[str, Any] = {}
+        self._appends = False
 
     def record(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Write one record.
@@ -95,8 +96,12 @@ class RunLog:
         return self._writers[kind]
 
     def _append(self, line: str) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        with tf.io.gfile.GFile(str(self._directory / METRICS_FILE), "a") as file:
+        path = str(self._directory / METRICS_FILE)
+        if not self._appends:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            line = "\n" * _was_cut_off(path) + line
+            self._appends = True
+        with tf.io.gfile.GFile(path, "a") as file:
             file.write(line)
 
 
@@ -126,6 +131,15 @@ class Silence(io.TextIOBase):
     def write(self, text: str) -> int:
         """Drop the text."""
         return len(text)
+
+
+def _was_cut_off(path: str) -> bool:
+    """Return whether the last line lacks its end: a killed run was writing it."""
+    if not tf.io.gfile.exists(path) or not tf.io.gfile.stat(path).length:
+        return False
+    with tf.io.gfile.GFile(path, "rb") as file:
+        file.seek(tf.io.gfile.stat(path).length - 1)
+        return file.read(1) != b"\n"
 
 
 def _plain(value: Any) -> Any:

@@ -101,8 +101,8 @@ def check_best_metric(
     """
     known = [f"{name}/{key}" for name in sets for key in ("top1", "top5", "loss")]
     known += [f"{name}/…" for name in others]
-    name = (metric or "").partition("/")[0]
-    if metric is not None and metric not in known and f"{name}/…" not in known:
+    name, slash, _ = (metric or "").partition("/")
+    if metric is not None and not {metric, f"{name}{slash}…"} & set(known):
         told = ", ".join(known) or "None, since nothing is evaluated"
         raise ValueError(f"`best_metric` must be {told}; received {metric!r}.")
 

@@ -100,7 +100,7 @@ class Trainer(orbit.StandardTrainer):
         self.progress.end(step - self._first_step)
         outputs["learning_rate"] = self._learning_rate(step - 1)
         for name, variable in self.optimizer.diagnostics.items():
-            outputs[name] = float(keras.ops.convert_to_numpy(variable))
+            outputs[name] = float(variable.numpy())
         outputs.update(self.progress.report(step))
         self._check_finite(step, outputs)
         return outputs
@@ -112,7 +112,7 @@ class Trainer(orbit.StandardTrainer):
 
     def _nonfinite_steps(self) -> float:
         variable = self.optimizer.diagnostics["nonfinite_steps"]
-        return float(keras.ops.convert_to_numpy(variable))
+        return float(variable.numpy())
 
     def _check_finite(self, step: int, outputs: dict[str, float]) -> None:
         met = self._nonfinite_steps() - self._nonfinite_before

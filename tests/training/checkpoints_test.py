@@ -1,0 +1,407 @@
+"""A run's checkpoints: keyed by path, kept by rules, resumed from the newest whole."""
+# SPDX-License-Identifier: Apache-2.0
+
+import functools
+import pathlib
+import resource
+import threading
+import types
+
+import keras
+import numpy as np
+import pytest
+
+from tests.training import small
+from vit_scaling.optimization.adafactor import Adafactor
+from vit_scaling.optimization.adam import Adam
+from vit_scaling.optimization.momentum import Momentum
+from vit_scaling.training import checkpoints
+from vit_scaling.training.checkpoint_files import CorruptCheckpointError
+from vit_scaling.training.checkpoints import Checkpoints, restore_model, variables_of
+
+FORMAT_1 = pathlib.Path(__file__).parent / "data" / "format_1"
+SCHEDULE = small.experiment().schedule
+AVERAGED = functools.partial(Adam, first_moment_dtype="bfloat16", average_decay=0.99)
+
+
+def parts(make_optimizer=Adam, model=None, **options):
+    """Return a model and a built optimizer whose state is random."""
+    model = model or small.linear(3)
+    optimizer = make_optimizer(SCHEDULE, **options)
+    optimizer.build(model.trainable_variables)
+    return model, optimizer
+
+
+def randomize(variables, seed):
+    generator = np.random.default_rng(seed)
+    for variable in variables.values():
+        value = generator.normal(size=variable.shape) * 10
+        variable.assign(keras.ops.cast(value, variable.dtype))
+
+
+def numbers(variables):
+    return {key: np.asarray(v.numpy()).tobytes() for key, v in variables.items()}
+
+
+def plain(step):
+    return {"model/v": keras.Variable(np.full(3, step, np.float32))}
+
+
+def saver(path, **options):
+    return Checkpoints(path, **{"asynchronous": False, **options})
+
+
+# What is saved, and under which names.
+
+
+@pytest.mark.parametrize(
+    ("make_optimizer", "make_model", "asynchronous"),
+    [
+        (AVERAGED, functools.partial(small.small_vit, dropout=0.1), True),
+        (AVERAGED, small.linear, False),
+        (Adafactor, functools.partial(small.linear, 200), False),
+        (Momentum, small.linear, True),
+    ],
+)
+def test_model_and_optimizer_come_back_bit_for_bit(
+    tmp_path, make_optimizer, make_model, asynchronous
+):
+    model, optimizer = parts(make_optimizer, make_model())
+    variables = variables_of(model, optimizer)
+    randomize(variables, 1)
+    expected = numbers(variables)
+    saved = Checkpoints(tmp_path, asynchronous=asynchronous)
+    saved.save(4, variables, {"seed": 2})
+    randomize(variables, 2)  # What is written is what was there when `save` was called.
+    saved.wait()
+    other = variables_of(*parts(make_optimizer, make_model()))
+    assert Checkpoints(tmp_path).restore(other) == {"seed": 2, "step": 4}
+    assert numbers(other) == expected
+
+
+def test_keys_are_the_paths_of_the_variables():
+    model, optimizer = parts(average_decay=0.9)
+    keys = set(variables_of(model, optimizer))
+    weights = {"head/kernel", "head/bias"}
+    moments = {f"{w}/{m}" for w in weights for m in ("first_moment", "second_moment")}
+    assert {f"model/{path}" for path in weights} <= keys
+    assert {f"averages/{path}" for path in weights} <= keys
+    assert {f"optimizer/adam/{path}" for path in moments} <= keys
+    assert not [
+        key for key in keys if key.startswith("optimizer/") and "average" in key
+    ]
+    assert len(keys) == len(model.variables) + len(optimizer.variables)
+
+
+def test_all_keys_of_a_vit_are_unique_and_stable():
+    first = variables_of(*parts(model=small.small_vit()))
+    keras.backend.clear_session()
+    for _ in range(3):
+        keras.layers.Dense(1)  # Other layers of the process must not shift a name.
+    assert list(first) == list(variables_of(*parts(model=small.small_vit())))
+
+
+def test_two_variables_of_one_path_are_refused():
+    model = small.linear(3)
+    twice = types.SimpleNamespace(variables=[*model.variables, *model.variables])
+    with pytest.raises(ValueError, match=r"be unique.*model/head/bias, model/head/ker"):
+        variables_of(twice)
+
+
+# Which checkpoints stay.
+
+
+@pytest.mark.parametrize(
+    ("rules", "left"),
+    [
+        ({"keep_last": 1}, [10]),
+        ({"keep_last": 3}, [8, 9, 10]),
+        ({"keep_last": 2, "keep_every_steps": 4}, [4, 8, 9, 10]),
+        ({"keep_last": 1, "keep_steps": (2, 5)}, [2, 5, 10]),
+    ],
+)
+def test_checkpoints_stay_by_the_rules(tmp_path, rules, left):
+    saved = saver(tmp_path, **rules)
+    for step in range(11):
+        saved.save(step, plain(step), {})
+    assert saved.steps() == left
+    for step in left:
+        variables = plain(-1)
+        saved.restore(variables, step=step)
+        assert variables["model/v"].numpy().tolist() == [step] * 3
+
+
+def test_the_best_checkpoint_stays_until_a_better_one_comes(tmp_path):
+    saved = saver(tmp_path, keep_last=1)
+    assert saved.best() is None
+    for step in range(6):
+        saved.save(step, plain(step), {})
+        if step in (1, 3):
+            saved.mark_best(step, "eval/top1", step / 10)
+    assert saved.steps() == [3, 5]
+    assert saved.best() == {"step": 3, "metric": "eval/top1", "value": 0.3}
+
+
+def test_a_step_is_not_written_twice(tmp_path):
+    saved = saver(tmp_path)
+    saved.save(1, plain(1), {})
+    saved.save(1, plain(99), {})
+    variables = plain(-1)
+    saved.restore(variables)
+    assert variables["model/v"].numpy().tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["keep_last", "keep_every_steps"])
+def test_rules_that_keep_nothing_are_refused(tmp_path, name):
+    with pytest.raises(ValueError, match=f"`{name}` must be at least 1; received 0"):
+        Checkpoints(tmp_path, **{name: 0})
+
+
+def test_workers_other_than_the_chief_read_and_never_write(tmp_path):
+    saver(tmp_path).save(1, plain(1), {})
+    other = Checkpoints(tmp_path, writes=False)
+    other.save(2, plain(2), {})
+    other.mark_best(1, "eval/top1", 1.0)
+    other.discard_after(0)
+    other.wait()
+    assert other.steps() == [1] and other.best() is None
+    assert other.restore(plain(0)) == {"step": 1}
+
+
+# Damage.
+
+
+def damage(folder, kind):
+    data = pathlib.Path(folder / "variables.data-00000-of-00001")
+    content = data.read_bytes()
+    if kind == "cut":
+        data.write_bytes(content[:-3])
+    elif kind == "flipped":
+        data.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    else:
+        pathlib.Path(folder / "manifest.json").write_text('{"format": 1')
+
+
+@pytest.mark.parametrize("kind", ["cut", "flipped", "manifest"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
+    tmp_path, caplog, kind
+):
+    saved = saver(tmp_path)
+    for step in (1, 2, 3):
+        saved.save(step, plain(step), {})
+    damage(saved.path(3), kind)
+    variables = plain(-1)
+    assert saved.restore(variables)["step"] == 2
+    assert variables["model/v"].numpy().tolist() == [2, 2, 2]
+    assert "step_000000003" in caplog.text and "is damaged" in caplog.text
+    model = type("Model", (), {"variables": [_named("v", np.zeros(3))]})()
+    assert restore_model(model, tmp_path) == 2
+    assert model.variables[0].value.tolist() == [2, 2, 2]
+
+
+def _named(path, value):
+    class Variable:
+        shape = value.shape
+
+        def assign(self, new):
+            self.value = np.array(new)
+
+    variable = Variable()
+    variable.path, variable.value = path, value
+    return variable
+
+
+def test_asking_for_a_damaged_step_takes_no_other(tmp_path):
+    saved = saver(tmp_path)
+    for step in (1, 2):
+        saved.save(step, plain(step), {})
+    damage(saved.path(2), "cut")
+    with pytest.raises(CorruptCheckpointError, match="step_000000002"):
+        saved.restore(plain(0), step=2)
+
+
+def test_nothing_is_assigned_where_every_checkpoint_is_damaged(tmp_path):
+    saved = saver(tmp_path)
+    for step in (1, 2):
+        saved.save(step, plain(step), {})
+        damage(saved.path(step), "cut")
+    variables = plain(-1)
+    with pytest.raises(
+        CorruptCheckpointError, match=r"No whole checkpoint.*0002.*0001"
+    ):
+        saved.restore(variables)
+    assert variables["model/v"].numpy().tolist() == [-1, -1, -1]
+
+
+def test_a_lost_future_is_set_aside_not_deleted(tmp_path):
+    saved = saver(tmp_path, keep_last=5)
+    for step in (1, 2, 3):
+        saved.save(step, plain(step), {})
+    saved.mark_best(3, "eval/top1", 0.9)
+    saved.discard_after(2)
+    assert saved.steps() == [1, 2]
+    assert (saved.directory / "damaged_000000003" / "manifest.json").exists()
+    assert saved.best() is None  # Its checkpoint is no longer there to be used.
+    saved.save(3, plain(30), {})
+    assert saved.steps() == [1, 2, 3]
+
+
+def test_a_write_that_was_killed_is_not_listed_and_does_not_disturb(tmp_path):
+    saved = saver(tmp_path)
+    saved.save(1, plain(1), {})
+    working = saved.directory / ".writing_step_000000002"
+    working.mkdir()
+    (working / "variables.index").write_text("half")
+    assert saved.steps() == [1] and saved.restore(plain(0))["step"] == 1
+    saved.save(2, plain(2), {})
+    assert saved.restore(plain(0))["step"] == 2 and not working.exists()
+
+
+# Writing in the background.
+
+
+def test_training_goes_on_while_a_thread_writes(tmp_path, monkeypatch):
+    free = threading.Event()
+    write = checkpoints.write_checkpoint
+
+    def slowly(*arguments):
+        assert free.wait(60)
+        write(*arguments)
+
+    monkeypatch.setattr(checkpoints, "write_checkpoint", slowly)
+    saved = Checkpoints(tmp_path)
+    variables = plain(1)
+    saved.save(1, variables, {})  # Returns while the disk is busy.
+    assert saved.steps() == []
+    variables["model/v"].assign(np.full(3, 77.0))
+    free.set()
+    saved.wait()
+    saved.restore(variables)
+    assert variables["model/v"].numpy().tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_full_disk_is_reported_and_earlier_checkpoints_stay(tmp_path, asynchronous):
+    saved = Checkpoints(tmp_path, asynchronous=asynchronous)
+    saved.save(1, plain(1), {})
+    saved.wait()
+    large = {"model/v": keras.Variable(np.zeros(200_000, np.float32))}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OSError, match=r"could not be written.*checkpoints: \[1\]"):
+            saved.save(2, large, {})
+            saved.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in saved.directory.iterdir()] == ["step_000000001"]
+    assert saved.restore(plain(0))["step"] == 1
+    saved.save(2, plain(2), {})  # With room again it goes on.
+    saved.wait()
+    assert saved.steps() == [1, 2]
+
+
+def test_an_error_of_any_kind_in_the_thread_is_reported_by_the_next_save(tmp_path):
+    saved = Checkpoints(tmp_path)
+    saved.save(1, plain(1), {"state": object()})  # No JSON.
+    with pytest.raises(OSError, match="could not be written"):
+        saved.save(2, plain(2), {})
+    saved.save(3, plain(3), {})
+    saved.wait()
+    assert saved.steps() == [3]
+
+
+def test_what_cannot_even_be_cleared_away_is_reported(tmp_path):
+    saved = Checkpoints(tmp_path)
+    saved.directory.write_text("a file where the folder should be")
+    saved.save(1, plain(1), {})
+    with pytest.raises(OSError, match="could not be written"):
+        saved.wait()
+
+
+# Restoring.
+
+
+def test_a_folder_without_checkpoints_restores_nothing(tmp_path):
+    assert Checkpoints(tmp_path / "new").restore(plain(0)) is None
+    with pytest.raises(FileNotFoundError, match="`model_dir` must hold a trained run"):
+        restore_model(small.linear(), tmp_path)
+
+
+def test_another_model_is_refused_and_nothing_is_assigned(tmp_path):
+    saved = saver(tmp_path)
+    model, optimizer = parts()
+    saved.save(1, variables_of(model, optimizer), {})
+    for other in (
+        variables_of(*parts(model=small.linear(4))),
+        variables_of(*parts(Momentum)),
+        variables_of(*parts(model=small.small_vit())),
+    ):
+        before = numbers(other)
+        with pytest.raises(ValueError, match="`model_dir` holds another model or opt"):
+            saved.restore(other)
+        assert numbers(other) == before
+    with pytest.raises(ValueError, match=r"head/kernel is \(192, 3\) there and"):
+        restore_model(small.linear(4), tmp_path)
+
+
+def test_weights_are_restored_without_the_optimizer_averaged_or_not(tmp_path):
+    model, optimizer = parts(average_decay=0.9)
+    variables = variables_of(model, optimizer)
+    randomize(variables, 5)
+    saver(tmp_path).save(3, variables, {})
+    weights = small.weights(model)
+    means = {
+        v.path: np.array(a.numpy())
+        for v, a in zip(
+            model.variables, optimizer.averages(model.trainable_variables), strict=True
+        )
+    }
+    for averages, expected in ((False, weights), (True, means)):
+        other = small.linear(3)
+        assert restore_model(other, tmp_path, averages=averages) == 3
+        for path, value in small.weights(other).items():
+            np.testing.assert_array_equal(value, expected[path])
+
+
+def test_averages_that_were_not_kept_are_not_made_up(tmp_path):
+    saver(tmp_path).save(1, variables_of(*parts()), {})
+    with pytest.raises(ValueError, match="`averages` asks for averaged weights"):
+        restore_model(small.linear(3), tmp_path, averages=True)
+
+
+def test_weights_that_are_not_trained_come_with_the_averages(tmp_path):
+    model, optimizer = parts(model=small.small_vit(dropout=0.1), average_decay=0.9)
+    variables = variables_of(model, optimizer)
+    randomize(variables, 6)
+    saver(tmp_path).save(1, variables, {})
+    other = small.small_vit(dropout=0.1)
+    restore_model(other, tmp_path, averages=True)
+    there, here = small.weights(model), small.weights(other)
+    frozen = [v.path for v in model.variables if not v.trainable]
+    assert frozen
+    for path in frozen:
+        np.testing.assert_array_equal(here[path], there[path])
+
+
+def test_a_step_that_is_not_there_is_said_with_those_that_are(tmp_path):
+    saver(tmp_path).save(2, variables_of(*parts()), {})
+    with pytest.raises(FileNotFoundError, match=r"steps saved there: \[2\]"):
+        restore_model(small.linear(3), tmp_path, step=1)
+
+
+def test_the_committed_checkpoint_of_format_1_restores_model_and_optimizer():
+    images = keras.Input((4,), name="images")
+    logits = keras.layers.Dense(3, name="head")(images)
+    model = keras.Model(images, logits)
+    optimizer = Adam(SCHEDULE, first_moment_dtype="bfloat16", average_decay=0.9)
+    optimizer.build(model.trainable_variables)
+    step = keras.Variable(0, dtype="int64")
+    variables = {**variables_of(model, optimizer), "run/global_step": step}
+    state = Checkpoints(FORMAT_1).restore(variables)
+    assert state == {"images_seen": 40, "core_seconds": 1.5, "seed": 3, "step": 5}
+    kernel = np.arange(12).reshape(4, 3) / 8
+    np.testing.assert_array_equal(model.get_layer("head").kernel, kernel)
+    assert int(optimizer.iterations) == 5 and int(step) == 5
+    restore_model(model, FORMAT_1, averages=True)
+    np.testing.assert_array_equal(model.get_layer("head").kernel, kernel / 2)

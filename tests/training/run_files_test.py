@@ -1,0 +1,45 @@
+"""The files from which a run can be rebuilt, served and repeated."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+
+import numpy as np
+import pytest
+
+import vit_scaling
+from tests.training import small
+from vit_scaling.training import run_files
+
+
+def test_the_model_is_rebuilt_from_its_file_alone(tmp_path):
+    model = small.small_vit(head="map", dropout=0.1)
+    run_files.write_run_files(tmp_path / "run", model, {"seed": 3}, {})
+    again = run_files.read_model(tmp_path / "run")
+    assert [v.path for v in again.variables] == [v.path for v in model.variables]
+    images = small.digits()[0][:2]
+    for there, here in zip(model.variables, again.variables, strict=True):
+        here.assign(there.numpy())
+    np.testing.assert_array_equal(
+        model(images, training=False), again(images, training=False)
+    )
+
+
+def test_facts_come_back_with_size_parameters_and_versions(tmp_path):
+    model = small.linear()
+    facts = {"class_names": ["a", "b"], "seed": 3}
+    texts = {"config.gin": "A = 1\n", "flags.txt": "--seed=3\n"}
+    run_files.write_run_files(tmp_path, model, facts, texts)
+    found = run_files.read_run_facts(tmp_path)
+    assert found["class_names"] == ["a", "b"] and found["seed"] == 3
+    assert found["image_size"] == [8, 8]
+    assert found["parameters"] == 8 * 8 * 3 * 10 + 10
+    assert found["versions"]["vit_scaling"] == vit_scaling.__version__
+    assert (tmp_path / "config.gin").read_text() == "A = 1\n"
+    assert (tmp_path / "flags.txt").read_text() == "--seed=3\n"
+    json.loads((tmp_path / "model.json").read_text())
+
+
+@pytest.mark.parametrize("read", [run_files.read_model, run_files.read_run_facts])
+def test_a_folder_that_is_no_run_is_said(tmp_path, read):
+    with pytest.raises(FileNotFoundError, match="`model_dir` must be the folder of a"):
+        read(tmp_path)
