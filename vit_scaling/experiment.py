@@ -348,13 +348,13 @@ def data_facts(experiment: Experiment) -> dict[str, Any]:
     """Return what later programs need to know of the data, for `run.json`."""
     names = experiment.train_data.source.class_names
     sets = experiment.eval_sets()
-    first = next(iter(sets.values()), None)
-    crops = isinstance(first.preprocess, CentralCrop) if first is not None else True
+    prepared = sets[next(iter(sets))].preprocess if sets else CentralCrop()
+    crops = isinstance(prepared, CentralCrop)
     return {
         "class_names": list(names) if names is not None else None,
         "value_range": list(experiment.train_data.value_range),
         "preprocess": "central_crop" if crops else "resize",
-        "resize": first.preprocess.resize_to if first is not None and crops else None,
+        "resize": prepared.resize_to if isinstance(prepared, CentralCrop) else None,
     }
 
 
