@@ -2,12 +2,14 @@
 
 Run by an interpreter that has jax and flax, with both repositories' sources (folders
 big_vision/ and vit_jax/) on PYTHONPATH: `python make_jax_fixtures.py OUTPUT_FOLDER
-[tiny|s16]`. Each case is a folder with the .npz and `expected.npz` (images, output).
+[tiny|s16] [REGEX]`. Each case that matches is a folder with the .npz and `expected.npz`
+(images, output).
 """
 # SPDX-License-Identifier: Apache-2.0
 
 import importlib
 import os
+import re
 import sys
 import types
 
@@ -41,6 +43,8 @@ OLD_NAMES = {
     "LayerNorm_1": "LayerNorm_2",
     "MlpBlock_0": "MlpBlock_3",
 }
+
+ONLY = sys.argv[3] if len(sys.argv) > 3 else ".*"
 
 
 def randomise(params: dict, seed: int, scale: float) -> dict:
@@ -87,6 +91,8 @@ def big_vision_cases(root: str, size: str) -> None:
         "bv_bfloat16": (dict(pool_type="map"), ""),
     }
     for seed, (name, (arguments, prefix)) in enumerate(cases.items()):
+        if not re.fullmatch(ONLY, name):
+            continue
         model = big_vision._Model(
             **dict(
                 num_classes=classes, width=width, depth=depth, mlp_dim=mlp,
@@ -120,6 +126,8 @@ def vision_transformer_cases(root: str, size: str) -> None:
     for seed, (name, hidden) in enumerate(
         {"augreg": None, "augreg_pre_logits": 5}.items()
     ):
+        if not re.fullmatch(ONLY, name):
+            continue
         model = vit_jax.VisionTransformer(
             num_classes=classes, patches=types.SimpleNamespace(size=(patch, patch)),
             transformer=dict(num_layers=depth, mlp_dim=mlp, num_heads=heads, **rest),

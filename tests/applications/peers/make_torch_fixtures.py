@@ -1,13 +1,15 @@
 """Write weights and outputs of timm's and Hugging Face's own ViTs, for the importers.
 
 Run by an interpreter that has torch, timm and transformers, not by the tests' own:
-`python make_torch_fixtures.py OUTPUT_FOLDER [tiny|s16]`. Each case is a folder with the
-peer's file (written by the peer's own code) and `expected.npz` (images, output).
+`python make_torch_fixtures.py OUTPUT_FOLDER [tiny|s16] [REGEX]`. Each case that matches
+is a folder with the peer's file (written by its own code) and `expected.npz` (images,
+output).
 """
 # SPDX-License-Identifier: Apache-2.0
 
 import json
 import os
+import re
 import sys
 
 import numpy as np
@@ -34,6 +36,8 @@ SIZES = {  # width, depth, mlp, heads, patch, image, classes
     "tiny": (8, 2, 12, 2, 2, 4, 3),
     "s16": (384, 12, 1536, 6, 16, 224, 1000),
 }
+
+ONLY = sys.argv[3] if len(sys.argv) > 3 else ".*"
 
 
 def randomise(model: torch.nn.Module, seed: int, scale: float) -> None:
@@ -84,6 +88,8 @@ def timm_cases(root: str, size: str) -> None:
         "timm_bfloat16": dict(),
     }
     for seed, (name, arguments) in enumerate(cases.items()):
+        if not re.fullmatch(ONLY, name):
+            continue
         folder = os.path.join(root, name)
         os.makedirs(folder, exist_ok=True)
         model = VisionTransformer(**{**common, **arguments}).eval()
@@ -122,6 +128,8 @@ def huggingface_cases(root: str, size: str) -> None:
         "hf_siglip_towers": (SiglipModel(towers), "pooler_output"),
     }
     for seed, (name, (model, field)) in enumerate(cases.items()):
+        if not re.fullmatch(ONLY, name):
+            continue
         folder = os.path.join(root, name)
         model = model.eval()
         randomise(model, seed + 50, 0.3 if size == "tiny" else 0.03)
