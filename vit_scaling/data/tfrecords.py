@@ -91,13 +91,20 @@ class TFRecords:
         path = os.path.join(os.path.dirname(self.shards[0].path), CLASSES_FILE)
         return read_class_names(path) if tf.io.gfile.exists(path) else None
 
+    @functools.cached_property
+    def _indexes(self) -> dict[str, RecordIndex]:
+        return {}
+
     def index(self, *, on_bad_record: str = "stop") -> RecordIndex:
         """Return where the records lie.
 
         Raises:
             ValueError: A shard is damaged (and the policy is "stop"), or all are empty.
         """
-        made = RecordIndex(self.shards, on_bad_record=on_bad_record)
+        made = self._indexes.get(on_bad_record)
+        if made is None:
+            made = RecordIndex(self.shards, on_bad_record=on_bad_record)
+            self._indexes[on_bad_record] = made
         if not made.num_records:
             raise ValueError(
                 f"`pattern` must name shards with records; received {self.pattern!r}, "

@@ -40,7 +40,8 @@ def verify(
     if classes is None and source.class_names:
         classes = len(source.class_names)
     check = _Checker(source, classes, max_pixels, decode)
-    faults, count = [], 0
+    faults: list[str] = []
+    count = 0
     for fault in check.run(pattern if pattern.endswith(".json") else None):
         count += 1
         if len(faults) < max_faults:

@@ -273,7 +273,7 @@ def _class_names(
     path = os.path.join(output_dir, CLASSES_FILE)
     mine = source.class_names()
     if not os.path.exists(path):
-        _write_class_names(path, mine)
+        write_class_names(path, mine)
         return mine
     known = read_class_names(path)
     unknown = sorted(set(mine) - set(known))
@@ -299,7 +299,12 @@ def _class_names(
     return known
 
 
-def _write_class_names(path: str, names: tuple[str, ...]) -> None:
+def write_class_names(path: str, names: tuple[str, ...]) -> None:
+    """Write names one a line.
+
+    Raises:
+        ValueError: A name is empty or has several lines.
+    """
     bad = [name for name in names if not name.strip() or "\n" in name]
     if bad:
         raise ValueError(f"Class names must be one line of text; received {bad[0]!r}.")

@@ -1,0 +1,126 @@
+"""Image operations against float64 NumPy; crops within their bounds."""
+# SPDX-License-Identifier: Apache-2.0
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.data import sets
+from tests.oracles import images as oracle
+from vit_scaling.data import preprocessing as ops
+from vit_scaling.data.preprocessing import CentralCrop, InceptionCrop, PaddedCrop
+
+SEEDS = tf.random.split(tf.constant([3, 4], tf.int64), 200)
+
+
+def coordinates(height=60, width=90):
+    """A picture that says where each of its pixels came from."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows, columns, np.zeros_like(rows)], -1).astype(np.uint8)
+
+
+def test_resize_is_bilinear_without_antialiasing():
+    photo = sets.photograph()[:50, :70]
+    got = ops.resize(tf.constant(photo), 33).numpy()
+    # Values are cut to integers, as the cast of the authors' code does.
+    assert np.abs(got - (oracle.bilinear(photo, 33, 33) - 0.5)).max() < 0.51
+
+
+def test_resize_small_averages_areas_and_keeps_the_aspect():
+    photo = sets.photograph()[:50, :71]
+    got = ops.resize_small(tf.constant(photo), 32).numpy()
+    height, width = oracle.rounded_small(50, 71, 32)
+    assert got.shape == (height, width, 3)
+    expected = oracle.area(photo, height, width)
+    assert np.abs(got - (expected - 0.5)).max() < 0.52
+
+
+def test_central_crop_takes_the_middle():
+    photo = sets.photograph()[:51, :70]
+    got = ops.central_crop(tf.constant(photo), 32)
+    np.testing.assert_array_equal(got, photo[9:41, 19:51])
+
+
+def test_value_range_and_multi_hot():
+    values = ops.value_range(tf.constant([0, 51, 255], tf.uint8))
+    np.testing.assert_allclose(values, [-1, -0.6, 1], atol=1e-6)
+    labels = tf.ragged.constant([[3, 0, 3], [], [1]], dtype=tf.int64)
+    expected = [[1, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]]
+    np.testing.assert_array_equal(ops.multi_hot(labels, 4), expected)
+
+
+def test_many_classes_need_no_dense_row_before_the_batch():
+    labels = tf.ragged.constant([[29_592], [5, 7]], dtype=tf.int64)
+    got = ops.multi_hot(labels, 29_593).numpy()
+    assert got.shape == (2, 29_593)
+    assert [set(np.flatnonzero(row)) for row in got] == [{29_592}, {5, 7}]
+
+
+def test_inception_crop_stays_in_its_bounds_and_depends_on_the_seed_alone():
+    png = sets.encoded(coordinates(), "PNG")
+    crop = tf.function(
+        lambda seed: InceptionCrop((0.2, 0.6))(tf.constant(png), 64, seed)
+    )
+    boxes, flips = [], 0
+    for seed in SEEDS:
+        image = crop(seed).numpy().astype(float)
+        # One pixel of the result is so many of the picture's.
+        height = (image[60, 32, 0] - image[4, 32, 0]) * 64 / 56
+        step = image[32, 60, 1] - image[32, 4, 1]
+        flips += step < 0
+        width = abs(step) * 64 / 56
+        boxes.append((height, width))
+        assert 0.17 < height * width / (60 * 90) < 0.65
+        assert 0.65 < width / height < 1.5
+    assert 70 < flips < 130  # 100 ± 4.2 standard deviations of 7.1.
+    assert len(set(boxes)) > 100
+    np.testing.assert_array_equal(crop(SEEDS[7]), crop(SEEDS[7]))
+
+
+def test_the_fused_jpeg_crop_is_the_crop_of_the_whole_image():
+    photo = sets.photograph()
+    data = tf.constant(sets.jpeg(photo, 95))
+    whole = tf.io.decode_jpeg(data, channels=3)
+    crop = InceptionCrop(flip=False)
+    for seed in SEEDS[:5]:
+        got = crop(data, 48, seed)
+        part_seed = tf.random.split(seed, 2)[0]
+        begin, size = crop._box(tf.shape(whole), part_seed)
+        expected = ops.resize(tf.slice(whole, begin, size), 48)
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_padded_crop_moves_over_black():
+    picture = np.full((16, 16, 3), 255, np.uint8)
+    data = tf.constant(sets.encoded(picture, "PNG"))
+    shifts = set()
+    for seed in SEEDS[:60]:
+        image = PaddedCrop(3, flip=False)(data, 16, seed).numpy()[..., 0]
+        rows, columns = np.nonzero(image)
+        assert len(set(rows)) >= 13 and len(set(columns)) >= 13
+        shifts.add((rows.min(), rows.max(), columns.min(), columns.max()))
+    assert len(shifts) > 20
+
+
+def test_evaluation_crop_is_resize_small_then_the_middle():
+    photo = sets.photograph()[:80, :120]
+    data = tf.constant(sets.encoded(photo, "PNG"))
+    got = CentralCrop(40)(data, 32, SEEDS[0])
+    small = ops.resize_small(tf.constant(photo), 40)
+    np.testing.assert_array_equal(got, ops.central_crop(small, 32))
+    assert CentralCrop()(data, 28, SEEDS[0]).shape == (28, 28, 3)
+    with pytest.raises(ValueError, match="`resize_to` must be at least the image size"):
+        CentralCrop(16)(data, 32, SEEDS[0])
+
+
+def test_sizes_are_read_from_headers():
+    photo = sets.photograph()[:31, :47]
+    for kind in ("PNG", "JPEG", "GIF", "BMP"):
+        data = sets.encoded(photo, kind)
+        assert [int(n) for n in ops.size_in_header(tf.constant(data))] == [31, 47]
+    assert [int(n) for n in ops.size_in_header(tf.constant(b"?"))] == [0, 0]
+
+
+def test_bad_areas_are_refused():
+    with pytest.raises(ValueError, match="`area` must be two rising shares"):
+        InceptionCrop((0.5, 0.1))
