@@ -17,23 +17,28 @@ REQUIRES = [
     "keras>=3.12,<3.16; python_version >= '3.11'",
     "tensorflow-datasets>=4.9.9",
     "absl-py>=1.4",
+    "etils[epath]>=1.9",
     "gin-config>=0.5,<0.6",
+    "ml-dtypes>=0.5",
     "numpy>=1.26",
     "pillow>=10",
+    "safetensors>=0.4",
     "scikit-learn>=1.5",  # Its handwritten digits are the embedded training set.
     "scipy>=1.13",
     "tensorboard>=2.19,<2.22",  # TensorFlow 2.21 no longer brings it.
     "tqdm>=4.66",
 ]
-PLOTS = ["matplotlib>=3.9,<4"]
+PLOTS = ["matplotlib>=3.9,<4", "plotly>=6,<8"]
+SERVING = ["tensorflow-serving-api>=2.19,<2.22", "grpcio>=1.68"]
 EXTRAS = {
     "plots": PLOTS,
     "beam": ["apache-beam>=2.77,<3", "google-crc32c>=1.5"],
     # Into a virtual environment of their own: jax does not mix with TensorFlow's.
     "preflight": ["jax[tpu]==0.10.2", "libtpu==0.0.42.1"],
-    "serving": ["tensorflow-serving-api>=2.19,<2.22", "grpcio>=1.68"],
+    "serving": SERVING,
     "test": [
         *PLOTS,
+        *SERVING,
         "pytest==9.2.0",
         "pytest-xdist==3.8.0",
         "ruff==0.17.6",
@@ -69,7 +74,7 @@ setup(
     description="Scaling Vision Transformers (Zhai et al. 2022) in TensorFlow",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
+    license_expression="Apache-2.0",
     license_files=["LICENSE"],
     classifiers=[
         "Intended Audience :: Science/Research",

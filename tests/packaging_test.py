@@ -30,6 +30,7 @@ PACKAGE_OF_MODULE = {  # Where the import's name is not the package's own.
     "tensorflow_serving": "tensorflow-serving-api",
     "grpc": "grpcio",
     "google": "protobuf",
+    "ml_dtypes": "ml-dtypes",
 }
 BROUGHT_ALONG = {"protobuf", "setuptools"}  # TensorFlow itself requires these.
 COMPARED_WITH = {  # Peers that a benchmark imports when they happen to be there.
@@ -146,7 +147,7 @@ def third_party_imports(path: Path) -> set[str]:
 
 def test_every_import_is_required_or_an_extra(wheel):
     stated = {
-        re.split(r"[<>=!\[; ]", line, maxsplit=1)[0].lower().replace("_", "-")
+        re.split(r"[<>=!\[; ]", line, maxsplit=1)[0]
         for line in metadata(wheel).get_all("Requires-Dist")
     }
     imported = {
