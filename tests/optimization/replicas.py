@@ -1,6 +1,7 @@
-"""Train a small ViT on 1, 2 or 4 virtual devices with the same global batches."""
+"""Train a small model on 1, 2 or 4 virtual devices with the same global batches."""
 # SPDX-License-Identifier: Apache-2.0
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -26,6 +27,30 @@ def strategy_of(replicas):
     return strategy
 
 
+def small_vit():
+    """Return a ViT with every layer an optimizer may meet."""
+    return randomized(vit(SHAPE, image_size=16, classes=CLASSES, seed=0))
+
+
+def small_mlp():
+    """Return a model that is traced in no time, for what does not need a ViT."""
+    keras.utils.set_random_seed(0)
+    images = keras.Input((16, 16, 3), name="images")
+    tokens = keras.layers.AveragePooling2D(2)(images)
+    hidden = keras.layers.Flatten()(tokens)  # (batch, 192)
+    hidden = keras.layers.Dense(40, activation="gelu", name="body")(hidden)
+    logits = keras.layers.Dense(CLASSES, name="head")(hidden)
+    return randomized(keras.Model(images, logits))
+
+
+def randomized(model):
+    """Return the model with noise on every weight: none starts at zero."""
+    for number, variable in enumerate(model.trainable_variables):
+        noise = np.random.default_rng([5, number]).normal(size=variable.shape)
+        variable.assign(variable.numpy() + 0.1 * noise)
+    return model
+
+
 def batch_of(step):
     """Return the global batch of a step: a pure function of the step."""
     rng = np.random.default_rng([7, step])
@@ -37,10 +62,10 @@ def batch_of(step):
 class Run:
     """A model and an optimizer under a strategy, and a traced step over both."""
 
-    def __init__(self, make_optimizer, replicas):
+    def __init__(self, make_model, make_optimizer, replicas):
         self.strategy = strategy_of(replicas)
         with self.strategy.scope():
-            self.model = vit(SHAPE, image_size=16, classes=CLASSES, seed=0)
+            self.model = make_model()
             self.optimizer = make_optimizer()
             self.optimizer.build(self.model.trainable_variables)
         self.step = tf.function(self._step)

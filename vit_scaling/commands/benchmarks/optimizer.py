@@ -1,0 +1,189 @@
+"""Time of the optimizers' update alone, beside Keras' AdamW and a fused lower bound."""
+# SPDX-License-Identifier: Apache-2.0
+
+import argparse
+import statistics
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vit_scaling.commands import cli
+
+OPTIMIZERS = ("Adam", "Adam-HP", "Adafactor", "Momentum", "Momentum-HP")
+KERAS = "Keras AdamW"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags: which weights, which optimizers, how often."""
+    add = parser.add_argument
+    add("--shape", default="B/16", help="the shape whose weights are updated")
+    add("--classes", type=int, default=1000, help="width of the classifier")
+    add("--optimizers", default=",".join(OPTIMIZERS), help="which of ours, by commas")
+    add("--clip_norm", type=float, default=None, help="clip ours by global norm")
+    add("--measure", action="store_true", help="let ours measure their norms")
+    add("--graph", action="store_true", help="run TensorFlow's graph without XLA")
+    add("--rounds", type=int, default=7, help="measured turns; their median counts")
+
+
+def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    """Return seconds per update, and their ratios to the lower bound and to Keras.
+
+    The bound reads the gradients, reads and writes weights and state, each byte once,
+    at the rate of a copy measured in the same run. All programs take turns, so that a
+    change in the machine's load meets all of them.
+
+    Raises:
+        ValueError: An optimizer or shape is unknown, or `rounds` below 1.
+    """
+    names = [name for name in arguments.optimizers.split(",") if name]
+    unknown = sorted(set(names) - set(OPTIMIZERS))
+    if unknown:
+        raise ValueError(
+            f"`--optimizers` must be out of {', '.join(OPTIMIZERS)}; received "
+            f"{', '.join(unknown)}."
+        )
+    if arguments.rounds < 1:
+        raise ValueError(f"`--rounds` must be at least 1; received {arguments.rounds}.")
+    programs, moved = _programs(arguments, names)
+    copy, copied = _copy()
+    taken = _take_turns({"copy": copy, **programs}, arguments.rounds)
+    bandwidth = copied / taken["copy"]
+    rows = {
+        name: {
+            "seconds": taken[name],
+            "bound_seconds": moved[name] / bandwidth,
+            "over_bound": taken[name] * bandwidth / moved[name],
+            "over_keras_adamw": taken[name] / taken[KERAS],
+            "bytes_moved": moved[name],
+        }
+        for name in programs
+    }
+    return {
+        "shape": arguments.shape,
+        "xla": not arguments.graph,
+        "clip_norm": arguments.clip_norm,
+        "measure": arguments.measure,
+        "copy_gigabytes_per_second": bandwidth / 1e9,
+        "updates": rows,
+    }
+
+
+def show(result: Mapping[str, Any]) -> str:
+    """Return the result as a table."""
+    rows = [
+        [
+            name,
+            f"{row['seconds'] * 1e3:.0f}",
+            f"{row['bound_seconds'] * 1e3:.0f}",
+            f"{row['over_bound']:.2f}",
+            f"{row['over_keras_adamw']:.2f}",
+        ]
+        for name, row in result["updates"].items()
+    ]
+    header = ["update", "ms", "bound ms", "over bound", "over Keras AdamW"]
+    compiler = "XLA" if result["xla"] else "graph"
+    rate = f"{result['copy_gigabytes_per_second']:.1f} GB/s read and written by a copy"
+    return f"{result['shape']}, {compiler}, {rate}\n" + cli.table(rows, header)
+
+
+def _programs(
+    arguments: argparse.Namespace, names: list[str]
+) -> tuple[dict[str, Callable[[], Any]], dict[str, int]]:
+    """Return an update to call by name, and the bytes that its bound moves."""
+    import keras
+
+    from vit_scaling.modeling.vit import vit
+    from vit_scaling.optimization.adafactor import Adafactor
+    from vit_scaling.optimization.adam import Adam
+    from vit_scaling.optimization.momentum import Momentum
+
+    options = {"clip_norm": arguments.clip_norm, "measure": arguments.measure}
+    half = "bfloat16"
+    makers: dict[str, Callable[[], keras.optimizers.Optimizer]] = {
+        KERAS: lambda: keras.optimizers.AdamW(1e-4, weight_decay=0.03),
+        "Adam": lambda: Adam(1e-4, **options),
+        "Adam-HP": lambda: Adam(1e-4, first_moment_dtype=half, **options),
+        "Adafactor": lambda: Adafactor(1e-4, **options),
+        "Momentum": lambda: Momentum(1e-4, **options),
+        "Momentum-HP": lambda: Momentum(1e-4, momentum_dtype=half, **options),
+    }
+    variables = vit(arguments.shape, classes=arguments.classes).trainable_variables
+    gradients = _gradients(variables)
+    programs, moved = {}, {}
+    for name in [KERAS, *names]:
+        optimizer = makers[name]()
+        optimizer.build(variables)
+        programs[name] = _update(optimizer, variables, gradients, not arguments.graph)
+        state = sum(_bytes(variable) for variable in optimizer.variables)
+        moved[name] = 3 * sum(map(_bytes, variables)) + 2 * state
+    return programs, moved
+
+
+def _gradients(variables: list[Any]) -> list[Any]:
+    import tensorflow as tf
+
+    seeds = range(len(variables))
+    return [
+        tf.random.stateless_normal(variable.shape, seed=(0, seed))
+        for seed, variable in zip(seeds, variables, strict=True)
+    ]
+
+
+def _update(
+    optimizer: Any, variables: list[Any], gradients: list[Any], xla: bool
+) -> Callable[[], Any]:
+    import tensorflow as tf
+
+    def apply(gradients: list[Any]) -> Any:
+        optimizer.apply(gradients, variables)
+        return optimizer.iterations + 0
+
+    traced = tf.function(apply, jit_compile=xla, autograph=False)
+    return lambda: traced(gradients).numpy()  # Wait for it to be done.
+
+
+def _bytes(variable: Any) -> int:
+    size = 1
+    for axis in variable.shape:
+        size *= axis
+    return size * (2 if variable.dtype in ("bfloat16", "float16") else 4)
+
+
+def _copy(
+    megabytes: int = 512, threads: int | None = None
+) -> tuple[Callable[[], None], int]:
+    """Return a copy to call, by as many threads as there are cores, and its bytes."""
+    import os
+
+    import numpy as np
+
+    count = threads or os.cpu_count() or 1
+    source = [np.ones(megabytes * 2**20 // 8 // count) for _ in range(count)]
+    target = [np.zeros_like(part) for part in source]
+
+    def copy() -> None:
+        workers = [
+            # NumPy lets go of the interpreter while it copies.
+            threading.Thread(target=np.copyto, args=pair)
+            for pair in zip(target, source, strict=True)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+
+    return copy, 2 * sum(part.nbytes for part in source)
+
+
+def _take_turns(
+    programs: Mapping[str, Callable[[], Any]], rounds: int
+) -> dict[str, float]:
+    """Return the median seconds of each program; the first two turns warm up."""
+    taken: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(rounds + 2):
+        for name, program in programs.items():
+            start = time.perf_counter()
+            program()
+            taken[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times[2:]) for name, times in taken.items()}
