@@ -59,9 +59,9 @@ def _run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     }
     sources = [TFRecords(pattern) for pattern in patterns]
     if arguments.runner:
-        from vit_scaling.data import beam_cleaning
+        from vit_scaling.data import beam
 
-        options["find"] = beam_cleaning.finder(arguments.runner, arguments.beam_option)
+        options["find"] = beam.finder(arguments.runner, arguments.beam_option)
     return cleaning.clean(TFRecords(arguments.train), sources, **options)
 
 

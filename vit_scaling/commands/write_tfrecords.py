@@ -66,9 +66,9 @@ def _write(arguments: argparse.Namespace) -> Mapping[str, Any]:
         "overwrite": arguments.overwrite,
     }
     if arguments.runner:
-        from vit_scaling.data import beam_writing
+        from vit_scaling.data import beam
 
-        return beam_writing.write_with_beam(
+        return beam.write_with_beam(
             source, runner=arguments.runner, options=arguments.beam_option, **options
         )
     return writing.write_tfrecords(

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from vit_scaling.data import preprocessing, records_in, subsets
 from vit_scaling.data.decoding import POLICIES, Augment, Decoder, Preprocess, unpack
+from vit_scaling.data.hosts import Hosts
 from vit_scaling.data.index import RecordIndex, block_table
 from vit_scaling.data.order import EpochOrder
 from vit_scaling.data.reading import BlockReader, Reader, as_graph
@@ -186,9 +187,9 @@ class TrainData(_Data):
             ValueError: The batch cannot be shared by the replicas, or the set is
                 smaller than the number of hosts.
         """
-        hosts = _Hosts.of(input_context)
+        hosts = Hosts.of(input_context)
         host_batch = hosts.share(batch_size)
-        order, reader, decoder = self._parts(hosts, seed)
+        order, reader, decoder = self.parts(hosts, seed)
         windows = reader.dataset(start=start_step * host_batch, epochs=None)
         batches = (
             windows.rebatch(_CHUNK_RECORDS)
@@ -209,7 +210,8 @@ class TrainData(_Data):
             _BATCHES_AHEAD
         )
 
-    def _parts(self, hosts: "_Hosts", seed: int) -> tuple[EpochOrder, Reader, Decoder]:
+    def parts(self, hosts: Hosts, seed: int) -> tuple[EpochOrder, Reader, Decoder]:
+        """Return what a host's batches are made with: order, reader and decoder."""
         table = block_table(
             self._index,
             block_records=self.block_records,
@@ -300,7 +302,7 @@ class EvalData(_Data):
         Raises:
             ValueError: The batch cannot be shared by the replicas.
         """
-        hosts = _Hosts.of(input_context)
+        hosts = Hosts.of(input_context)
         host_batch = hosts.share(batch_size)
         longest = -(-self.num_examples // hosts.count)
         padded = -(-longest // host_batch) * host_batch
@@ -350,37 +352,6 @@ class EvalData(_Data):
         mask = tf.cast(chunk["good"], tf.float32)
         labels = done["labels"] * mask[:, None]
         return {"images": done["images"], "labels": labels, "mask": mask}
-
-
-@dataclasses.dataclass(frozen=True)
-class _Hosts:
-    """Which part of the global batch this input pipeline makes."""
-
-    number: int = 0
-    count: int = 1
-    replicas: int = 1
-
-    @classmethod
-    def of(cls, context: tf.distribute.InputContext | None) -> "_Hosts":
-        if context is None:
-            return cls()
-        return cls(
-            context.input_pipeline_id,
-            context.num_input_pipelines,
-            context.num_replicas_in_sync,
-        )
-
-    @property
-    def local_replicas(self) -> int:
-        return self.replicas // self.count
-
-    def share(self, batch_size: int) -> int:
-        if batch_size < 1 or batch_size % self.replicas:
-            raise ValueError(
-                "`batch_size` must be a positive multiple of the number of replicas; "
-                f"received batch_size={batch_size} for {self.replicas} replicas."
-            )
-        return batch_size // self.count
 
 
 def _replace(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

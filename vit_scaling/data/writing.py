@@ -78,6 +78,7 @@ def write_tfrecords(
     workers: int | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    run_elsewhere: Callable[[list["ShardTask"]], None] | None = None,
 ) -> dict[str, Any]:
     """Write a split and return its manifest, which also lies in the folder.
 
@@ -95,6 +96,7 @@ def write_tfrecords(
         workers: Processes; None is one per core; 1 writes in this process.
         overwrite: Write a finished split again.
         progress: Called with images done and images in all.
+        run_elsewhere: Writes the shards in another way first (see beam.py).
 
     Raises:
         ValueError: A class is not in `classes.txt`; there are no images; two have one
@@ -120,6 +122,8 @@ def write_tfrecords(
         )
         for i in range(count)
     ]
+    if run_elsewhere:
+        run_elsewhere(tasks)
     reports = _run(tasks, workers, progress)
     _remove_others(output_dir, split, [task.path for task in tasks])
     manifest = _manifest(split, classes, settings, plan, reports)

@@ -1,0 +1,163 @@
+"""Images/s of the training pipeline, beside the limit that decoding alone sets."""
+# SPDX-License-Identifier: Apache-2.0
+
+import argparse
+import os
+import time
+from typing import Any
+
+CROP_SEEDS = 1 << 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `benchmark.py pipeline`."""
+    parser.add_argument("--pattern", required=True, help="manifest or glob of shards")
+    parser.add_argument("--image_size", type=int, default=224)
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=20, help="of each measurement")
+    parser.add_argument("--shuffle_window", type=int, default=2048)
+    parser.add_argument(
+        "--times",
+        type=int,
+        nargs="*",
+        default=[1, 10, 100],
+        help="measure on the set's files so many times over",
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure the limit, the pipeline at each multiple of the data, and resuming."""
+    from vit_scaling.data.tfrecords import TFRecords
+
+    source = TFRecords(args.pattern)
+    images = _encoded(source)
+    rows = []
+    limit = _limit(images, args)
+    for times in args.times:
+        data = _data(_repeated(source, times), args)
+        rate, start = _rate(data, args, start_step=0)
+        rows.append(
+            {
+                "times": times,
+                "images": data.num_examples,
+                "images_per_second": rate,
+                "share_of_limit": rate / limit,
+                "first_batch_seconds": start,
+                "resident_mib": _resident_mib(),
+            }
+        )
+    data = _data(source, args)
+    resume = {
+        str(step): _first_batch_seconds(data, args, step) for step in (10, 1_000_000)
+    }
+    again = _limit(images, args)  # The machine's state may have changed meanwhile.
+    return {
+        "limit_images_per_second": [limit, again],
+        "stages": _stages(data, args),
+        "pipeline": rows,
+        "resume_seconds_at_step": resume,
+        "mean_image_bytes": sum(map(len, images)) / len(images),
+        "cores": os.cpu_count(),
+    }
+
+
+def _encoded(source: Any, at_most: int = 2000) -> list[bytes]:
+    """Return images of a set, encoded, for the limit: they are decoded from memory."""
+    from vit_scaling.data.records_in import read_example, values
+
+    index = source.index()
+    step = max(1, index.num_records // at_most)
+    key = source.features.image
+    numbers = range(0, index.num_records, step)
+    return [values(read_example(index, n), key)[0] for n in numbers]
+
+
+def _limit(images: list[bytes], args: argparse.Namespace) -> float:
+    """Return images/s of decode-and-crop and resize on all cores, nothing else."""
+    import tensorflow as tf
+
+    from vit_scaling.data.preprocessing import InceptionCrop
+
+    crop = InceptionCrop()
+    with tf.device("/cpu:0"):
+        held = tf.constant(images)
+    order = tf.data.Dataset.range(CROP_SEEDS)
+
+    def one(number: tf.Tensor) -> tf.Tensor:
+        encoded = held[number % len(images)]
+        seed = tf.stack([number, tf.constant(0, tf.int64)])
+        return tf.reduce_max(crop(encoded, args.image_size, seed))
+
+    work = order.map(one, num_parallel_calls=os.cpu_count(), deterministic=False)
+    return _timed(iter(work.batch(args.batch_size)), args)
+
+
+def _repeated(source: Any, times: int) -> Any:
+    """Return a source whose index names the same files `times` over."""
+    from vit_scaling.data.index import RecordIndex
+
+    class Repeated:
+        features, class_names = source.features, source.class_names
+
+        def index(self, *, on_bad_record: str = "stop") -> RecordIndex:
+            return RecordIndex(source.shards * times, on_bad_record=on_bad_record)
+
+    return source if times == 1 else Repeated()
+
+
+def _data(source: Any, args: argparse.Namespace) -> Any:
+    from vit_scaling.data.pipeline import TrainData
+
+    return TrainData(
+        source,
+        image_size=args.image_size,
+        classes=max(1000, len(source.class_names or ())),
+        shuffle_window=args.shuffle_window,
+    )
+
+
+def _rate(data: Any, args: argparse.Namespace, start_step: int) -> tuple[float, float]:
+    begin = time.perf_counter()
+    iterator = iter(
+        data.dataset(batch_size=args.batch_size, seed=0, start_step=start_step)
+    )
+    next(iterator)
+    first = time.perf_counter() - begin
+    return _timed(iterator, args), first
+
+
+def _timed(iterator: Any, args: argparse.Namespace) -> float:
+    for _ in range(5):  # The buffers fill before the clock starts.
+        next(iterator)
+    begin, batches = time.perf_counter(), 0
+    while time.perf_counter() - begin < args.seconds:
+        next(iterator)
+        batches += 1
+    return batches * args.batch_size / (time.perf_counter() - begin)
+
+
+def _first_batch_seconds(data: Any, args: argparse.Namespace, step: int) -> float:
+    begin = time.perf_counter()
+    next(iter(data.dataset(batch_size=args.batch_size, seed=0, start_step=step)))
+    return time.perf_counter() - begin
+
+
+def _stages(data: Any, args: argparse.Namespace) -> dict[str, float]:
+    """Return images/s of reading and shuffling alone: the rest is decoding."""
+    from vit_scaling.data.hosts import Hosts
+
+    _, reader, _ = data.parts(Hosts(), 0)
+    windows = reader.dataset(start=0, epochs=None)
+    batches = windows.rebatch(args.batch_size)
+    return {"read_and_shuffle_images_per_second": _timed(iter(batches), args)}
+
+
+def _resident_mib() -> float:
+    """Return this process's memory now (Linux), or at its highest (elsewhere)."""
+    if os.path.exists("/proc/self/statm"):
+        with open("/proc/self/statm", encoding="ascii") as file:
+            pages = int(file.read().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
