@@ -1,6 +1,7 @@
 """What an optimizer's state costs: the paper's ratios, and what is really allocated."""
 # SPDX-License-Identifier: Apache-2.0
 
+import json
 import math
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.optimization.cases import variables_for
+from vit_scaling.commands import optimizer_state
 from vit_scaling.modeling.shapes import ViTShape, shape_named
 from vit_scaling.modeling.vit import vit
 from vit_scaling.optimization.adafactor import Adafactor
@@ -180,3 +182,18 @@ def test_counting_needs_no_tensorflow():
         "sys.exit(bool({'tensorflow', 'keras', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_command_prints_the_papers_ratios(capsys):
+    assert optimizer_state.main(["--shapes=B/16,G/14", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    for name, largest in (("B/16", 0.53), ("G/14", 0.51)):
+        rows = {row["optimizer"]: row for row in printed[name]}
+        assert rows["Adam-HP"]["state_over_weights"] == 1.5
+        assert 0.5 < rows["Adafactor"]["state_over_weights"] <= largest
+        ours = dict(weights_of(shape_named(name), 1000))
+        expected = sum(math.prod(shape) for shape in ours.values())
+        assert rows["Adam"]["parameters"] == expected
+    assert optimizer_state.main(["--shapes=B/16"]) == 0
+    assert "state/weights" in capsys.readouterr().out
+    assert optimizer_state.main(["--shapes=Z/16"]) == 1
