@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 
 from vit_scaling.modeling.shapes import ViTShape
-from vit_scaling.optimization.state_size import OPTIMIZERS, Shape, state_cost
+from vit_scaling.optimization.state_size import BYTES, OPTIMIZERS, Shape
 from vit_scaling.scaling.devices import GIB
 from vit_scaling.scaling.flops import sequence_length, weight_shapes
 from vit_scaling.scaling.runs import nearest
@@ -124,8 +124,8 @@ def array_bytes(dimensions: Sequence[int], itemsize: int, *, tpu: bool) -> int:
     """Return the bytes of an array, on TPU in the layout that wastes least.
 
     A TPU array is stored in tiles of 8 × 128: of two chosen axes one is padded to a
-    multiple of 8, the other to a multiple of 128. So 257 tokens along the lanes cost
-    384, and a width of 192 is put along the rows.
+    multiple of 8, the other to a multiple of 128. So a width of 192 is put along the
+    rows, and 257 tokens by 257 take 264 × 384.
 
     Args:
         dimensions: The array's shape.
@@ -136,8 +136,9 @@ def array_bytes(dimensions: Sequence[int], itemsize: int, *, tpu: bool) -> int:
     count = math.prod(sizes)
     if not tpu or not sizes:
         return count * itemsize
-    if len(sizes) == 1:
-        return _round_up(count, _LANES * _SUBLANES) * itemsize
+    if len(sizes) == 1:  # A vector's tile is the next power of two, 128 to 1024.
+        tile = min(max(1 << (count - 1).bit_length(), _LANES), _LANES * _SUBLANES)
+        return _round_up(count, tile) * itemsize
     padded = [
         _round_up(lane, _LANES) / lane * _round_up(row, _SUBLANES) / row
         for i, lane in enumerate(sizes)
@@ -176,9 +177,9 @@ def _block(shape: ViTShape, step: Step) -> _Block:
 
     return _Block(
         residual=size(tokens, shape.width),
-        # Per head, so that one tile holds one head: tokens go along the lanes unless
-        # a head is a multiple of 128 wide.
-        projection=shape.heads * size(tokens, shape.head_dim),
+        # Attention's products want the tokens along the lanes: 257 cost 384 (§3.2).
+        projection=shape.heads
+        * size(_round_up(tokens, _LANES) if step.tpu else tokens, shape.head_dim),
         probabilities=shape.heads * size(tokens, tokens),
         hidden=size(tokens, shape.mlp_width),
     )
@@ -266,13 +267,22 @@ def _weights(shape: ViTShape, step: Step) -> tuple[tuple[str, Shape, int], ...]:
     )
 
 
-def _arguments(shape: ViTShape, batch: float, step: Step) -> dict[str, int]:
+@functools.lru_cache(maxsize=4096)
+def _state(shape: ViTShape, step: Step) -> tuple[tuple[str, int], ...]:
+    """Return the bytes of weights, first and second moment."""
     slots = OPTIMIZERS[OPTIMIZER_NAMES[step.optimizer]]
     made = {"weights": 0, "first_moment": 0, "second_moment": 0}
-    for path, size, often in _weights(shape, step):
-        cost = state_cost(step.optimizer, slots, [(path, size)])
-        for name in made:
-            made[name] += often * getattr(cost, name)
+    for _, size, often in _weights(shape, step):
+        made["weights"] += often * array_bytes(size, 4, tpu=step.tpu)
+        for name, slot in slots(size).items():
+            kind = "second_moment" if name.startswith("second") else "first_moment"
+            bytes_ = array_bytes(slot.shape, BYTES[slot.dtype], tpu=step.tpu)
+            made[kind] += often * bytes_
+    return tuple(made.items())
+
+
+def _arguments(shape: ViTShape, batch: float, step: Step) -> dict[str, int]:
+    made = dict(_state(shape, step))
     side, images = step.image_size, math.ceil(batch)
     made["batch"] = images * array_bytes((_CHANNELS, side, side), 4, tpu=step.tpu)
     made["batch"] += array_bytes((images, step.classes or 1), 4, tpu=step.tpu)

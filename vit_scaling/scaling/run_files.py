@@ -109,8 +109,9 @@ def read_csv(
             rows.append(_run(line, found, compute_unit, error_unit, path, number))
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from None
+    runs = Runs(tuple(rows))
     _check_ranges(rows, error_unit, path)
-    return Runs(tuple(rows))
+    return runs
 
 
 def _find_columns(

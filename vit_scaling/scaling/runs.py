@@ -28,7 +28,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if not names:
         return "There is none."
     longer = [item for item in names if name and item.startswith(str(name))]
-    near = difflib.get_close_matches(str(name), longer or names, n=1, cutoff=0.0)[0]
+    near = (longer or difflib.get_close_matches(str(name), names, n=1, cutoff=0.0))[0]
     return f"Did you mean {near!r}? Known: {', '.join(names)}."
 
 

@@ -1,0 +1,56 @@
+"""`fit_power_law`: JSON keys, files, and failures that say so."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+
+import pytest
+
+from vit_scaling.commands.fit_power_law import main
+
+FAST = ["--resamples=50", "--json"]
+
+
+def test_the_papers_runs_give_the_published_law(capsys):
+    assert main(["--runs=paper", "--metric=imagenet_finetune", *FAST]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found.keys() >= {
+        *("a", "b", "c", "d", "converged", "intervals", "rms_log_error")
+    }
+    assert found["b"] == pytest.approx(0.3533, abs=0.03)
+    assert found["c"] == pytest.approx(0.0943, abs=0.01)
+
+
+def test_any_csv_in_percent_is_fitted_by_its_columns(tmp_path, capsys):
+    rows = [f"m{k},{2**k},{100 * (0.1 + 0.6 * 2 ** (-0.3 * k))}" for k in range(14)]
+    (tmp_path / "mine.csv").write_text("\n".join(["net,days,err", *rows, ""]))
+    flags = ["--model_column=net", "--compute_column=days", "--error_column=err"]
+    run = [f"--runs={tmp_path / 'mine.csv'}", *flags, "--error_unit=percent", *FAST]
+    assert main([*run, f"--output_dir={tmp_path / 'out'}", "--predict=1e5"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["b"] == pytest.approx(0.3, abs=1e-3)
+    assert found["c"] == pytest.approx(0.1, abs=1e-3)
+    assert (tmp_path / "out" / "report.html").exists()
+    assert main([*run, "--error_unit=fraction"]) == 1
+    assert "--error_unit=percent" in capsys.readouterr().err
+
+
+def test_text_is_for_people(capsys):
+    assert main(["--resamples=50"]) == 0
+    text = capsys.readouterr().out
+    assert "95% interval" in text and "note: d is badly determined" in text
+
+
+def test_a_fit_that_did_not_converge_says_so_and_returns_one(tmp_path, capsys):
+    rows = [f"{1 + k / 20},{0.9 - k / 50}" for k in range(20)]
+    (tmp_path / "line.csv").write_text("\n".join(["compute,error", *rows, ""]))
+    assert main([f"--runs={tmp_path / 'line.csv'}", *FAST]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["converged"] is False
+    assert [found[name] for name in "abcd"] == [None] * 4
+    assert main([f"--runs={tmp_path / 'line.csv'}"]) == 1
+    assert "did not converge" in capsys.readouterr().out
+
+
+def test_a_misspelt_metric_is_answered_with_the_nearest(capsys):
+    assert main(["--metric=imagenet_10sht"]) == 1
+    assert "Did you mean 'imagenet_10shot'" in capsys.readouterr().err

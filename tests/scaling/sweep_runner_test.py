@@ -1,0 +1,104 @@
+"""A sweep goes on after failures and after a kill, and loses no run."""
+# SPDX-License-Identifier: Apache-2.0
+
+import csv
+import json
+
+import pytest
+
+from tests.scaling.sweep_test import GRID
+from vit_scaling.scaling.run_files import read_runs
+from vit_scaling.scaling.sweep import sweep
+from vit_scaling.scaling.sweep_runner import result, run_command, run_study
+
+STUDY = sweep(**{**GRID, "data_sizes": (None,)})
+
+
+class FakeTraining:
+    """Writes the metrics that the training binary would; fails where it is told."""
+
+    def __init__(self, work, *, fails=(), dies_at=None):
+        self.work, self.fails, self.dies_at, self.ran = work, fails, dies_at, []
+
+    def __call__(self, command, log):
+        job = next(j for j in STUDY.jobs if j.command(str(self.work)) == command)
+        self.ran.append(job.folder)
+        if len(self.ran) == self.dies_at:
+            raise KeyboardInterrupt  # As abrupt as a kill for what follows.
+        log.write_text("loading\nOut of memory\n")
+        if job.folder in self.fails:
+            return 1
+        folder = self.work / job.folder
+        folder.mkdir(parents=True)
+        rows = [
+            {"kind": "train", "step": job.steps, "core_hours": 0.25},
+            {"kind": "eval", "step": job.steps - 10, "top1": 0.1},
+            {"kind": "eval", "step": job.steps, "top1": 0.75},
+        ]
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / "metrics.jsonl").write_text(lines + '{"kind": "ev')  # Cut off.
+        return 0
+
+
+def go(tmp_path, **options):
+    training = FakeTraining(tmp_path / "work", **options)
+    told = run_study(STUDY, output_dir=tmp_path, runner=training, say=lambda _: None)
+    return training, told
+
+
+def test_every_finished_run_is_one_row(tmp_path):
+    training, told = go(tmp_path)
+    assert training.ran == [job.folder for job in STUDY.jobs]
+    assert told["finished"] == 6 and not told["failed"]
+    runs = read_runs(tmp_path)
+    assert len(runs) == 6
+    assert runs.compute_unit == "flops"
+    assert set(runs.error) == {0.25}
+    # A branch counts as a run of its whole duration, as the paper counts it.
+    by_steps = {run.images_seen: run.compute for run in runs if run.model == "small"}
+    assert by_steps[400 * 64] == pytest.approx(4 * by_steps[100 * 64], rel=1e-5)
+
+
+def test_finished_runs_are_not_run_again(tmp_path):
+    go(tmp_path)
+    training, told = go(tmp_path)
+    assert training.ran == []
+    assert told["finished"] == 6
+
+
+def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path, dies_at=3)
+    assert len(read_runs(tmp_path)) == 2
+    training, _ = go(tmp_path)
+    assert training.ran == [job.folder for job in STUDY.jobs[2:]]
+    assert len(read_runs(tmp_path)) == 6
+
+
+def test_failures_are_listed_and_tried_again(tmp_path):
+    bad = STUDY.jobs[1].folder
+    _, told = go(tmp_path, fails=[bad])
+    assert told["failed"] == [bad] and told["finished"] == 5
+    rows = list(csv.DictReader((tmp_path / "failures.csv").read_text().splitlines()))
+    assert [(r["folder"], r["exit_code"], r["last_line"]) for r in rows] == [
+        (bad, "1", "Out of memory")
+    ]
+    assert "vit_scaling.train" in rows[0]["command"]
+    assert len(read_runs(tmp_path)) == 5
+    training, told = go(tmp_path)
+    assert training.ran == [bad] and not told["failed"]
+
+
+def test_a_run_is_finished_only_at_its_last_step(tmp_path):
+    job = STUDY.jobs[0]
+    assert result(STUDY, job, tmp_path) is None
+    (tmp_path / job.folder).mkdir(parents=True)
+    row = {"kind": "eval", "step": job.steps - 1, "top1": 0.5}
+    (tmp_path / job.folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    assert result(STUDY, job, tmp_path) is None
+
+
+def test_commands_are_run_and_their_words_kept(tmp_path):
+    code = run_command(["sh", "-c", "echo said; exit 3"], tmp_path / "log")
+    assert code == 3
+    assert (tmp_path / "log").read_text() == "said\n"

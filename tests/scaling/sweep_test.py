@@ -1,0 +1,88 @@
+"""A study's grid: its jobs, what they cost, and what they are called with."""
+# SPDX-License-Identifier: Apache-2.0
+
+import shlex
+
+import pytest
+
+from vit_scaling.modeling.shapes import ViTShape
+from vit_scaling.scaling.flops import flops
+from vit_scaling.scaling.sweep import shape_of, sweep
+
+GRID = {
+    "name": "try",
+    "gin_files": ("experiments/quickstart.gin",),
+    "models": {"big": (4, 32, 2, 64, 2), "small": (4, 16, 2, 32, 2)},
+    "durations": (400, 100, 200),
+    "data_sizes": ("1K", None),
+    "batch_size": 64,
+    "classes": 10,
+    "image_size": 16,
+}
+
+
+def test_every_model_data_size_and_duration_is_one_job():
+    study = sweep(**GRID)
+    assert len(study.jobs) == 2 * 2 * 3
+    assert len({job.folder for job in study.jobs}) == 12
+    assert [job.model for job in study.jobs[:6]] == ["small"] * 6  # Cheapest first.
+
+
+def test_short_durations_are_branches_of_the_longest_run():
+    trunk, *branches = sweep(**GRID).jobs[:3]
+    assert trunk.steps == trunk.own_steps == 400
+    assert "--branch_at=80,160" in trunk.arguments
+    assert [(b.steps, b.own_steps) for b in branches] == [(100, 20), (200, 40)]
+    assert branches[0].folder == f"{trunk.folder}/branch_000000100_from_000000080"
+    assert "--branch_cooldown_steps=20" in branches[0].arguments
+    # All are launched on the trunk's folder.
+    assert {job.command("w")[-1] for job in (trunk, *branches)} == {
+        f"--model_dir=w/{trunk.folder}"
+    }
+
+
+def test_data_sizes_are_nested_subsets_of_one_set():
+    jobs = sweep(**GRID).jobs
+    bindings = {job.data_size: " ".join(job.arguments) for job in jobs}
+    assert "TrainData.num_images = 1000" in bindings[1000.0]
+    assert "num_images" not in bindings[None]
+
+
+def test_cost_is_steps_times_batch_times_training_flops():
+    study = sweep(**GRID, flops_per_second=1e9)
+    each = flops(ViTShape(4, 16, 2, 32, 2), image_size=16, classes=10).training
+    assert study.jobs[0].flops == pytest.approx(400 * 64 * each)
+    cost = study.cost()
+    assert cost["runs"] == 12
+    assert cost["estimated_hours"] == pytest.approx(cost["training_flops"] / 3.6e12)
+
+
+def test_the_text_is_the_command_as_a_shell_reads_it():
+    job = sweep(**GRID).jobs[0]
+    words = shlex.split(job.text("my work"))
+    assert words[:3] == ["python", "-m", "vit_scaling.train"]
+    assert words[3:] == job.command("my work")[3:]
+    assert "--gin_param=SHAPE = @study/ViTShape()" in words
+
+
+def test_shapes_have_names_or_five_numbers():
+    assert shape_of("Ti/16").width == 192
+    assert shape_of((4, 16, 2, 32, 2)) == ViTShape(4, 16, 2, 32, 2)
+    with pytest.raises(ValueError, match="A model must be a name"):
+        shape_of((4, 16))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"models": {}}, "`models` must name at least one"),
+        ({"durations": (100, 100)}, "`durations` must name at least one, and none"),
+        ({"cooldown_share": 1.5}, "`cooldown_share` must be between"),
+        ({"durations": (1,)}, "at least 2 steps"),
+        ({"models": {"a": "Q/16"}}, "No shape is called"),
+        ({"data_sizes": ("many",)}, "A number was expected"),
+    ],
+)
+def test_bad_grids_are_explained(change, message):
+    with pytest.raises(ValueError, match=message):
+        sweep(**{**GRID, **change})
