@@ -3,6 +3,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -139,9 +140,9 @@ class FewShot:
         self, data: fewshot.FeatureSet, shots: Sequence[int] | None
     ) -> dict[str, float]:
         figures: dict[str, float] = {}
-        found = fewshot.accuracies(
-            data, **{**self._choices, "shots": shots or self._choices["shots"]}
-        )
+        choices: dict[str, Any] = dict(self._choices)
+        choices["shots"] = shots or choices["shots"]
+        found = fewshot.accuracies(data, **choices)
         for strength, rows in found.items():
             end = "" if strength == self._strengths[0] else f"_l2_{strength:g}"
             for number, accuracy in rows.items():

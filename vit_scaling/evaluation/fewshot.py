@@ -5,7 +5,7 @@ import dataclasses
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy import stats
@@ -56,15 +56,15 @@ class FeatureSet:
                 f"{widths[0]} (train_features) and {widths[1]} (test_features)."
             )
         largest = max(self.train_labels.max(), self.test_labels.max())
-        if self.classes is None:
-            object.__setattr__(self, "classes", int(largest) + 1)
-        if largest >= self.classes:
+        classes = int(largest) + 1 if self.classes is None else self.classes
+        object.__setattr__(self, "classes", classes)
+        if largest >= classes:
             raise ValueError(
-                f"Labels must be below `classes`={self.classes}; received {largest}."
+                f"Labels must be below `classes`={classes}; received {largest}."
             )
         for side in ("train", "test"):
             labels = getattr(self, f"{side}_labels")
-            missing = np.setdiff1d(np.arange(self.classes), labels)
+            missing = np.setdiff1d(np.arange(classes), labels)
             if len(missing):
                 raise ValueError(
                     f"Every class must be on both sides; {side}_labels has no image of "
@@ -169,12 +169,13 @@ def accuracies(
     found: dict[float, dict[int, list[float]]] = {
         strength: {number: [] for number in shots} for strength in strengths
     }
+    classes = cast(int, data.classes)  # Its own check has filled it in.
     for seed in seeds:
-        order = permuted_classes(data.train_labels, data.classes, seed)
+        order = permuted_classes(data.train_labels, classes, seed)
         for number in shots:
             chosen = np.concatenate([indices[:number] for indices in order])
             fitted = regression.decompose(
-                data.train_features[chosen], data.train_labels[chosen], data.classes
+                data.train_features[chosen], data.train_labels[chosen], classes
             )
             for strength in strengths:
                 predicted = fitted.predict(data.test_features, strength)
