@@ -27,20 +27,20 @@ def size_in_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """
 
     def number(start: int, length: int, big_endian: bool) -> tf.Tensor:
-        part = tf.strings.substr(encoded, start, length)
+        part = tf.strings.substr(head, start, length)
         digits = tf.cast(tf.io.decode_raw(part, tf.uint8), tf.int64)
         weights = [256**i for i in range(length)]
         return tf.reduce_sum(digits * (weights[::-1] if big_endian else weights))
 
     def begins(text: bytes) -> tf.Tensor:
-        return tf.strings.substr(padded, 0, len(text)) == text
+        return tf.strings.substr(head, 0, len(text)) == text
 
     def jpeg() -> tuple[tf.Tensor, tf.Tensor]:
         shape = tf.image.extract_jpeg_shape(encoded, output_type=tf.int64)
         return shape[0], shape[1]
 
-    padded = encoded + b"\0" * 32
-    encoded = padded
+    # Only the head is copied; zeros behind it let every field be read of short data.
+    head = tf.strings.substr(encoded, 0, 32) + b"\0" * 32
     zero = tf.constant(0, tf.int64)
     return tf.case(
         [

@@ -32,16 +32,20 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     source = TFRecords(args.pattern)
     images = _encoded(source)
     rows = []
-    limit = _limit(images, args)
     for times in args.times:
+        limit, limit_cpu = _limit(images, args)  # Anew: a shared machine's speed moves.
         data = _data(_repeated(source, times), args)
-        rate, start = _rate(data, args, start_step=0)
+        (rate, cpu), start = _rate(data, args, start_step=0)
         rows.append(
             {
                 "times": times,
                 "images": data.num_examples,
+                "limit_images_per_second": limit,
                 "images_per_second": rate,
                 "share_of_limit": rate / limit,
+                "limit_cpu_ms_per_image": limit_cpu,
+                "cpu_ms_per_image": cpu,
+                "share_of_limit_by_cpu_time": limit_cpu / cpu,
                 "first_batch_seconds": start,
                 "resident_mib": _resident_mib(),
             }
@@ -50,9 +54,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     resume = {
         str(step): _first_batch_seconds(data, args, step) for step in (10, 1_000_000)
     }
-    again = _limit(images, args)  # The machine's state may have changed meanwhile.
     return {
-        "limit_images_per_second": [limit, again],
         "stages": _stages(data, args),
         "pipeline": rows,
         "resume_seconds_at_step": resume,
@@ -72,8 +74,8 @@ def _encoded(source: Any, at_most: int = 2000) -> list[bytes]:
     return [values(read_example(index, n), key)[0] for n in numbers]
 
 
-def _limit(images: list[bytes], args: argparse.Namespace) -> float:
-    """Return images/s of decode-and-crop and resize on all cores, nothing else."""
+def _limit(images: list[bytes], args: argparse.Namespace) -> tuple[float, float]:
+    """Return the speed of decode-and-crop and resize on all cores, nothing else."""
     import tensorflow as tf
 
     from vit_scaling.data.preprocessing import InceptionCrop
@@ -116,7 +118,9 @@ def _data(source: Any, args: argparse.Namespace) -> Any:
     )
 
 
-def _rate(data: Any, args: argparse.Namespace, start_step: int) -> tuple[float, float]:
+def _rate(
+    data: Any, args: argparse.Namespace, start_step: int
+) -> tuple[tuple[float, float], float]:
     begin = time.perf_counter()
     iterator = iter(
         data.dataset(batch_size=args.batch_size, seed=0, start_step=start_step)
@@ -126,14 +130,17 @@ def _rate(data: Any, args: argparse.Namespace, start_step: int) -> tuple[float, 
     return _timed(iterator, args), first
 
 
-def _timed(iterator: Any, args: argparse.Namespace) -> float:
+def _timed(iterator: Any, args: argparse.Namespace) -> tuple[float, float]:
+    """Return images/s, and milliseconds of processor time per image."""
     for _ in range(5):  # The buffers fill before the clock starts.
         next(iterator)
-    begin, batches = time.perf_counter(), 0
+    begin, begin_cpu, batches = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - begin < args.seconds:
         next(iterator)
         batches += 1
-    return batches * args.batch_size / (time.perf_counter() - begin)
+    images = batches * args.batch_size
+    cpu = time.process_time() - begin_cpu
+    return images / (time.perf_counter() - begin), 1000 * cpu / images
 
 
 def _first_batch_seconds(data: Any, args: argparse.Namespace, step: int) -> float:
@@ -143,13 +150,17 @@ def _first_batch_seconds(data: Any, args: argparse.Namespace, step: int) -> floa
 
 
 def _stages(data: Any, args: argparse.Namespace) -> dict[str, float]:
-    """Return images/s of reading and shuffling alone: the rest is decoding."""
+    """Return the speed of reading and shuffling alone: the rest is decoding."""
     from vit_scaling.data.hosts import Hosts
 
     _, reader, _ = data.parts(Hosts(), 0)
     windows = reader.dataset(start=0, epochs=None)
     batches = windows.rebatch(args.batch_size)
-    return {"read_and_shuffle_images_per_second": _timed(iter(batches), args)}
+    rate, cpu = _timed(iter(batches), args)
+    return {
+        "read_and_shuffle_images_per_second": rate,
+        "read_and_shuffle_cpu_ms_per_image": cpu,
+    }
 
 
 def _resident_mib() -> float:
