@@ -5,6 +5,7 @@ import os
 import random
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -39,6 +40,20 @@ def no_gin_left_over() -> Iterator[None]:
     _clear_gin()
     yield
     _clear_gin()
+
+
+@pytest.fixture(scope="session")
+def digit_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with scikit-learn's digits as TFRecords, written once."""
+    from vit_scaling.data.entries import Digits
+    from vit_scaling.data.writing import write_tfrecords
+
+    folder = tmp_path_factory.mktemp("digits")
+    for split in ("train", "test"):
+        write_tfrecords(
+            Digits(split), output_dir=str(folder), split=split, num_shards=2, workers=1
+        )
+    return folder
 
 
 def _clear_gin() -> None:

@@ -77,6 +77,17 @@ class Experiment:
             batch_size=self.batch_size, train_examples=self.train_data.num_examples
         )
 
+    def check(
+        self, strategy: tf.distribute.Strategy, evaluates: bool, best_metric: str | None
+    ) -> None:
+        """Refuse what does not fit together, before anything is made."""
+        run.check_batch(self.batch_size, strategy)
+        if self.eval_batch_size is not None:
+            run.check_batch(self.eval_batch_size, strategy, name="eval_batch_size")
+        others = [one.name for one in self.evaluators]
+        known = (self.eval_sets(), others) if evaluates else ((), ())
+        run.check_best_metric(best_metric, *known)
+
     def eval_sets(self) -> dict[str, EvalData]:
         """Return the evaluation sets by name; a single one is called "eval"."""
         data = self.eval_data or {}
@@ -148,20 +159,22 @@ def train(
         ValueError: Something does not fit together; nothing saved is lost.
         NonFiniteError: The loss or a gradient was not finite, and nobody bound a skip.
     """
-    run.check_batch(experiment.batch_size, strategy)
-    run.check_best_metric(
-        best_metric,
-        experiment.eval_sets() if evaluates else (),
-        [one.name for one in experiment.evaluators] if evaluates else (),
-    )
+    experiment.check(strategy, evaluates, best_metric)
     keep_steps = [*keep_steps, *also_keep]
     keras.utils.set_random_seed(seed)
     images = experiment.train_data.num_examples  # Missing files are named at once.
     schedule = experiment.schedule_in_steps()
     total, chief = schedule.total_steps, strategies.is_chief(strategy)
-    jit = (
-        strategies.default_jit_compile(strategy) if jit_compile is None else jit_compile
+    loops = run.loop_length(
+        steps_per_loop,
+        total,
+        every={
+            "checkpoint_every_steps": checkpoint_every_steps,
+            "eval_every_steps": eval_every_steps,
+        },
+        at=keep_steps,
     )
+    jit = strategies.compiled_by_xla(strategy, jit_compile)
     log = RunLog(model_dir, writes=chief)
     progress = Progress(
         batch_size=experiment.batch_size,
@@ -184,6 +197,7 @@ def train(
     )
     state = run.RunState(model, optimizer, global_step, saved, progress, seed=seed)
     resumed = state.restore()
+    run.check_averages(optimizer, wanted=evaluate_averages)
     averaged = functools.partial(averaged_weights, optimizer, model.trainable_variables)
     log.say(cost_text([cost_of(optimizer, model.trainable_variables)]))
     run.announce(
@@ -196,12 +210,9 @@ def train(
         jit_compile=jit,
     )
     if chief:
-        facts = {
-            "loss": experiment.loss.__name__,
-            "seed": seed,
-            **data_facts(experiment),
-        }
-        run_files.write_run_files(model_dir, model, facts, texts())
+        run_files.write_run_files(
+            model_dir, model, run_facts(experiment, seed), texts()
+        )
     with strategy.scope():
         trainer = Trainer(
             make_train_step(
@@ -243,15 +254,7 @@ def train(
         trainer=trainer,
         evaluator=evaluator,
         strategy=strategy,
-        steps_per_loop=run.loop_length(
-            steps_per_loop,
-            total,
-            every={
-                "checkpoint_every_steps": checkpoint_every_steps,
-                "eval_every_steps": eval_every_steps,
-            },
-            at=keep_steps,
-        ),
+        steps_per_loop=loops,
         train_actions=[
             lambda outputs: run.log_loop(log, state.step, total, outputs),
             lambda outputs: run.save_if_due(
@@ -344,17 +347,19 @@ def evaluate_continuously(
     return results
 
 
-def data_facts(experiment: Experiment) -> dict[str, Any]:
-    """Return what later programs need to know of the data, for `run.json`."""
+def run_facts(experiment: Experiment, seed: int) -> dict[str, Any]:
+    """Return what later programs need to know of the run and its data."""
     names = experiment.train_data.source.class_names
     sets = experiment.eval_sets()
     prepared = sets[next(iter(sets))].preprocess if sets else CentralCrop()
-    crops = isinstance(prepared, CentralCrop)
+    crop = prepared if isinstance(prepared, CentralCrop) else None
     return {
+        "loss": experiment.loss.__name__,
+        "seed": seed,
         "class_names": list(names) if names is not None else None,
         "value_range": list(experiment.train_data.value_range),
-        "preprocess": "central_crop" if crops else "resize",
-        "resize": prepared.resize_to if isinstance(prepared, CentralCrop) else None,
+        "preprocess": "central_crop" if crop else "resize",
+        "resize": crop.resize_to if crop else None,
     }
 
 
@@ -364,9 +369,7 @@ def _make_measure(
     strategy: tf.distribute.Strategy,
     jit_compile: bool | None,
 ) -> Callable[[bool, int | None], dict[str, Any]]:
-    jit = (
-        strategies.default_jit_compile(strategy) if jit_compile is None else jit_compile
-    )
+    jit = strategies.compiled_by_xla(strategy, jit_compile)
     with strategy.scope():
         model = experiment.make_model()
         global_step = orbit.utils.create_global_step()

@@ -113,6 +113,12 @@ def small_vit(**options: Any) -> keras.Model:
     return vit(SHAPE, image_size=SIDE, classes=CLASSES, head_bias=-2.0, **options)
 
 
+def shallow_vit() -> keras.Model:
+    """Return a ViT of one block, quicker to trace."""
+    shape = dataclasses.replace(SHAPE, depth=1)
+    return vit(shape, image_size=SIDE, classes=CLASSES, head_bias=-2.0)
+
+
 def experiment(make_model: Callable[[], keras.Model] = linear, **changes: Any):
     """Return an experiment of 6 steps of batch 8 on the digits."""
     images, labels = digits()

@@ -75,6 +75,12 @@ def test_on_a_processor_core_hours_count_its_cores_not_the_virtual_devices():
 
 
 def test_xla_is_the_default_on_a_single_device_only():
-    assert strategies.default_jit_compile(strategies.make_strategy())
-    assert not strategies.default_jit_compile(small.mirrored(2))
+    assert strategies.compiled_by_xla(strategies.make_strategy())
+    assert not strategies.compiled_by_xla(strategies.make_strategy(), False)
+    assert not strategies.compiled_by_xla(small.mirrored(2))
     assert not strategies.is_tpu(small.mirrored(2))
+
+
+def test_xla_for_several_cpu_replicas_is_refused_when_asked_for():
+    with pytest.raises(ValueError, match=r"`jit_compile` needs a single device.*2 of"):
+        strategies.compiled_by_xla(small.mirrored(2), True)

@@ -202,10 +202,12 @@ class Checkpoints:
             (self.directory / "best.json").unlink()
 
     def mark_best(self, step: int, metric: str, value: float) -> None:
-        """Keep the checkpoint of `step` as the best by a metric."""
+        """Keep the checkpoint of `step` as the best by a metric, once it is written."""
+        self.wait()
         if self._writes:
             record = {"step": step, "metric": metric, "value": value}
             write_json(self.directory / "best.json", record)
+            self._remove_old()
 
     def best(self) -> dict[str, Any] | None:
         """Return {"step", "metric", "value"} of the best checkpoint so far, or None."""

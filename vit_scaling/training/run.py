@@ -72,17 +72,32 @@ class RunState:
             self.checkpoints.wait()
 
 
-def check_batch(batch_size: int, strategy: tf.distribute.Strategy) -> None:
-    """Refuse a batch that the replicas cannot share evenly.
+def check_batch(
+    batch_size: int, strategy: tf.distribute.Strategy, *, name: str = "batch_size"
+) -> None:
+    """Refuse a batch that the replicas cannot share evenly; `name` is the argument's.
 
     Raises:
-        ValueError: `batch_size` is not a positive multiple of the number of replicas.
+        ValueError: It is not a positive multiple of the number of replicas.
     """
     replicas = strategy.num_replicas_in_sync
     if batch_size < 1 or batch_size % replicas:
         raise ValueError(
-            f"`batch_size` must be a positive multiple of the {replicas} replicas that "
+            f"`{name}` must be a positive multiple of the {replicas} replicas that "
             f"share it; received {batch_size}."
+        )
+
+
+def check_averages(optimizer: keras.optimizers.Optimizer, *, wanted: bool) -> None:
+    """Refuse to evaluate averages that the optimizer will not keep.
+
+    Raises:
+        ValueError: They are wanted, and it keeps none.
+    """
+    if wanted and getattr(optimizer, "average_decay", None) is None:
+        raise ValueError(
+            "`evaluate_averages` needs averaged weights; bind the optimizer's "
+            "`average_decay` (0.9999 for ViT-G's fine-tuning)."
         )
 
 

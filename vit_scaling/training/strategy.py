@@ -100,10 +100,25 @@ def cores(strategy: tf.distribute.Strategy) -> int:
     return (os.cpu_count() or 1) * local
 
 
-def default_jit_compile(strategy: tf.distribute.Strategy) -> bool:
-    """Return whether XLA compiles the step when nobody said: on a single device.
+def compiled_by_xla(
+    strategy: tf.distribute.Strategy, asked_for: bool | None = None
+) -> bool:
+    """Return whether XLA compiles the step: as asked for, else on a single device.
 
     XLA made the step of a ViT-Ti/16 1.5 times faster on one CPU device; it fails
     inside `strategy.run` with several CPU devices, and TPUs compile by themselves.
+
+    Raises:
+        ValueError: It is asked for where TensorFlow cannot.
     """
-    return strategy.num_replicas_in_sync == 1 and not is_tpu(strategy)
+    alone = strategy.num_replicas_in_sync == 1
+    gpus = tf.config.list_physical_devices("GPU")
+    if asked_for and not (alone or is_tpu(strategy) or gpus):
+        raise ValueError(
+            "`jit_compile` needs a single device, since TensorFlow cannot compile for "
+            f"several CPU replicas; received {strategy.num_replicas_in_sync} of them. "
+            "Leave --jit_compile out."
+        )
+    if is_tpu(strategy):
+        return False
+    return alone if asked_for is None else asked_for

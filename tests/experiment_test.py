@@ -1,0 +1,459 @@
+"""The whole run: it learns, resumes bit for bit, stops in time and loses nothing."""
+# SPDX-License-Identifier: Apache-2.0
+
+import functools
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.training import small
+from vit_scaling import experiment as runs
+from vit_scaling.optimization.accumulation import accumulate_gradients
+from vit_scaling.optimization.adam import Adam
+from vit_scaling.optimization.momentum import Momentum
+from vit_scaling.optimization.schedules import ReciprocalSqrt
+from vit_scaling.training.checkpoint_files import (
+    checkpoint_folder,
+    read_checkpoint,
+    saved_steps,
+)
+from vit_scaling.training.logs import read_metrics
+from vit_scaling.training.run_files import read_model, read_run_facts
+from vit_scaling.training.strategy import make_strategy
+from vit_scaling.training.trainer import NonFiniteError
+
+IMAGES, LABELS = small.digits()
+NOISY_VIT = functools.partial(small.small_vit, dropout=0.1, stochastic_depth=0.2)
+AVERAGED = functools.partial(Adam, clip_norm=1.0, average_decay=0.9)
+
+
+def train(path, changes=None, strategy=None, **options):
+    """Train six steps: loops of 2, checkpoints and evaluations every 2."""
+    settings = {
+        "seed": 5,
+        "jit_compile": False,
+        "steps_per_loop": 2,
+        "checkpoint_every_steps": 2,
+        "eval_every_steps": 2,
+        "keep_last": 9,
+    }
+    return runs.train(
+        small.experiment(**(changes or {})),
+        model_dir=path,
+        strategy=strategy or make_strategy(),
+        **{**settings, **options},
+    )
+
+
+def saved(path, step=6):
+    """Return every bit of a checkpoint, and the images that the run has seen."""
+    folder = checkpoint_folder(pathlib.Path(path) / "checkpoints", step)
+    values, manifest = read_checkpoint(folder)
+    bits = {key: (v.dtype, v.shape, v.tobytes()) for key, v in values.items()}
+    return bits, manifest["state"]["images_seen"]
+
+
+def steps_of(path):
+    return saved_steps(pathlib.Path(path) / "checkpoints")
+
+
+def spoiled_at(number, spoil):
+    """Return training data whose batch of that number is spoiled."""
+
+    def change(images, n):
+        return tf.cond(tf.equal(n, number), lambda: spoil(images), lambda: images)
+
+    return small.Arrays(IMAGES[:200], LABELS[:200], change)
+
+
+def failing_at(number):
+    def fail(images):
+        with tf.control_dependencies([tf.debugging.Assert(False, ["unplugged"])]):
+            return tf.identity(images)
+
+    return spoiled_at(number, fail)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """An undisturbed run of a linear model, with averages: folder and results."""
+    path = tmp_path_factory.mktemp("finished")
+    changes = {"make_optimizer": AVERAGED}
+    texts = iter([{"config.gin": "first"}, {"config.gin": "last"}])
+    return path, train(path, changes, texts=lambda: next(texts))
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory):
+    """An undisturbed run of a ViT with dropout and stochastic depth."""
+    path = tmp_path_factory.mktemp("noisy")
+    train(path, {"make_model": NOISY_VIT})
+    return path
+
+
+# What a run leaves.
+
+
+def test_a_run_leaves_checkpoints_figures_and_what_rebuilds_it(finished):
+    path, results = finished
+    assert results["step"] == 6 and results["traced"] == 1
+    assert steps_of(path) == [0, 2, 4, 6]
+    assert [row["step"] for row in read_metrics(path, "train")] == [2, 4, 6]
+    evaluations = read_metrics(path, "eval")
+    assert [row["step"] for row in evaluations] == [2, 4, 6]
+    assert evaluations[-1]["top1"] == pytest.approx(results["eval"]["top1"])
+    assert results["eval"]["examples"] == 43
+    facts = read_run_facts(path)
+    assert facts["seed"] == 5 and facts["loss"] == "sigmoid_cross_entropy"
+    assert facts["class_names"] == list("0123456789")
+    assert read_model(path).count_params() == facts["parameters"] == 1930
+    assert (path / "config.gin").read_text() == "last"
+
+
+def test_train_figures_are_complete(finished):
+    row = read_metrics(finished[0], "train")[-1]
+    schedule = small.experiment().schedule
+    assert row["learning_rate"] == schedule.at(5)
+    assert row["images_seen"] == 6 * 8 and row["eta_seconds"] == 0
+    names = ("loss", "gradient_norm", "update_norm", "parameter_norm", "core_hours")
+    assert all(row[name] > 0 for name in names)
+
+
+def test_a_run_learns_the_digits(tmp_path):
+    longer = ReciprocalSqrt(
+        1e-2, total_steps=80, warmup_steps=10, cooldown_steps=20, timescale_steps=20
+    )
+    results = train(
+        tmp_path,
+        {"schedule": longer, "batch_size": 64},
+        steps_per_loop=40,
+        checkpoint_every_steps=80,
+        eval_every_steps=None,
+    )
+    assert results["eval"]["top1"] > 0.8  # A linear model; chance is 0.1.
+
+
+def test_a_finished_run_only_evaluates_again(finished, tmp_path):
+    path, results = finished
+    copy = shutil.copytree(path, tmp_path / "copy")
+    again = train(copy, {"make_optimizer": AVERAGED})
+    assert again["eval"] == results["eval"] and again["traced"] == 0
+    assert saved(copy) == saved(path)
+
+
+# The same run again.
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(noisy, tmp_path):
+    train(tmp_path, {"make_model": NOISY_VIT}, evaluates=False)
+    assert saved(tmp_path) == saved(noisy)
+
+
+def test_another_seed_gives_other_weights(finished, tmp_path):
+    train(tmp_path, {"make_optimizer": AVERAGED}, seed=6, evaluates=False)
+    there, here = saved(finished[0])[0], saved(tmp_path)[0]
+    assert there["model/head/kernel"] != here["model/head/kernel"]
+
+
+def test_an_interrupted_run_ends_in_the_weights_of_an_undisturbed_one(noisy, tmp_path):
+    changes = {"make_model": NOISY_VIT}
+    with pytest.raises(tf.errors.InvalidArgumentError, match="unplugged"):
+        train(tmp_path, {**changes, "train_data": failing_at(3)})
+    assert steps_of(tmp_path)[-1] == 2
+    results = train(tmp_path, changes)
+    assert saved(tmp_path) == saved(noisy) and results["step"] == 6
+    for kind in ("train", "eval"):
+        there, here = read_metrics(noisy, kind), read_metrics(tmp_path, kind)
+        figures = [
+            [(row["step"], row["loss"]) for row in rows] for rows in (there, here)
+        ]
+        assert figures[0] == figures[1]
+
+
+def test_a_damaged_newest_checkpoint_costs_its_steps_and_nothing_else(
+    finished, tmp_path, caplog
+):
+    copy = shutil.copytree(finished[0], tmp_path / "copy")
+    data = next((copy / "checkpoints" / "step_000000006").glob("*.data-*"))
+    data.write_bytes(data.read_bytes()[:-1])
+    train(copy, {"make_optimizer": AVERAGED})
+    assert "step_000000006" in caplog.text
+    assert saved(copy) == saved(finished[0])
+    assert (copy / "checkpoints" / "damaged_000000006").is_dir()
+
+
+def test_images_and_core_hours_go_on_counting_over_a_restart(tmp_path):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        train(tmp_path, {"train_data": failing_at(5)}, evaluates=False)
+    before = read_metrics(tmp_path, "train")[-1]
+    train(tmp_path, evaluates=False)
+    after = read_metrics(tmp_path, "train")[-1]
+    assert before["images_seen"] == 32 and after["images_seen"] == 48
+    assert after["core_hours"] > before["core_hours"] > 0
+
+
+def test_two_replicas_train_to_the_weights_of_one(tmp_path):
+    changes = {"make_model": small.shallow_vit, "make_optimizer": Momentum}
+    for name, strategy in (("one", make_strategy()), ("two", small.mirrored(2))):
+        train(tmp_path / name, changes, strategy, evaluates=False)
+    folders = [
+        checkpoint_folder(tmp_path / name / "checkpoints", 6) for name in ("one", "two")
+    ]
+    (one, _), (two, _) = (read_checkpoint(f, prefixes=["model/"]) for f in folders)
+    flat, other = (
+        np.concatenate([values[key].ravel() for key in sorted(one)]).astype(np.float64)
+        for values in (one, two)
+    )
+    start, _ = read_checkpoint(
+        checkpoint_folder(tmp_path / "one" / "checkpoints", 0), prefixes=["model/"]
+    )
+    first = np.concatenate([start[key].ravel() for key in sorted(one)])
+    assert np.linalg.norm(flat - first) > 1e-3 * np.linalg.norm(flat)  # It moved.
+    assert np.linalg.norm(flat - other) < 1e-6 * np.linalg.norm(flat)
+
+
+def test_xla_trains_to_the_same_weights_within_rounding(tmp_path):
+    changes = {"make_optimizer": Momentum}
+    train(tmp_path / "graph", changes, evaluates=False)
+    results = train(tmp_path / "xla", changes, evaluates=False, jit_compile=True)
+    assert results["traced"] == 1
+    values = [
+        read_checkpoint(checkpoint_folder(tmp_path / n / "checkpoints", 6))[0]
+        for n in ("graph", "xla")
+    ]
+    kernel, other = (one["model/head/kernel"] for one in values)
+    np.testing.assert_allclose(kernel, other, rtol=1e-4, atol=1e-6)
+
+
+# Evaluation of what was saved.
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_checkpoint_evaluates_to_the_figures_of_training(
+    finished, tmp_path, replicas
+):
+    path = shutil.copytree(finished[0], tmp_path / "copy")
+    strategy = make_strategy() if replicas == 1 else small.mirrored(replicas)
+    there = {row["step"]: row for row in read_metrics(path, "eval")}
+    for step in (None, 4):
+        found = runs.evaluate(
+            small.experiment(make_optimizer=AVERAGED),
+            model_dir=path,
+            strategy=strategy,
+            step=step,
+            jit_compile=False,
+        )
+        assert found["step"] == (step or 6)
+        for name, value in found["eval"].items():
+            expected = there[found["step"]][name]
+            assert value == pytest.approx(expected, rel=1e-6), name
+
+
+def test_averages_are_evaluated_on_request_and_training_goes_on_with_its_own(
+    finished, tmp_path
+):
+    changes = {"make_optimizer": AVERAGED}
+    results = train(tmp_path, changes, evaluate_averages=True)
+    assert saved(tmp_path) == saved(finished[0])
+    assert results["eval"]["loss"] != finished[1]["eval"]["loss"]
+    found = runs.evaluate(
+        small.experiment(**changes),
+        model_dir=tmp_path,
+        strategy=make_strategy(),
+        averages=True,
+        jit_compile=False,
+    )
+    assert found["eval"] == pytest.approx(results["eval"], rel=1e-6)
+
+
+def test_a_run_that_was_never_saved_cannot_be_evaluated(tmp_path):
+    with pytest.raises(FileNotFoundError, match="`model_dir` must hold a trained run"):
+        runs.evaluate(small.experiment(), model_dir=tmp_path, strategy=make_strategy())
+
+
+class NextCheckpoint:
+    """Puts the run's next checkpoint in place when the last one has been measured."""
+
+    name, interval_steps = "next", 1
+
+    def __init__(self, source, target, steps):
+        self.source, self.target, self.steps = source, target, list(steps)
+
+    def evaluate(self, model, strategy):
+        if self.steps:
+            name = f"checkpoints/step_{self.steps.pop(0):09d}"
+            shutil.copytree(self.source / name, self.target / name)
+        return {}
+
+
+def continuously(path, **options):
+    evaluators = options.pop("evaluators", ())
+    return runs.evaluate_continuously(
+        small.experiment(make_optimizer=AVERAGED, evaluators=evaluators),
+        model_dir=path,
+        strategy=make_strategy(),
+        jit_compile=False,
+        **options,
+    )
+
+
+def test_continuous_evaluation_meets_each_new_checkpoint_until_the_last(
+    finished, tmp_path
+):
+    path, results = finished
+    mover = NextCheckpoint(path, tmp_path, [2, 4, 6])
+    mover.evaluate(None, None)
+    found = continuously(tmp_path, evaluators=[mover], timeout_seconds=600.0)
+    assert found["step"] == 6
+    assert found["eval"] == pytest.approx(results["eval"], rel=1e-6)
+    there, here = read_metrics(path, "eval"), read_metrics(tmp_path, "eval")
+    assert [row["step"] for row in here] == [2, 4, 6]
+    assert [row["top1"] for row in here] == [row["top1"] for row in there]
+
+
+def test_continuous_evaluation_gives_up_when_none_comes(finished, tmp_path):
+    mover = NextCheckpoint(finished[0], tmp_path, [4])
+    mover.evaluate(None, None)
+    assert continuously(tmp_path, timeout_seconds=0.01)["step"] == 4
+    with pytest.raises(TimeoutError, match="No checkpoint appeared"):
+        continuously(tmp_path / "empty", timeout_seconds=0.01)
+
+
+# What stays and what else is measured.
+
+
+def test_single_steps_and_the_best_stay(tmp_path):
+    train(
+        tmp_path,
+        keep_last=1,
+        keep_steps=[1],
+        also_keep=[3],
+        best_metric="eval/loss",
+        keep_every_steps=None,
+    )
+    losses = {row["step"]: row["loss"] for row in read_metrics(tmp_path, "eval")}
+    best = min(losses, key=losses.get)
+    assert set(steps_of(tmp_path)) == {1, 3, best, 6}
+    record = json.loads((tmp_path / "checkpoints" / "best.json").read_text())
+    assert record["step"] == best and record["value"] == pytest.approx(losses[best])
+
+
+def test_several_sets_are_evaluated_by_name(tmp_path):
+    sets = {
+        "val": small.EvalArrays(IMAGES[200:210], LABELS[200:210]),
+        "test": small.EvalArrays(IMAGES[300:325], LABELS[300:325]),
+    }
+    results = train(tmp_path, {"eval_data": sets}, best_metric="val/top1")
+    assert results["val"]["examples"] == 10 and results["test"]["examples"] == 25
+
+
+def test_the_model_is_prepared_and_micro_batches_give_the_same_run(tmp_path):
+    prepared = []
+    changes = {
+        "make_optimizer": Momentum,
+        "prepare_model": lambda model: prepared.append(model.name),
+    }
+    train(tmp_path / "whole", changes, evaluates=False)
+    pieces = functools.partial(accumulate_gradients, micro_batches=4)
+    train(tmp_path / "pieces", {**changes, "accumulate": pieces}, evaluates=False)
+    assert prepared == ["linear", "linear"]
+    one, two = (
+        read_checkpoint(checkpoint_folder(tmp_path / n / "checkpoints", 6))[0]
+        for n in ("whole", "pieces")
+    )
+    np.testing.assert_allclose(
+        one["model/head/kernel"], two["model/head/kernel"], rtol=1e-4, atol=1e-6
+    )
+
+
+def test_a_schedule_in_epochs_knows_the_size_of_the_data(tmp_path):
+    schedule = ReciprocalSqrt(
+        1e-2, total_steps=("epochs", 3), warmup_steps=0, cooldown_steps=("percent", 10)
+    )
+    made = small.experiment(schedule=schedule, batch_size=20)
+    assert made.schedule_in_steps().total_steps == 3 * 200 // 20
+
+
+# What stops a run, and what it leaves then.
+
+
+def test_a_step_that_is_not_finite_stops_the_run_and_nothing_of_it_is_saved(
+    finished, tmp_path
+):
+    data = spoiled_at(3, lambda images: images * np.float32("inf"))
+    changes = {"make_optimizer": AVERAGED, "train_data": data}
+    with pytest.raises(NonFiniteError, match="`skip_nonfinite = True`"):
+        train(tmp_path, changes)
+    assert steps_of(tmp_path) == [0, 2]
+    assert saved(tmp_path, 2) == saved(finished[0], 2)
+
+
+def test_a_step_that_is_not_finite_is_left_out_where_that_is_bound(tmp_path):
+    data = spoiled_at(3, lambda images: images * np.float32("inf"))
+    skipping = functools.partial(AVERAGED, skip_nonfinite=True)
+    train(tmp_path, {"make_optimizer": skipping, "train_data": data})
+    assert [row["nonfinite_steps"] for row in read_metrics(tmp_path, "train")] == [
+        0,
+        1,
+        1,
+    ]
+    values, _ = read_checkpoint(checkpoint_folder(tmp_path / "checkpoints", 6))
+    assert all(np.isfinite(v.astype(np.float32)).all() for v in values.values())
+
+
+def test_a_folder_of_another_model_is_refused_and_stays_as_it_is(finished, tmp_path):
+    copy = shutil.copytree(finished[0], tmp_path / "copy")
+    files = {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()}
+    with pytest.raises(
+        ValueError, match="`model_dir` holds another model or optimizer"
+    ):
+        train(copy, {"make_model": small.small_vit})
+    with pytest.raises(
+        ValueError, match="`model_dir` holds another model or optimizer"
+    ):
+        train(copy, {"make_optimizer": Momentum})
+    with pytest.raises(ValueError, match=r"`seed` must be.*--seed=5"):
+        train(copy, {"make_optimizer": AVERAGED}, seed=7)
+    assert files == {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()}
+
+
+def unmade():
+    raise AssertionError("no model should be made")
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ({"batch_size": 9}, {}, r"`batch_size` must be a positive multiple of the 2"),
+        ({"batch_size": 0}, {}, "`batch_size` must be a positive multiple"),
+        ({"eval_batch_size": 7}, {}, "`eval_batch_size` must be a positive multiple"),
+        ({}, {"best_metric": "eval/top3"}, "`best_metric` must be eval/top1"),
+        ({}, {"steps_per_loop": 0}, "`steps_per_loop` must be at least 1"),
+    ],
+)
+def test_what_does_not_fit_together_is_said_before_a_model_is_made(
+    tmp_path, changes, options, message
+):
+    changes = {"make_model": unmade, **changes}
+    with pytest.raises(ValueError, match=message):
+        train(tmp_path / "run", changes, small.mirrored(2), **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_averages_that_the_optimizer_does_not_keep_are_said_before_the_first_step(
+    tmp_path,
+):
+    with pytest.raises(ValueError, match="`average_decay`"):
+        train(tmp_path, evaluate_averages=True)
+    assert not read_metrics(tmp_path, "train")
+
+
+def test_a_run_that_cannot_be_saved_does_not_begin(tmp_path):
+    (tmp_path / "checkpoints").write_text("a file where the folder should be")
+    with pytest.raises(OSError, match="could not be written"):
+        train(tmp_path)
+    assert not read_metrics(tmp_path, "train")
