@@ -63,6 +63,8 @@ def test_the_text_is_the_command_as_a_shell_reads_it():
     assert words[:3] == ["python", "-m", "vit_scaling.train"]
     assert words[3:] == job.command("my work")[3:]
     assert "--gin_param=SHAPE = @study/ViTShape()" in words
+    own = sweep(**GRID, shape_scope="mine").jobs[0].arguments
+    assert "--gin_param=mine/ViTShape.width = 16" in own
 
 
 def test_shapes_have_names_or_five_numbers():

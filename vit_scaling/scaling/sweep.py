@@ -104,6 +104,7 @@ def sweep(
     flags: Sequence[str] = (),
     metrics: Mapping[str, str] | None = None,
     flops_per_second: float = 3e10,
+    shape_scope: str = "study",
 ) -> Study:
     """Describe a study: every model on every data size for every duration.
 
@@ -129,6 +130,8 @@ def sweep(
         flags: More flags of the training binary, such as "--nojit_compile".
         metrics: Name to "SET/FIELD" of metrics.jsonl; default: top-1 on "eval".
         flops_per_second: Measured on the machine at hand, for the estimate of hours.
+        shape_scope: Gin scope of the ViTShape that five numbers are bound to; name the
+            one that the experiment uses, if it binds a ViTShape itself.
 
     Raises:
         ValueError: A list is empty or has duplicates, a duration is shorter than its
@@ -166,6 +169,7 @@ def sweep(
         durations=tuple(sorted(durations)),
         batch_size=batch_size,
         cooldown_share=cooldown_share,
+        shape_scope=shape_scope,
         cost_of_a_step={
             model: batch_size
             * flops(
@@ -216,6 +220,7 @@ class _Grid:
     durations: tuple[int, ...]
     batch_size: int
     cooldown_share: float
+    shape_scope: str
     cost_of_a_step: Mapping[str, float]
 
     def jobs(
@@ -228,7 +233,10 @@ class _Grid:
         starts = {steps: steps - self._cooldown(steps) for steps in self.durations[:-1]}
         bindings = (
             *self.shared,
-            *(f"--gin_param={text}" for text in _shape_bindings(shape)),
+            *(
+                f"--gin_param={text}"
+                for text in _shape_bindings(shape, self.shape_scope)
+            ),
             *([f"--gin_param=TrainData.num_images = {int(size)}"] if size else []),
             f"--gin_param=BATCH_SIZE = {self.batch_size}",
             f"--gin_param=TOTAL_STEPS = {longest}",
@@ -272,11 +280,11 @@ class _Grid:
         return max(round(steps * self.cooldown_share), 1)
 
 
-def _shape_bindings(shape: Any) -> list[str]:
+def _shape_bindings(shape: Any, scope: str) -> list[str]:
     if isinstance(shape, str):
         return [f"SHAPE = '{shape}'"]
     fields = dataclasses.asdict(shape_of(shape))
     return [
-        "SHAPE = @study/ViTShape()",
-        *(f"study/ViTShape.{name} = {value}" for name, value in fields.items()),
+        f"SHAPE = @{scope}/ViTShape()",
+        *(f"{scope}/ViTShape.{name} = {value}" for name, value in fields.items()),
     ]
