@@ -78,7 +78,7 @@ Experiment = gin.external_configurable(experiment.Experiment, module="vit_scalin
 train = gin.external_configurable(
     experiment.train,
     module="vit_scaling",
-    denylist=[*_PER_LAUNCH, "evaluates", "texts"],
+    denylist=[*_PER_LAUNCH, "evaluates", "also_keep", "texts"],
 )
 evaluate = gin.external_configurable(
     experiment.evaluate, module="vit_scaling", denylist=[*_PER_LAUNCH, "step"]

@@ -5,6 +5,7 @@ import difflib
 import inspect
 import logging
 import re
+import tokenize
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,9 @@ def find(name: str) -> Path:
     if len(named) == 1 and "/" not in name:
         return root() / named[0]
     near = named or difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    if not near:  # Perhaps a name without its folder.
+        stems = {Path(path).stem: path for path in known}
+        near = [stems[s] for s in difflib.get_close_matches(name, stems, n=3)]
     told = f" Did you mean {' or '.join(near)}?" if near else ""
     raise FileNotFoundError(
         f"`gin_file` must be a path or a name in the package's gin folder; received "
@@ -80,7 +84,7 @@ def parse(
         gin.parse_config_files_and_bindings(paths, list(bindings))
     except ValueError as error:
         raise ValueError(_explained(str(error), known)) from error
-    except (SyntaxError, OSError) as error:
+    except (SyntaxError, tokenize.TokenError, OSError) as error:
         raise ValueError(f"A gin file or binding cannot be read: {error}") from error
     finally:
         logging.disable(logging.NOTSET)
@@ -97,7 +101,7 @@ def operative_text() -> str:
     later = [text for text in _BINDING.findall(gin.config_str()) if text not in used]
     if not later:
         return operative
-    return "\n".join([operative, "# Bound, and not read so far:", *later, ""]).lstrip()
+    return "\n".join([operative, "# Bound as well:", *later, ""]).lstrip()
 
 
 @gin_config.register_finalize_hook
@@ -172,7 +176,9 @@ def _missing_values(names: Sequence[str]) -> str:
 
 def _suggestion(message: str, known: Mapping[str, Callable[..., Any]]) -> str:
     """Return " Did you mean …?" for gin's message about an unknown name, or nothing."""
-    configurable = re.search(r"No configurable matching ['\"]?@?([\w./]+)", message)
+    configurable = re.search(
+        r"No configurable matching (?:reference )?['\"]@?([\w./]+)", message
+    )
     if configurable:
         wanted = configurable[1].split(".")[-1].split("/")[-1]
         near = difflib.get_close_matches(wanted, list(known), n=1, cutoff=0.3)

@@ -81,10 +81,10 @@ def check_batch(
         ValueError: It is not a positive multiple of the number of replicas.
     """
     replicas = strategy.num_replicas_in_sync
-    if batch_size < 1 or batch_size % replicas:
+    if not isinstance(batch_size, int) or batch_size < 1 or batch_size % replicas:
         raise ValueError(
             f"`{name}` must be a positive multiple of the {replicas} replicas that "
-            f"share it; received {batch_size}."
+            f"share it; received {batch_size!r}."
         )
 
 

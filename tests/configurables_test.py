@@ -1,0 +1,76 @@
+"""What a gin file may bind: every part once, none of what a launch decides."""
+# SPDX-License-Identifier: Apache-2.0
+
+import inspect
+
+import gin
+import pytest
+
+from vit_scaling import configurables
+
+FILES = ["quickstart"]
+DATA = ["TRAIN_PATTERN = 'train-*'", "EVAL_PATTERN = 'test-*'"]
+
+
+def test_names_are_unique_and_in_order():
+    names = [part.__name__ for part in configurables.PARTS]
+    assert len(set(names)) == len(names)
+    places = [(part.__module__, part.__name__) for part in configurables.PARTS]
+    assert len(set(places)) == len(places)
+    assert not set(names) & set(configurables.ROOTS)
+
+
+@pytest.mark.parametrize("part", configurables.PARTS, ids=lambda part: part.__name__)
+def test_every_part_is_known_to_gin_and_itself_unchanged(part):
+    found = gin.get_configurable(f"vit_scaling.{part.__name__}")
+    assert found is not part  # Direct calls in Python are never altered.
+    assert "gin" not in getattr(inspect.unwrap(part), "__module__", "").split(".")
+
+
+@pytest.mark.parametrize("name", ["model_dir", "strategy", "jit_compile", "experiment"])
+@pytest.mark.parametrize("root", ["train", "evaluate", "evaluate_continuously"])
+def test_what_a_launch_decides_cannot_be_bound(root, name):
+    with pytest.raises(ValueError, match=f"denylisted.*{name}|{name}.*denylist"):
+        configurables.parse(FILES, [*DATA, f"{root}.{name} = 'x'"])
+
+
+@pytest.mark.parametrize("name", ["evaluates", "texts", "also_keep"])
+def test_what_the_binary_passes_to_training_cannot_be_bound(name):
+    with pytest.raises(ValueError, match=f"denylisted kwarg '{name}'"):
+        configurables.parse(FILES, [*DATA, f"train.{name} = None"])
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("Adan.beta1 = 0.9", "Did you mean 'Adam'"),
+        ("Adam.beta_1 = 0.9", "Did you mean 'beta1'"),
+        ("TOTAL_STEP = 5", r"TOTAL_STEP \(did you mean TOTAL_STEPS\?\)"),
+        (
+            "trian/TFRecords.pattern = 'x'",
+            r"trian/TFRecords\.pattern \(did you mean train/TFRecords\.pattern\?\)",
+        ),
+        ("vit.haed = 'gap'", "Did you mean 'head'"),
+        ("LOSS = @softmax_crossentropy", "Did you mean 'softmax_cross_entropy'"),
+        ("Momentum.nesterov = True", r"No run reads.*Momentum\.nesterov"),
+    ],
+)
+def test_misspelt_names_are_refused_before_anything_is_made(binding, message):
+    with pytest.raises(ValueError, match=message):
+        configurables.parse(FILES, [*DATA, binding])
+
+
+def test_all_missing_values_are_told():
+    with pytest.raises(ValueError, match=r"required for: EVAL_PATTERN, TRAIN_PATTERN"):
+        configurables.parse(FILES)
+
+
+def test_an_experiment_is_made_of_what_is_bound():
+    configurables.parse(FILES, [*DATA, "BATCH_SIZE = 48", "TOTAL_STEPS = 9000"])
+    experiment = configurables.Experiment()
+    assert experiment.batch_size == 48
+    assert experiment.schedule.total_steps == 9000
+    assert experiment.loss.__name__ == "sigmoid_cross_entropy"
+    assert experiment.train_data.source.pattern == "train-*"
+    assert experiment.eval_data.source.pattern == "test-*"
+    assert experiment.train_data.classes == experiment.eval_data.classes == 10

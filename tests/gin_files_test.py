@@ -1,0 +1,204 @@
+"""Gin files are found by name, and a name that nothing reads is refused by name."""
+# SPDX-License-Identifier: Apache-2.0
+
+import gin
+import pytest
+
+from vit_scaling import gin_files
+
+calls = []
+
+
+@gin.register(module="vit_scaling.tests")
+def part(width=1, depth=gin.REQUIRED):
+    return ("part", width, depth)
+
+
+@gin.register(module="vit_scaling.tests")
+def run(make=None, steps=10, also=None):
+    calls.append(make)
+    return make() if callable(make) else make
+
+
+@gin.register(module="vit_scaling.tests")
+def unused(value=0):
+    return value
+
+
+KNOWN = {"part": part, "run": run, "unused": unused}
+SELECTOR = "vit_scaling.tests.run"
+
+
+def parse(text, *bindings, tmp_path, known=None):
+    file = tmp_path / "config.gin"
+    file.write_text(text)
+    calls.clear()
+    gin_files.parse([str(file)], bindings, known=known or KNOWN, roots=[SELECTOR])
+
+
+def called():
+    return gin.get_configurable(SELECTOR)()
+
+
+GOOD = """
+DEPTH = 3
+run.make = @big/part()
+run.steps = %STEPS
+STEPS = 7
+part.depth = %DEPTH
+big/part.width = 5
+"""
+
+
+def test_scopes_and_macros_that_are_read_pass(tmp_path):
+    parse(GOOD, tmp_path=tmp_path)
+    assert called() == ("part", 5, 3)
+
+
+def test_later_files_and_bindings_win(tmp_path):
+    over = tmp_path / "over.gin"
+    over.write_text("DEPTH = 4\nbig/part.width = 6")
+    first = tmp_path / "first.gin"
+    first.write_text(GOOD)
+    gin_files.parse(
+        [str(first), str(over)], ["DEPTH = 8"], known=KNOWN, roots=[SELECTOR]
+    )
+    assert called() == ("part", 6, 8)
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("DEPHT = 4", r"No run reads.*DEPHT \(did you mean DEPTH\?\)"),
+        ("bgi/part.width = 4", r"bgi/.*part\.width \(did you mean big/.*part\.width"),
+        ("unused.value = 1", r"No run reads.*unused\.value"),
+        ("prat.width = 4", r"No configurable matching 'prat'.*Did you mean 'part'\?"),
+        ("run.make = @prat()", r"No configurable matching.*prat.*Did you mean 'part'"),
+        ("part.widht = 4", r"'part' doesn't have a parameter.*Did you mean 'width'\?"),
+        ("run.make = @part(", "cannot be read"),
+    ],
+)
+def test_a_misspelt_name_is_refused_with_the_nearest_right_one(
+    tmp_path, binding, message
+):
+    with pytest.raises(ValueError, match=message):
+        parse(GOOD, binding, tmp_path=tmp_path)
+    assert not calls
+
+
+def test_the_nearest_name_stands_before_the_places_in_the_files(tmp_path):
+    with pytest.raises(ValueError, match="part") as raised:
+        parse(GOOD + "\nprat.width = 2", tmp_path=tmp_path)
+    first, *more = str(raised.value).splitlines()
+    assert "Did you mean 'part'?" in first
+    assert any("config.gin" in line for line in more)
+
+
+def test_a_macro_that_only_an_unread_binding_reads_is_unread_too(tmp_path):
+    with pytest.raises(ValueError, match="OTHER"):
+        parse(GOOD + "OTHER = 1\nunused.value = %OTHER", tmp_path=tmp_path)
+
+
+def test_every_value_that_misses_is_told_at_once(tmp_path):
+    text = """
+    A = %gin.REQUIRED
+    B = %gin.REQUIRED
+    C = 1
+    run.make = [%A, %B, %C]
+    run.steps = %gin.REQUIRED
+    """
+    with pytest.raises(ValueError, match=r"A, B, .*run\.steps.*--gin_param='NAME = v"):
+        parse(text, tmp_path=tmp_path)
+
+
+def test_a_misspelt_required_value_is_told_with_the_right_name(tmp_path):
+    text = "DEPTH = %gin.REQUIRED\nrun.make = %DEPTH"
+    with pytest.raises(
+        ValueError, match=r"required for: DEPTH.*DEPHT \(did you mean D"
+    ):
+        parse(text, "DEPHT = 4", tmp_path=tmp_path)
+
+
+def test_a_value_for_what_was_required_is_enough(tmp_path):
+    parse("DEPTH = %gin.REQUIRED\nrun.make = %DEPTH", "DEPTH = 4", tmp_path=tmp_path)
+    assert called() == 4
+
+
+# Finding.
+
+
+def test_files_are_found_by_path_by_name_and_by_stem(tmp_path):
+    quickstart = gin_files.root() / "experiments" / "quickstart.gin"
+    for name in (
+        str(quickstart),
+        "experiments/quickstart.gin",
+        "experiments/quickstart",
+        "quickstart.gin",
+        "quickstart",
+    ):
+        assert gin_files.find(name).samefile(quickstart)
+
+
+def test_a_file_in_the_current_folder_goes_first(tmp_path, monkeypatch):
+    (tmp_path / "config.gin").write_text("")
+    monkeypatch.chdir(tmp_path)
+    assert gin_files.find("config.gin").resolve() == tmp_path / "config.gin"
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("experiments/vit_b17.gin", "experiments/vit_b1"),
+        ("experiments/quikstart", "experiments/quickstart.gin"),
+        ("smok", "runtime/smoke.gin"),
+        ("models/quickstart.gin", "experiments/quickstart.gin"),
+    ],
+)
+def test_an_unknown_file_is_refused_with_the_nearest(name, nearest):
+    with pytest.raises(FileNotFoundError, match=rf"`gin_file`.*{name}.*{nearest}"):
+        gin_files.find(name)
+
+
+def test_an_unknown_include_is_said_with_the_file_that_wants_it(tmp_path):
+    with pytest.raises(ValueError, match=r"cannot be read.*modls/vit\.gin"):
+        parse("include 'modls/vit.gin'", tmp_path=tmp_path)
+
+
+# The text that repeats a run.
+
+
+def values_after(text, tmp_path):
+    """Parse a text anew and return what the run then gets."""
+    gin.clear_config()
+    parse(text, tmp_path=tmp_path)
+    return called()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_the_text_repeats_the_run_whenever_it_was_taken(tmp_path, when):
+    parse(GOOD, "big/part.width = 6", tmp_path=tmp_path)
+    if when == "after":
+        called()
+    text = gin_files.operative_text()
+    assert values_after(text, tmp_path) == ("part", 6, 3)
+
+
+def test_what_was_not_called_yet_is_in_the_text(tmp_path):
+    # As a loss is, which is called when the first step is traced.
+    long = list(range(50))  # Gin prints it over several lines.
+    parse(
+        "run.make = @part\nrun.also = %LONG\nLONG = %DEEP\nDEEP = %N\nN = 1\n"
+        f"part.depth = {long}",
+        tmp_path=tmp_path,
+    )
+    gin.get_configurable(SELECTOR)(make=None)
+    text = gin_files.operative_text()
+    assert "# Bound as well:" in text
+    assert values_after(text, tmp_path) == ("part", 1, long)
+
+
+def test_defaults_in_use_are_in_the_text(tmp_path):
+    parse(GOOD, tmp_path=tmp_path)
+    called()
+    text = gin_files.operative_text()
+    assert "run.also = None" in text and "big/part.depth = %DEPTH" in text
