@@ -5,6 +5,7 @@ python -m vit_scaling.train --gin_file=experiments/quickstart.gin --model_dir=DI
 # SPDX-License-Identifier: Apache-2.0
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -155,13 +156,25 @@ def main() -> None:
     logging.use_absl_handler()
     try:
         app.run(_run)
-    except (ValueError, OSError, RuntimeError) as error:
-        if os.environ.get("VIT_SCALING_TRACEBACK"):
+    except Exception as error:
+        message = _message(error)
+        if message is None or os.environ.get("VIT_SCALING_TRACEBACK"):
             raise
-        # Gin appends where it was called from: the traceback's business.
-        message = str(error).partition("\n  In call to configurable")[0]
         print(f"vit-scaling-train: error: {message}", file=sys.stderr)
         sys.exit(1)
+
+
+def _message(error: Exception) -> str | None:
+    """Return what to say of an error that the user can mend, None for any other."""
+    # What the input pipeline asserts, such as a bad record, comes amid graph traces.
+    asserted = re.search(r"assertion failed: \[(.+)\]", str(error))
+    if type(error).__module__.startswith("tensorflow"):
+        return asserted[1].replace("\\'", "'") if asserted else None
+    # A TypeError: an experiment lacks a part, or a value is of another type.
+    if isinstance(error, ValueError | TypeError | OSError | RuntimeError):
+        # Gin appends where it was called from: the traceback's business.
+        return str(error).partition("\n  In call to configurable")[0]
+    return None
 
 
 if __name__ == "__main__":
