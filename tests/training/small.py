@@ -145,6 +145,10 @@ def weights(model: keras.Model) -> dict[str, np.ndarray]:
 
 def mirrored(replicas: int) -> tf.distribute.Strategy:
     """Return a strategy of that many logical CPUs (tests/conftest.py makes four)."""
-    strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
+    strategy = tf.distribute.MirroredStrategy(
+        [f"CPU:{number}" for number in range(replicas)],
+        # As `make_strategy` does: several strategies live in this process.
+        cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )
     assert strategy.num_replicas_in_sync == replicas
     return strategy

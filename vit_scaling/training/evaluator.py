@@ -124,9 +124,11 @@ def make_evaluation_step(
         logits = tf.cast(model(batch["images"], training=False), tf.float32)
         return batch_sums(logits, batch["labels"], batch["mask"], loss)
 
-    compiled = tf.function(replica_step, jit_compile=True) if jit_compile else None
+    compiled = None
+    if jit_compile:
+        compiled = tf.function(replica_step, jit_compile=True, autograph=False)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(batch: Any) -> dict[str, tf.Tensor]:
         sums = strategy.run(compiled or replica_step, args=(batch,))
         return {

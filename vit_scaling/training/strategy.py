@@ -48,7 +48,12 @@ def make_strategy(
     if distribution == "mirrored" and not gpus:
         # distribute_utils makes one replica on CPU:0, whatever the number of devices.
         devices = tf.config.list_logical_devices("CPU")
-        return tf.distribute.MirroredStrategy([device.name for device in devices])
+        return tf.distribute.MirroredStrategy(
+            [device.name for device in devices],
+            # The default's collectives clash with those of another strategy that the
+            # process made: "Shape mismatch in the collective instance".
+            cross_device_ops=tf.distribute.ReductionToOneDevice(),
+        )
     if distribution == "one_device":
         gpus = min(gpus, 1)
     return distribute_utils.get_distribution_strategy(

@@ -40,7 +40,8 @@ class Trainer(orbit.StandardTrainer):
         """Take the parts; must be called in the strategy's scope.
 
         Args:
-            step: From one replica's batch to its scalar outputs.
+            step: From one replica's batch to its scalar outputs; without Python `if`
+                or `for` over tensors.
             optimizer: Whose `diagnostics` and learning rate are reported.
             dataset: A distributed dataset, infinite.
             strategy: Under which the step runs.
@@ -62,7 +63,10 @@ class Trainer(orbit.StandardTrainer):
             name: keras.metrics.Mean(name=name)
             for name in ("loss", "regularization", "skipped")
         }
-        self._step = tf.function(step, jit_compile=True) if jit_compile else step
+        if jit_compile:
+            step = tf.function(step, jit_compile=True, autograph=False)
+        # The step is all tensors: AutoGraph would change nothing in twice the time.
+        self._step = tf.autograph.experimental.do_not_convert(step)
         self._learning_rate = learning_rate
         self._nonfinite_before = 0.0
         self._first_step = 0
