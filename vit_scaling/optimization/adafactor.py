@@ -16,6 +16,7 @@ from vit_scaling.optimization.state_size import (
     checked_dtype,
     factored_axes,
 )
+from vit_scaling.optimization.tensors import mean_along
 
 # Smallest scale that `scale_by_parameters` gives a weight (Shazeer & Stern 2018, ε₂).
 LEAST_SCALE = 1e-3
@@ -57,8 +58,8 @@ def factored_direction(
     """
     second, largest = axes
     squared = tf.square(gradient) + eps
-    row = (1.0 - share) * row + share * tf.reduce_mean(squared, axis=largest)
-    column = (1.0 - share) * column + share * tf.reduce_mean(squared, axis=second)
+    row = (1.0 - share) * row + share * mean_along(squared, largest)
+    column = (1.0 - share) * column + share * mean_along(squared, second)
     # `row` has lost the largest axis, which moves the second one if it came after.
     moved = second - 1 if second > largest else second
     row_root = tf.math.rsqrt(row / tf.reduce_mean(row, axis=moved, keepdims=True))

@@ -211,12 +211,15 @@ class Optimizer(keras.Optimizer):
             for slot, specification in self.slots(tuple(variable.shape)).items()
         }
         if self.average_decay is not None:
-            state["average"] = self._variable(
-                f"{variable.path}/average",
-                variable.shape,
-                variable.dtype,
-                initializer=lambda shape, dtype: tf.cast(variable.value, dtype),
-            )
+            # Outside of a step that builds as it is traced: XLA cannot lift a variable
+            # out of it whose first value is another's.
+            with tf.init_scope():
+                state["average"] = self._variable(
+                    f"{variable.path}/average",
+                    variable.shape,
+                    variable.dtype,
+                    initializer=lambda shape, dtype: tf.cast(variable.value, dtype),
+                )
         return state
 
     def _scalar(self, name: str) -> keras.Variable:
