@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from vit_scaling.data import fingerprints, framing, index, writing
+from vit_scaling.data import files, fingerprints, framing, index
+from vit_scaling.data.class_names import write_class_names
 from vit_scaling.data.deduplication import (
     Match,
     NearDuplicates,
@@ -23,7 +24,7 @@ from vit_scaling.data.deduplication import (
 )
 from vit_scaling.data.fingerprints import Fingerprint
 from vit_scaling.data.records_in import read_all, read_example, values
-from vit_scaling.data.tfrecords import TFRecords
+from vit_scaling.data.tfrecords import CLASSES_FILE, TFRecords
 
 # Pairs in the report; the list of what was removed (removed.csv) has all.
 REPORTED_PAIRS = 200
@@ -139,7 +140,7 @@ def write_without(
                     offsets.append(offsets[-1] + framing.FRAME_BYTES + len(data))
                 number += 1
         index.store(path, "offsets", np.array(offsets, np.uint64))
-        checksum = writing.sync_and_hash(part)
+        checksum = files.sync_and_hash(part)
         os.replace(part, path)
         rows.append(
             {
@@ -189,9 +190,7 @@ def clean(
     )
     rows = write_without(train, [r.record for r in removals], output_dir)
     if train.class_names:
-        writing.write_class_names(
-            os.path.join(output_dir, writing.CLASSES_FILE), train.class_names
-        )
+        write_class_names(os.path.join(output_dir, CLASSES_FILE), train.class_names)
     names = [str(source.pattern) for source in against]
     counts = collections.Counter(r.against for r in removals)
     result = {
@@ -206,7 +205,7 @@ def clean(
         },
         "shards": rows,
     }
-    writing.write_json(os.path.join(output_dir, "deduplication.json"), result)
+    files.write_json(os.path.join(output_dir, "deduplication.json"), result)
     _write_list(train, against, removals, os.path.join(output_dir, "removed.csv"))
     page = _report(train, against, removals, result)
     with open(os.path.join(output_dir, "report.html"), "w", encoding="utf-8") as file:

@@ -6,7 +6,6 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import json
-import logging
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -15,12 +14,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from vit_scaling.data import framing, index, subsets
+from vit_scaling.data import files, framing, index, subsets
 from vit_scaling.data.checking import CheckedImage, UnusableImage, check_image
+from vit_scaling.data.class_names import class_names
 from vit_scaling.data.entries import Entry, EntrySource
-from vit_scaling.data.tfrecords import CLASSES_FILE, Features, read_class_names
+from vit_scaling.data.tfrecords import Features
 
-_logger = logging.getLogger(__name__)
 FORMAT_VERSION = 1
 NAMED_LEFT_OUT = 1000  # The manifest names so many images; it counts all.
 
@@ -105,7 +104,7 @@ def write_tfrecords(
     settings = settings or Settings()
     os.makedirs(os.path.join(output_dir, index.INDEX_FOLDER), exist_ok=True)
     entries = _ordered(source.entries(), settings.shuffle)
-    classes = _class_names(source, entries, output_dir, split)
+    classes = class_names(source, entries, output_dir, split)
     count = num_shards or max(1, -(-sum(e.size_bytes for e in entries) // shard_bytes))
     plan = _fingerprint(entries, classes, count, settings)
     done = _finished(output_dir, split, plan, overwrite)
@@ -127,7 +126,7 @@ def write_tfrecords(
     reports = _run(tasks, workers, progress)
     _remove_others(output_dir, split, [task.path for task in tasks])
     manifest = _manifest(split, classes, settings, plan, reports)
-    write_json(manifest_path(output_dir, split), manifest)
+    files.write_json(manifest_path(output_dir, split), manifest)
     for task in tasks:
         os.remove(task.report_path)
     return manifest
@@ -181,7 +180,7 @@ def write_shard(task: ShardTask) -> dict[str, Any]:
             class_counts.update(entry.labels)
     index.store(task.path, "offsets", np.array(offsets, np.uint64))
     index.store(task.path, "keys", np.array(hashes, np.uint64))
-    checksum = sync_and_hash(part)
+    checksum = files.sync_and_hash(part)
     os.replace(part, task.path)
     report = {
         "file": os.path.basename(task.path),
@@ -192,7 +191,7 @@ def write_shard(task: ShardTask) -> dict[str, Any]:
         "left_out": left_out,
         "plan": task.plan,
     }
-    write_json(task.report_path, report)
+    files.write_json(task.report_path, report)
     return report
 
 
@@ -223,26 +222,6 @@ def example(
     return whole.SerializeToString(deterministic=True)
 
 
-def sync_and_hash(path: str) -> str:
-    """Bring a file to the disk and return its SHA-256, read back."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-        while piece := file.read(2**20):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def write_json(path: str, value: dict[str, Any]) -> None:
-    """Write JSON under another name and rename it: whole, or not at all."""
-    part = f"{path}.{os.getpid()}.part"
-    with open(part, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, ensure_ascii=False)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-
-
 def _checked(task: ShardTask, entry: Entry) -> CheckedImage:
     settings = task.settings
     return check_image(
@@ -268,54 +247,6 @@ def _ordered(entries: Sequence[Entry], shuffle: bool) -> list[Entry]:
         return list(entries)
     # The salt keeps a shard from being a subset of its own (see subsets.py).
     return sorted(entries, key=lambda e: subsets.key_hash(b"order/" + e.key.encode()))
-
-
-def _class_names(
-    source: EntrySource, entries: Sequence[Entry], output_dir: str, split: str
-) -> tuple[str, ...]:
-    """Return the class names of the set; a first split makes them."""
-    path = os.path.join(output_dir, CLASSES_FILE)
-    mine = source.class_names()
-    if not os.path.exists(path):
-        write_class_names(path, mine)
-        return mine
-    known = read_class_names(path)
-    unknown = sorted(set(mine) - set(known))
-    if unknown:
-        raise ValueError(
-            f"Split {split!r} has classes that {path} does not know: "
-            f"{', '.join(map(repr, unknown[:5]))} ({len(unknown)} in all). Class "
-            "indices come from the split written first, the training split; remove "
-            "these classes, or write all splits into a new folder, training first."
-        )
-    present = {name for entry in entries for name in entry.labels}
-    missing = [name for name in known if name not in present]
-    if missing:
-        _logger.warning(
-            "Split %r has no image of %d of the %d classes (%s); the others keep the "
-            "indices of %s.",
-            split,
-            len(missing),
-            len(known),
-            ", ".join(missing[:5]),
-            path,
-        )
-    return known
-
-
-def write_class_names(path: str, names: tuple[str, ...]) -> None:
-    """Write names one a line.
-
-    Raises:
-        ValueError: A name is empty or has several lines.
-    """
-    bad = [name for name in names if not name.strip() or "\n" in name]
-    if bad:
-        raise ValueError(f"Class names must be one line of text; received {bad[0]!r}.")
-    part = path + ".part"
-    with open(part, "w", encoding="utf-8") as file:
-        file.writelines(f"{name}\n" for name in names)
-    os.replace(part, path)
 
 
 def _fingerprint(
