@@ -27,7 +27,7 @@ from vit_scaling.training.strategy import make_strategy
 from vit_scaling.training.trainer import NonFiniteError
 
 IMAGES, LABELS = small.digits()
-NOISY_VIT = functools.partial(small.small_vit, dropout=0.1, stochastic_depth=0.2)
+NOISY_VIT = functools.partial(small.shallow_vit, dropout=0.1)
 AVERAGED = functools.partial(Adam, clip_norm=1.0, average_decay=0.9)
 
 
@@ -89,7 +89,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def noisy(tmp_path_factory):
-    """An undisturbed run of a ViT with dropout and stochastic depth."""
+    """An undisturbed run of a ViT with dropout."""
     path = tmp_path_factory.mktemp("noisy")
     train(path, {"make_model": NOISY_VIT})
     return path

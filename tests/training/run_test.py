@@ -53,7 +53,8 @@ def test_a_save_that_is_waited_for_raises_at_once(tmp_path):
 
 @pytest.mark.parametrize("batch_size", [0, -4, 6, "8", 8.0])
 def test_a_batch_that_replicas_cannot_share_is_refused(batch_size):
-    with pytest.raises(ValueError, match=rf"`batch_size`.*4 replicas.* {batch_size!r}\."):
+    told = rf"`batch_size`.*4 replicas.* {batch_size!r}\."
+    with pytest.raises(ValueError, match=told):
         run.check_batch(batch_size, small.mirrored(4))
     run.check_batch(8, small.mirrored(4))
 

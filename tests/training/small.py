@@ -113,10 +113,10 @@ def small_vit(**options: Any) -> keras.Model:
     return vit(SHAPE, image_size=SIDE, classes=CLASSES, head_bias=-2.0, **options)
 
 
-def shallow_vit() -> keras.Model:
+def shallow_vit(**options: Any) -> keras.Model:
     """Return a ViT of one block, quicker to trace."""
     shape = dataclasses.replace(SHAPE, depth=1)
-    return vit(shape, image_size=SIDE, classes=CLASSES, head_bias=-2.0)
+    return vit(shape, image_size=SIDE, classes=CLASSES, head_bias=-2.0, **options)
 
 
 def experiment(make_model: Callable[[], keras.Model] = linear, **changes: Any):

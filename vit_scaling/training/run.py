@@ -240,7 +240,7 @@ def new_checkpoints(
             if last_step is not None and seen >= last_step:
                 return
         else:
-            sleep(poll_seconds)
+            sleep(min(poll_seconds, timeout_seconds))
     logging.warning("No new checkpoint in `%s` for %g s.", directory, timeout_seconds)
 
 
