@@ -1,0 +1,120 @@
+"""Cooldowns branched off a long run: their own folders, the run itself only read."""
+# SPDX-License-Identifier: Apache-2.0
+
+import functools
+
+import pytest
+
+from tests.training import small
+from vit_scaling import experiment as runs
+from vit_scaling.optimization.schedules import Linear, ReciprocalSqrt
+from vit_scaling.training.branches import (
+    branch_cooldowns,
+    prepare_branch,
+    read_branch_record,
+)
+from vit_scaling.training.checkpoint_files import (
+    CorruptCheckpointError,
+    checkpoint_folder,
+    read_checkpoint,
+    saved_steps,
+)
+from vit_scaling.training.logs import read_metrics
+from vit_scaling.training.strategy import make_strategy
+
+SCHEDULE = functools.partial(
+    ReciprocalSqrt, 1e-2, warmup_steps=1, cooldown_steps=2, timescale_steps=2
+)
+TRAIN = functools.partial(
+    runs.train,
+    seed=5,
+    jit_compile=False,
+    steps_per_loop=1,
+    checkpoint_every_steps=2,
+    keep_last=9,
+)
+
+
+def long_run(path):
+    experiment = small.experiment(schedule=SCHEDULE(total_steps=8))
+    TRAIN(experiment, model_dir=path, strategy=make_strategy(), evaluates=False)
+    return experiment
+
+
+def contents(path):
+    files = (p for p in path.rglob("*") if p.is_file() and "branch_" not in str(p))
+    return {p: p.read_bytes() for p in files}
+
+
+def bits(path, step):
+    values, _ = read_checkpoint(checkpoint_folder(path / "checkpoints", step))
+    return {key: value.tobytes() for key, value in values.items()}
+
+
+def test_a_branch_ends_as_a_run_of_its_own_length_and_the_long_run_stays(tmp_path):
+    experiment = long_run(tmp_path / "long")
+    before = contents(tmp_path / "long")
+    # Step 5 has no checkpoint: the branch first follows the run from step 4.
+    results = branch_cooldowns(
+        experiment,
+        model_dir=tmp_path / "long",
+        branch_at=[5],
+        cooldown_steps=2,
+        train_branch=TRAIN,
+        strategy=make_strategy(),
+    )
+    ((folder, figures),) = results.items()
+    assert contents(tmp_path / "long") == before
+    assert figures["step"] == 7 and figures["eval"]["examples"] == 43
+    short = small.experiment(schedule=SCHEDULE(total_steps=7))
+    TRAIN(short, model_dir=tmp_path / "short", strategy=make_strategy())
+    branch = tmp_path / "long" / folder
+    assert bits(branch, 7) == bits(tmp_path / "short", 7)
+    rates = [row["learning_rate"] for row in read_metrics(branch, "train")]
+    assert rates == [short.schedule.at(step) for step in (4, 5, 6)]
+    record = read_branch_record(branch)
+    assert record["parent_step"] == 4 and record["start_step"] == 5
+    assert record["images_seen_by_parent"] == 4 * 8
+
+
+def test_a_branch_that_was_prepared_is_found_again(tmp_path):
+    long_run(tmp_path)
+    first = prepare_branch(tmp_path, 5, 2)
+    again = prepare_branch(tmp_path, 5, 2)
+    assert first == again and first.total_steps == 7
+    assert saved_steps(first.model_dir / "checkpoints") == [4]
+    assert read_branch_record(tmp_path) is None  # The long run is no branch.
+
+
+def test_a_branch_needs_a_whole_checkpoint_at_or_below_its_start(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"`branch_at` needs a checkpoint.*5"):
+        prepare_branch(tmp_path, 5, 2)
+    long_run(tmp_path)
+    folder = checkpoint_folder(tmp_path / "checkpoints", 4)
+    data = next(folder.glob("*.data-*"))
+    data.write_bytes(data.read_bytes()[:-1])
+    with pytest.raises(CorruptCheckpointError, match="step_000000004"):
+        prepare_branch(tmp_path, 5, 2)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "start", "message"),
+    [
+        (SCHEDULE(total_steps=8), 7, "A branch must start between"),
+        (SCHEDULE(total_steps=8), 0, "A branch must start between"),
+        (Linear(1e-2, total_steps=8), 4, "cannot branch off Linear"),
+    ],
+)
+def test_a_branch_that_the_schedule_cannot_have_is_refused_at_once(
+    tmp_path, schedule, start, message
+):
+    with pytest.raises(ValueError, match=message):
+        branch_cooldowns(
+            small.experiment(schedule=schedule),
+            model_dir=tmp_path,
+            branch_at=[start],
+            cooldown_steps=2,
+            train_branch=TRAIN,
+            strategy=make_strategy(),
+        )
+    assert not list(tmp_path.iterdir())
