@@ -1,4 +1,4 @@
-"""Measure speed: `benchmark.py step | optimizer | pipeline | fewshot | inference`."""
+"""Measure speed: `benchmark.py step | optimizer | pipeline | fewshot`."""
 # SPDX-License-Identifier: Apache-2.0
 
 import importlib
@@ -9,7 +9,7 @@ from typing import Any
 
 from vit_scaling.commands import cli
 
-BENCHMARKS = ("step", "optimizer", "pipeline", "fewshot", "inference")
+BENCHMARKS = ("step", "optimizer", "pipeline", "fewshot")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,7 +18,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     known = ", ".join(BENCHMARKS)
     if not arguments or arguments[0] not in BENCHMARKS:
         asked_for_help = arguments[:1] in (["-h"], ["--help"])
-        text = f"usage: benchmark.py BENCHMARK [flags]; a BENCHMARK is one of {known}"
+        text = (
+            f"usage: benchmark.py BENCHMARK [flags]; a BENCHMARK is one of {known}; "
+            "benchmark.py BENCHMARK --help lists its flags"
+        )
         print(text, file=sys.stdout if asked_for_help else sys.stderr)
         return 0 if asked_for_help else 2
     module = importlib.import_module(f"vit_scaling.commands.benchmarks.{arguments[0]}")
