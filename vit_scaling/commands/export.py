@@ -13,7 +13,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     made = cli.parser("Export a training run as a SavedModel, checked after writing.")
     made.add_argument("--model_dir", required=True, help="folder of the training run")
     made.add_argument(
-        "--output_dir", required=True, help="folder to write; must be new"
+        "--output_dir", required=True, help="folder to write: new, or a kit"
     )
     made.add_argument("--step", type=int, help="checkpoint to take (default: newest)")
     made.add_argument("--averages", action="store_true", help="take Polyak averages")
@@ -24,20 +24,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="of images sent as bytes (default: the run's, or central_crop)",
     )
     made.add_argument("--resize", type=int, help="smaller side before the crop")
+    made.add_argument(
+        "--serving_kit",
+        metavar="NAME",
+        help="write the next version of a served model NAME into output_dir/NAME",
+    )
+    made.add_argument("--version", type=int, help="of the serving kit (default: next)")
     return cli.run(made, argv, _export, _show)
 
 
 def _export(arguments: argparse.Namespace) -> Mapping[str, Any]:
     from vit_scaling.export import saved_model  # TensorFlow only after the flags.
 
-    return saved_model.export_run(
+    names = ("averages", "step", "top_k", "preprocess", "resize")
+    options = {name: getattr(arguments, name) for name in names}
+    if arguments.serving_kit is None:
+        return saved_model.export_run(
+            arguments.model_dir, arguments.output_dir, **options
+        )
+    from vit_scaling.export import serving_kit
+
+    return serving_kit.write_kit(
         arguments.model_dir,
         arguments.output_dir,
-        averages=arguments.averages,
-        step=arguments.step,
-        top_k=arguments.top_k,
-        preprocess=arguments.preprocess,
-        resize=arguments.resize,
+        name=arguments.serving_kit,
+        version=arguments.version,
+        **options,
     )
 
 

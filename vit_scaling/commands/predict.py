@@ -13,9 +13,10 @@ from vit_scaling.commands import cli
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     made = cli.parser("Predict the classes of images with an exported model.")
-    made.add_argument(
-        "--saved_model", required=True, help="SavedModel, or its versions"
-    )
+    made.add_argument("--saved_model", help="SavedModel, or its versions")
+    made.add_argument("--server", help="grpc://host:8500 or http://host:8501")
+    made.add_argument("--model", default="vit", help="name of the served model")
+    made.add_argument("--version", type=int, help="of the served model; newest if none")
     made.add_argument("--images", nargs="+", help="image files, folders or globs")
     made.add_argument("--tfrecords", help="glob of TFRecord files")
     made.add_argument(
@@ -31,10 +32,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _predict(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    from vit_scaling.export import prediction  # TensorFlow only after the flags.
+    # TensorFlow only after the flags.
+    from vit_scaling.export import clients, prediction
 
     if (arguments.images is None) == (arguments.tfrecords is None):
         raise ValueError("Give either --images or --tfrecords.")
+    if (arguments.saved_model is None) == (arguments.server is None):
+        raise ValueError("Give either --saved_model or --server.")
     if arguments.images is not None:
         images = prediction.images_of_files(arguments.images)
     else:
@@ -43,7 +47,12 @@ def _predict(arguments: argparse.Namespace) -> Mapping[str, Any]:
             image_key=arguments.image_key,
             label_key=arguments.label_key,
         )
-    answer = prediction.local_answer(arguments.saved_model)
+    if arguments.server is not None:
+        answer = clients.server_answer(
+            arguments.server, model=arguments.model, version=arguments.version
+        )
+    else:
+        answer = prediction.local_answer(arguments.saved_model)
     limited = itertools.islice(images, arguments.limit)
     answers = prediction.predict(limited, answer, batch_size=arguments.batch_size)
     return {"predictions": [_limited(made, arguments.top) for made in answers]}

@@ -16,6 +16,7 @@ from vit_scaling.export import loading, servable, writing
 from vit_scaling.export.loading import RunRecord
 
 RECORD_FILE = "vit_scaling.json"  # Under assets.extra, which model servers leave alone.
+Extra = Callable[[pathlib.Path, RunRecord], None]
 TOLERANCE = 1e-4  # Far above rounding, far below any mistake in weights or layers.
 
 
@@ -28,6 +29,7 @@ def export_run(
     top_k: int = 5,
     preprocess: str | None = None,
     resize: int | None = None,
+    extra: Extra | None = None,
 ) -> dict[str, Any]:
     """Write the SavedModel of a training run; return the report of `export_model`.
 
@@ -40,6 +42,7 @@ def export_run(
         preprocess: "central_crop" or "resize" of images given as bytes; None takes what
             the run says, or "central_crop".
         resize: Pixels of the smaller side before the crop; None takes the run's.
+        extra: Writes more files into the SavedModel.
     """
     model, record = loading.load_run(model_dir, averages=averages, step=step)
     given: dict[str, Any] = {"preprocess": preprocess, "resize": resize}
@@ -49,7 +52,9 @@ def export_run(
         model_dir, averages=averages, step=record.step, float32=False
     )
     peer = None if loading.computes_in_float32(as_run) else as_run
-    return export_model(model, output_dir, record, top_k=top_k, run_model=peer)
+    return export_model(
+        model, output_dir, record, top_k=top_k, run_model=peer, extra=extra
+    )
 
 
 def export_model(
@@ -59,6 +64,7 @@ def export_model(
     *,
     top_k: int = 5,
     run_model: keras.Model | None = None,
+    extra: Extra | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Write `model` as a SavedModel, load it again and compare its outputs.
@@ -73,6 +79,7 @@ def export_model(
         top_k: Number of best classes listed.
         run_model: The same weights in the run's lower precision, to report the
             difference; None when the run was in float32.
+        extra: Writes more files into the SavedModel, given its folder and the record.
         seed: Of the random images of the comparison.
 
     Returns:
@@ -106,6 +113,8 @@ def export_model(
             difference = np.abs(run_model(images) - model(images)).max()
             report["max_difference_to_run_precision"] = {"logits": float(difference)}
         _write_record(folder, record, report)
+        if extra is not None:
+            extra(folder, record)
         report["bytes"] = sum(
             path.stat().st_size for path in folder.rglob("*") if path.is_file()
         )

@@ -11,6 +11,7 @@ from vit_scaling.export.loading import RunRecord
 
 FLOAT_SIGNATURE = "serving_default"
 BYTES_SIGNATURE = "serving_bytes"
+TOP_SIGNATURE = "serving_top"  # Bytes to the best classes only: REST sends all outputs.
 CLASSIFIER = "head"
 LAST_NORM = "encoder_norm"
 
@@ -84,8 +85,9 @@ def signatures(
     """Return the concrete functions of a SavedModel, by signature name.
 
     `serving_default` takes `images` (batch, height, width, 3) float32 in the record's
-    value range; `serving_bytes` takes `image_bytes` (batch,) strings, JPEG or PNG. The
-    latter's name ends in `_bytes` as REST's base64 convention wants.
+    value range; `serving_bytes` takes `image_bytes` (batch,) strings, JPEG or PNG.
+    `serving_top` takes the same and answers the best classes only, because REST has no
+    way to leave outputs out.
     """
     inner = inner_outputs(model)
     height, width = record.image_size
@@ -105,11 +107,16 @@ def signatures(
         images = image_bytes.images_from_bytes(content, record)
         return answer(inner, images, record, top_k=top_k)
 
+    @tf.function
+    def best_from_bytes(content: tf.Tensor) -> Outputs:
+        outputs = from_bytes(content)
+        return {name: value for name, value in outputs.items() if "top_" in name}
+
+    strings = tf.TensorSpec((None,), tf.string, name="image_bytes")
     return {
+        TOP_SIGNATURE: best_from_bytes.get_concrete_function(strings),
+        BYTES_SIGNATURE: from_bytes.get_concrete_function(strings),
         FLOAT_SIGNATURE: from_images.get_concrete_function(
             tf.TensorSpec((None, height, width, 3), tf.float32, name="images")
-        ),
-        BYTES_SIGNATURE: from_bytes.get_concrete_function(
-            tf.TensorSpec((None,), tf.string, name="image_bytes")
         ),
     }

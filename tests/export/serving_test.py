@@ -1,0 +1,194 @@
+"""The serving kit is whole, and real clients get the model's answers through it."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+import os
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from google.protobuf import text_format
+from tensorflow_serving.apis import (
+    predict_pb2,
+    prediction_log_pb2,
+    prediction_service_pb2_grpc,
+)
+from tensorflow_serving.config import model_server_config_pb2
+
+from tests.export import prediction_service, runs
+from vit_scaling.commands import export, predict
+from vit_scaling.export import clients, prediction, serving_kit
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory):
+    """A kit that the command wrote, version 1."""
+    folder = tmp_path_factory.mktemp("serving")
+    runs.write_run(folder / "run", runs.small_model())
+    flags = [f"--model_dir={folder}/run", f"--output_dir={folder}/kit"]
+    assert export.main([*flags, "--serving_kit=vit"]) == 0
+    return folder / "kit"
+
+
+@pytest.fixture(scope="module")
+def model(kit):
+    return prediction_service.Model("vit", kit / "vit")
+
+
+@pytest.fixture(scope="module")
+def grpc_address(model):
+    with prediction_service.grpc_server(model) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def rest_address(model):
+    with prediction_service.rest_server(model) as address:
+        yield address
+
+
+def test_kit_has_every_file(kit):
+    files = sorted(str(path.relative_to(kit)) for path in kit.rglob("*.*"))
+    assert "vit/1/saved_model.pb" in files
+    assert "vit/1/variables/variables.index" in files
+    assert (kit / "vit/1/assets.extra/tf_serving_warmup_requests").is_file()
+    assert os.access(kit / "serve.sh", os.X_OK)
+    assert "--model_config_file=/models/models.config" in (kit / "serve.sh").read_text()
+
+
+def test_models_config_is_what_the_server_parses(kit):
+    config = model_server_config_pb2.ModelServerConfig()
+    text_format.Parse((kit / "models.config").read_text(), config)
+    [entry] = config.model_config_list.config
+    assert (entry.name, entry.base_path) == ("vit", "/models/vit")
+    assert entry.model_platform == "tensorflow"
+
+
+def test_batching_parameters_agree_with_each_other(kit):
+    text = (kit / "batching_parameters.txt").read_text()
+    allowed = [
+        int(line.split(": ")[1])
+        for line in text.splitlines()
+        if line.startswith("allowed_batch_sizes")
+    ]
+    # The server's rule: ascending, and the last one is the largest batch.
+    assert allowed == sorted(set(allowed))
+    assert f"max_batch_size {{ value: {allowed[-1]} }}" in text
+
+
+def test_warmup_requests_are_answered(kit, model, grpc_address):
+    path = str(kit / "vit/1/assets.extra/tf_serving_warmup_requests")
+    channel = grpc.insecure_channel(grpc_address.removeprefix("grpc://"))
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    seen = set()
+    for record in tf.data.TFRecordDataset(path):
+        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        request = log.predict_log.request
+        response = stub.Predict(request)
+        [value] = request.inputs.values()
+        batch = value.tensor_shape.dim[0].size
+        assert response.outputs["top_classes"].tensor_shape.dim[0].size == batch
+        seen.add((request.model_spec.signature_name, batch))
+    batches = (1, 2, 4, 8, 16, 32)
+    assert seen == {(name, n) for name in model.loaded.signatures for n in batches}
+    channel.close()
+
+
+def test_next_export_is_the_next_version_and_other_models_stay(tmp_path):
+    runs.write_run(tmp_path / "run", runs.small_model())
+    for name, version in (("vit", None), ("vit", None), ("other", 7)):
+        serving_kit.write_kit(
+            tmp_path / "run", tmp_path / "kit", name=name, version=version
+        )
+    assert serving_kit.versions(tmp_path / "kit/vit") == [1, 2]
+    assert serving_kit.versions(tmp_path / "kit/other") == [7]
+    config = model_server_config_pb2.ModelServerConfig()
+    text_format.Parse((tmp_path / "kit/models.config").read_text(), config)
+    assert [one.name for one in config.model_config_list.config] == ["other", "vit"]
+    with pytest.raises(FileExistsError, match="left as it is"):
+        serving_kit.write_kit(tmp_path / "run", tmp_path / "kit", version=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"name": "a/b"}, "`name` must be"), ({"version": 0}, "`version` must be")],
+)
+def test_names_and_versions_without_sense_are_refused(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        serving_kit.write_kit(tmp_path, tmp_path, **options)
+
+
+def test_grpc_answers_every_output_bit_for_bit(kit, grpc_address):
+    images = np.random.default_rng(0).uniform(-1, 1, (3, *runs.IMAGE_SIZE, 3))
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "vit"
+    request.inputs["images"].CopyFrom(tf.make_tensor_proto(images.astype(np.float32)))
+    with grpc.insecure_channel(grpc_address.removeprefix("grpc://")) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        response = stub.Predict(request)
+    loaded = tf.saved_model.load(str(kit / "vit" / "1"))
+    direct = loaded.signatures["serving_default"](
+        images=tf.constant(images, tf.float32)
+    )
+    assert set(response.outputs) == set(direct)
+    for name, value in response.outputs.items():
+        np.testing.assert_array_equal(tf.make_ndarray(value), direct[name])
+
+
+@pytest.mark.parametrize("kind", ["grpc", "rest"])
+def test_clients_answer_what_the_saved_model_does(kit, request, kind):
+    address = request.getfixturevalue(f"{kind}_address")
+    files = [runs.image_file(60, 90, seed=number) for number in range(3)]
+    names, values = clients.server_answer(address)(files)
+    expected_names, expected = prediction.local_answer(kit / "vit")(files)
+    assert names == expected_names
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["grpc", "rest"])
+def test_predict_command_asks_the_server(tmp_path, capsys, request, kind):
+    address = request.getfixturevalue(f"{kind}_address")
+    (tmp_path / "a.png").write_bytes(runs.image_file(60, 60))
+    flags = [f"--server={address}", "--images", f"{tmp_path}/a.png"]
+    capsys.readouterr()
+    assert predict.main([*flags, "--json", "--version=1"]) == 0
+    [answer] = json.loads(capsys.readouterr().out)["predictions"]
+    assert sorted(answer["classes"]) == sorted(runs.CLASS_NAMES)
+    assert predict.main([*flags, "--model=unknown"]) == 1
+    assert "Servable not found" in capsys.readouterr().err
+    (tmp_path / "b.png").write_bytes(b"no image")
+    assert predict.main([*flags, f"{tmp_path}/b.png"]) == 1
+    assert "image 1 of the request" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["grpc://127.0.0.1:9", "http://127.0.0.1:9"])
+def test_no_server_is_said_so(address):
+    ask = clients.server_answer(address, timeout_seconds=5)
+    with pytest.raises(ConnectionError, match="No model server answers at"):
+        ask([b""])
+
+
+def test_address_of_no_known_kind_is_refused():
+    with pytest.raises(ValueError, match="must begin with grpc://"):
+        clients.server_answer("localhost:8500")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.zeros((1, *runs.IMAGE_SIZE, 3), np.float64), "to be float32 but float64"),
+        (np.zeros((*runs.IMAGE_SIZE, 3), np.float32), "input images is"),
+        (np.zeros((1, 8, 8, 3), np.float32), "input images is"),
+    ],
+)
+def test_requests_of_wrong_type_or_rank_are_refused(grpc_address, value, message):
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "vit"
+    request.inputs["images"].CopyFrom(tf.make_tensor_proto(value))
+    with grpc.insecure_channel(grpc_address.removeprefix("grpc://")) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Predict(request)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert message in caught.value.details()

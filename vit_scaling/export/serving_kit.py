@@ -1,0 +1,163 @@
+"""Everything that TensorFlow's model server needs: a numbered version and its files."""
+# SPDX-License-Identifier: Apache-2.0
+
+import os
+import pathlib
+from typing import Any
+
+import tensorflow as tf
+
+from vit_scaling.export import saved_model, servable
+from vit_scaling.export.loading import RunRecord
+
+WARMUP_FILE = "tf_serving_warmup_requests"  # The name that the server looks for.
+ALLOWED_BATCHES = (1, 2, 4, 8, 16, 32)
+
+MODEL_CONFIG = """\
+  config {{
+    name: "{name}"
+    base_path: "/models/{name}"
+    model_platform: "tensorflow"
+  }}
+"""
+
+# Requests wait 5 ms at most to be run together; a batch is padded to an allowed size.
+BATCHING = """\
+max_batch_size {{ value: {largest} }}
+batch_timeout_micros {{ value: 5000 }}
+max_enqueued_batches {{ value: 100 }}
+num_batch_threads {{ value: {threads} }}
+{allowed}
+"""
+
+SERVE = """\
+#!/usr/bin/env bash
+# Serve the models of this folder: gRPC on port 8500, REST on port 8501.
+set -euo pipefail
+here="$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)"
+exec docker run --rm -p 8500:8500 -p 8501:8501 \\
+  --mount type=bind,source="$here",target=/models,readonly \\
+  "tensorflow/serving:${{TF_SERVING_TAG:-latest}}" \\
+  --model_config_file=/models/models.config \\
+  --enable_batching --batching_parameters_file=/models/batching_parameters.txt
+# Ask: python tools/predict.py --server=grpc://localhost:8500 --model={name} --images …
+"""
+
+
+def write_kit(
+    model_dir: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str],
+    *,
+    name: str = "vit",
+    version: int | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Export a run as the next version of a served model, with the server's files.
+
+        output_dir/models.config             which models there are
+        output_dir/batching_parameters.txt   how requests are run together
+        output_dir/serve.sh                  the docker command
+        output_dir/vit/1/                    SavedModel, with warm-up requests
+
+    A server that watches the folder takes up a new version by itself.
+
+    Args:
+        model_dir: Folder of the run.
+        output_dir: Folder of the kit; may hold earlier versions and other models.
+        name: Name under which the model is asked for.
+        version: Number of the folder; None takes the next after the highest.
+        **options: Of `saved_model.export_run`.
+
+    Returns:
+        The report of `saved_model.export_run`, and `kit`, `name` and `version`.
+
+    Raises:
+        ImportError: `tensorflow-serving-api` is not installed.
+        ValueError: `name` or `version` cannot be one.
+    """
+    _require_api()
+    if not name.replace("_", "").replace("-", "").isalnum():
+        raise ValueError(f"`name` must be letters, digits, - and _; received {name!r}.")
+    kit = pathlib.Path(output_dir)
+    if version is None:
+        version = max(versions(kit / name), default=0) + 1
+    if version < 1:
+        raise ValueError(f"`version` must be at least 1; received {version}.")
+    report = saved_model.export_run(
+        model_dir, kit / name / str(version), extra=write_warmup, **options
+    )
+    models = sorted(path.name for path in kit.iterdir() if versions(path))
+    entries = "".join(MODEL_CONFIG.format(name=model) for model in models)
+    _replace(kit / "models.config", f"model_config_list {{\n{entries}}}\n")
+    allowed = "\n".join(f"allowed_batch_sizes: {size}" for size in ALLOWED_BATCHES)
+    threads = os.cpu_count() or 1
+    batching = BATCHING.format(
+        largest=max(ALLOWED_BATCHES), threads=threads, allowed=allowed
+    )
+    _replace(kit / "batching_parameters.txt", batching)
+    _replace(kit / "serve.sh", SERVE.format(name=name))
+    (kit / "serve.sh").chmod(0o755)
+    return {**report, "kit": str(kit), "name": name, "version": version}
+
+
+def versions(folder: str | os.PathLike[str]) -> list[int]:
+    """Return the numbers of the version folders of a served model, ascending."""
+    path = pathlib.Path(folder)
+    found = path.iterdir() if path.is_dir() else ()
+    return sorted(
+        int(version.name)
+        for version in found
+        if version.name.isdigit() and (version / "saved_model.pb").is_file()
+    )
+
+
+def write_warmup(folder: pathlib.Path, record: RunRecord, *, name: str = "vit") -> None:
+    """Write requests that the server runs before it answers the first client.
+
+    One request per signature and per batch size that batching may make, so that no
+    client waits for a first run's preparations.
+
+    Args:
+        folder: The SavedModel.
+        record: Image size and value range.
+        name: Model name in the requests; the server does not compare it.
+    """
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+    extra = folder / "assets.extra"
+    extra.mkdir(exist_ok=True)
+    height, width = record.image_size
+    content = tf.io.encode_jpeg(tf.zeros((height, width, 3), tf.uint8)).numpy()
+    with tf.io.TFRecordWriter(str(extra / WARMUP_FILE)) as writer:
+        for size in ALLOWED_BATCHES:
+            images = saved_model.random_images(size, record, seed=0)
+            for signature, key, values in (
+                (servable.FLOAT_SIGNATURE, "images", images),
+                (servable.BYTES_SIGNATURE, "image_bytes", [content] * size),
+                (servable.TOP_SIGNATURE, "image_bytes", [content] * size),
+            ):
+                request = predict_pb2.PredictRequest()
+                request.model_spec.name = name
+                request.model_spec.signature_name = signature
+                request.inputs[key].CopyFrom(tf.make_tensor_proto(values))
+                log = prediction_log_pb2.PredictionLog(
+                    predict_log=prediction_log_pb2.PredictLog(request=request)
+                )
+                writer.write(log.SerializeToString())
+
+
+def _require_api() -> None:
+    try:
+        import tensorflow_serving.apis  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "A serving kit needs the official stubs for its warm-up requests: "
+            'pip install "vit_scaling[serving]".'
+        ) from error
+
+
+def _replace(path: pathlib.Path, text: str) -> None:
+    """Write a small file so that a reader sees the old text or the new, never half."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text)
+    temporary.replace(path)
