@@ -20,6 +20,7 @@ REQUIRES = [
     "etils[epath]>=1.9",
     "gin-config>=0.5,<0.6",
     "ml-dtypes>=0.5",
+    "importlib_resources>=6",  # tensorflow-datasets imports it, and leaves it out.
     "numpy>=1.26",
     "pillow>=10",
     "safetensors>=0.4",
@@ -92,7 +93,14 @@ setup(
     packages=[*find_packages(include=["vit_scaling*"]), "vit_scaling.gin_data"],
     package_dir={"vit_scaling.gin_data": "gin"},
     package_data={
-        "vit_scaling": ["py.typed", "*.md", "**/*.md", "**/*.csv", "**/*.html"],
+        "vit_scaling": [
+            "py.typed",
+            "*.md",
+            "**/*.md",
+            "**/*.csv",
+            "**/*.html",
+            "**/*.png",
+        ],
         "vit_scaling.gin_data": ["*.gin", "**/*.gin"],
     },
     entry_points={"console_scripts": console_commands()},
