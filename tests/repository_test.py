@@ -14,6 +14,10 @@ MAX_LINES = 400
 
 # Where modules without a test file of their own are tested.
 _REASONS: dict[str, tuple[str, ...]] = {
+    "export/serving_test.py: over gRPC and REST": (
+        "export/clients.py",
+        "export/serving_kit.py",
+    ),
     "applications/vit_test.py: through the constructors": (
         "applications/arguments.py",
     ),
