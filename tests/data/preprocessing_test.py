@@ -49,6 +49,13 @@ def test_value_range_and_multi_hot():
     np.testing.assert_array_equal(ops.multi_hot(labels, 4), expected)
 
 
+@pytest.mark.parametrize("ends", [(-1.0, 1.0), (0.0, 1.0), (0.0, 255.0)])
+def test_values_are_the_same_bit_for_bit_in_one_pass(ends):
+    every = tf.cast(tf.range(256), tf.uint8)
+    fast = ops.value_range_at_once(every, *ends)
+    np.testing.assert_array_equal(fast, ops.value_range(every, *ends))
+
+
 def test_many_classes_need_no_dense_row_before_the_batch():
     labels = tf.ragged.constant([[29_592], [5, 7]], dtype=tf.int64)
     got = ops.multi_hot(labels, 29_593).numpy()

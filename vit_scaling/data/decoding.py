@@ -58,6 +58,11 @@ class Decoder:
 
     def decode(self, chunk: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Return `images` uint8, `labels` as text (see `pack`) and `good`."""
+        chunk = {
+            "data": tf.gather(chunk["data"], chunk["rows"]),
+            "number": chunk["number"],
+            "position": chunk["position"],
+        }
         count = tf.size(chunk["data"])
         rows = tf.range(count)
         whole = tf.data.Dataset.from_tensor_slices((rows, chunk))

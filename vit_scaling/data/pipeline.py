@@ -3,6 +3,7 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -93,7 +94,7 @@ class _Data:
         )
 
     def _finish(self, chunk: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        images = preprocessing.value_range(chunk["images"], *self.value_range)
+        images = preprocessing.value_range_at_once(chunk["images"], *self.value_range)
         labels = preprocessing.multi_hot(unpack(chunk["labels"]), self.classes)
         return {"images": images, "labels": labels}
 
@@ -190,14 +191,11 @@ class TrainData(_Data):
         hosts = Hosts.of(input_context)
         host_batch = hosts.share(batch_size)
         order, reader, decoder = self.parts(hosts, seed)
-        windows = reader.dataset(start=start_step * host_batch, epochs=None)
+        chunks = reader.dataset(
+            start=start_step * host_batch, epochs=None, chunk_records=_CHUNK_RECORDS
+        )
         batches = (
-            windows.rebatch(_CHUNK_RECORDS)
-            .map(
-                as_graph(decoder.decode),
-                num_parallel_calls=tf.data.AUTOTUNE,
-                deterministic=True,
-            )
+            _decoded(chunks, decoder)
             .rebatch(host_batch)
             .enumerate(start_step)
             .map(as_graph(lambda step, batch: self._finish_batch(step, batch, order)))
@@ -328,15 +326,10 @@ class EvalData(_Data):
     def _chunks(self, blocks: BlockReader, records: int) -> tf.data.Dataset:
         order = EpochOrder(records, self.block_records, 1, seed=0, shuffle=False)
         decoder = self._decoder(blocks, order, self.preprocess, None)
-        return (
-            Reader(blocks, order)
-            .dataset(start=0, epochs=1)
-            .map(
-                as_graph(decoder.decode),
-                num_parallel_calls=tf.data.AUTOTUNE,
-                deterministic=True,
-            )
+        chunks = Reader(blocks, order).dataset(
+            start=0, epochs=1, chunk_records=_CHUNK_RECORDS
         )
+        return _decoded(chunks, decoder)
 
     def _padding(self, count: int) -> tf.data.Dataset:
         side = self.image_size
@@ -352,6 +345,15 @@ class EvalData(_Data):
         mask = tf.cast(chunk["good"], tf.float32)
         labels = done["labels"] * mask[:, None]
         return {"images": done["images"], "labels": labels, "mask": mask}
+
+
+def _decoded(chunks: tf.data.Dataset, decoder: Decoder) -> tf.data.Dataset:
+    # Not AUTOTUNE: it takes long to find out that every core has enough to do.
+    return chunks.map(
+        as_graph(decoder.decode),
+        num_parallel_calls=os.cpu_count() or 1,
+        deterministic=True,
+    )
 
 
 def _replace(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -85,6 +85,17 @@ def value_range(images: tf.Tensor, low: float = -1.0, high: float = 1.0) -> tf.T
     return low + tf.cast(images, tf.float32) * ((high - low) / 255.0)
 
 
+def value_range_at_once(images: tf.Tensor, low: float, high: float) -> tf.Tensor:
+    """Return what `value_range` does, bit for bit, in one pass over the memory.
+
+    For whole batches, whose three passes cost a tenth of decoding; it is an operation
+    that converters of exported models may not know.
+    """
+    return tf.raw_ops.Dequantize(
+        input=tf.bitcast(images, tf.quint8), min_range=low, max_range=high
+    )
+
+
 def multi_hot(labels: tf.RaggedTensor, classes: int) -> tf.Tensor:
     """Return 0/1 float32 (batch, classes) of ragged class indices (batch, labels)."""
     rows = tf.cast(labels.value_rowids(), tf.int64)

@@ -134,19 +134,23 @@ class Reader:
     blocks: BlockReader
     order: EpochOrder
 
-    def dataset(self, *, start: int, epochs: int | None) -> tf.data.Dataset:
-        """Return windows of records, from position `start` on.
+    def dataset(
+        self, *, start: int, epochs: int | None, chunk_records: int
+    ) -> tf.data.Dataset:
+        """Return chunks of records, from position `start` on.
 
-        Each element holds `data` (the records' bytes), `number` (of each in the block
-        table, int64) and `position` (of the run, int64): vectors of one length, at
-        most a window's.
+        Each element holds `number` (of each record in the block table) and `position`
+        (of the run), int64 of one length, at most `chunk_records`; and `data` and
+        `rows`: the records' bytes are `data[rows]`. Gathering them is left to whoever
+        decodes, in parallel: strings are expensive to copy.
 
         Args:
             start: The first position; reaching it reads at most one window.
             epochs: How many epochs to read; None is without end.
+            chunk_records: Records in a chunk; a window's last may have fewer.
         """
         order = self.order
-        epoch, window, _offset = order.locate(start)
+        epoch, window, _ = order.locate(start)
         slots = order.num_windows * order.window_blocks  # of an epoch
         first = epoch * slots + window * order.window_blocks
         end = tf.int64.max if epochs is None else epochs * slots
@@ -158,9 +162,12 @@ class Reader:
         windows = read.batch(order.window_blocks).enumerate(
             epoch * order.num_windows + window
         )
-        return windows.map(
+        shuffled = windows.map(
             as_graph(lambda number, element: self._shuffle(number, element, start))
-        ).prefetch(1)
+        )
+        return shuffled.prefetch(1).flat_map(
+            as_graph(lambda window: _chunks(window, chunk_records))
+        )
 
     def _read(self, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         order = self.order
@@ -182,7 +189,22 @@ class Reader:
         skip = tf.nn.relu(start - position)
         rows = tf.gather(rows, mixed)[tf.cast(skip, tf.int32) :]
         return {
-            "data": tf.gather(data, rows),
+            "data": data,
+            "rows": rows,
             "number": tf.gather(number, rows),
             "position": position + skip + tf.range(tf.size(rows, tf.int64)),
         }
+
+
+def _chunks(window: dict[str, tf.Tensor], size: int) -> tf.data.Dataset:
+    """Cut a window into chunks; its data goes along whole, by reference."""
+
+    def chunk(first: tf.Tensor) -> dict[str, tf.Tensor]:
+        part = {
+            name: window[name][first : first + size]
+            for name in ("rows", "number", "position")
+        }
+        return {"data": window["data"], **part}
+
+    end = tf.size(window["rows"], tf.int64)
+    return tf.data.Dataset.range(0, end, size).map(as_graph(chunk))

@@ -151,11 +151,13 @@ def _first_batch_seconds(data: Any, args: argparse.Namespace, step: int) -> floa
 
 def _stages(data: Any, args: argparse.Namespace) -> dict[str, float]:
     """Return the speed of reading and shuffling alone: the rest is decoding."""
+    import tensorflow as tf
+
     from vit_scaling.data.hosts import Hosts
 
     _, reader, _ = data.parts(Hosts(), 0)
-    windows = reader.dataset(start=0, epochs=None)
-    batches = windows.rebatch(args.batch_size)
+    chunks = reader.dataset(start=0, epochs=None, chunk_records=args.batch_size)
+    batches = chunks.map(lambda chunk: tf.gather(chunk["data"], chunk["rows"]))
     rate, cpu = _timed(iter(batches), args)
     return {
         "read_and_shuffle_images_per_second": rate,
