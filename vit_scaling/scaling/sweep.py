@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+import functools
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,8 @@ from vit_scaling.scaling.flops import flops
 from vit_scaling.scaling.run_files import quantity
 
 TRAIN = ("-m", "vit_scaling.train")
+# Steps in all, steps of its own, the end of its folder's name, its arguments.
+_Part = tuple[int, int, str, tuple[str, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Job:
     """One command of the training binary: a trunk, or a cooldown branched off it.
 
     Attributes:
-        model: The model's name.
+        model: The model's name, and the variant's behind it, if any.
         shape: Its dimensions.
         data_size: Images of the subset; None takes all.
         seed: Of the run.
@@ -98,15 +101,16 @@ def sweep(
     data_sizes: Sequence[Any] = (None,),
     image_size: int = 224,
     head: str = "map",
-    cooldown_share: float = 0.2,
+    cooldown_share: float | None = 0.2,
     seeds: Sequence[int] = (0,),
+    variants: Mapping[str, Sequence[str]] | None = None,
     gin_params: Sequence[str] = (),
     flags: Sequence[str] = (),
     metrics: Mapping[str, str] | None = None,
     flops_per_second: float = 3e10,
     shape_scope: str = "study",
 ) -> Study:
-    """Describe a study: every model on every data size for every duration.
+    """Describe a study: every model and variant on every data size for every duration.
 
     The longest duration is trained in full; the shorter ones are cooldowns branched off
     it, which the reciprocal-square-root schedule allows (§3.5). Data sizes are nested
@@ -124,8 +128,11 @@ def sweep(
         image_size: Side of the images, in pixels.
         head: The pooling head.
         cooldown_share: Cooldown of each duration, as a share of it. The paper's
-            cooldowns are 0.5 of 20 K steps down to 0.01 of 4 M.
+            cooldowns are 0.5 of 20 K steps down to 0.01 of 4 M. None trains every
+            duration in full, by a schedule that has no cooldown to branch off.
         seeds: Repetitions.
+        variants: Name to what its runs get beside the rest: gin bindings, and flags of
+            the training binary such as "--gin_file=optimizers/adam.gin".
         gin_params: More bindings for all runs.
         flags: More flags of the training binary, such as "--nojit_compile".
         metrics: Name to "SET/FIELD" of metrics.jsonl; default: top-1 on "eval".
@@ -144,6 +151,7 @@ def sweep(
         "durations": durations,
         "data_sizes": sizes,
         "seeds": seeds,
+        "variants": list({"": ()} if variants is None else variants),
     }
     for argument, values in lists.items():
         if not values or len(set(values)) != len(values):
@@ -151,9 +159,10 @@ def sweep(
                 f"`{argument}` must name at least one, and none twice; received "
                 f"{list(values)!r}."
             )
-    if not 0 < cooldown_share < 1:
+    if cooldown_share is not None and not 0 < cooldown_share < 1:
         raise ValueError(
-            f"`cooldown_share` must be between 0 and 1; received {cooldown_share!r}."
+            "`cooldown_share` must be between 0 and 1, or None for no cooldowns; "
+            f"received {cooldown_share!r}."
         )
     if min(durations) < 2 or not flops_per_second > 0:
         raise ValueError(
@@ -161,11 +170,8 @@ def sweep(
             f"received {list(durations)!r} and {flops_per_second!r}."
         )
     grid = _Grid(
-        shared=(
-            *(f"--gin_file={file}" for file in gin_files),
-            *(f"--gin_param={text}" for text in gin_params),
-            *flags,
-        ),
+        files=tuple(f"--gin_file={file}" for file in gin_files),
+        shared=(*(f"--gin_param={text}" for text in gin_params), *flags),
         durations=tuple(sorted(durations)),
         batch_size=batch_size,
         cooldown_share=cooldown_share,
@@ -182,9 +188,10 @@ def sweep(
     jobs = [
         job
         for model in ordered
+        for variant, extra in (variants or {"": ()}).items()
         for size in sizes
         for seed in seeds
-        for job in grid.jobs(model, models[model], size, seed)
+        for job in grid.jobs(model, models[model], (variant, extra), size, seed)
     ]
     return Study(
         name,
@@ -216,22 +223,33 @@ def shape_of(shape: Any) -> ViTShape:
 
 @dataclasses.dataclass(frozen=True)
 class _Grid:
+    files: tuple[str, ...]
     shared: tuple[str, ...]
     durations: tuple[int, ...]
     batch_size: int
-    cooldown_share: float
+    cooldown_share: float | None
     shape_scope: str
     cost_of_a_step: Mapping[str, float]
 
     def jobs(
-        self, model: str, shape: Any, size: float | None, seed: int
+        self,
+        model: str,
+        shape: Any,
+        variant: tuple[str, Sequence[str]],
+        size: float | None,
+        seed: int,
     ) -> Iterator[Job]:
-        """Yield the trunk of a model, data size and seed, then its branches."""
+        """Yield the runs of a model, variant, data size and seed, all durations."""
         data = "all" if size is None else f"{int(size)}"
-        folder = f"{model.replace('/', '_')}/data_{data}/seed_{seed}"
-        longest = self.durations[-1]
-        starts = {steps: steps - self._cooldown(steps) for steps in self.durations[:-1]}
+        name, extra = variant
+        parts = [model.replace("/", "_"), name, f"data_{data}", f"seed_{seed}"]
+        folder = "/".join(part for part in parts if part)
         bindings = (
+            *self.files,  # Before the variant's: a later file wins.
+            *(
+                text if text.startswith("--") else f"--gin_param={text}"
+                for text in extra
+            ),
             *self.shared,
             *(
                 f"--gin_param={text}"
@@ -239,45 +257,48 @@ class _Grid:
             ),
             *([f"--gin_param=TrainData.num_images = {int(size)}"] if size else []),
             f"--gin_param=BATCH_SIZE = {self.batch_size}",
-            f"--gin_param=TOTAL_STEPS = {longest}",
-            f"--gin_param=COOLDOWN_STEPS = {self._cooldown(longest)}",
-            f"--gin_param=EVAL_EVERY = {longest}",
             f"--seed={seed}",
+        )
+        made = functools.partial(
+            Job, f"{model} {name}".rstrip(), shape_of(shape), size, seed
+        )
+        parts_of = self._apart if self.cooldown_share is None else self._branched
+        for steps, own, end, arguments in parts_of():
+            cost = own * self.cost_of_a_step[model]
+            yield made(steps, own, folder + end, (*bindings, *arguments), cost)
+
+    def _apart(self) -> Iterator[_Part]:
+        """Yield a run of its own for every duration."""
+        for steps in self.durations:
+            yield steps, steps, f"/steps_{steps:09d}", _length(steps)
+
+    def _branched(self) -> Iterator[_Part]:
+        """Yield the trunk, then its branches."""
+        longest = self.durations[-1]
+        starts = {steps: steps - self._cooldown(steps) for steps in self.durations[:-1]}
+        whole = (
+            *_length(longest),
+            f"--gin_param=COOLDOWN_STEPS = {self._cooldown(longest)}",
         )
         branch_at = ",".join(str(start) for start in starts.values())
         kept = (f"--branch_at={branch_at}",) if starts else ()
-        each = self.cost_of_a_step[model]
-        yield Job(
-            model,
-            shape_of(shape),
-            size,
-            seed,
-            longest,
-            longest,
-            folder,
-            (*bindings, "--mode=train_and_eval", *kept),
-            longest * each,
-        )
+        yield longest, longest, "", (*whole, "--mode=train_and_eval", *kept)
         for steps, start in starts.items():
-            yield Job(
-                model,
-                shape_of(shape),
-                size,
-                seed,
-                steps,
-                steps - start,
-                f"{folder}/branch_{steps:09d}_from_{start:09d}",
-                (
-                    *bindings,
-                    "--mode=branch_cooldown",
-                    f"--branch_at={start}",
-                    f"--branch_cooldown_steps={steps - start}",
-                ),
-                (steps - start) * each,
+            arguments = (
+                *whole,
+                "--mode=branch_cooldown",
+                f"--branch_at={start}",
+                f"--branch_cooldown_steps={steps - start}",
             )
+            end = f"/branch_{steps:09d}_from_{start:09d}"
+            yield steps, steps - start, end, arguments
 
     def _cooldown(self, steps: int) -> int:
-        return max(round(steps * self.cooldown_share), 1)
+        return max(round(steps * (self.cooldown_share or 0.0)), 1)
+
+
+def _length(steps: int) -> tuple[str, ...]:
+    return f"--gin_param=TOTAL_STEPS = {steps}", f"--gin_param=EVAL_EVERY = {steps}"
 
 
 def _shape_bindings(shape: Any, scope: str) -> list[str]:
