@@ -13,7 +13,7 @@ PACKAGE = ROOT / "vit_scaling"
 
 LAYERS = [  # A package imports only from lines below its own.
     {"commands", "train"},
-    {"configurables"},
+    {"configurables", "preflight"},
     {"experiment", "applications", "export", "scaling"},
     {"modeling", "optimization", "data", "training", "evaluation", "gin_files"},
     {"backend"},

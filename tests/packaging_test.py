@@ -30,6 +30,7 @@ PACKAGE_OF_MODULE = {  # Where the import's name is not the package's own.
     "tensorflow_serving": "tensorflow-serving-api",
     "grpc": "grpcio",
     "google": "protobuf",
+    "jaxlib": "jax",
     "ml_dtypes": "ml-dtypes",
 }
 BROUGHT_ALONG = {"protobuf", "setuptools"}  # TensorFlow itself requires these.

@@ -1,7 +1,13 @@
-"""Refuse every Keras backend but TensorFlow, at import and with a way out."""
+"""What all packages ask of the backend: is it TensorFlow, is it to run on a TPU."""
 # SPDX-License-Identifier: Apache-2.0
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
 import keras
+
+_FOR_TPU = contextvars.ContextVar("for_tpu", default=False)
 
 
 def require_tensorflow() -> None:
@@ -25,3 +31,18 @@ def require_tensorflow() -> None:
             f"{backend!r}. Set the environment variable KERAS_BACKEND=tensorflow (or "
             '"backend": "tensorflow" in ~/.keras/keras.json) before Keras is imported.'
         )
+
+
+@contextlib.contextmanager
+def lowering_for_tpu() -> Iterator[None]:
+    """Trace what is traced within as a TPU would be given it, with none attached."""
+    token = _FOR_TPU.set(True)
+    try:
+        yield
+    finally:
+        _FOR_TPU.reset(token)
+
+
+def lowers_for_tpu() -> bool:
+    """Return whether `lowering_for_tpu` is in force."""
+    return _FOR_TPU.get()

@@ -1,7 +1,7 @@
 """Everything that a gin file may bind, listed once."""
 # SPDX-License-Identifier: Apache-2.0
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gin
@@ -96,11 +96,16 @@ ROOTS: dict[str, Callable[..., Any]] = {
 }
 
 
-def parse(files: Sequence[str], bindings: Sequence[str] = ()) -> None:
+def parse(
+    files: Sequence[str],
+    bindings: Sequence[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+) -> None:
     """Parse gin files and bindings of a run (see `gin_files.parse`)."""
     gin_files.parse(
         files,
         bindings,
+        defaults=defaults,
         known={**{part.__name__: part for part in PARTS}, **ROOTS},
         roots=[f"vit_scaling.{name}" for name in ROOTS],
     )

@@ -61,6 +61,7 @@ def parse(
     *,
     known: Mapping[str, Callable[..., Any]],
     roots: Sequence[str],
+    defaults: Mapping[str, Any] | None = None,
 ) -> None:
     """Parse gin files in order, then bindings, and refuse what no run would read.
 
@@ -69,6 +70,8 @@ def parse(
         bindings: Such as "TOTAL_STEPS = 1000"; they win over all files.
         known: What may be bound, by name; its names are proposed for misspelt ones.
         roots: Selectors of what a run begins with, such as "vit_scaling.train".
+        defaults: Values of required macros that nobody set, where a program can do
+            without them, such as the data's pattern where none are read.
 
     Raises:
         FileNotFoundError: A file is missing.
@@ -81,7 +84,13 @@ def parse(
     paths = [str(find(name)) for name in files]
     logging.disable(logging.ERROR)  # Gin logs each place where a file is not.
     try:
-        gin.parse_config_files_and_bindings(paths, list(bindings))
+        gin.parse_config_files_and_bindings(
+            paths, list(bindings), finalize_config=False
+        )
+        for name in _WITHOUT_VALUE.findall(gin.config_str()):
+            if name in (defaults or {}):
+                gin.parse_config(f"{name} = {(defaults or {})[name]!r}")
+        gin.finalize()
     except ValueError as error:
         raise ValueError(_explained(str(error), known)) from error
     except (SyntaxError, tokenize.TokenError, OSError) as error:

@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from vit_scaling import backend
+
 
 def sum_over_replicas(gradients: list[Any]) -> list[Any]:
     """Return the gradients summed over replicas, in replica context."""
@@ -48,6 +50,8 @@ def mean_along(values: Any, axis: int) -> Any:
 
 
 def _only_cpus() -> bool:
+    if backend.lowers_for_tpu():
+        return False
     return not any(tf.config.list_logical_devices(kind) for kind in ("TPU", "GPU"))
 
 

@@ -21,6 +21,7 @@ class Device:
         tpu: Whether arrays are laid out in tiles of 8 × 128.
         cores: Replicas in a unit that is billed, such as 2 cores on a TPUv3 chip.
         source: Where the figures come from.
+        bandwidth: Bytes per second to and from the memory; None if not stated here.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Device:
     tpu: bool
     cores: int
     source: str
+    bandwidth: float | None = None
 
 
 # Google Cloud TPU documentation, "System architecture", one page per version.
@@ -40,12 +42,18 @@ _GPU = "NVIDIA datasheet"
 # chip). A TPU v2 or v3 chip is two cores with half of all each; the 15.48 GiB of v3 are
 # the TPU compiler's own limit. Of a GPU the driver and context keep about half a GiB.
 DEVICES = {row.name: row for row in (
-    Device("tpu_v2", 7.48 * GIB, 22.5e12, True, 2, f"{_TPU}: 16 GiB, 45 TFLOP/s"),
-    Device("tpu_v3", 15.48 * GIB, 61.5e12, True, 2, f"{_TPU}: 32 GiB, 123 TFLOP/s"),
-    Device("tpu_v4", 31.0 * GIB, 275e12, True, 1, f"{_TPU}: 32 GiB, 275 TFLOP/s"),
-    Device("tpu_v5e", 15.75 * GIB, 197e12, True, 1, f"{_TPU}: 16 GiB, 197 TFLOP/s"),
-    Device("tpu_v5p", 94.0 * GIB, 459e12, True, 1, f"{_TPU}: 95 GiB, 459 TFLOP/s"),
-    Device("tpu_v6e", 31.25 * GIB, 918e12, True, 1, f"{_TPU}: 32 GiB, 918 TFLOP/s"),
+    Device("tpu_v2", 7.48 * GIB, 22.5e12, True, 2,
+           f"{_TPU}: 16 GiB, 45 TFLOP/s, 700 GB/s", 350e9),
+    Device("tpu_v3", 15.48 * GIB, 61.5e12, True, 2,
+           f"{_TPU}: 32 GiB, 123 TFLOP/s, 900 GB/s", 450e9),
+    Device("tpu_v4", 31.0 * GIB, 275e12, True, 1,
+           f"{_TPU}: 32 GiB, 275 TFLOP/s, 1200 GB/s", 1200e9),
+    Device("tpu_v5e", 15.75 * GIB, 197e12, True, 1,
+           f"{_TPU}: 16 GiB, 197 TFLOP/s, 819 GB/s", 819e9),
+    Device("tpu_v5p", 94.0 * GIB, 459e12, True, 1,
+           f"{_TPU}: 95 GiB, 459 TFLOP/s, 2765 GB/s", 2765e9),
+    Device("tpu_v6e", 31.25 * GIB, 918e12, True, 1,
+           f"{_TPU}: 32 GiB, 918 TFLOP/s, 1638 GB/s", 1638e9),
     Device("p100", 15.5 * GIB, 18.7e12, False, 1, f"{_GPU}: 16 GB, 18.7 TFLOP/s"),
     Device("v100", 15.5 * GIB, 125e12, False, 1, f"{_GPU}: 16 GB, 125 TFLOP/s"),
     Device("v100_32gb", 31.3 * GIB, 125e12, False, 1, f"{_GPU}: 32 GB, 125 TFLOP/s"),

@@ -1,0 +1,55 @@
+"""`preflight`: one JSON object, errors by flag, and (slow) the real compiler's word."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+import sys
+
+import pytest
+
+from vit_scaling.commands.preflight import main
+
+SMALL = [
+    "--gin_file=experiments/vit_ti16.gin",
+    *("--gin_param=SHAPE = 'mu/16'", "--gin_param=IMAGE_SIZE = 32"),
+    "--gin_param=CLASSES = 10",
+]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--topology=v33:2x2"], "`topology` must be VERSION:SIZES"),
+        ([f"--tpu_python={sys.executable}"], "lacks the TPU compiler"),
+        (["--tpu_python=/nowhere"], "`tpu_python` must be a Python"),
+    ],
+)
+def test_bad_flags_are_refused_before_anything_slow(capsys, flags, message):
+    assert main([*SMALL, "--per_core_batch=8", *flags]) == 1
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert not captured.out
+
+
+def test_a_batch_or_the_search_for_one_is_asked_for(capsys):
+    for flags in ([], ["--per_core_batch=8", "--find_batch"]):
+        with pytest.raises(SystemExit):
+            main([*SMALL, *flags])
+        assert "--find_batch" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_real_compiler_answers_and_its_answer_is_kept(capsys, tmp_path):
+    flags = [*SMALL, "--per_core_batch=8", f"--cache_dir={tmp_path}", "--json"]
+    assert main(flags) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert first["fits"] is True
+    assert first["alias_bytes"] > 0.9 * first["output_bytes"]
+    assert first["roofline"]["seconds_at_least"] > 0
+    assert not first["cached"]
+    import gin
+
+    gin.clear_config()
+    assert main(flags) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again.pop("cached") and not first.pop("cached")
+    assert again == first

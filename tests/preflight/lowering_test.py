@@ -1,0 +1,150 @@
+"""A run's own step is lowered: whole, the same twice, without memory for variables."""
+# SPDX-License-Identifier: Apache-2.0
+
+import re
+
+import gin
+import pytest
+import tensorflow as tf
+
+from vit_scaling import configurables
+from vit_scaling.modeling.vit import vit
+from vit_scaling.optimization.adam import Adam
+from vit_scaling.preflight import program
+from vit_scaling.preflight.lowering import (
+    StepLowering,
+    lowered,
+    unfilled_variables,
+    unsupported,
+)
+
+SMALL = [
+    *("SHAPE = 'mu/16'", "IMAGE_SIZE = 32", "CLASSES = 10", "TOTAL_STEPS = 100_000"),
+    *("TRAIN_PATTERN = 'none'", "EVAL_PATTERN = 'none'"),
+]
+
+
+def lowering(*bindings: str) -> StepLowering:
+    gin.clear_config()
+    configurables.parse(["experiments/vit_ti16.gin"], [*SMALL, *bindings])
+    return StepLowering(configurables.Experiment())
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    return lowering().text(4)
+
+
+def signature(text: str) -> tuple[list[str], list[str]]:
+    line = next(line for line in text.splitlines() if "func.func @main(" in line)
+    arguments, results = line.split(" -> ")
+    return (
+        re.findall(r"tensor<([^>]*)>", arguments),
+        re.findall(r"tensor<([^>]*)>", results),
+    )
+
+
+def test_the_step_is_stablehlo_of_static_shapes(text):
+    names = program.operations(text)
+    assert {name.split(".")[0] for name in names} <= {"stablehlo", "func", "mhlo"}
+    assert "mhlo.copy" not in names
+    assert names["stablehlo.dot_general"] > 20
+    assert "tensor<?" not in text
+
+
+def test_the_step_takes_the_batch_and_updates_every_variable(text):
+    arguments, results = signature(text)
+    made = lowering()
+    state = [*made.model.variables, *made.optimizer.variables]
+    assert arguments[:2] == ["4x32x32x3xf32", "4x10xf32"]
+    # All but the learning rate, which the schedule gives, is read or written; weights
+    # and state come out again, after the loss and the penalty.
+    assert len(arguments) - 2 >= len(state) - 1
+    assert sorted(results[2:]) == sorted(arguments[2:])
+    assert text.count('alias = {kind = "may_alias"') == len(results) - 2
+
+
+def test_momentum_is_in_bfloat16_and_weights_are_not(text):
+    arguments, _ = signature(text)
+    made = lowering()
+    weights = len(made.model.trainable_variables)
+    assert sum(a.endswith("bf16") for a in arguments) == weights
+    assert sum(a.endswith("f32") for a in arguments) > 2 * weights
+
+
+def test_the_same_run_gives_the_same_fingerprint(text):
+    made = lowering()
+    assert program.fingerprint(made.text(4)) == program.fingerprint(text)
+    assert program.fingerprint(made.text(8)) != program.fingerprint(text)
+    assert made.parameters == sum(
+        tf.size(weight).numpy() for weight in made.model.trainable_variables
+    )
+    assert made.gradient_bytes == 4 * made.parameters
+
+
+def test_another_optimizer_clip_or_decay_is_another_program(text):
+    for binding in ("CLIP_NORM = None", "BODY_WEIGHT_DECAY = 0.5"):
+        changed = lowering(binding).text(4)
+        assert program.fingerprint(changed) != program.fingerprint(text), binding
+
+
+def test_lengths_in_epochs_need_no_data():
+    made = lowering(
+        "TOTAL_STEPS = ('epochs', 90)",
+        "WARMUP_STEPS = ('epochs', 5)",
+        "COOLDOWN_STEPS = ('epochs', 5)",
+    )
+    assert "stablehlo" in made.text(2)
+
+
+def test_a_large_model_is_made_without_memory():
+    def resident() -> int:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * 4096
+
+    before = resident()
+    with unfilled_variables():
+        model = vit("L/16", "gap", classes=1000)
+        optimizer = Adam(1e-3)
+        optimizer.build(model.trainable_variables)
+    stated = 3 * 4 * model.count_params()
+    assert stated > 3.6e9
+    assert resident() - before < stated / 4
+
+
+def test_unfilled_variables_have_shape_and_dtype_of_filled_ones():
+    def specs() -> list:
+        model = vit("mu/16", image_size=32, classes=3)
+        optimizer = Adam(1e-3, first_moment_dtype="bfloat16", average_decay=0.9)
+        optimizer.build(model.trainable_variables)
+        variables = [*model.variables, *optimizer.variables]
+        return [(v.path.split("/", 1)[1:], tuple(v.shape), v.dtype) for v in variables]
+
+    filled = specs()
+    with unfilled_variables():
+        assert specs() == filled
+
+
+def test_what_xla_has_no_kernel_for_is_named():
+    spec = tf.TensorSpec([2, 3])
+
+    def step(batch):
+        return tf.strings.length(tf.strings.as_string(batch["images"]))
+
+    with pytest.raises(
+        program.UnsupportedError, match="cannot run: AsString"
+    ) as caught:
+        lowered(step, spec, spec)
+    assert caught.value.operations == ["AsString"]
+    assert unsupported("some other error") == []
+
+
+def test_another_error_is_not_taken_for_a_missing_kernel():
+    spec = tf.TensorSpec([2, 3])
+    with pytest.raises(ValueError, match=r"Dimensions must be equal|incompatible"):
+        lowered(lambda batch: tf.matmul(batch["images"], batch["labels"]), spec, spec)
+
+
+def test_a_batch_must_be_positive():
+    with pytest.raises(ValueError, match="`per_core_batch` must be at least 1"):
+        lowering().text(0)

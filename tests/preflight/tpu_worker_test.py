@@ -1,0 +1,91 @@
+"""The real TPU compiler, in its own environment: what it says of small programs.
+
+`-m slow`. VIT_SCALING_TPU_PYTHON names a Python with jax and libtpu; without it one is
+made (about 1 GB).
+"""
+# SPDX-License-Identifier: Apache-2.0
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.preflight.programs import CUSTOM_CALL, LINEAR
+from vit_scaling.preflight import environment, program, report, tpu_worker
+from vit_scaling.preflight.compiler import TpuCompiler
+from vit_scaling.scaling.devices import DEVICES, device_named
+
+TOPOLOGIES = ("v2:2x2", "v3:2x2", "v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2")
+SUM = """\
+module @step {{
+  func.func @main(%arg0: tensor<{n}x65536xf32>, %arg1: tensor<{n}x65536xf32>) \
+-> tensor<{n}x65536xf32> {{
+    %0 = stablehlo.add %arg0, %arg1 : tensor<{n}x65536xf32>
+    return %0 : tensor<{n}x65536xf32>
+  }}
+}}
+"""
+
+
+@pytest.fixture(scope="module")
+def compiler() -> TpuCompiler:
+    return TpuCompiler(environment.tpu_python(), None)
+
+
+def test_the_worker_imports_no_package_of_ours():
+    source = Path(tpu_worker.__file__).read_text(encoding="utf-8")
+    assert "import vit_scaling" not in source
+    assert "from vit_scaling" not in source
+
+
+def test_the_worker_says_what_is_missing():
+    done = subprocess.run(
+        [sys.executable, tpu_worker.__file__, "--versions"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode
+    assert "No package metadata was found for" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_a_sum_is_compiled_for_every_version(compiler, topology):
+    answer, _ = compiler.answer(SUM.format(n=64), topology)
+    array = 64 * 65536 * 4
+    assert answer["argument_bytes"] == 2 * array
+    assert answer["output_bytes"] == array
+    assert answer["alias_bytes"] == 0
+    assert answer["flops"] == 64 * 65536
+    assert answer["bytes_accessed"] == 3 * array
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_the_table_of_devices_has_the_compilers_own_limits(compiler, topology):
+    answer, _ = compiler.answer(SUM.format(n=400_000), topology)
+    limit = program.needed(answer["error"])["limit_bytes"]
+    device = report.device_of(topology)
+    assert limit == pytest.approx(DEVICES[device.name].memory_bytes, rel=2e-3)
+
+
+@pytest.mark.slow
+def test_a_mended_program_compiles(compiler):
+    answer, _ = compiler.answer(program.mended(LINEAR), "v3:2x2")
+    assert "error" not in answer
+
+
+@pytest.mark.slow
+def test_an_unknown_custom_call_is_an_answer(compiler):
+    answer, _ = compiler.answer(CUSTOM_CALL.replace("@Sharding", "@none"), "v3:2x2")
+    found = report.verdict(answer, CUSTOM_CALL, device=device_named("tpu_v3"), batch=8)
+    assert found["fits"] is None
+    assert found["unsupported_operations"] == ["nobody"]
+
+
+@pytest.mark.slow
+def test_an_unknown_topology_is_refused(compiler):
+    with pytest.raises(ValueError, match="`topology` must be one"):
+        compiler.answer(SUM.format(n=64), "v3:999x7")

@@ -1,0 +1,94 @@
+"""Compile a program with the TPU compiler; run by the Python that has jax and libtpu.
+
+PYTHON tpu_worker.py PROGRAM.mlir TOPOLOGY ANSWER.json [OPTIMIZED.txt]
+
+It imports nothing of this package, for it runs where neither that nor TensorFlow is.
+No TPU is attached: the topology's description stands for it.
+"""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+# The compiler asks no cloud's metadata server what it runs on.
+ENVIRONMENT = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "JAX_PLATFORMS": "cpu",
+    "TPU_ACCELERATOR_TYPE": "v3-8",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that make an answer."""
+    return {name: metadata.version(name) for name in ("jax", "jaxlib", "libtpu")}
+
+
+def answer(program: str, topology: str, optimized: str | None = None) -> dict[str, Any]:
+    """Return what the compiler says of a StableHLO file: sizes and counts, or "error".
+
+    Args:
+        program: Path of the StableHLO text.
+        topology: Such as "v3:2x2": its first device is compiled for.
+        optimized: Where to write the compiled program as text; None writes none.
+    """
+    os.environ.update(ENVIRONMENT)
+    # Private modules, for no public function of jax compiles StableHLO as it is.
+    from jax._src import compiler
+    from jax._src.interpreters import mlir
+    from jax.experimental import topologies
+    from jaxlib._jax import DeviceList
+    from jaxlib.mlir import ir
+
+    try:
+        described = topologies.get_topology_desc(platform="tpu", topology_name=topology)
+    except Exception as error:
+        return {"kind": "topology", "error": str(error), "versions": versions()}
+    device = described.devices[0]
+    said = {"device_kind": device.device_kind, "versions": versions()}
+    options = compiler.get_compile_options(num_replicas=1, num_partitions=1)
+    try:
+        with mlir.make_ir_context():
+            module = ir.Module.parse(Path(program).read_text(encoding="utf-8"))
+            compiled = device.client.compile(module, DeviceList((device,)), options)
+    except Exception as error:
+        return {**said, "kind": "compile", "error": str(error)}
+    if optimized is not None:
+        text = compiled.hlo_modules()[0].to_string()
+        Path(optimized).write_text(text, encoding="utf-8")
+    return {**said, **_figures(compiled)}
+
+
+def _figures(compiled: Any) -> Mapping[str, Any]:
+    memory, cost = compiled.get_compiled_memory_stats(), compiled.cost_analysis()
+    cost = cost[0] if isinstance(cost, list) else cost
+    return {
+        "argument_bytes": memory.argument_size_in_bytes,
+        "output_bytes": memory.output_size_in_bytes,
+        "alias_bytes": memory.alias_size_in_bytes,
+        "temp_bytes": memory.temp_size_in_bytes,
+        "code_bytes": memory.generated_code_size_in_bytes,
+        "flops": cost["flops"],
+        "transcendentals": cost.get("transcendentals", 0.0),
+        "bytes_accessed": cost["bytes accessed"],
+    }
+
+
+def main(argv: list[str]) -> int:
+    """Write the answer as JSON; return the exit code."""
+    if argv == ["--versions"]:
+        print(json.dumps(versions()))
+        return 0
+    program, topology, path, *optimized = argv
+    result = answer(program, topology, *optimized)
+    Path(path).write_text(json.dumps(result), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
