@@ -88,3 +88,34 @@ def test_shapes_have_names_or_five_numbers():
 def test_bad_grids_are_explained(change, message):
     with pytest.raises(ValueError, match=message):
         sweep(**{**GRID, **change})
+
+
+def test_variants_are_runs_of_their_own_with_their_bindings_and_flags():
+    variants = {
+        "adam": ("--gin_file=optimizers/adam.gin",),
+        "decayed": ("HEAD_WEIGHT_DECAY = 30.0",),
+    }
+    study = sweep(**GRID, variants=variants)
+    assert len(study.jobs) == 2 * 2 * 2 * 3
+    assert len({job.folder for job in study.jobs}) == len(study.jobs)
+    jobs = {job.model: job for job in study.jobs}
+    assert set(jobs) == {"small adam", "small decayed", "big adam", "big decayed"}
+    assert "small/adam/" in jobs["small adam"].folder
+    # The experiment's file comes first: a later one wins.
+    assert jobs["small adam"].arguments[:2] == (
+        "--gin_file=experiments/quickstart.gin",
+        "--gin_file=optimizers/adam.gin",
+    )
+    decayed = jobs["small decayed"].arguments
+    assert "--gin_param=HEAD_WEIGHT_DECAY = 30.0" in decayed
+    assert "--gin_file=optimizers/adam.gin" not in decayed
+
+
+def test_without_cooldowns_every_duration_is_trained_in_full():
+    study = sweep(**{**GRID, "data_sizes": (None,)}, cooldown_share=None)
+    assert [job.steps for job in study.jobs] == [100, 200, 400] * 2
+    assert all(job.own_steps == job.steps for job in study.jobs)
+    assert len({job.folder for job in study.jobs}) == 6
+    text = " ".join(study.jobs[0].arguments)
+    assert "TOTAL_STEPS = 100" in text and "EVAL_EVERY = 100" in text
+    assert "COOLDOWN" not in text and "branch" not in text

@@ -1,0 +1,76 @@
+"""Compare the variants of a study: mean and 95 % interval over its seeds."""
+# SPDX-License-Identifier: Apache-2.0
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vit_scaling.commands import cli
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return 0 only on success."""
+    made = cli.parser(__doc__ or "")
+    add = made.add_argument
+    add("--runs", required=True, nargs="+", help="runs.csv, or folders of sweeps")
+    add("--reference", help="model and variant to take differences to, seed by seed")
+    return cli.run(made, argv, _compare, _show)
+
+
+def _compare(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    from vit_scaling.scaling.comparison import differences, groups
+    from vit_scaling.scaling.run_files import read_runs
+    from vit_scaling.scaling.runs import Runs
+
+    rows = [run for source in arguments.runs for run in read_runs(source).rows]
+    runs = Runs(tuple(rows))
+    apart = differences(runs, arguments.reference) if arguments.reference else {}
+    return {
+        "reference": arguments.reference,
+        "groups": [
+            {
+                "model": group.model,
+                "data_size": group.data_size,
+                "images_seen": group.images_seen,
+                "metric": group.metric,
+                "runs": len(group.accuracies),
+                "mean": group.mean,
+                "interval": group.interval,
+                "accuracies": group.accuracies,
+                "difference": apart[group].mean if group in apart else None,
+                "difference_interval": apart[group].interval
+                if group in apart
+                else None,
+            }
+            for group in groups(runs)
+        ],
+    }
+
+
+def _show(result: Mapping[str, Any]) -> str:
+    header = ["model", "images seen", "metric", "runs", "accuracy %", "95 %"]
+    if result["reference"]:
+        header += [f"less {result['reference']}", "95 % "]
+    rows = []
+    for group in result["groups"]:
+        data = "" if group["data_size"] is None else f" ({group['data_size']:,.0f})"
+        row = [
+            group["model"] + data,
+            "" if group["images_seen"] is None else f"{group['images_seen']:,.0f}",
+            group["metric"],
+            group["runs"],
+            f"{100 * group['mean']:.2f}",
+            _interval(group["interval"]),
+        ]
+        if result["reference"]:
+            mean = group["difference"]
+            row += [
+                "" if mean is None else f"{100 * mean:+.2f}",
+                _interval(group["difference_interval"]),
+            ]
+        rows.append(row)
+    return cli.table(rows, header)
+
+
+def _interval(ends: Sequence[float] | None) -> str:
+    return "" if ends is None else f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}"
