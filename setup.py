@@ -31,15 +31,21 @@ REQUIRES = [
 ]
 PLOTS = ["matplotlib>=3.9,<4", "plotly>=6,<8"]
 SERVING = ["tensorflow-serving-api>=2.19,<2.22", "grpcio>=1.68"]
+ONNX = ["tf2onnx>=1.16", "onnx>=1.16", "onnxruntime>=1.18"]
+LITERT = ["ai-edge-litert>=1.2"]
 EXTRAS = {
     "plots": PLOTS,
     "beam": ["apache-beam>=2.77,<3", "google-crc32c>=1.5"],
     # Into a virtual environment of their own: jax does not mix with TensorFlow's.
     "preflight": ["jax[tpu]==0.10.2", "libtpu==0.0.42.1"],
     "serving": SERVING,
+    "onnx": ONNX,
+    "litert": LITERT,
     "test": [
         *PLOTS,
         *SERVING,
+        *ONNX,
+        *LITERT,
         "pytest==9.2.0",
         "pytest-xdist==3.8.0",
         "ruff==0.17.6",

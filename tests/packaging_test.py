@@ -130,9 +130,10 @@ def test_metadata_names_the_pythons_and_the_extras(wheel):
     assert versions == {
         f"Programming Language :: Python :: 3.{minor}" for minor in (10, 11, 12, 13)
     }
-    assert {"test", "plots", "beam", "preflight", "serving"} == set(
-        data.get_all("Provides-Extra")
-    )
+    extras = set(data.get_all("Provides-Extra"))
+    assert extras == {
+        "test", "plots", "beam", "preflight", "serving", "onnx", "litert",
+    }  # fmt: skip
     assert data["License-Expression"] == "Apache-2.0"
 
 

@@ -10,10 +10,16 @@ from vit_scaling.commands import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    made = cli.parser("Export a training run as a SavedModel, checked after writing.")
+    made = cli.parser("Export a training run, compared with the model after writing.")
     made.add_argument("--model_dir", required=True, help="folder of the training run")
     made.add_argument(
         "--output_dir", required=True, help="folder to write: new, or a kit"
+    )
+    made.add_argument(
+        "--format",
+        choices=("saved_model", "onnx", "litert"),
+        default="saved_model",
+        help="what to write",
     )
     made.add_argument("--step", type=int, help="checkpoint to take (default: newest)")
     made.add_argument("--averages", action="store_true", help="take Polyak averages")
@@ -36,8 +42,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _export(arguments: argparse.Namespace) -> Mapping[str, Any]:
     from vit_scaling.export import saved_model  # TensorFlow only after the flags.
 
-    names = ("averages", "step", "top_k", "preprocess", "resize")
+    names = ("averages", "step", "preprocess", "resize")
     options = {name: getattr(arguments, name) for name in names}
+    if arguments.format != "saved_model":
+        if arguments.serving_kit is not None:
+            raise ValueError(
+                "--serving_kit serves a SavedModel; leave out --format="
+                f"{arguments.format}."
+            )
+        from vit_scaling.export import portable
+
+        return portable.export_run(
+            arguments.model_dir, arguments.output_dir, kind=arguments.format, **options
+        )
+    options["top_k"] = arguments.top_k
     if arguments.serving_kit is None:
         return saved_model.export_run(
             arguments.model_dir, arguments.output_dir, **options

@@ -156,6 +156,44 @@ def load_run(
     return model, record
 
 
+def load_for_export(
+    model_dir: str | os.PathLike[str],
+    *,
+    averages: bool = False,
+    step: int | None = None,
+    preprocess: str | None = None,
+    resize: int | None = None,
+) -> tuple[keras.Model, RunRecord, keras.Model | None]:
+    """Return a run's model in float32, its record, and the model as it was run.
+
+    Args:
+        model_dir: As the next two, see `load_run`.
+        averages: Take the Polyak averages instead of the weights.
+        step: Which checkpoint; None takes the newest.
+        preprocess: In place of the record's; None keeps it.
+        resize: In place of the record's; None keeps it.
+
+    Returns:
+        The last is None where the run was in float32.
+    """
+    model, record = load_run(model_dir, averages=averages, step=step)
+    given: dict[str, Any] = {"preprocess": preprocess, "resize": resize}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    record = dataclasses.replace(record, **chosen)
+    as_run, _ = load_run(model_dir, averages=averages, step=record.step, float32=False)
+    return model, record, None if computes_in_float32(as_run) else as_run
+
+
+def check_exportable(model: keras.Model, record: RunRecord) -> None:
+    """Raise unless record and model agree and the model computes in float32."""
+    check_classes(model, record)
+    if not computes_in_float32(model):
+        raise ValueError(
+            "`model` must compute in float32; load it with `load_run`, which rebuilds "
+            "it, or build it with dtype='float32'."
+        )
+
+
 def in_float32(config: Any) -> Any:
     """Return a model's configuration with every lower precision replaced by float32.
 

@@ -1,7 +1,6 @@
 """Write a SavedModel with image and bytes signatures; check it against the model."""
 # SPDX-License-Identifier: Apache-2.0
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -44,16 +43,11 @@ def export_run(
         resize: Pixels of the smaller side before the crop; None takes the run's.
         extra: Writes more files into the SavedModel.
     """
-    model, record = loading.load_run(model_dir, averages=averages, step=step)
-    given: dict[str, Any] = {"preprocess": preprocess, "resize": resize}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    record = dataclasses.replace(record, **chosen)
-    as_run, _ = loading.load_run(
-        model_dir, averages=averages, step=record.step, float32=False
+    model, record, run_model = loading.load_for_export(
+        model_dir, averages=averages, step=step, preprocess=preprocess, resize=resize
     )
-    peer = None if loading.computes_in_float32(as_run) else as_run
     return export_model(
-        model, output_dir, record, top_k=top_k, run_model=peer, extra=extra
+        model, output_dir, record, top_k=top_k, run_model=run_model, extra=extra
     )
 
 
@@ -93,12 +87,7 @@ def export_model(
         ValueError: Record and model disagree, or `model` does not compute in float32.
         RuntimeError: The SavedModel's outputs differ from the model's.
     """
-    loading.check_classes(model, record)
-    if not loading.computes_in_float32(model):
-        raise ValueError(
-            "`model` must compute in float32; load it with `loading.load_run`, which "
-            "rebuilds it, or build it with dtype='float32'."
-        )
+    loading.check_exportable(model, record)
     with writing.written_whole(output_dir) as folder:
         _write(model, folder, record, top_k=top_k)
         report = {
@@ -109,9 +98,9 @@ def export_model(
             **_compare(model, folder, record, seed=seed),
         }
         if run_model is not None:
-            images = random_images(2, record, seed=seed)
-            difference = np.abs(run_model(images) - model(images)).max()
-            report["max_difference_to_run_precision"] = {"logits": float(difference)}
+            report["max_difference_to_run_precision"] = run_difference(
+                model, run_model, record, seed=seed
+            )
         _write_record(folder, record, report)
         if extra is not None:
             extra(folder, record)
@@ -119,6 +108,14 @@ def export_model(
             path.stat().st_size for path in folder.rglob("*") if path.is_file()
         )
     return report
+
+
+def run_difference(
+    model: keras.Model, run_model: keras.Model, record: RunRecord, *, seed: int
+) -> dict[str, float]:
+    """Return the largest difference of the logits to those in the run's precision."""
+    images = random_images(2, record, seed=seed)
+    return {"logits": float(np.abs(run_model(images) - model(images)).max())}
 
 
 def random_images(number: int, record: RunRecord, *, seed: int) -> np.ndarray:
@@ -195,23 +192,15 @@ def _compare(
     loaded = tf.saved_model.load(str(folder))
     outputs = loaded.signatures[servable.FLOAT_SIGNATURE](images=images)
     inner = servable.inner_outputs(model)
-    in_graph = tf.function(lambda batch: _numbers(inner, batch, record))(images)
+    in_graph = tf.function(lambda batch: servable.numbers(inner, batch, record))(images)
     differences = _largest(outputs, in_graph)
     if not max(differences.values()) <= TOLERANCE:  # Not-a-number must not pass either.
         raise RuntimeError(
             f"The SavedModel's outputs differ from the model's: {differences}; nothing "
             "was written."
         )
-    eager = _largest(outputs, _numbers(inner, images, record))
+    eager = _largest(outputs, servable.numbers(inner, images, record))
     return {"max_difference": differences, "max_difference_eager": eager}
-
-
-def _numbers(
-    inner: keras.Model, images: tf.Tensor, record: RunRecord
-) -> dict[str, tf.Tensor]:
-    outputs = dict(inner(images, training=False))
-    probabilities = servable.probabilities_of(outputs["logits"], record.loss)
-    return {**outputs, "probabilities": probabilities}
 
 
 def _largest(

@@ -57,19 +57,24 @@ def answer(
         first, `top_classes` (names), `top_indices` int32 and `top_probabilities`, all
         (batch, top_k).
     """
+    outputs = numbers(inner, images, record)
+    best = tf.math.top_k(outputs["probabilities"], min(top_k, len(record.class_names)))
+    return {
+        **outputs,
+        "top_probabilities": best.values,
+        "top_indices": best.indices,
+        "top_classes": tf.gather(tf.constant(record.class_names), best.indices),
+    }
+
+
+def numbers(inner: keras.Model, images: tf.Tensor, record: RunRecord) -> Outputs:
+    """Return the float32 outputs of `answer` without the list of best classes."""
     outputs = {
         name: tf.cast(value, tf.float32)
         for name, value in inner(images, training=False).items()
     }
     probabilities = probabilities_of(outputs["logits"], record.loss)
-    best = tf.math.top_k(probabilities, min(top_k, len(record.class_names)))
-    return {
-        **outputs,
-        "probabilities": probabilities,
-        "top_probabilities": best.values,
-        "top_indices": best.indices,
-        "top_classes": tf.gather(tf.constant(record.class_names), best.indices),
-    }
+    return {**outputs, "probabilities": probabilities}
 
 
 def probabilities_of(logits: tf.Tensor, loss: str) -> tf.Tensor:

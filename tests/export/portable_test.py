@@ -1,0 +1,109 @@
+"""ONNX and LiteRT files answer as the model does, in their own runtimes."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.export import runs
+from vit_scaling.commands import export
+from vit_scaling.export import loading, portable
+
+RUNNERS = {"onnx": portable.run_onnx, "litert": portable.run_litert}
+RECORD = loading.RunRecord(runs.CLASS_NAMES, runs.IMAGE_SIZE)
+# Libraries of the converters warn of their own future.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory):
+    """A run in bfloat16 with GELU by erf: the harder one for converters."""
+    folder = tmp_path_factory.mktemp("portable") / "run"
+    runs.write_run(folder, runs.small_model("mixed_bfloat16", approximate_gelu=False))
+    return folder
+
+
+@pytest.fixture(scope="module", params=RUNNERS)
+def exported(request, model_dir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param) / "out"
+    code = export.main(
+        [
+            f"--format={request.param}",
+            f"--model_dir={model_dir}",
+            f"--output_dir={folder}",
+        ]
+    )
+    assert code == 0
+    return request.param, folder
+
+
+def test_outputs_are_the_models_for_any_batch(exported, model_dir):
+    kind, folder = exported
+    model, _ = loading.load_run(model_dir)
+    images = np.random.default_rng(2).uniform(-1, 1, (5, *runs.IMAGE_SIZE, 3))
+    images = images.astype(np.float32)
+    wanted = model(images).numpy()
+    for batch in (5, 2):
+        outputs = RUNNERS[kind](folder / portable.FILES[kind], images[:batch])
+        assert sorted(outputs) == ["features", "logits", "probabilities", "tokens"]
+        np.testing.assert_allclose(outputs["logits"], wanted[:batch], atol=1e-5)
+        sigmoid = 1 / (1 + np.exp(-wanted[:batch]))  # The run's loss.
+        np.testing.assert_allclose(outputs["probabilities"], sigmoid, atol=1e-5)
+
+
+def test_report_gives_the_largest_difference_and_the_record(exported):
+    kind, folder = exported
+    content = json.loads((folder / "vit_scaling.json").read_text())
+    report = content["report"]
+    assert loading.record_from(content["record"], source="").class_names == (
+        runs.CLASS_NAMES
+    )
+    assert report["file"] == portable.FILES[kind] and report["step"] == runs.STEP
+    assert report["bytes"] == (folder / report["file"]).stat().st_size
+    assert 0 <= max(report["max_difference"].values()) < 1e-5
+    assert report["max_difference_to_run_precision"]["logits"] > 1e-4  # bfloat16's.
+
+
+def test_onnx_file_carries_its_record(model_dir, exported):
+    kind, folder = exported
+    if kind != "onnx":
+        pytest.skip("LiteRT's file has no such place.")
+    import onnx
+
+    model = onnx.load(folder / "model.onnx")
+    onnx.checker.check_model(model)
+    [entry] = model.metadata_props
+    assert json.loads(entry.value)["class_names"] == list(runs.CLASS_NAMES)
+    # Exact GELU, and ONNX Runtime has no Erfc.
+    kinds = {node.op_type for node in model.graph.node}
+    assert "Erf" in kinds and "Erfc" not in kinds
+
+
+def test_wrong_outputs_are_found_out_and_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(portable, "_to_litert", lambda *_: b"")
+    right = runs.small_model()
+
+    def wrong(path, images):
+        outputs = portable._numbers_of(right, RECORD)(images)
+        outputs = {name: value.numpy() for name, value in outputs.items()}
+        return {**outputs, "logits": outputs["logits"] + 1e-3}
+
+    monkeypatch.setattr(portable, "run_litert", wrong)
+    with pytest.raises(RuntimeError, match="outputs differ"):
+        portable.export_model(right, tmp_path / "out", RECORD, kind="litert")
+    assert not list(tmp_path.iterdir())
+
+
+def test_model_beyond_two_gigabytes_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(portable, "MAX_BYTES", 1000)
+    with pytest.raises(ValueError, match="at most 2 GiB"):
+        portable.export_model(runs.small_model(), tmp_path / "o", RECORD, kind="onnx")
+
+
+def test_unknown_kind_and_kit_of_another_format_are_refused(tmp_path, capsys):
+    with pytest.raises(ValueError, match="`kind` must be one of onnx, litert"):
+        portable.export_model(runs.small_model(), tmp_path / "o", RECORD, kind="tfjs")
+    flags = ["--model_dir=x", "--output_dir=y", "--format=onnx", "--serving_kit=vit"]
+    assert export.main(flags) == 1
+    assert "--serving_kit serves a SavedModel" in capsys.readouterr().err

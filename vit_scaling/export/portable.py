@@ -1,0 +1,218 @@
+"""Write an ONNX or LiteRT file; run it by its own runtime and compare the outputs."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+import os
+import pathlib
+import tempfile
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from vit_scaling.export import loading, saved_model, servable, writing
+from vit_scaling.export.loading import RunRecord
+
+FILES = {"onnx": "model.onnx", "litert": "model.tflite"}
+OPSET = 18  # Of 2022: ReduceMean and Split as they are today.
+MAX_BYTES = 2**31 - 2**24  # Both formats address 2 GiB; room for the graph.
+Arrays = dict[str, np.ndarray]
+
+
+def export_run(
+    model_dir: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str],
+    *,
+    kind: str,
+    averages: bool = False,
+    step: int | None = None,
+    preprocess: str | None = None,
+    resize: int | None = None,
+) -> dict[str, Any]:
+    """Write a training run as ONNX or LiteRT; return the report of `export_model`.
+
+    Args:
+        model_dir: Folder of the run.
+        output_dir: Folder of the file, which must not be there yet.
+        kind: "onnx" or "litert".
+        averages: Take the Polyak averages instead of the weights.
+        step: Which checkpoint; None takes the newest.
+        preprocess: As in `saved_model.export_run`; only written into the record.
+        resize: The same.
+    """
+    model, record, run_model = loading.load_for_export(
+        model_dir, averages=averages, step=step, preprocess=preprocess, resize=resize
+    )
+    return export_model(model, output_dir, record, kind=kind, run_model=run_model)
+
+
+def export_model(
+    model: keras.Model,
+    output_dir: str | os.PathLike[str],
+    record: RunRecord,
+    *,
+    kind: str,
+    run_model: keras.Model | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Write `model.onnx` or `model.tflite` and `vit_scaling.json`; compare outputs.
+
+    The file takes `images` (batch, height, width, 3) float32 in the record's value
+    range, any batch, and answers `logits`, `probabilities`, `features` and `tokens` in
+    float32. Decoding images is the caller's: neither format has it. `vit_scaling.json`
+    holds the record (class names, image size, value range, resize and crop).
+
+    Args:
+        model: Functional model that computes in float32.
+        output_dir: Folder of the file, which must not be there yet; it appears whole.
+        record: Names of the classes, image size, value range, loss.
+        kind: "onnx" (extra `onnx`: tf2onnx, onnxruntime) or "litert" (extra `litert`).
+        run_model: The same weights in the run's lower precision, to report the
+            difference; None when the run was in float32.
+        seed: Of the random images of the comparison.
+
+    Returns:
+        `output_dir`, `file`, `kind`, `step`, `classes`, `parameters`, `bytes`, and per
+        output `max_difference` between the file in its runtime and the model in a
+        `tf.function`: rounding, since the runtimes sum in other orders. With
+        `run_model` also `max_difference_to_run_precision` of the logits.
+
+    Raises:
+        FileExistsError: `output_dir` is there already.
+        ImportError: The converter or the runtime is not installed.
+        ValueError: An argument is out of its range, or the model is too large.
+        RuntimeError: The outputs differ by more than 1e-4; nothing was written.
+    """
+    if kind not in FILES:
+        raise ValueError(
+            f"`kind` must be one of {', '.join(FILES)}; received {kind!r}."
+        )
+    loading.check_exportable(model, record)
+    size = 4 * model.count_params()
+    if size > MAX_BYTES:
+        raise ValueError(
+            f"An {kind} file holds at most 2 GiB; the weights take {size / 2**30:.2f} "
+            "GiB. Export a SavedModel."
+        )
+    convert, run = {
+        "onnx": (_to_onnx, run_onnx),
+        "litert": (_to_litert, run_litert),
+    }[kind]
+    function = _numbers_of(model, record)
+    with writing.written_whole(output_dir) as folder:
+        file = folder / FILES[kind]
+        file.write_bytes(convert(function, model, record))
+        report = {
+            "output_dir": os.fspath(output_dir),
+            "file": FILES[kind],
+            "kind": kind,
+            "step": record.step,
+            "classes": len(record.class_names),
+            "parameters": int(model.count_params()),
+            "bytes": file.stat().st_size,
+            "max_difference": _compare(function, run, file, record, seed),
+        }
+        if run_model is not None:
+            report["max_difference_to_run_precision"] = saved_model.run_difference(
+                model, run_model, record, seed=seed
+            )
+        content = {"record": record.as_dict(), "report": report}
+        text = json.dumps(content, indent=1) + "\n"
+        (folder / saved_model.RECORD_FILE).write_text(text)
+    return report
+
+
+def run_onnx(path: str | os.PathLike[str], images: np.ndarray) -> Arrays:
+    """Return the outputs of an ONNX file by ONNX Runtime on the CPU."""
+    import onnxruntime  # pip install "vit_scaling[onnx]"
+
+    session = onnxruntime.InferenceSession(
+        os.fspath(path), providers=["CPUExecutionProvider"]
+    )
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, {"images": images}), strict=True))
+
+
+def run_litert(path: str | os.PathLike[str], images: np.ndarray) -> Arrays:
+    """Return the outputs of a LiteRT file by its interpreter on the CPU."""
+    from ai_edge_litert.interpreter import (  # pip install "vit_scaling[litert]"
+        Interpreter,
+    )
+
+    return Interpreter(os.fspath(path)).get_signature_runner()(images=images)
+
+
+def _numbers_of(
+    model: keras.Model, record: RunRecord
+) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """Return the function that is exported: float images to every numeric output."""
+    inner = servable.inner_outputs(model)
+    spec = tf.TensorSpec((None, *record.image_size, 3), tf.float32, name="images")
+
+    @tf.function(input_signature=[spec], autograph=False)
+    def numbers(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return servable.numbers(inner, images, record)
+
+    return numbers
+
+
+def _to_onnx(function: Any, model: keras.Model, record: RunRecord) -> bytes:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # The converter's own, of what it imports.
+        import tf2onnx  # pip install "vit_scaling[onnx]"
+
+        made, _ = tf2onnx.convert.from_function(
+            function, input_signature=function.input_signature, opset=OPSET
+        )
+    entry = made.metadata_props.add()
+    entry.key, entry.value = "vit_scaling", json.dumps(record.as_dict())
+    return made.SerializeToString()
+
+
+def _to_litert(function: Any, model: keras.Model, record: RunRecord) -> bytes:
+    module = tf.Module()
+    module.weights = [variable.value for variable in model.variables]
+    module.numbers = function
+    # By way of a SavedModel: only so does the file keep the outputs' names.
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tf.saved_model.save(module, folder, signatures={"serving_default": function})
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            folder, signature_keys=["serving_default"]
+        )
+        return converter.convert()
+
+
+def _compare(
+    function: Callable[..., dict[str, tf.Tensor]],
+    run: Callable[[pathlib.Path, np.ndarray], Arrays],
+    file: pathlib.Path,
+    record: RunRecord,
+    seed: int,
+) -> dict[str, float]:
+    """Return the largest difference per output, over a batch of three and one of one.
+
+    Raises:
+        RuntimeError: An output is missing or differs by more than the tolerance.
+    """
+    images = saved_model.random_images(3, record, seed=seed)
+    differences: dict[str, float] = {}
+    for batch in (images, images[:1]):
+        outputs, expected = run(file, batch), function(tf.constant(batch))
+        if sorted(outputs) != sorted(expected):
+            raise RuntimeError(
+                f"The file answers {sorted(outputs)}, not {sorted(expected)}; nothing "
+                "was written."
+            )
+        for name, value in expected.items():
+            largest = float(np.abs(outputs[name] - value.numpy()).max())
+            differences[name] = max(differences.get(name, 0.0), largest)
+    if not max(differences.values()) <= saved_model.TOLERANCE:
+        raise RuntimeError(
+            f"The file's outputs differ from the model's: {differences}; nothing was "
+            "written."
+        )
+    return differences
