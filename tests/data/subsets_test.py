@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from vit_scaling.data.subsets import key_hash, select
+from vit_scaling.data.subsets import beyond, key_hash, select
 
 HASHES = np.array([key_hash(f"key {n}".encode()) for n in range(20_000)], np.uint64)
 
@@ -52,3 +52,14 @@ def test_all_is_all():
 def test_wrong_sizes_are_refused(wrong):
     with pytest.raises(ValueError, match=r"fraction|num_images"):
         select(HASHES, **wrong)
+
+
+def test_what_a_share_leaves_out_is_the_rest():
+    kept, left = select(HASHES, fraction=0.98), beyond(HASHES, fraction=0.98)
+    assert sorted([*kept, *left]) == list(range(20_000))
+    assert abs(len(left) - 400) < 4 * (0.02 * 0.98 * 2e4) ** 0.5
+
+
+def test_a_share_that_leaves_nothing_is_refused():
+    with pytest.raises(ValueError, match="leaves out none of 20000 images"):
+        beyond(HASHES, fraction=1.0)

@@ -264,6 +264,8 @@ class EvalData(_Data):
             masks it out.
         max_pixels: Images with more are bad records.
         value_range: What pixel values 0 and 255 become.
+        beyond_fraction: Only the images that a `TrainData.fraction` of this leaves out:
+            0.98 is the 2 % held out of a training set (App. D); None is all.
 
     Raises:
         ValueError: A number is below 1, or `on_bad_record` is no policy.
@@ -272,11 +274,21 @@ class EvalData(_Data):
     preprocess: Preprocess = dataclasses.field(
         default_factory=preprocessing.CentralCrop
     )
+    beyond_fraction: float | None = None
 
     @property
     def num_examples(self) -> int:
         """How many images the set has."""
+        if self._selected is not None:
+            return len(self._selected)
         return self._index.num_records
+
+    @functools.cached_property
+    def _selected(self) -> np.ndarray | None:
+        if self.beyond_fraction is None:
+            return None
+        hashes = records_in.key_hashes(self._index, self.source.features)
+        return subsets.beyond(hashes, fraction=self.beyond_fraction)
 
     def element_spec(self, batch_size: int | None) -> dict[str, tf.TensorSpec]:
         """Return shapes and types of one replica's batch; opens no file."""
@@ -307,6 +319,7 @@ class EvalData(_Data):
         table = block_table(
             self._index,
             block_records=self.block_records,
+            selected=self._selected,
             part=hosts.number,
             parts=hosts.count,
         )

@@ -52,3 +52,22 @@ def select(
         raise ValueError(f"`num_images` must be at least 1; received {num_images}.")
     first = np.argsort(hashes, kind="stable")[:num_images]
     return np.sort(first)
+
+
+def beyond(hashes: np.ndarray, *, fraction: float) -> np.ndarray:
+    """Return the rising record numbers that `select` leaves out under `fraction`.
+
+    Args:
+        hashes: Hash of each record's key, uint64 (records,).
+        fraction: Share of the records that is trained on, above 0 and below 1.
+
+    Raises:
+        ValueError: `fraction` is out of range, or so near 1 that nothing is left.
+    """
+    left = np.setdiff1d(np.arange(len(hashes)), select(hashes, fraction=fraction))
+    if not len(left):
+        raise ValueError(
+            f"A `fraction` of {fraction} leaves out none of {len(hashes)} images; take "
+            "a smaller one."
+        )
+    return left

@@ -81,7 +81,7 @@ def run_command(command: list[str], log: pathlib.Path) -> int:
 def result(study: Study, job: Job, work: pathlib.Path) -> dict[str, Any] | None:
     """Return what a finished job measured, {metric: accuracy}; None if it is not."""
     found: dict[str, Any] = {}
-    for row in _records(work / job.folder / METRICS_FILE):
+    for row in records(work / job.folder / METRICS_FILE):
         if row.get("kind") == "train":
             found["core_hours"] = row.get("core_hours", found.get("core_hours"))
         if row.get("step") != job.steps:
@@ -93,7 +93,8 @@ def result(study: Study, job: Job, work: pathlib.Path) -> dict[str, Any] | None:
     return found if all(name in found for name in study.metrics) else None
 
 
-def _records(path: pathlib.Path) -> Iterator[Mapping[str, Any]]:
+def records(path: pathlib.Path) -> Iterator[Mapping[str, Any]]:
+    """Yield the whole lines of a run's metrics.jsonl; none if there is no such file."""
     if not path.is_file():
         return
     for line in path.read_text(encoding="utf-8").splitlines():

@@ -1,0 +1,67 @@
+"""The command hands its flags on, shows every rate, and fails in one line."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+
+import pytest
+
+from vit_scaling.commands import finetune
+from vit_scaling.scaling import learning_rates
+
+REPORT = {
+    "learning_rate": 0.01,
+    "model_dir": "DIR/rate_0.01",
+    "top1": 0.6,
+    "runs": [
+        {"learning_rate": 0.03, "model_dir": "DIR/rate_0.03", "failed": "no number"},
+        {"learning_rate": 0.01, "model_dir": "DIR/rate_0.01", "held_out": 0.5,
+         "eval": 0.6},
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture
+def called(monkeypatch):
+    calls = []
+
+    def choose(*arguments, **options):
+        calls.append((arguments, options))
+        print("what a library says")
+        return REPORT
+
+    monkeypatch.setattr(learning_rates, "choose_learning_rate", choose)
+    return calls
+
+
+def test_paper_s_experiment_and_rates_are_the_defaults(called, capsys):
+    assert finetune.main(["--output_dir=DIR"]) == 0
+    [(arguments, options)] = called
+    assert arguments == (["experiments/finetune.gin"], [])
+    assert options["learning_rates"] == list(learning_rates.LEARNING_RATES)
+    assert options["held_out"] == learning_rates.HELD_OUT
+    assert not options["retrain"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split() == ["0.03", "failed", "failed"]
+    assert lines[3].split() == ["0.01", "50.00", "60.00"]
+    assert lines[-1] == "Chosen: 0.01; top-1 60.00 % by DIR/rate_0.01"
+
+
+def test_flags_reach_the_library_and_json_is_alone_on_stdout(called, capsys):
+    flags = ["--output_dir=DIR", "--gin_file=a", "--gin_file=b", "--gin_param=C = 1"]
+    flags += ["--learning_rates", "0.1", "0.2", "--held_out=0.1", "--retrain"]
+    assert finetune.main([*flags, "--json"]) == 0
+    [(arguments, options)] = called
+    assert arguments == (["a", "b"], ["C = 1"])
+    assert options == {
+        "output_dir": "DIR", "learning_rates": [0.1, 0.2], "held_out": 0.1,
+        "retrain": True,
+    }  # fmt: skip
+    told = capsys.readouterr()
+    assert json.loads(told.out) == REPORT
+    assert "what a library says" in told.err
+
+
+def test_run_that_cannot_start_is_told_with_its_reason(tmp_path, capsys):
+    flags = [f"--output_dir={tmp_path}", "--learning_rates", "0.1"]
+    assert finetune.main([*flags, "--gin_file=no_such"]) == 1
+    assert "no_such" in capsys.readouterr().err  # Said by a real training process.

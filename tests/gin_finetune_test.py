@@ -1,0 +1,153 @@
+"""The fine-tuning experiments carry the paper's values, and train from real weights."""
+# SPDX-License-Identifier: Apache-2.0
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from vit_scaling import configurables
+from vit_scaling.data.preprocessing import CentralCrop, InceptionCrop, Resize
+from vit_scaling.modeling.positions import resample
+from vit_scaling.modeling.vit import vit
+from vit_scaling.optimization.momentum import Momentum
+from vit_scaling.optimization.schedules import Constant, Cosine
+from vit_scaling.training.losses import softmax_cross_entropy
+from vit_scaling.training.strategy import make_strategy
+
+# Keras turns its variables into arrays in a way that NumPy 2 warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
+REQUIRED = [
+    "TRAIN_PATTERN = 'train-*'", "EVAL_PATTERN = 'test-*'", "CLASSES = 1000",
+    "INITIAL_WEIGHTS = 'RUN'", "SHAPE = 'B/16'",
+]  # fmt: skip
+
+
+def parsed(*files, bindings=REQUIRED):
+    configurables.parse(files, bindings)
+    return configurables.Experiment()
+
+
+def check_what_all_share(experiment):
+    """App. D: SGD with momentum, batch 512, clip 1, no decay; softmax and zero bias."""
+    assert experiment.batch_size == 512
+    assert experiment.loss.__name__ == softmax_cross_entropy.__name__
+    optimizer = experiment.make_optimizer(learning_rate=experiment.schedule)
+    assert isinstance(optimizer, Momentum)
+    config = optimizer.get_config()
+    assert (config["momentum"], config["clip_norm"]) == (0.9, 1.0)
+    assert not optimizer.weight_decay
+    return config
+
+
+def test_finetuning_is_the_papers():
+    experiment = parsed("experiments/finetune.gin")
+    config = check_what_all_share(experiment)
+    assert config["average_decay"] is None
+    schedule = experiment.schedule
+    assert isinstance(schedule, Cosine)
+    assert schedule.base_learning_rate == 0.03
+    assert (schedule.total_steps, schedule.warmup_steps) == (20_000, 500)
+    data = experiment.train_data
+    assert data.image_size == experiment.eval_data.image_size == 384
+    assert type(data.preprocess).__name__ == InceptionCrop.__name__
+    assert type(experiment.eval_data.preprocess).__name__ == CentralCrop.__name__
+
+
+def test_finetuning_of_g_is_flat_at_518_and_averaged():
+    experiment = parsed("experiments/finetune_g14.gin", bindings=REQUIRED[:4])
+    assert check_what_all_share(experiment)["average_decay"] == 0.9999
+    assert isinstance(experiment.schedule, Constant)
+    assert experiment.schedule.at(600) == experiment.schedule.at(20_000) == 0.03
+    assert experiment.train_data.image_size == 518
+
+
+def test_vtab_is_one_light_setting_for_all_tasks():
+    experiment = parsed("experiments/finetune_vtab.gin")
+    check_what_all_share(experiment)
+    schedule = experiment.schedule
+    assert isinstance(schedule, Cosine)
+    assert schedule.base_learning_rate == 0.01
+    assert (schedule.total_steps, schedule.warmup_steps) == (2_500, 200)
+    assert type(experiment.train_data.preprocess).__name__ == Resize.__name__
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Weights of mu/16 on a grid of 2x2 with 3 classes, drawn at random."""
+    model = vit("mu/16", image_size=32, classes=3)
+    random = np.random.default_rng(0)
+    for variable in model.variables:
+        variable.assign(random.normal(size=variable.shape) * 0.1)
+    path = tmp_path_factory.mktemp("source") / "mu.keras"
+    model.save(path)
+    return path, {v.path: np.asarray(v.value) for v in model.variables}
+
+
+def small(source, digit_records, *files, more=()):
+    """An experiment with smoke.gin over it: 3 steps of 64 pixels on the digits."""
+    bindings = [
+        f"TRAIN_PATTERN = '{digit_records}/train-*'",
+        f"EVAL_PATTERN = '{digit_records}/test-*'",
+        f"INITIAL_WEIGHTS = '{source[0]}'", "SHAPE = 'mu/16'", "SHUFFLE_WINDOW = 64",
+        *more,
+    ]  # fmt: skip
+    # As smoke.gin, whose cooldown these schedules do not read.
+    bindings += ["IMAGE_SIZE = 64", "CLASSES = 10", "BATCH_SIZE = 4",
+                 "TOTAL_STEPS = 3", "WARMUP_STEPS = 1", "EVAL_EVERY = None",
+                 ]  # fmt: skip
+    return parsed(*files, bindings=bindings)
+
+
+def test_model_starts_from_the_source_with_a_new_classifier(source, digit_records):
+    _, taken = source
+    model = small(source, digit_records, "experiments/finetune.gin").made_model()
+    held = {v.path: np.asarray(v.value) for v in model.variables}
+    positions = "position_embedding/embedding"
+    np.testing.assert_array_equal(held[positions], resample(taken[positions], (4, 4)))
+    assert not held["head/kernel"].any() and not held["head/bias"].any()
+    others = set(held) - {positions, "head/kernel", "head/bias"}
+    assert others == set(taken) - {positions, "head/kernel", "head/bias"}
+    for path in others:
+        np.testing.assert_array_equal(held[path], taken[path])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "finetune",
+        # About 15 s each, for what the first has shown.
+        pytest.param("finetune_vtab", marks=pytest.mark.slow),
+        pytest.param("finetune_g14", marks=pytest.mark.slow),
+    ],
+)
+def test_each_experiment_trains_three_steps(name, source, digit_records, tmp_path):
+    experiment = small(
+        source, digit_records, f"experiments/{name}.gin", "data/held_out.gin",
+        more=["TRAIN_FRACTION = 0.9", "EVAL_BATCH_SIZE = 64"],
+    )  # fmt: skip
+    sets = experiment.eval_sets()
+    whole = sets["eval"].source.index().num_records
+    assert sets["eval"].num_examples == whole
+    results = configurables.train(
+        experiment, model_dir=tmp_path, strategy=make_strategy(), jit_compile=False
+    )
+    assert results["step"] == 3 and np.isfinite(results["held_out"]["loss"])
+    assert results["held_out"]["examples"] == sets["held_out"].num_examples
+    assert results["eval"]["examples"] == whole
+
+
+def test_held_out_part_and_training_part_are_the_training_set(source, digit_records):
+    experiment = small(
+        source, digit_records, "experiments/finetune.gin", "data/held_out.gin"
+    )
+    held = experiment.eval_sets()["held_out"]
+    chosen = set(experiment.train_data._selected)
+    left = set(held._selected)
+    assert len(chosen) == experiment.train_data.num_examples
+    assert not chosen & left
+    assert chosen | left == set(range(held.source.index().num_records))
+    assert 0 < len(left) < 0.05 * len(chosen)  # 2 %, in expectation.
+    batch = next(iter(held.dataset(batch_size=len(left))))
+    assert tf.reduce_sum(batch["mask"]) == len(left)
+    keras.backend.clear_session()

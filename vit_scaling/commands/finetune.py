@@ -1,0 +1,68 @@
+"""Fine-tune at several learning rates; a held-out part of the training set chooses."""
+# SPDX-License-Identifier: Apache-2.0
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vit_scaling.commands import cli
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    made = cli.parser(__doc__ or "")
+    add = made.add_argument
+    add(
+        "--gin_file",
+        action="append",
+        help="experiment, and what is laid over it (default: experiments/finetune.gin)",
+    )
+    add("--gin_param", action="append", default=[], help="bindings of all runs")
+    add("--output_dir", required=True, help="folder of the runs")
+    add(
+        "--learning_rates",
+        type=float,
+        nargs="+",
+        default=[0.03, 0.01],
+        help="to choose from",
+    )
+    add("--held_out", type=float, default=0.02, help="share of the training images")
+    add(
+        "--retrain",
+        action="store_true",
+        help="train once more at the chosen rate, on all training images",
+    )
+    return cli.run(made, argv, _finetune, _show)
+
+
+def _finetune(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    from vit_scaling.scaling.learning_rates import choose_learning_rate
+
+    return choose_learning_rate(
+        arguments.gin_file or ["experiments/finetune.gin"],
+        arguments.gin_param,
+        output_dir=arguments.output_dir,
+        learning_rates=arguments.learning_rates,
+        held_out=arguments.held_out,
+        retrain=arguments.retrain,
+    )
+
+
+def _show(report: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            f"{run['learning_rate']:g}",
+            *(
+                f"{100 * run[name]:.2f}" if name in run else "failed"
+                for name in ("held_out", "eval")
+            ),
+        ]
+        for run in report["runs"]
+    ]
+    return "\n".join(
+        [
+            cli.table(rows, ["learning rate", "held out %", "evaluation %"]),
+            f"Chosen: {report['learning_rate']:g}; top-1 {100 * report['top1']:.2f} % "
+            f"by {report['model_dir']}",
+        ]
+    )
