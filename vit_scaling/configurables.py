@@ -39,6 +39,7 @@ PARTS: tuple[Callable[..., Any], ...] = (
     finetuning.load_for_finetuning,
     images.SquashAndCrop,
     label_maps.by_name,
+    label_maps.class_names_of,
     label_maps.competing,
     label_maps.imagenet_wordnet_numbers,
     label_maps.objectnet,

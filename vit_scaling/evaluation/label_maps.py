@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -106,6 +107,24 @@ def competing(present: Sequence[int], classes: int) -> LabelMap:
             f"`present` must hold classes in 0…{classes - 1}; received {outside[0]}."
         )
     return LabelMap(groups, classes)
+
+
+def class_names_of(source: Any) -> tuple[str, ...]:
+    """Return the class names of a set on disk, in the order of its labels.
+
+    Args:
+        source: `TFRecords` or `TFDS`; of the former the lines of `classes.txt`, such as
+            the names of the folders that were written.
+
+    Raises:
+        ValueError: The set has none.
+    """
+    if source.class_names is None:
+        raise ValueError(
+            f"`source` must have class names, from a classes.txt beside its files; "
+            f"{source} has none. Write it with tools/write_tfrecords.py."
+        )
+    return tuple(source.class_names)
 
 
 def by_name(set_names: Sequence[str], model_names: Sequence[str]) -> LabelMap:
