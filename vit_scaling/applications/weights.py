@@ -207,7 +207,7 @@ def export_weights(model: keras.Model | ViTWeights, output: str) -> dict[str, An
 
     Returns:
         `layout`, `arrays` (their number), and `load_with`: how the other project loads
-        the file.
+        the file; of timm's layout also `arguments` of timm's VisionTransformer.
 
     Raises:
         ValueError: The other project's ViT has no place for a part of the model, or the
@@ -220,14 +220,23 @@ def export_weights(model: keras.Model | ViTWeights, output: str) -> dict[str, An
         how = f"big_vision.models.vit.load(init_params, {output!r}, model_cfg)"
         return {"layout": "big_vision", "arrays": len(arrays), "load_with": how}
     if output.endswith(".safetensors"):
-        arrays, constructor = timm.write_timm(weights)
+        arrays, arguments = timm.write_timm(weights)
         notes = {
             "format": "pt",
             "vit_scaling": own.arguments_as_text(weights.arguments),
         }
         files.write_safetensors(output, arrays, notes)
-        how = f"{constructor}.load_state_dict(safetensors.torch.load_file({output!r}))"
-        return {"layout": "timm", "arrays": len(arrays), "load_with": how}
+        listed = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        how = (
+            f"timm.models.vision_transformer.VisionTransformer({listed})"
+            f".load_state_dict(safetensors.torch.load_file({output!r}))"
+        )
+        return {
+            "layout": "timm",
+            "arrays": len(arrays),
+            "load_with": how,
+            "arguments": arguments,
+        }
     raise ValueError(
         "`output` must end in '.npz' (big_vision's layout) or '.safetensors' (timm's); "
         f"received {output!r}."

@@ -150,8 +150,8 @@ def read_timm(
     return assemble(source, TABLE, arguments, request)
 
 
-def write_timm(weights: ViTWeights) -> tuple[Arrays, str]:
-    """Return a timm VisionTransformer's state, and how to make that model.
+def write_timm(weights: ViTWeights) -> tuple[Arrays, dict[str, Any]]:
+    """Return a timm VisionTransformer's state, and the arguments that make that model.
 
     Raises:
         ValueError: The model has parts that timm's does not have.
@@ -177,14 +177,14 @@ def write_timm(weights: ViTWeights) -> tuple[Arrays, str]:
         names.get(name, re.sub("^map/", "attn_pool.", name)): arrays[name]
         for name in arrays
     }
-    return arrays, _constructor(arguments)
+    return arrays, _timm_arguments(arguments)
 
 
-def _constructor(arguments: dict[str, Any]) -> str:
-    """Return the call that makes the timm model for these arrays."""
+def _timm_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of timm's class for these arrays."""
     shape = arguments["shape"]
     pool = {"token": "token", "gap": "avg", "map": "map", "none": ""}[arguments["head"]]
-    options = {
+    options: dict[str, Any] = {
         "img_size": arguments["image_size"],
         "patch_size": shape.patch,
         "embed_dim": shape.width,
@@ -204,8 +204,7 @@ def _constructor(arguments: dict[str, Any]) -> str:
         options["init_values"] = arguments["layer_scale"]
     if arguments.get("qk_norm"):
         options["qk_norm"] = True
-    listed = ", ".join(f"{name}={value!r}" for name, value in options.items())
-    return f"timm.models.vision_transformer.VisionTransformer({listed})"
+    return options
 
 
 def _tidy(arrays: Arrays) -> Source:

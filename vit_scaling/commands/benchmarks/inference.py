@@ -1,0 +1,255 @@
+"""Latency and images per second of the SavedModel, beside other engines' inference."""
+# SPDX-License-Identifier: Apache-2.0
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from vit_scaling.commands import cli
+
+WORKER = pathlib.Path(__file__).with_name("inference_worker.py")
+OURS = "saved_model"
+IMAGES = "images.npy"
+PEERS = ("onnxruntime", "torch_compile")
+TOLERANCE = 1e-3  # Far above what orders of summation do to logits of size 1.
+MODULES = {"onnxruntime": ("tf2onnx", "onnxruntime"), "litert": ("ai_edge_litert",)}
+IMPORTS = ("import keras", "import vit_scaling.applications")
+PERCENTILES = (50, 90, 99)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags: what to measure and how often."""
+    add = parser.add_argument
+    add("--shapes", nargs="+", default=["S/16", "B/16"], help="shapes' names")
+    add("--batch_sizes", type=int, nargs="+", default=[1, 8, 32], help="images asked")
+    add("--head", default="map", choices=("map", "gap", "token"), help="pooling")
+    add("--image_size", type=int, default=224, help="side of the images, pixels")
+    add("--repeats", type=int, default=20, help="measured requests of each batch")
+    add("--starts", type=int, default=3, help="processes started for the first answer")
+    add("--imports", type=int, default=5, help="processes started to import")
+    add(
+        "--torch_python",
+        default=os.environ.get("VIT_SCALING_TORCH_PYTHON"),
+        help="interpreter that has torch and timm; without one they are left out",
+    )
+
+
+def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    """Return latencies by shape, engine and batch, first answers and import times.
+
+    Every engine has the same weights and a process of its own; they take turns request
+    by request, so that a change in the machine's clock or load meets all of them. A
+    request goes from a NumPy array to a NumPy array of logits.
+    """
+    for name in ("repeats", "starts", "imports"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(
+                f"`--{name}` must be at least 1; received {getattr(arguments, name)}."
+            )
+    if min(arguments.batch_sizes) < 1:
+        raise ValueError(
+            f"`--batch_sizes` must be at least 1; received {arguments.batch_sizes}."
+        )
+    result: dict[str, Any] = {"image_size": arguments.image_size, "shapes": {}}
+    for shape in arguments.shapes:
+        with tempfile.TemporaryDirectory() as folder:
+            files = _files(shape, arguments, pathlib.Path(folder))
+            result["shapes"][shape] = _measure(files, arguments)
+    result["imports"] = _imports(arguments.imports)
+    return result
+
+
+def show(result: Mapping[str, Any]) -> str:
+    """Return the figures as tables."""
+    rows = [
+        [shape, batch, engine, f"{one['images_per_second']:.1f}"]
+        + [f"{1000 * one[f'p{p}_seconds']:.1f}" for p in PERCENTILES]
+        + [f"{one['time_over_best_peer']:.2f}" if "time_over_best_peer" in one else ""]
+        for shape, measured in result["shapes"].items()
+        for batch, engines in measured["batches"].items()
+        for engine, one in engines.items()
+    ]
+    header = ["shape", "batch", "engine", "images/s", "p50 ms", "p90", "p99"]
+    lines = [cli.table(rows, [*header, "time / best peer"])]
+    first = [
+        [shape, engine, f"{seconds:.2f}"]
+        for shape, measured in result["shapes"].items()
+        for engine, seconds in measured["first_answer_seconds"].items()
+    ]
+    lines.append(cli.table(first, ["shape", "engine", "process start to answer, s"]))
+    found = result["imports"]
+    lines.append(
+        f"import keras {found['keras_seconds']:.2f} s, vit_scaling.applications "
+        f"{found['applications_seconds']:.2f} s: {found['ratio']:.3f} times"
+    )
+    return "\n\n".join(lines)
+
+
+def _files(
+    shape: str, arguments: argparse.Namespace, folder: pathlib.Path
+) -> dict[str, pathlib.Path]:
+    """Write one random model for every engine at hand; return the engines' files."""
+    import numpy as np
+
+    from vit_scaling.applications.weights import export_weights
+    from vit_scaling.export import loading, portable, saved_model
+    from vit_scaling.modeling.vit import vit
+
+    size = arguments.image_size
+    model = vit(shape, arguments.head, image_size=size, classes=1000)
+    generator = np.random.default_rng(0)
+    kernel = model.get_layer("head").kernel  # Zero at first: all logits were alike.
+    kernel.assign(generator.normal(size=kernel.shape, scale=0.05))
+    record = loading.RunRecord(tuple(map(str, range(1000))), (size, size))
+    files = {OURS: folder / "saved_model"}
+    saved_model.export_model(model, files[OURS], record)
+    for engine, kind in (("onnxruntime", "onnx"), ("litert", "litert")):
+        if all(importlib.util.find_spec(name) for name in MODULES[engine]):
+            portable.export_model(model, folder / kind, record, kind=kind)
+            files[engine] = folder / kind / portable.FILES[kind]
+    if arguments.torch_python:
+        files["torch_compile"] = folder / "timm.safetensors"
+        written = export_weights(model, str(files["torch_compile"]))
+        text = json.dumps(written["arguments"])
+        files["torch_compile"].with_suffix(".json").write_text(text)
+    largest = max(arguments.batch_sizes)
+    images = saved_model.random_images(largest, record, seed=0)
+    np.save(folder / IMAGES, images)
+    np.save(folder / "expected.npy", model(images[:1]))
+    return files
+
+
+def _measure(
+    files: Mapping[str, pathlib.Path], arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """Return latencies by batch and engine, and the time to the first answer."""
+    first: dict[str, list[float]] = {engine: [] for engine in files}
+    for _ in range(arguments.starts - 1):
+        for engine, file in files.items():
+            with _worker(engine, file, arguments) as (_, seconds, _):
+                first[engine].append(seconds)
+    batches: dict[int, dict[str, Any]] = {}
+    differs_by = {}
+    with contextlib.ExitStack() as stack:
+        workers = {}
+        for engine, file in files.items():
+            worker = _worker(engine, file, arguments)
+            workers[engine], seconds, differs_by[engine] = stack.enter_context(worker)
+            first[engine].append(seconds)
+        for batch in arguments.batch_sizes:
+            taken = _take_turns(workers, batch, arguments.repeats)
+            batches[batch] = {
+                engine: statistics_of(batch, seconds)
+                for engine, seconds in taken.items()
+            }
+            add_ratios(batches[batch])
+    return {
+        "batches": batches,
+        "first_answer_seconds": {
+            engine: statistics.median(seconds) for engine, seconds in first.items()
+        },
+        "logits_differ_by": differs_by,
+    }
+
+
+def _take_turns(
+    workers: Mapping[str, subprocess.Popen], batch: int, repeats: int
+) -> dict[str, list[float]]:
+    """Return each engine's seconds of `repeats` requests, after two that warm it up."""
+    for worker in workers.values():
+        _ask(worker, f"{batch} 2\n")
+    taken: dict[str, list[float]] = {engine: [] for engine in workers}
+    for _ in range(repeats):
+        for engine, worker in workers.items():
+            taken[engine] += _ask(worker, f"{batch} 1\n")
+    return taken
+
+
+def statistics_of(batch: int, seconds: Sequence[float]) -> dict[str, float]:
+    """Return percentiles of requests' seconds, and images per second at the median."""
+    import numpy as np
+
+    found = dict(zip(PERCENTILES, np.percentile(seconds, PERCENTILES), strict=True))
+    return {
+        "images_per_second": batch / float(found[50]),
+        **{f"p{name}_seconds": float(value) for name, value in found.items()},
+    }
+
+
+def add_ratios(engines: dict[str, dict[str, float]]) -> None:
+    """Add to each engine its median time over the best peer's, if there is a peer."""
+    peers = [engines[name]["p50_seconds"] for name in PEERS if name in engines]
+    for one in engines.values() if peers else ():
+        one["time_over_best_peer"] = one["p50_seconds"] / min(peers)
+
+
+@contextlib.contextmanager
+def _worker(
+    engine: str, file: pathlib.Path, arguments: argparse.Namespace
+) -> Iterator[tuple[subprocess.Popen, float, float]]:
+    """Yield a process that has answered once, the seconds of that, its difference.
+
+    Raises:
+        RuntimeError: The process failed, or its logits are not the model's.
+    """
+    python = sys.executable
+    if engine == "torch_compile":
+        python = arguments.torch_python
+    images = next(
+        parent / IMAGES for parent in file.parents if (parent / IMAGES).is_file()
+    )
+    started = time.perf_counter()
+    command = [python, str(WORKER), engine, str(file), str(images)]
+    # Leaving the block closes its input, which ends the process.
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as worker:
+        answer = json.loads(_line(worker) or "{}")
+        seconds = time.perf_counter() - started
+        difference = answer.get("differs_by", float("nan"))
+        if not difference <= TOLERANCE:
+            raise RuntimeError(
+                f"{engine} under {python} did not answer as the model does "
+                f"(difference {difference}); what it said is above."
+            )
+        yield worker, seconds, difference
+
+
+def _line(worker: subprocess.Popen) -> str:
+    return worker.stdout.readline()  # type: ignore[union-attr]
+
+
+def _ask(worker: subprocess.Popen, line: str) -> list[float]:
+    worker.stdin.write(line)  # type: ignore[union-attr]
+    worker.stdin.flush()  # type: ignore[union-attr]
+    answer = _line(worker)
+    if not answer:
+        raise RuntimeError("An engine's process ended before it answered.")
+    return json.loads(answer)
+
+
+def _imports(number: int) -> dict[str, float]:
+    """Return the median seconds of both imports in fresh processes, and their ratio."""
+    taken: dict[str, list[float]] = {statement: [] for statement in IMPORTS}
+    for attempt in range(number + 1):
+        for statement, seconds in taken.items():
+            started = time.perf_counter()
+            subprocess.run([sys.executable, "-c", statement], check=True)
+            if attempt:  # The first reads files from the disk.
+                seconds.append(time.perf_counter() - started)
+    keras, ours = (statistics.median(taken[statement]) for statement in IMPORTS)
+    return {
+        "keras_seconds": keras,
+        "applications_seconds": ours,
+        "ratio": ours / keras,
+    }

@@ -1,0 +1,104 @@
+"""One engine in a process of its own, asked line by line; run by its path.
+
+`python inference_worker.py ENGINE FILE IMAGES.npy` loads FILE, answers the first image,
+prints {"differs_by": …} of its logits from those in `expected.npy` beside IMAGES, then
+for each line "BATCH REPEATS" of standard input a JSON list of seconds. It imports
+nothing of this package: the interpreter may be one that has only the engine.
+"""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Engine = Callable[[np.ndarray], np.ndarray]
+
+
+def saved_model(path: str) -> Engine:
+    """Return the SavedModel's float signature, asked as a server asks it."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(path)
+    signature = loaded.signatures["serving_default"]
+
+    def run(images: np.ndarray, _: Any = loaded) -> np.ndarray:
+        return signature(images=tf.constant(images))["logits"].numpy()
+
+    return run
+
+
+def onnxruntime(path: str) -> Engine:
+    """Return the ONNX file under ONNX Runtime."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(["logits"], {"images": images})[0]
+
+
+def litert(path: str) -> Engine:
+    """Return the LiteRT file under its interpreter, on every core."""
+    import os
+
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(path, num_threads=os.cpu_count()).get_signature_runner()
+    return lambda images: runner(images=images)["logits"]
+
+
+def torch_compile(path: str) -> Engine:
+    """Return timm's model with the same weights under torch.compile."""
+    import torch
+
+    operators = torch.library.Library("torchvision", "DEF")
+    for operator in ("nms", "qnms"):  # A torchvision built for another torch.
+        operators.define(f"{operator}(Tensor a, Tensor b, float c) -> Tensor")
+    from safetensors.torch import load_file
+    from timm.models.vision_transformer import VisionTransformer
+
+    arguments = json.loads(pathlib.Path(path).with_suffix(".json").read_text())
+    model = VisionTransformer(**arguments).eval()
+    model.load_state_dict(load_file(path), strict=True)
+    compiled = torch.compile(model)
+
+    def run(images: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            shown = torch.from_numpy(images).permute(0, 3, 1, 2)
+            return compiled(shown).numpy()
+
+    return run
+
+
+ENGINES = {
+    "saved_model": saved_model,
+    "onnxruntime": onnxruntime,
+    "litert": litert,
+    "torch_compile": torch_compile,
+}
+
+
+def main(engine: str, path: str, images_file: str) -> None:
+    """Serve lines of standard input until it ends."""
+    out, sys.stdout = sys.stdout, sys.stderr  # What the engine says is no answer.
+    images = np.load(images_file)
+    run = ENGINES[engine](path)
+    first = run(images[:1])
+    expected = np.load(pathlib.Path(images_file).with_name("expected.npy"))
+    differs_by = float(np.abs(first - expected[:1]).max())
+    print(json.dumps({"differs_by": differs_by}), file=out, flush=True)
+    for line in sys.stdin:
+        batch, repeats = map(int, line.split())
+        seconds = []
+        for _ in range(repeats):
+            started = time.perf_counter()
+            run(images[:batch])
+            seconds.append(time.perf_counter() - started)
+        print(json.dumps(seconds), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
