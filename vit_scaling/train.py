@@ -67,11 +67,11 @@ _BRANCH_AT = flags.DEFINE_list(
     "they are branched off the run in --model_dir; when training, the checkpoints that "
     "they need are kept.",
 )
-_BRANCH_STEPS = flags.DEFINE_integer(
+_BRANCH_STEPS = flags.DEFINE_list(
     "branch_cooldown_steps",
-    None,
-    "Length of the branches' cooldowns; default: that of the schedule.",
-    lower_bound=1,
+    [],
+    "Length of the branches' cooldowns, one for all or one for each; default: that of "
+    "the schedule.",
 )
 
 
@@ -103,8 +103,8 @@ def _run(_: Sequence[str]) -> None:
     elif _MODE.value == "branch_cooldown":
         branch_cooldowns(
             experiment,
-            branch_at=_branch_steps(),
-            cooldown_steps=_BRANCH_STEPS.value,
+            branch_at=_steps(_BRANCH_AT),
+            cooldown_steps=_branch_lengths(),
             train_branch=configurables.train,
             texts=_texts,
             **launch,
@@ -113,7 +113,7 @@ def _run(_: Sequence[str]) -> None:
         configurables.train(
             experiment,
             evaluates=_MODE.value == "train_and_eval",
-            also_keep=_branch_steps(required=False),
+            also_keep=_steps(_BRANCH_AT, required=False),
             texts=_texts,
             **launch,
         )
@@ -125,17 +125,23 @@ def _texts() -> Mapping[str, str]:
     return {"config.gin": gin_files.operative_text(), "flags.txt": _flag_text()}
 
 
-def _branch_steps(*, required: bool = True) -> list[int]:
-    """Return the steps of --branch_at.
+def _branch_lengths() -> int | list[int] | None:
+    lengths = _steps(_BRANCH_STEPS, required=False)
+    return lengths if len(lengths) > 1 else next(iter(lengths), None)
+
+
+def _steps(flag: Any, *, required: bool = True) -> list[int]:
+    """Return the steps that a flag lists.
 
     Raises:
         ValueError: One is no positive whole number, or none is given though required.
     """
-    given = _BRANCH_AT.value
-    if (required and not given) or not all(text.strip().isdecimal() for text in given):
+    given = [text.strip() for text in flag.value]
+    whole = all(text.isdecimal() and int(text) for text in given)
+    if (required and not given) or not whole:
         raise ValueError(
-            "`branch_at` must be steps of the run, such as --branch_at=60000,120000; "
-            f"received {','.join(given)!r}."
+            f"`{flag.name}` must be steps of the run, such as "
+            f"--{flag.name}=60000,120000; received {','.join(given)!r}."
         )
     return [int(text) for text in given]
 

@@ -7,7 +7,13 @@ import pytest
 
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.scaling.flops import flops
-from vit_scaling.scaling.sweep import shape_of, sweep
+from vit_scaling.scaling.sweep import (
+    command,
+    command_text,
+    shape_of,
+    sweep,
+    together,
+)
 
 GRID = {
     "name": "try",
@@ -34,11 +40,32 @@ def test_short_durations_are_branches_of_the_longest_run():
     assert "--branch_at=80,160" in trunk.arguments
     assert [(b.steps, b.own_steps) for b in branches] == [(100, 20), (200, 40)]
     assert branches[0].folder == f"{trunk.folder}/branch_000000100_from_000000080"
-    assert "--branch_cooldown_steps=20" in branches[0].arguments
-    # All are launched on the trunk's folder.
-    assert {job.command("w")[-1] for job in (trunk, *branches)} == {
-        f"--model_dir=w/{trunk.folder}"
-    }
+    # All are launched on the trunk's folder, the branches by one process.
+    assert together([trunk, *branches]) == [[trunk], branches]
+    assert command([trunk], "w")[-1] == f"--model_dir=w/{trunk.folder}"
+    assert command(branches, "w")[-4:] == [
+        "--mode=branch_cooldown",
+        "--branch_at=80,160",
+        "--branch_cooldown_steps=20,40",
+        f"--model_dir=w/{trunk.folder}",
+    ]
+
+
+def test_runs_without_branches_have_a_process_each():
+    study = sweep(**{**GRID, "cooldown_share": None, "data_sizes": (None,)})
+    assert together(study.jobs) == [[job] for job in study.jobs]
+
+
+def test_models_may_take_images_of_different_sizes():
+    sides = {"big": 32, "small": 16}
+    jobs = sweep(**{**GRID, "image_size": sides}).jobs
+    assert "--gin_param=IMAGE_SIZE = 16" in jobs[0].arguments
+    assert "--gin_param=IMAGE_SIZE = 32" in jobs[-1].arguments
+    shape = ViTShape(4, 32, 2, 64, 2)
+    each = flops(shape, image_size=32, classes=10).training
+    assert jobs[-1].flops == pytest.approx(jobs[-1].own_steps * 64 * each)
+    with pytest.raises(ValueError, match="or name each of the models"):
+        sweep(**{**GRID, "image_size": {"big": 32}})
 
 
 def test_data_sizes_are_nested_subsets_of_one_set():
@@ -59,9 +86,9 @@ def test_cost_is_steps_times_batch_times_training_flops():
 
 def test_the_text_is_the_command_as_a_shell_reads_it():
     job = sweep(**GRID).jobs[0]
-    words = shlex.split(job.text("my work"))
+    words = shlex.split(command_text([job], "my work"))
     assert words[:3] == ["python", "-m", "vit_scaling.train"]
-    assert words[3:] == job.command("my work")[3:]
+    assert words[3:] == command([job], "my work")[3:]
     assert "--gin_param=SHAPE = @study/ViTShape()" in words
     own = sweep(**GRID, shape_scope="mine").jobs[0].arguments
     assert "--gin_param=mine/ViTShape.width = 16" in own

@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _sweep(arguments: argparse.Namespace) -> Mapping[str, Any]:
     from vit_scaling import configurables, gin_files
+    from vit_scaling.scaling.sweep import command_text, together
     from vit_scaling.scaling.sweep_runner import result, run_study
 
     gin_files.parse(
@@ -45,7 +46,7 @@ def _sweep(arguments: argparse.Namespace) -> Mapping[str, Any]:
     work = pathlib.Path(arguments.work_dir or output / "work")
     left = [job for job in study.jobs if result(study, job, work) is None]
     cost = {"study": study.name, **study.cost(), "left": study.cost(left)}
-    commands = [job.text(str(work)) for job in left]
+    commands = [command_text(jobs, str(work)) for jobs in together(left)]
     if arguments.dry_run:
         return {**cost, "commands": commands}
     print(_show(cost))

@@ -3,9 +3,10 @@
 
 import dataclasses
 import functools
+import itertools
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from vit_scaling.modeling.shapes import ViTShape, as_shape
@@ -19,17 +20,17 @@ _Part = tuple[int, int, str, tuple[str, ...]]
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One command of the training binary: a trunk, or a cooldown branched off it.
+    """One run of the training binary: a trunk, or a cooldown branched off it.
 
     Attributes:
-        model: The model's name, and the variant's behind it, if any.
+        model: The model's name.
         shape: Its dimensions.
         data_size: Images of the subset; None takes all.
         seed: Of the run.
         steps: Duration, cooldown included.
-        own_steps: Steps that this command adds: all of a trunk, the end of a branch.
+        own_steps: Steps that this run adds: all of a trunk, the end of a branch.
         folder: Where the finished run lies, below the sweep's work folder.
-        arguments: Of the training binary.
+        arguments: Of the training binary, but for where a branch begins and ends.
         flops: Training operations of `own_steps`.
     """
 
@@ -43,20 +44,46 @@ class Job:
     arguments: tuple[str, ...]
     flops: float
 
-    def command(self, work_dir: str) -> list[str]:
-        """Return the command line, for any scheduler."""
-        trunk = self.folder.partition("/branch_")[0]
-        return [
-            sys.executable,
-            *TRAIN,
-            *self.arguments,
-            f"--model_dir={work_dir}/{trunk}",
-        ]
+    @property
+    def is_branch(self) -> bool:
+        """Whether it begins on a trunk."""
+        return self.own_steps < self.steps
 
-    def text(self, work_dir: str) -> str:
-        """Return the command line as a shell takes it."""
-        words = self.command(work_dir)
-        return " ".join(["python", *(shlex.quote(word) for word in words[1:])])
+    @property
+    def trunk(self) -> str:
+        """The folder of the run itself or of the trunk that it begins on."""
+        return self.folder.partition("/branch_")[0]
+
+
+def command(jobs: Sequence[Job], work_dir: str) -> list[str]:
+    """Return the command line of a job, or of several branches of one trunk.
+
+    Branches share a process, since starting one takes longer than a short cooldown.
+    """
+    first = jobs[0]
+    words = [sys.executable, *TRAIN, *first.arguments]
+    if first.is_branch:
+        starts = ",".join(str(job.steps - job.own_steps) for job in jobs)
+        lengths = ",".join(str(job.own_steps) for job in jobs)
+        words += [f"--branch_at={starts}", f"--branch_cooldown_steps={lengths}"]
+    return [*words, f"--model_dir={work_dir}/{first.trunk}"]
+
+
+def command_text(jobs: Sequence[Job], work_dir: str) -> str:
+    """Return the command line as a shell takes it."""
+    words = command(jobs, work_dir)
+    return " ".join(["python", *(shlex.quote(word) for word in words[1:])])
+
+
+def together(jobs: Iterable[Job]) -> list[list[Job]]:
+    """Return the jobs in their order, neighbouring branches of one trunk together."""
+    groups = itertools.groupby(jobs, key=lambda job: (job.trunk, job.is_branch))
+    made = (list(group) for _, group in groups)
+    return [
+        part
+        for group in made
+        for part in ([group] if group[0].is_branch else [[job] for job in group])
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +96,6 @@ class Study:
         batch_size: Images per step, over all replicas.
         metrics: Name to "SET/FIELD" of metrics.jsonl; fields are accuracies.
         flops_per_second: For the estimate of hours.
-        image_size: Side of the images, in pixels.
     """
 
     name: str
@@ -77,7 +103,6 @@ class Study:
     batch_size: int
     metrics: Mapping[str, str]
     flops_per_second: float
-    image_size: int
 
     def cost(self, jobs: Sequence[Job] | None = None) -> dict[str, Any]:
         """Return runs, operations and estimated hours of all jobs, or of some."""
@@ -99,7 +124,7 @@ def sweep(
     batch_size: int,
     classes: int,
     data_sizes: Sequence[Any] = (None,),
-    image_size: int = 224,
+    image_size: int | Mapping[str, int] = 224,
     head: str = "map",
     cooldown_share: float | None = 0.2,
     seeds: Sequence[int] = (0,),
@@ -125,7 +150,8 @@ def sweep(
         batch_size: Images per step, over all replicas.
         classes: Outputs of the classifier.
         data_sizes: Numbers of images, such as 30000 or "30K"; None is all.
-        image_size: Side of the images, in pixels.
+        image_size: Side of the images, in pixels, as the experiment has it; or a side
+            for each model's name, which IMAGE_SIZE is then bound to.
         head: The pooling head.
         cooldown_share: Cooldown of each duration, as a share of it. The paper's
             cooldowns are 0.5 of 20 K steps down to 0.01 of 4 M. None trains every
@@ -169,6 +195,14 @@ def sweep(
             "`durations` must be at least 2 steps and `flops_per_second` above 0; "
             f"received {list(durations)!r} and {flops_per_second!r}."
         )
+    sides = image_size
+    if not isinstance(sides, Mapping):
+        sides = dict.fromkeys(models, sides)
+    if set(sides) != set(models):
+        raise ValueError(
+            "`image_size` must be a number of pixels, or name each of the models "
+            f"{sorted(models)}; received {image_size!r}."
+        )
     grid = _Grid(
         files=tuple(f"--gin_file={file}" for file in gin_files),
         shared=(*(f"--gin_param={text}" for text in gin_params), *flags),
@@ -176,10 +210,11 @@ def sweep(
         batch_size=batch_size,
         cooldown_share=cooldown_share,
         shape_scope=shape_scope,
+        sides=sides if isinstance(image_size, Mapping) else {},
         cost_of_a_step={
             model: batch_size
             * flops(
-                shape_of(shape), head=head, image_size=image_size, classes=classes
+                shape_of(shape), head=head, image_size=sides[model], classes=classes
             ).training
             for model, shape in models.items()
         },
@@ -199,7 +234,6 @@ def sweep(
         batch_size,
         dict(metrics or {"upstream": "eval/top1"}),
         flops_per_second,
-        image_size,
     )
 
 
@@ -229,6 +263,7 @@ class _Grid:
     batch_size: int
     cooldown_share: float | None
     shape_scope: str
+    sides: Mapping[str, int]
     cost_of_a_step: Mapping[str, float]
 
     def jobs(
@@ -255,6 +290,7 @@ class _Grid:
                 f"--gin_param={text}"
                 for text in _shape_bindings(shape, self.shape_scope)
             ),
+            *([f"--gin_param=IMAGE_SIZE = {self.sides[model]}"] if self.sides else []),
             *([f"--gin_param=TrainData.num_images = {int(size)}"] if size else []),
             f"--gin_param=BATCH_SIZE = {self.batch_size}",
             f"--seed={seed}",
@@ -284,12 +320,7 @@ class _Grid:
         kept = (f"--branch_at={branch_at}",) if starts else ()
         yield longest, longest, "", (*whole, "--mode=train_and_eval", *kept)
         for steps, start in starts.items():
-            arguments = (
-                *whole,
-                "--mode=branch_cooldown",
-                f"--branch_at={start}",
-                f"--branch_cooldown_steps={steps - start}",
-            )
+            arguments = (*whole, "--mode=branch_cooldown")
             end = f"/branch_{steps:09d}_from_{start:09d}"
             yield steps, steps - start, end, arguments
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from vit_scaling.scaling.runs import CSV_COLUMNS
-from vit_scaling.scaling.sweep import Job, Study
+from vit_scaling.scaling.sweep import Job, Study, command, command_text, together
 
 METRICS_FILE = "metrics.jsonl"
 RUN_COLUMNS = (*CSV_COLUMNS, "steps", "core_hours", "folder")
@@ -29,7 +29,7 @@ def run_study(
     runner: Runner | None = None,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Run every job that is not finished; write runs.csv after each.
+    """Run every job that is not finished; write runs.csv as they end.
 
     A job is finished once its metrics.jsonl holds the metric at its last step, so a
     sweep that was killed goes on where it was: the training binary itself resumes a run
@@ -52,17 +52,21 @@ def run_study(
     runner = runner or run_command
     output.mkdir(parents=True, exist_ok=True)
     failed: list[str] = []
-    for number, job in enumerate(study.jobs, start=1):
-        if result(study, job, work) is None:
-            say(f"{number}/{len(study.jobs)} {job.folder}: {job.steps} steps")
-            log = work / job.folder.replace("/branch_", "_branch_")
-            log = log.with_name(log.name + ".log")
+    groups = together(study.jobs)
+    for number, group in enumerate(groups, start=1):
+        left = [job for job in group if result(study, job, work) is None]
+        if left:
+            steps = ", ".join(str(job.steps) for job in left)
+            say(f"{number}/{len(groups)} {left[0].trunk}: {steps} steps")
+            end = "_branches.log" if left[0].is_branch else ".log"
+            log = work / (left[0].trunk + end)
             log.parent.mkdir(parents=True, exist_ok=True)
-            code = runner(job.command(str(work)), log)
-            if result(study, job, work) is None:
-                failed.append(job.folder)
-                _note_failure(output / "failures.csv", job, work, code, log)
-                say(f"  failed with exit code {code}; see {log}")
+            code = runner(command(left, str(work)), log)
+            for job in left:
+                if result(study, job, work) is None:
+                    failed.append(job.folder)
+                    _note_failure(output / "failures.csv", job, work, code, log)
+                    say(f"  failed with exit code {code}; see {log}")
         write_table(study, output / "runs.csv", work)
     return {
         "finished": len(study.jobs) - len(failed),
@@ -154,4 +158,5 @@ def _note_failure(
         if is_new:
             writer.writerow(FAILURE_COLUMNS)
         now = time.strftime("%Y-%m-%dT%H:%M:%S")
-        writer.writerow([now, job.folder, code, last, job.text(str(work))])
+        text = command_text([job], str(work))
+        writer.writerow([now, job.folder, code, last, text])

@@ -48,7 +48,7 @@ def branch_cooldowns(
     *,
     model_dir: epath.PathLike,
     branch_at: Sequence[int],
-    cooldown_steps: int | None = None,
+    cooldown_steps: int | Sequence[int] | None = None,
     train_branch: Callable[..., dict[str, Any]],
     **launch: Any,
 ) -> dict[str, dict[str, Any]]:
@@ -62,7 +62,8 @@ def branch_cooldowns(
         experiment: An `Experiment`, as the run was trained.
         model_dir: Folder of the run.
         branch_at: Steps at which the cooldowns begin.
-        cooldown_steps: Length of the cooldowns; None: that of the run's schedule.
+        cooldown_steps: Length of the cooldowns, one for all or one for each; None: that
+            of the run's schedule.
         train_branch: `experiment.train`, or its gin-bound form.
         **launch: Further arguments of `train`, such as `strategy`.
 
@@ -70,14 +71,23 @@ def branch_cooldowns(
         {branch's folder: what `train` returned}.
 
     Raises:
-        ValueError: A branch starts in the warm-up or the cooldown of the run, or the
-            schedule's decay depends on the total.
+        ValueError: A branch starts in the warm-up or the cooldown of the run, the
+            schedule's decay depends on the total, or there are other numbers of starts
+            and of lengths.
         FileNotFoundError: No checkpoint at or below a start is left.
     """
     schedule = experiment.schedule_in_steps()
-    length = cooldown_steps or schedule.cooldown_steps
-    schedules = {start: schedule.branch(start, length) for start in sorted(branch_at)}
-    branches = [prepare_branch(model_dir, start, length) for start in schedules]
+    lengths = cooldown_steps or schedule.cooldown_steps
+    if isinstance(lengths, int):
+        lengths = [lengths] * len(branch_at)
+    if len(lengths) != len(branch_at):
+        raise ValueError(
+            "`cooldown_steps` must be one length for all branches or one for each of "
+            f"{list(branch_at)}; received {list(lengths)}."
+        )
+    pairs = sorted(zip(branch_at, lengths, strict=True))
+    schedules = {start: schedule.branch(start, length) for start, length in pairs}
+    branches = [prepare_branch(model_dir, *pair) for pair in pairs]
     return {
         str(branch.model_dir): train_branch(
             dataclasses.replace(experiment, schedule=schedules[branch.start_step]),
