@@ -43,7 +43,6 @@ _REASONS: dict[str, tuple[str, ...]] = {
         "commands/benchmarks/pipeline.py",
     ),
     "packaging and tools/test.sh: --help; the library call in its package": (
-        "commands/cli.py",
         "commands/deduplicate.py",
         "commands/evaluate_fewshot.py",
         "commands/export.py",

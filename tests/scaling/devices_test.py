@@ -13,8 +13,37 @@ def test_tpus_v2_to_v6e_and_common_gpus_are_there_with_sources():
     assert all(device.source for device in DEVICES.values())
 
 
-def test_a_v3_core_offers_what_the_compiler_says():
-    assert device_named("tpu_v3").memory_bytes == 15.48 * GIB
+# What libtpu 0.0.42 answers to a program that does not fit: "exceeds available HBM".
+@pytest.mark.parametrize(
+    ("name", "gib"),
+    [
+        ("tpu_v2", 7.48),
+        ("tpu_v3", 15.48),
+        ("tpu_v4", 30.75),  # Both cores of a chip as one device.
+        ("tpu_v5e", 15.75),
+        ("tpu_v5p", 95.74),
+        ("tpu_v6e", 31.25),
+    ],
+)
+def test_a_tpu_offers_what_its_compiler_says(name, gib):
+    assert device_named(name).memory_bytes == gib * GIB
+
+
+# Chip's peak in TFLOP/s and memory in GiB, from https://docs.cloud.google.com/tpu/docs.
+@pytest.mark.parametrize(
+    ("name", "peak", "memory"),
+    [
+        ("tpu_v3", 123, 32),
+        ("tpu_v4", 275, 32),
+        ("tpu_v5e", 197, 16),
+        ("tpu_v5p", 459, 96),
+        ("tpu_v6e", 918, 32),
+    ],
+)
+def test_a_chip_has_its_published_peak_and_not_more_than_its_memory(name, peak, memory):
+    device = device_named(name)
+    assert device.peak_flops * device.cores == peak * 1e12
+    assert 0.9 * memory * GIB < device.memory_bytes * device.cores < memory * GIB
 
 
 def test_a_size_is_a_device():

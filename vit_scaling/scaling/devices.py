@@ -33,39 +33,34 @@ class Device:
     bandwidth: float | None = None
 
 
-# Google Cloud TPU documentation, "System architecture", one page per version.
-_TPU = "Cloud TPU documentation"
-# NVIDIA's datasheets: dense float16 or bfloat16 with tensor cores, no sparsity.
-_GPU = "NVIDIA datasheet"
+# One page per version; v2 has no figures there but those that Google announced.
+_TPU = "https://docs.cloud.google.com/tpu/docs/"
+# Dense float16 or bfloat16 with tensor cores, sums in float32, no sparsity.
+_NV = "NVIDIA"
 # fmt: off
-# Name, usable memory, peak operations per second, TPU, replicas in a chip, source (per
-# chip). A TPU v2 or v3 chip is two cores with half of all each; the 15.48 GiB of v3 are
-# the TPU compiler's own limit. Of a GPU the driver and context keep about half a GiB.
+# Name, usable memory, peak operations per second, TPU, replicas in a chip, source (its
+# figures are per chip). A TPU v2 or v3 chip is two cores with half of all each. The
+# memory of TPUs is what their compiler answers to a program that does not fit; a GPU's
+# driver and context keep about half a GiB, which is an estimate.
 DEVICES = {row.name: row for row in (
-    Device("tpu_v2", 7.48 * GIB, 22.5e12, True, 2,
-           f"{_TPU}: 16 GiB, 45 TFLOP/s, 700 GB/s", 350e9),
-    Device("tpu_v3", 15.48 * GIB, 61.5e12, True, 2,
-           f"{_TPU}: 32 GiB, 123 TFLOP/s, 900 GB/s", 450e9),
-    Device("tpu_v4", 31.0 * GIB, 275e12, True, 1,
-           f"{_TPU}: 32 GiB, 275 TFLOP/s, 1200 GB/s", 1200e9),
-    Device("tpu_v5e", 15.75 * GIB, 197e12, True, 1,
-           f"{_TPU}: 16 GiB, 197 TFLOP/s, 819 GB/s", 819e9),
-    Device("tpu_v5p", 94.0 * GIB, 459e12, True, 1,
-           f"{_TPU}: 95 GiB, 459 TFLOP/s, 2765 GB/s", 2765e9),
-    Device("tpu_v6e", 31.25 * GIB, 918e12, True, 1,
-           f"{_TPU}: 32 GiB, 918 TFLOP/s, 1638 GB/s", 1638e9),
-    Device("p100", 15.5 * GIB, 18.7e12, False, 1, f"{_GPU}: 16 GB, 18.7 TFLOP/s"),
-    Device("v100", 15.5 * GIB, 125e12, False, 1, f"{_GPU}: 16 GB, 125 TFLOP/s"),
-    Device("v100_32gb", 31.3 * GIB, 125e12, False, 1, f"{_GPU}: 32 GB, 125 TFLOP/s"),
-    Device("t4", 14.6 * GIB, 65e12, False, 1, f"{_GPU}: 16 GB, 65 TFLOP/s"),
-    Device("l4", 22.0 * GIB, 121e12, False, 1, f"{_GPU}: 24 GB, 121 TFLOP/s"),
-    Device("a10g", 22.0 * GIB, 70e12, False, 1, f"{_GPU}: 24 GB, 70 TFLOP/s"),
-    Device("a100_40gb", 39.0 * GIB, 312e12, False, 1, f"{_GPU}: 40 GB, 312 TFLOP/s"),
-    Device("a100_80gb", 78.5 * GIB, 312e12, False, 1, f"{_GPU}: 80 GB, 312 TFLOP/s"),
-    Device("h100", 78.5 * GIB, 989e12, False, 1, f"{_GPU}: 80 GB, 989 TFLOP/s"),
-    Device("h200", 139.0 * GIB, 989e12, False, 1, f"{_GPU}: 141 GB, 989 TFLOP/s"),
-    Device("rtx_3090", 23.3 * GIB, 71e12, False, 1, f"{_GPU}: 24 GB, 71 TFLOP/s"),
-    Device("rtx_4090", 23.3 * GIB, 165e12, False, 1, f"{_GPU}: 24 GB, 165 TFLOP/s"),
+    Device("tpu_v2", 7.48 * GIB, 22.5e12, True, 2, "Google, 2017: 16 GiB, 45 TFLOP/s"),
+    Device("tpu_v3", 15.48 * GIB, 61.5e12, True, 2, f"{_TPU}v3: 32 GiB, 123 TFLOP/s"),
+    Device("tpu_v4", 30.75 * GIB, 275e12, True, 1, f"{_TPU}v4: 32 GiB, 275 TFLOP/s"),
+    Device("tpu_v5e", 15.75 * GIB, 197e12, True, 1, f"{_TPU}v5e: 16 GB, 197 TFLOP/s"),
+    Device("tpu_v5p", 95.74 * GIB, 459e12, True, 1, f"{_TPU}v5p: 95 GB, 459 TFLOP/s"),
+    Device("tpu_v6e", 31.25 * GIB, 918e12, True, 1, f"{_TPU}v6e: 32 GB, 918 TFLOP/s"),
+    Device("p100", 15.5 * GIB, 18.7e12, False, 1, f"{_NV} P100 PCIe datasheet (2016)"),
+    Device("v100", 15.5 * GIB, 125e12, False, 1, f"{_NV} V100 SXM2 datasheet (2018)"),
+    Device("v100_32gb", 31.3 * GIB, 125e12, False, 1, f"{_NV} V100 SXM2 datasheet"),
+    Device("t4", 14.6 * GIB, 65e12, False, 1, f"{_NV} T4 datasheet: 16 GB"),
+    Device("l4", 22.0 * GIB, 121e12, False, 1, f"{_NV} L4 datasheet: 24 GB"),
+    Device("a10g", 22.0 * GIB, 70e12, False, 1, f"{_NV} A10G, Amazon EC2 G5: 24 GB"),
+    Device("a100_40gb", 39.0 * GIB, 312e12, False, 1, f"{_NV} A100 datasheet 1758950"),
+    Device("a100_80gb", 78.5 * GIB, 312e12, False, 1, f"{_NV} A100 datasheet 1758950"),
+    Device("h100", 78.5 * GIB, 989e12, False, 1, f"{_NV} H100 SXM datasheet: 80 GB"),
+    Device("h200", 139.0 * GIB, 989e12, False, 1, f"{_NV} H200 SXM datasheet: 141 GB"),
+    Device("rtx_3090", 23.3 * GIB, 71e12, False, 1, f"{_NV} GA102 white paper: 24 GB"),
+    Device("rtx_4090", 23.3 * GIB, 165e12, False, 1, f"{_NV} Ada white paper: 24 GB"),
 )}
 # fmt: on
 

@@ -1,0 +1,73 @@
+"""What every command shares: --json is one object, errors are one line and exit 1."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+
+import numpy as np
+import pytest
+
+from vit_scaling.commands import cli
+
+
+def run(capsys, argv, command, show=str):
+    made = cli.parser("Try.")
+    made.add_argument("--size", type=int, default=3)
+    code = cli.run(made, argv, command, show)
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_json_is_one_object_and_all_else_goes_to_standard_error(capsys):
+    def command(arguments):
+        print("working")
+        return {
+            "size": np.float32(arguments.size),
+            "rows": [np.arange(2)],
+            "no": np.nan,
+        }
+
+    code, out, err = run(capsys, ["--size=4", "--json"], command)
+    assert code == 0
+    assert json.loads(out) == {"size": 4.0, "rows": [[0, 1]], "no": None}
+    assert err == "working\n"
+
+
+def test_without_json_the_text_is_shown(capsys):
+    code, out, _ = run(
+        capsys, [], lambda flags: {"n": flags.size}, lambda r: f"n={r['n']}"
+    )
+    assert (code, out) == (0, "n=3\n")
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("wrong"), KeyError("wrong"), FileNotFoundError("wrong")]
+)
+def test_expected_errors_are_one_line_and_exit_code_1(capsys, error, monkeypatch):
+    monkeypatch.delenv("VIT_SCALING_TRACEBACK", raising=False)
+
+    def command(_):
+        raise error
+
+    code, out, err = run(capsys, ["--json"], command)
+    assert (code, out) == (1, "")
+    assert err.endswith("error: wrong\n") and err.count("\n") == 1
+
+
+def test_a_traceback_is_there_for_the_asking(capsys, monkeypatch):
+    monkeypatch.setenv("VIT_SCALING_TRACEBACK", "1")
+
+    def command(_):
+        raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong"):
+        run(capsys, [], command)
+
+
+def test_flags_are_not_abbreviated(capsys):
+    with pytest.raises(SystemExit):
+        run(capsys, ["--siz=4"], lambda _: {})
+
+
+def test_numbers_in_tables_stand_to_the_right():
+    lines = cli.table([["a", "5"], ["bcd", "1,200"]], ["name", "n"]).splitlines()
+    assert lines == ["name  n", "----  -----", "a         5", "bcd   1,200"]
