@@ -255,6 +255,14 @@ def test_the_seed_flag_reaches_weights_and_batches(
         (["--mode=eval"], "`model_dir` must hold a trained run"),
         (["--mode=branch_cooldown"], "`branch_at` must be steps of the run"),
         (["--branch_at=ten"], "`branch_at` must be steps of the run"),
+        (
+            [
+                "--mode=branch_cooldown",
+                "--branch_at=2",
+                "--branch_cooldown_steps=1,0",
+            ],
+            "`branch_cooldown_steps` must be steps of the run",
+        ),
     ],
     ids=lambda value: "" if isinstance(value, list) else None,
 )

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +76,28 @@ def test_a_branch_ends_as_a_run_of_its_own_length_and_the_long_run_stays(tmp_pat
     record = read_branch_record(branch)
     assert record["parent_step"] == 4 and record["start_step"] == 5
     assert record["images_seen_by_parent"] == 4 * 8
+
+
+def test_each_branch_may_have_a_length_of_its_own(tmp_path):
+    experiment = long_run(tmp_path)
+
+    def ends(cooldown_steps):
+        done = branch_cooldowns(
+            experiment,
+            model_dir=tmp_path,
+            branch_at=[5, 4],
+            cooldown_steps=cooldown_steps,
+            train_branch=lambda branch, **_: branch.schedule.total_steps,
+        )
+        return {Path(folder).name: end for folder, end in done.items()}
+
+    assert ends([3, 2]) == {
+        "branch_000000006_from_000000004": 6,
+        "branch_000000008_from_000000005": 8,
+    }
+    assert sorted(ends(1).values()) == [5, 6]
+    with pytest.raises(ValueError, match="one length for all branches or one for each"):
+        ends([3, 2, 1])
 
 
 def test_a_branch_that_was_prepared_is_found_again(tmp_path):

@@ -17,7 +17,7 @@ _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;color:#222;background:#fff;max-width:1000px;
 margin:2em auto;padding:0 1em}h1{font-size:1.6em}h2{font-size:1.2em;margin-top:2em}
 table{border-collapse:collapse;font-size:.9em}th,td{padding:.25em .8em;
-border-bottom:1px solid #ddd;text-align:left}td.n{text-align:right;
+border-bottom:1px solid #ddd;text-align:left}td.n{text-align:right;white-space:nowrap;
 font-variant-numeric:tabular-nums}.note{color:#8a4b00}.bad{color:#a00000}
 .scroll{overflow-x:auto}
 """
@@ -228,7 +228,11 @@ def _images(row: Mapping[str, Any], model: str) -> str:
     images = row["images"][model]
     if images is None:
         return "–"
-    return f"{'≤ ' if model in row['at_most'] else ''}{images:.3g}"
+    return f"{'≤ ' if model in row['at_most'] else ''}{_short(images)}"
+
+
+def _short(number: float) -> str:
+    return amount(float(f"{number:.3g}"))
 
 
 def _frontier(result: Mapping[str, Any]) -> str:
