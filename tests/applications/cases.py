@@ -47,6 +47,7 @@ CASES = [
     Case("bv_bfloat16", "big_vision", "map"),
     Case("timm_token", "timm", "token", FUSED),
     Case("timm_gap", "timm", "gap", FUSED),
+    Case("timm_gap_fc_norm", "timm", "gap", FUSED),
     Case("timm_map", "timm", "map", FUSED),
     Case("timm_map_no_classifier", "timm", "map", FUSED),
     Case("timm_options", "timm", "token"),  # Query norms tell the heads.

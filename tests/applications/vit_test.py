@@ -233,6 +233,21 @@ def test_weights_without_a_classifier_have_no_top(tmp_path, monkeypatch):
     np.testing.assert_array_equal(model(given), build_model(tower)(given))
 
 
+def test_weights_that_norm_the_average_give_features_but_no_tokens(monkeypatch):
+    case = NAMED["timm_gap_fc_norm"]
+    monkeypatch.setattr(module, "shape_named", lambda name: case.read().shape)
+    monkeypatch.setattr(module, "_read", lambda *_: case.read())
+    tiny = module._application("ViTtiny", case.read().shape)
+    given, wanted = case.expected()
+    top = tiny(weights="w", classes=3, classifier_activation=None)
+    np.testing.assert_allclose(top(given), wanted, atol=1e-5)
+    features = tiny(include_top=False, weights="w", pooling="head")
+    read = outputs_at(top, ["pre_logits"])(given)["pre_logits"]
+    np.testing.assert_allclose(features(given), read, atol=1e-6)
+    with pytest.raises(ValueError, match="last norm is of the averaged tokens"):
+        tiny(include_top=False, weights="w", pooling="avg")
+
+
 def test_model_trains_by_fit_and_goes_through_a_file_and_a_clone(tmp_path):
     model = mu(**SMALL)
     # Without XLA, whose compilation takes longer than all epochs.

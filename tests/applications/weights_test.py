@@ -66,6 +66,7 @@ def test_big_vision_round_trip_is_bit_equal(options, tmp_path):
         {"head": "token", "approximate_gelu": False},
         {"head": "gap", "layer_scale": 0.1, "qk_norm": True},
         {"head": "token", "register_tokens": 3},
+        {"head": "gap", "norm_after_pooling": True},
         {"head": "gap", "register_tokens": 3, "image_size": (4, 6)},
         {"head": "map", "classes": None, "norm_epsilon": 1e-5},
     ],
@@ -193,3 +194,10 @@ def test_own_weights_are_checked_against_shape_and_head_asked_for(tmp_path):
     gap = read_weights(path, head="gap", ignore="head/.*")
     assert (gap.arguments["head"], gap.arguments["classes"]) == ("gap", None)
     assert not any(name.startswith("map_head") for name in gap.variables)
+
+
+def test_norm_of_the_average_has_no_place_in_big_vision(tmp_path):
+    model = random_vit(head="gap", norm_after_pooling=True)
+    with pytest.raises(ValueError, match=r"norms the tokens.*Write timm's layout"):
+        export_weights(model, str(tmp_path / "out.npz"))
+    assert not list(tmp_path.iterdir())

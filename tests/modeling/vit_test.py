@@ -14,7 +14,7 @@ from tests.modeling.small import (
     small_vit,
     weights,
 )
-from tests.oracles.vit_forward import vit_forward
+from tests.oracles.vit_forward import norm, vit_forward
 from vit_scaling.modeling.vit import outputs_at, rematerialized, vit
 
 # float32 keeps 24 bits; some hundred sums of it stay well within this.
@@ -54,6 +54,22 @@ def test_forward_pass_equals_the_oracle(head, options):
     actual = outputs_at(model, list(expected))(pixels)
     for name, value in expected.items():
         assert relative_error(actual[name], value) < TOLERANCE, name
+
+
+def test_norm_can_follow_the_average():
+    model, pixels = small_vit("gap", norm_after_pooling=True), images()
+    names = [f"block_{SHAPE.depth - 1:02d}", "encoder_norm", "head"]
+    found = {k: np.asarray(v) for k, v in outputs_at(model, names)(pixels).items()}
+    w = weights(model)
+    mean = found[names[0]].astype(np.float64).mean(axis=1)
+    normed = norm(mean, w, "encoder_norm", 1e-6)
+    assert relative_error(found["encoder_norm"], normed) < TOLERANCE
+    logits = normed @ w["head/kernel"] + w["head/bias"]
+    assert relative_error(found["head"], logits) < TOLERANCE
+    with pytest.raises(
+        ValueError, match="must go with head='gap'; received head='map'"
+    ):
+        small_vit("map", norm_after_pooling=True)
 
 
 @pytest.mark.parametrize("head", ["token", "map"])

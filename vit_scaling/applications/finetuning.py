@@ -23,7 +23,7 @@ CLASSIFIER = re.compile(r"head/.*")
 POOLING = re.compile(r"(map_head|token_head|gap_head|class_token|pre_logits)/.*")
 STATE = re.compile(r"mask_seed/.*|.*seed_generator.*")
 # Options of the model's functions that no variable's shape betrays.
-FUNCTIONS = ("approximate_gelu", "norm_epsilon")
+FUNCTIONS = ("approximate_gelu", "norm_epsilon", "norm_after_pooling")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -153,6 +153,11 @@ def _build(
         "name": name,
     }
     options.pop("image_size", None)
+    if options.get("norm_after_pooling") and not pooled:
+        raise ValueError(
+            "The weights' last norm is of the averaged tokens: take "
+            f"pooling='head' with `include_top=False`; received {top.pooling!r}."
+        )
     if not pooled:
         return _tokens(vit(**{**options, "representation_width": None}), top, name)
     model = vit(**options)

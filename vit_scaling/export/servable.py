@@ -22,7 +22,8 @@ def inner_outputs(model: keras.Model) -> keras.Model:
     """Return `model` answering a dict of float32 `logits`, `features` and `tokens`.
 
     `features` are the classifier's input (what few-shot evaluation takes), `tokens` the
-    encoder's last layer norm; `tokens` are left out of a model that has no such layer.
+    encoder's last layer norm; `tokens` are left out of a model that has no such layer,
+    or norms their average.
 
     Raises:
         ValueError: `model` has several inputs or is not functional.
@@ -35,7 +36,7 @@ def inner_outputs(model: keras.Model) -> keras.Model:
     layers = {layer.name: layer for layer in model.layers}
     classifier = layers.get(CLASSIFIER, model.layers[-1])
     outputs = {"logits": model.output, "features": classifier.input}
-    if LAST_NORM in layers:
+    if LAST_NORM in layers and len(layers[LAST_NORM].output.shape) == 3:
         outputs["tokens"] = layers[LAST_NORM].output
     return keras.Model(model.input, outputs, name=model.name)
 

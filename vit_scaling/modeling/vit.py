@@ -39,6 +39,7 @@ def vit(
     layer_scale: float | None = None,
     qk_norm: bool = False,
     register_tokens: int = 0,
+    norm_after_pooling: bool = False,
     seed: int = 0,
     input_tensor: Any = None,
     name: str = "vit",
@@ -71,6 +72,8 @@ def vit(
         layer_scale: First value of LayerScale's factors; None leaves it out.
         qk_norm: Normalise queries and keys per head.
         register_tokens: Number of register tokens.
+        norm_after_pooling: Average the tokens first, then norm the average, as timm's
+            `fc_norm`; only with the GAP head. The paper norms the tokens.
         seed: Seed of initial values and masks.
         input_tensor: A Keras tensor of images (batch, h, w, c) to build on.
         name: The model's name.
@@ -108,6 +111,7 @@ def vit(
         "approximate_gelu": approximate_gelu,
     }
     pool = make_head(head, shape, options, **forms)
+    _check_order(norm_after_pooling, head)
     x = PatchEmbedding(shape.width, shape.patch, **options("patch_embedding"))(images)
     positions = LearnedPositions if position == "learned" else SinCosPositions
     x = positions(grid, **options("position_embedding"))(x)
@@ -135,8 +139,8 @@ def vit(
         )(x, *masks)
     if register_tokens:
         x = DropRegisters(register_tokens, name="drop_registers", dtype=dtype)(x)
-    x = layer_norm("encoder_norm", norm_epsilon, dtype)(x)
-    x = x if pool is None else pool(x)
+    norm = layer_norm("encoder_norm", norm_epsilon, dtype)
+    x = _pooled(x, norm, pool, norm_after_pooling)
     x = _pre_logits(representation_width, options("pre_logits")["seed"])(x)
     x = x if classes is None else _classifier(classes, head_bias)(x)
     sources = keras.utils.get_source_inputs(images)
@@ -193,6 +197,15 @@ def _images(
     return keras.Input((*sides, channels), name="images", dtype="float32")
 
 
+def _pooled(
+    x: Any, norm: keras.layers.Layer, pool: keras.layers.Layer | None, norm_last: bool
+) -> Any:
+    """Return tokens normed and pooled, in the order asked for."""
+    if pool is None:
+        return norm(x)  # (batch, tokens, width)
+    return norm(pool(x)) if norm_last else pool(norm(x))  # (batch, width)
+
+
 def _pre_logits(width: int | None, seed: int) -> keras.layers.Layer:
     """Return the layer whose output is the model's features, float32 always."""
     if width is None:
@@ -223,6 +236,13 @@ def _check_choice(argument: str, value: Any, known: Sequence[str]) -> None:
         raise ValueError(
             f"`{argument}` must be one of {', '.join(known)}; received {value!r}. "
             f"Did you mean {near!r}?"
+        )
+
+
+def _check_order(norm_after_pooling: bool, head: Any) -> None:
+    if norm_after_pooling and head != "gap":
+        raise ValueError(
+            f"`norm_after_pooling` must go with head='gap'; received head={head!r}."
         )
 
 

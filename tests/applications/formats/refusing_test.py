@@ -135,12 +135,6 @@ def test_unknown_array_is_refused_unless_ignored(case, tmp_path):
     assert weights.left_out == {"rope.freqs": "ignored, as asked"}
 
 
-def test_norm_after_the_average_is_refused_with_its_reason():
-    path = TIMM.path.replace("timm_token", "timm_gap_fc_norm")
-    with pytest.raises(ValueError, match="fc_norm=False"):
-        read_weights(path, heads=2)
-
-
 def test_hybrid_with_a_resnet_is_refused(tmp_path):
     path = changed(
         BIG_VISION, tmp_path, lambda a: a.update({"conv_root/kernel": np.ones(3)})

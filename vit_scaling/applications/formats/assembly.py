@@ -26,6 +26,7 @@ DEFAULTS = {
     "layer_scale": None,
     "qk_norm": False,
     "register_tokens": 0,
+    "norm_after_pooling": False,
 }
 CLASSIFIERS = {"head/kernel": "classes", "pre_logits/kernel": "representation_width"}
 

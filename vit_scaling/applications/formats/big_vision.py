@@ -117,6 +117,11 @@ def write_big_vision(weights: ViTWeights) -> Arrays:
     rows = rows_for(TABLE, weights.shape.depth)
     arrays, held = from_ours(rows, weights.variables, weights.shape.heads)
     rest = [path for path in weights.variables if path not in held]
+    if weights.arguments.get("norm_after_pooling"):
+        raise ValueError(
+            "big_vision's ViT norms the tokens, this model their average "
+            "(`norm_after_pooling`). Write timm's layout."
+        )
     if rest:
         raise ValueError(
             "big_vision's ViT has no place for "

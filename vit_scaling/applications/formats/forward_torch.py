@@ -54,6 +54,9 @@ class TimmForward(TorchForward):
         x = self.with_tokens(x, ["cls_token", "reg_token"], self["pos_embed"])
         for number in range(self.weights.shape.depth):
             x = self._block(x, f"blocks.{number}.")
+        if "fc_norm.weight" in self.arrays:
+            x = self.norm("fc_norm", x[:, -patches:].mean(1))
+            return self.linear("head", x) if "head.weight" in self.arrays else x
         x = self.norm("norm", x)
         if self.head == "map":
             x = self._pool(x[:, -patches:])

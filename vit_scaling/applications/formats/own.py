@@ -100,6 +100,7 @@ def weights_of(model: Any) -> ViTWeights:
         "register_tokens": 0 if registers is None else registers.shape[1],
         "approximate_gelu": block.approximate_gelu,
         "norm_epsilon": layers["encoder_norm"].epsilon,
+        "norm_after_pooling": len(layers["encoder_norm"].output.shape) == 2,
     }
     expected = expected_variables(arguments)
     _check_head(model, layers, variables.keys() - expected.keys())

@@ -112,6 +112,9 @@ def read_timm(
             asked for.
     """
     source = _tidy(arrays)
+    after = "fc_norm.weight" in source.arrays and "norm.weight" not in source.arrays
+    if after:  # A norm of the average; one of the tokens is then left out by timm.
+        source.rename(lambda name: re.sub(r"^fc_norm\.", "norm.", name))
     if request.ignore:
         source.leave_out(request.ignore, "ignored, as asked")
     held = source.arrays
@@ -132,7 +135,7 @@ def read_timm(
     prefix: list[str] = [name for name in ("cls", "register") if name in held]
     size = fold_positions(source, "pos_embed", prefix, patch, request)
     head = "map" if "map/latent" in held else "token" if "cls" in held else "gap"
-    if config.get("global_pool") == "avg" and head == "token":
+    if head == "token" and (after or config.get("global_pool") == "avg"):
         head = "gap"
     classifier, hidden = held.get("head.weight"), held.get("pre_logits.fc.weight")
     arguments = {
@@ -146,6 +149,7 @@ def read_timm(
         "qk_norm": qk_norm,
         # timm computes erf's GELU; its SigLIP models (all with a pooling head), tanh's.
         "approximate_gelu": head == "map",
+        "norm_after_pooling": after,
     }
     return assemble(source, TABLE, arguments, request)
 
@@ -173,6 +177,8 @@ def write_timm(weights: ViTWeights) -> tuple[Arrays, dict[str, Any]]:
         zeros = np.zeros((1, slots, shape.width), np.float32)
         arrays["pos_embed"] = np.concatenate([zeros, arrays["pos_embed"]], axis=1)
     names = {"cls": "cls_token", "register": "reg_token"}
+    if arguments.get("norm_after_pooling"):
+        names |= {f"norm.{part}": f"fc_norm.{part}" for part in ("weight", "bias")}
     arrays = {
         names.get(name, re.sub("^map/", "attn_pool.", name)): arrays[name]
         for name in arrays
@@ -194,7 +200,7 @@ def _timm_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
         "num_classes": arguments.get("classes") or 0,
         "class_token": arguments["head"] == "token",
         "global_pool": pool,
-        "fc_norm": False,
+        "fc_norm": bool(arguments.get("norm_after_pooling")),
         "act_layer": "gelu_tanh" if arguments.get("approximate_gelu", True) else "gelu",
     }
     if arguments.get("register_tokens"):
@@ -212,12 +218,6 @@ def _tidy(arrays: Arrays) -> Source:
     source = Source("timm", dict(arrays))
     prefix = next(p for p in PREFIXES if p + PATCH in arrays)
     source.keep_only(prefix, f"not part of the image model ({prefix!r})")
-    if "fc_norm.weight" in source.arrays and "norm.weight" not in source.arrays:
-        raise ValueError(
-            "The file holds 'fc_norm': a norm after the average, where this package's "
-            "ViT, as the paper's, norms the tokens before it. The two can't be turned "
-            "into each other; take a model made with fc_norm=False."
-        )
     names = {"cls_token": "cls", "reg_token": "register"}
     source.rename(
         lambda name: names.get(name, re.sub(r"^attn_pool\.", "map/", name))
