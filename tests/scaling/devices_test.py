@@ -62,3 +62,10 @@ def test_an_unknown_device_is_answered_with_the_nearest(name, near):
 def test_no_size_is_no_device(name):
     with pytest.raises(ValueError, match="No device is called"):
         device_named(name)
+
+
+def test_every_tpu_has_a_bandwidth_and_the_source_names_it():
+    # Half of a chip's for a core of v2 and v3.
+    for device in (device for device in DEVICES.values() if device.tpu):
+        chip = device.bandwidth * device.cores / 1e9
+        assert f", {chip:.0f} GB/s" in device.source

@@ -41,14 +41,21 @@ _NV = "NVIDIA"
 # Name, usable memory, peak operations per second, TPU, replicas in a chip, source (its
 # figures are per chip). A TPU v2 or v3 chip is two cores with half of all each. The
 # memory of TPUs is what their compiler answers to a program that does not fit; a GPU's
-# driver and context keep about half a GiB, which is an estimate.
+# driver and context keep about half a GiB, which is an estimate. Last, for TPUs, the
+# memory's bandwidth, from the same pages; v2's from Jouppi et al., CACM 63(7), 2020.
 DEVICES = {row.name: row for row in (
-    Device("tpu_v2", 7.48 * GIB, 22.5e12, True, 2, "Google, 2017: 16 GiB, 45 TFLOP/s"),
-    Device("tpu_v3", 15.48 * GIB, 61.5e12, True, 2, f"{_TPU}v3: 32 GiB, 123 TFLOP/s"),
-    Device("tpu_v4", 30.75 * GIB, 275e12, True, 1, f"{_TPU}v4: 32 GiB, 275 TFLOP/s"),
-    Device("tpu_v5e", 15.75 * GIB, 197e12, True, 1, f"{_TPU}v5e: 16 GB, 197 TFLOP/s"),
-    Device("tpu_v5p", 95.74 * GIB, 459e12, True, 1, f"{_TPU}v5p: 95 GB, 459 TFLOP/s"),
-    Device("tpu_v6e", 31.25 * GIB, 918e12, True, 1, f"{_TPU}v6e: 32 GB, 918 TFLOP/s"),
+    Device("tpu_v2", 7.48 * GIB, 22.5e12, True, 2,
+           "Google, 2017: 16 GiB, 45 TFLOP/s, 700 GB/s", 350e9),
+    Device("tpu_v3", 15.48 * GIB, 61.5e12, True, 2,
+           f"{_TPU}v3: 32 GiB, 123 TFLOP/s, 900 GB/s", 450e9),
+    Device("tpu_v4", 30.75 * GIB, 275e12, True, 1,
+           f"{_TPU}v4: 32 GiB, 275 TFLOP/s, 1200 GB/s", 1200e9),
+    Device("tpu_v5e", 15.75 * GIB, 197e12, True, 1,
+           f"{_TPU}v5e: 16 GB, 197 TFLOP/s, 819 GB/s", 819e9),
+    Device("tpu_v5p", 95.74 * GIB, 459e12, True, 1,
+           f"{_TPU}v5p: 95 GB, 459 TFLOP/s, 2765 GB/s", 2765e9),
+    Device("tpu_v6e", 31.25 * GIB, 918e12, True, 1,
+           f"{_TPU}v6e: 32 GB, 918 TFLOP/s, 1638 GB/s", 1638e9),
     Device("p100", 15.5 * GIB, 18.7e12, False, 1, f"{_NV} P100 PCIe datasheet (2016)"),
     Device("v100", 15.5 * GIB, 125e12, False, 1, f"{_NV} V100 SXM2 datasheet (2018)"),
     Device("v100_32gb", 31.3 * GIB, 125e12, False, 1, f"{_NV} V100 SXM2 datasheet"),
