@@ -5,6 +5,7 @@ import functools
 import json
 import pathlib
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -16,15 +17,17 @@ from vit_scaling.optimization.accumulation import accumulate_gradients
 from vit_scaling.optimization.adam import Adam
 from vit_scaling.optimization.momentum import Momentum
 from vit_scaling.optimization.schedules import ReciprocalSqrt
+from vit_scaling.training import measuring
 from vit_scaling.training.checkpoint_files import (
     checkpoint_folder,
     read_checkpoint,
     saved_steps,
 )
+from vit_scaling.training.divergence import DivergedError, LossGuard, NonFiniteError
 from vit_scaling.training.logs import read_metrics
+from vit_scaling.training.preemption import PreemptedError
 from vit_scaling.training.run_files import read_model, read_run_facts
 from vit_scaling.training.strategy import make_strategy
-from vit_scaling.training.trainer import NonFiniteError
 
 IMAGES, LABELS = small.digits()
 NOISY_VIT = functools.partial(small.shallow_vit, dropout=0.1)
@@ -260,14 +263,25 @@ def test_averages_are_evaluated_on_request_and_training_goes_on_with_its_own(
     results = train(tmp_path, changes, evaluate_averages=True)
     assert saved(tmp_path) == saved(finished[0])
     assert results["eval"]["loss"] != finished[1]["eval"]["loss"]
-    found = runs.evaluate(
-        small.experiment(**changes),
-        model_dir=tmp_path,
-        strategy=make_strategy(),
-        averages=True,
-        jit_compile=False,
+    trained = read_metrics(tmp_path, "eval")
+    for averages in (True, False):
+        found = runs.evaluate(
+            small.experiment(**changes),
+            model_dir=tmp_path,
+            strategy=make_strategy(),
+            averages=averages,
+            jit_compile=False,
+        )
+        expected = results if averages else finished[1]
+        assert found["eval"] == pytest.approx(expected["eval"], rel=1e-6)
+    # Figures of the weights that training did not evaluate hide none of its own.
+    after = read_metrics(tmp_path, "eval")
+    losses = [[row["loss"] for row in rows] for rows in (trained, after)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    (last,) = read_metrics(tmp_path, "eval_last")
+    assert last["step"] == 6 and last["loss"] == pytest.approx(
+        finished[1]["eval"]["loss"], rel=1e-6
     )
-    assert found["eval"] == pytest.approx(results["eval"], rel=1e-6)
 
 
 def test_a_run_that_was_never_saved_cannot_be_evaluated(tmp_path):
@@ -313,6 +327,39 @@ def test_continuous_evaluation_meets_each_new_checkpoint_until_the_last(
     there, here = read_metrics(path, "eval"), read_metrics(tmp_path, "eval")
     assert [row["step"] for row in here] == [2, 4, 6]
     assert [row["top1"] for row in here] == [row["top1"] for row in there]
+
+
+def test_continuous_evaluation_leaves_a_damaged_checkpoint_out(
+    finished, tmp_path, caplog
+):
+    path, results = finished
+    mover = NextCheckpoint(path, tmp_path, [2, 4, 6])
+    mover.evaluate(None, None)
+    mover.evaluate(None, None)
+    (tmp_path / "checkpoints" / "step_000000004" / "manifest.json").write_text("{")
+
+    class Later:
+        """Puts the last one in place once the damaged one has been met."""
+
+        def __init__(self):
+            self.looks = 0
+
+        def __call__(self, seconds):
+            self.looks += 1
+            if self.looks == 1:
+                mover.evaluate(None, None)
+
+    mend = pytest.MonkeyPatch()
+    with mend.context() as patch:
+        patch.setattr(
+            measuring.new_checkpoints,
+            "__kwdefaults__",
+            {**measuring.new_checkpoints.__kwdefaults__, "sleep": Later()},
+        )
+        found = continuously(tmp_path, timeout_seconds=600.0)
+    assert found["step"] == 6 and found["eval"] == pytest.approx(results["eval"])
+    assert "Step 4 is not evaluated" in caplog.text
+    assert [row["step"] for row in read_metrics(tmp_path, "eval")] == [6]
 
 
 def test_continuous_evaluation_gives_up_when_none_comes(finished, tmp_path):
@@ -403,6 +450,104 @@ def test_a_step_that_is_not_finite_is_left_out_where_that_is_bound(tmp_path):
     ]
     values, _ = read_checkpoint(checkpoint_folder(tmp_path / "checkpoints", 6))
     assert all(np.isfinite(v.astype(np.float32)).all() for v in values.values())
+
+
+GUARD = LossGuard(roll_back=True, max_roll_backs=2)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_run_goes_back_and_leaves_the_bad_batches_out_where_that_is_bound(
+    tmp_path, replicas
+):
+    changes = {"make_model": NOISY_VIT, "schedule": longer(8)}
+    strategy = make_strategy() if replicas == 1 else small.mirrored(replicas)
+    options = {"loss_guard": GUARD, "strategy": strategy, "evaluates": False}
+    spoiled = spoiled_at(3, lambda images: images * np.float32("inf"))
+    results = train(tmp_path / "bad", {**changes, "train_data": spoiled}, **options)
+    assert results["step"] == 8 and results["traced"] == 1
+    (event,) = read_metrics(tmp_path / "bad", "roll_back")
+    assert (event["step"], event["from_step"], event["left_out_batches"]) == (2, 4, 2)
+
+    # The same as a run whose data never had batches 2 and 3.
+    without = small.Arrays(IMAGES[:200], LABELS[:200], numbers=skipping(2, 2))
+    train(tmp_path / "good", {**changes, "train_data": without}, **options)
+    assert saved(tmp_path / "bad", 8) == saved(tmp_path / "good", 8)
+
+
+def longer(steps):
+    return ReciprocalSqrt(
+        1e-2,
+        total_steps=steps,
+        warmup_steps=2,
+        cooldown_steps=2,
+        timescale_steps=2,
+    )
+
+
+def skipping(first, count):
+    return lambda n: tf.where(n >= first, n + count, n)
+
+
+def test_a_killed_run_goes_back_again_to_the_same_weights(tmp_path):
+    spoiled = spoiled_at(3, lambda images: images * np.float32("inf"))
+    changes = {"train_data": spoiled, "schedule": longer(8)}
+    options = {"loss_guard": GUARD, "evaluates": False}
+    train(tmp_path / "whole", changes, **options)
+    for step in (2, 6):  # Before and after the roll-back.
+        copy = tmp_path / f"from_{step}"
+        shutil.copytree(tmp_path / "whole", copy)
+        for later in steps_of(copy):
+            if later > step:
+                shutil.rmtree(checkpoint_folder(copy / "checkpoints", later))
+        train(copy, changes, **options)
+        assert saved(copy, 8) == saved(tmp_path / "whole", 8)
+
+
+def test_a_run_that_goes_back_too_often_stops(tmp_path):
+    always = small.Arrays(IMAGES[:200] * np.float32("nan"), LABELS[:200])
+    with pytest.raises(NonFiniteError):
+        train(tmp_path / "stop", {"train_data": always})
+    with pytest.raises(DivergedError, match="rolled back 2 times already"):
+        train(tmp_path / "back", {"train_data": always}, loss_guard=GUARD)
+    assert len(read_metrics(tmp_path / "back", "diverged")) == 1  # All at step 2.
+    assert steps_of(tmp_path / "back") == [0]
+
+
+def test_sigterm_saves_at_the_end_of_the_loop_and_the_run_ends_as_undisturbed(
+    noisy, tmp_path
+):
+    def terminate(number):
+        if number == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return np.float32(0)
+
+    def during(images, number):
+        told = tf.py_function(terminate, [number], tf.float32)
+        return images + tf.ensure_shape(told, [])
+
+    changes = {"make_model": NOISY_VIT}
+    data = small.Arrays(IMAGES[:200], LABELS[:200], during)
+    with pytest.raises(PreemptedError, match="saved at step"):
+        train(tmp_path, {**changes, "train_data": data}, checkpoint_every_steps=6)
+    (reached,) = [step for step in steps_of(tmp_path) if step]
+    assert reached in (2, 4)  # The pipeline reads ahead.
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    train(tmp_path, changes)
+    assert saved(tmp_path) == saved(noisy)
+
+
+def test_chosen_steps_are_profiled(tmp_path):
+    train(tmp_path, evaluates=False, profile_steps=[3, 5])
+    assert list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))
+    assert [row["step"] for row in read_metrics(tmp_path, "train")] == [2, 3, 4, 5, 6]
+
+
+def test_the_share_of_the_peak_is_reported_where_a_peak_is_known(tmp_path):
+    train(tmp_path, evaluates=False, peak_flops_per_core=1e9)
+    row = read_metrics(tmp_path, "train")[-1]
+    operations = 3 * 2 * 192 * 10  # The linear model's, per image.
+    expected = row["images_per_second_per_core"] * operations / 1e9
+    assert row["share_of_peak"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_folder_of_another_model_is_refused_and_stays_as_it_is(finished, tmp_path):

@@ -22,7 +22,7 @@ from vit_scaling.optimization import (
     weight_decay,
 )
 from vit_scaling.scaling import sweep as studies
-from vit_scaling.training import losses
+from vit_scaling.training import divergence, losses
 
 # What the parts of a run are made of: referred to by gin files, called by the run.
 PARTS: tuple[Callable[..., Any], ...] = (
@@ -33,6 +33,7 @@ PARTS: tuple[Callable[..., Any], ...] = (
     augmentation.Mixup,
     augmentation.RandAugment,
     backbones.keras_backbone,
+    divergence.LossGuard,
     evaluators.FewShot,
     evaluators.FewShotSet,
     evaluators.MappedAccuracy,
@@ -79,7 +80,14 @@ Experiment = gin.external_configurable(experiment.Experiment, module="vit_scalin
 train = gin.external_configurable(
     experiment.train,
     module="vit_scaling",
-    denylist=[*_PER_LAUNCH, "evaluates", "also_keep", "texts"],
+    denylist=[
+        *_PER_LAUNCH,
+        "evaluates",
+        "also_keep",
+        "profile_steps",
+        "peak_flops_per_core",
+        "texts",
+    ],
 )
 evaluate = gin.external_configurable(
     experiment.evaluate, module="vit_scaling", denylist=[*_PER_LAUNCH, "step"]

@@ -17,14 +17,19 @@ from vit_scaling.data.preprocessing import CentralCrop
 from vit_scaling.optimization.averaging import averaged_weights
 from vit_scaling.optimization.schedule import Schedule
 from vit_scaling.optimization.state_size import cost_of, cost_text
-from vit_scaling.training import run, run_files
+from vit_scaling.training import checks, measuring, run, run_files
 from vit_scaling.training import strategy as strategies
-from vit_scaling.training.checkpoints import Checkpoints, restore_model
+from vit_scaling.training.agreement import sum_over_processes
+from vit_scaling.training.checkpoints import Checkpoints, variables_of
+from vit_scaling.training.divergence import LossGuard, LossWatch
 from vit_scaling.training.evaluator import Evaluator, InLoopEvaluator
 from vit_scaling.training.logs import RunLog, Silence
 from vit_scaling.training.losses import LossFunction, sigmoid_cross_entropy
-from vit_scaling.training.progress import Progress
+from vit_scaling.training.preemption import Notice
+from vit_scaling.training.profiling import Profiler
+from vit_scaling.training.state import RunState
 from vit_scaling.training.step import make_train_step
+from vit_scaling.training.timing import StepTimes
 from vit_scaling.training.trainer import Trainer
 
 
@@ -69,6 +74,16 @@ class Experiment:
             self.prepare_model(model)
         return model
 
+    def made(
+        self, strategy: tf.distribute.Strategy, schedule: Schedule
+    ) -> tuple[keras.Model, keras.optimizers.Optimizer, tf.Variable]:
+        """Return model, built optimizer and step, born on the strategy's devices."""
+        with strategy.scope():
+            model = self.made_model()
+            optimizer = self.make_optimizer(learning_rate=schedule)
+            optimizer.build(model.trainable_variables)
+            return model, optimizer, orbit.utils.create_global_step()
+
     def schedule_in_steps(self) -> Schedule:
         """Return the schedule with every length in steps."""
         if self.schedule.resolved:
@@ -81,17 +96,32 @@ class Experiment:
         self, strategy: tf.distribute.Strategy, evaluates: bool, best_metric: str | None
     ) -> None:
         """Refuse what does not fit together, before anything is made."""
-        run.check_batch(self.batch_size, strategy)
+        checks.check_batch(self.batch_size, strategy)
         if self.eval_batch_size is not None:
-            run.check_batch(self.eval_batch_size, strategy, name="eval_batch_size")
+            checks.check_batch(self.eval_batch_size, strategy, name="eval_batch_size")
         others = [one.name for one in self.evaluators]
         known = (self.eval_sets(), others) if evaluates else ((), ())
-        run.check_best_metric(best_metric, *known)
+        checks.check_best_metric(best_metric, *known)
 
     def eval_sets(self) -> dict[str, EvalData]:
         """Return the evaluation sets by name; a single one is called "eval"."""
         data = self.eval_data or {}
         return dict(data) if isinstance(data, Mapping) else {"eval": data}
+
+    def batches(self, strategy: tf.distribute.Strategy, seed: int) -> Callable:
+        """Return the function from a batch's number to the batches from there on."""
+
+        def batches_from(number: int) -> Any:
+            return strategy.distribute_datasets_from_function(
+                lambda context: self.train_data.dataset(
+                    batch_size=self.batch_size,
+                    seed=seed,
+                    start_step=number,
+                    input_context=context,
+                )
+            )
+
+        return batches_from
 
     def distributed_eval_sets(self, strategy: tf.distribute.Strategy) -> dict[str, Any]:
         """Return the evaluation sets by name, spread over a strategy's replicas."""
@@ -124,20 +154,24 @@ def train(
     also_keep: Sequence[int] = (),
     best_metric: str | None = None,
     asynchronous_checkpoints: bool = True,
+    loss_guard: LossGuard | None = None,
+    profile_steps: Sequence[int] = (),
+    peak_flops_per_core: float | None = None,
     texts: Callable[[], Mapping[str, str]] = dict,
 ) -> dict[str, Any]:
     """Train from the newest checkpoint, or from scratch, to the end of the schedule.
 
     with strategy's scope: model, optimizer           (variables are born on devices)
     state = newest whole checkpoint, if any
-    until the schedule's end: a loop of steps; log; save; evaluate
+    until the schedule's end: a loop of steps; log; save; leave if asked to; evaluate
 
     Args:
         experiment: What is trained, on what, how.
         model_dir: Folder of checkpoints, logs and the files that tell what the run is.
         strategy: From `training.strategy.make_strategy`.
         seed: Of initial weights, batches, augmentation and masks.
-        jit_compile: Whether XLA compiles the step; None: on a single device.
+        jit_compile: Whether XLA compiles the step (of several replicas: forward and
+            backward pass); None: on a single device.
         evaluates: Whether the evaluation sets are evaluated on the way and at the end.
         evaluate_averages: Whether averaged weights are evaluated in place of the last.
         steps_per_loop: Steps run between two looks at the clock; more on TPU.
@@ -149,6 +183,10 @@ def train(
         also_keep: More of them, from the command line.
         best_metric: "SET/METRIC", such as "eval/top1": its best checkpoint stays too.
         asynchronous_checkpoints: Whether a thread writes checkpoints.
+        loss_guard: When a loss has gone wrong, and what is done; None: a loss that is
+            not finite stops the run.
+        profile_steps: Two steps: those after the first, to the second, are profiled.
+        peak_flops_per_core: What a core can do in a second; None: no share is given.
         texts: Called when training starts and again when all was used once; returns
             files for `model_dir`, such as {"config.gin": …}.
 
@@ -157,14 +195,23 @@ def train(
 
     Raises:
         ValueError: Something does not fit together; nothing saved is lost.
-        NonFiniteError: The loss or a gradient was not finite, and nobody bound a skip.
+        DivergedError: A loss has gone wrong (NonFiniteError: is not finite), and the
+            guard does not roll back, or has done so too often.
+        PreemptedError: SIGTERM came; the run is saved and can be started again.
+        OSError: A checkpoint or the log could not be written; those before are there.
     """
     experiment.check(strategy, evaluates, best_metric)
-    keep_steps = [*keep_steps, *also_keep]
     keras.utils.set_random_seed(seed)
     images = experiment.train_data.num_examples  # Missing files are named at once.
     schedule = experiment.schedule_in_steps()
-    total, chief = schedule.total_steps, strategies.is_chief(strategy)
+    total, keep_steps = schedule.total_steps, [*keep_steps, *also_keep]
+    chief, jit = strategies.is_chief(strategy), strategies.xla_of(strategy, jit_compile)
+    log, watch = RunLog(model_dir, writes=chief), LossWatch(loss_guard or LossGuard())
+    profiler, times = (
+        Profiler(model_dir, profile_steps, on=chief),
+        StepTimes.under(strategy),
+    )
+    notice = Notice(sum_over_processes(strategy))
     loops = run.loop_length(
         steps_per_loop,
         total,
@@ -172,21 +219,12 @@ def train(
             "checkpoint_every_steps": checkpoint_every_steps,
             "eval_every_steps": eval_every_steps,
         },
-        at=keep_steps,
+        at=[*keep_steps, *profiler.steps],
     )
-    jit = strategies.compiled_by_xla(strategy, jit_compile)
-    log = RunLog(model_dir, writes=chief)
-    progress = Progress(
-        batch_size=experiment.batch_size,
-        total_steps=total,
-        cores=strategies.cores(strategy),
-        replicas=strategy.num_replicas_in_sync,
+    model, optimizer, global_step = experiment.made(strategy, schedule)
+    progress = run.progress_of(
+        model, strategy, experiment.batch_size, total, peak_flops_per_core
     )
-    with strategy.scope():
-        model = experiment.made_model()
-        optimizer = experiment.make_optimizer(learning_rate=schedule)
-        optimizer.build(model.trainable_variables)
-        global_step = orbit.utils.create_global_step()
     saved = Checkpoints(
         model_dir,
         keep_last=keep_last,
@@ -195,24 +233,22 @@ def train(
         asynchronous=asynchronous_checkpoints,
         writes=chief,
     )
-    state = run.RunState(model, optimizer, global_step, saved, progress, seed=seed)
-    resumed = state.restore()
-    run.check_averages(optimizer, wanted=evaluate_averages)
+    state = RunState(
+        variables_of(model, optimizer, global_step),
+        saved,
+        progress,
+        watch,
+        seed=seed,
+        agree=notice.agree,
+    )
+    resumed, batches = state.restore(), experiment.batches(strategy, seed)
+    checks.check_averages(optimizer, wanted=evaluate_averages)
     averaged = functools.partial(averaged_weights, optimizer, model.trainable_variables)
     log.say(cost_text([cost_of(optimizer, model.trainable_variables)]))
-    run.announce(
-        log,
-        model,
-        strategy,
-        images=images,
-        step=state.step,
-        total_steps=total,
-        jit_compile=jit,
-    )
+    run.announce(log, model, strategy, state.step, total, images=images, xla=jit.on)
     if chief:
-        run_files.write_run_files(
-            model_dir, model, run_facts(experiment, seed), texts()
-        )
+        facts = run_facts(experiment, seed, evaluate_averages)
+        run_files.write_run_files(model_dir, model, facts, texts())
     with strategy.scope():
         trainer = Trainer(
             make_train_step(
@@ -221,21 +257,18 @@ def train(
                 experiment.loss,
                 replicas=strategy.num_replicas_in_sync,
                 accumulate=experiment.accumulate,
+                jit_compile=jit.each_replica,
             ),
             optimizer,
-            strategy.distribute_datasets_from_function(
-                lambda context: experiment.train_data.dataset(
-                    batch_size=experiment.batch_size,
-                    seed=seed,
-                    start_step=state.step,
-                    input_context=context,
-                )
-            ),
+            batches(state.batch),
             strategy=strategy,
             global_step=global_step,
             progress=progress,
             learning_rate=schedule.at,
-            jit_compile=jit,
+            watch=watch,
+            times=times,
+            profiler=profiler,
+            jit_compile=jit.whole_step,
         )
         evaluator = Evaluator(
             model,
@@ -245,7 +278,7 @@ def train(
             global_step=global_step,
             log=log,
             others=experiment.evaluators if evaluates else (),
-            jit_compile=jit,
+            jit_compile=jit.on,
         )
     if not resumed and chief:
         state.save(wait=True)  # A run that cannot save says so before it trains.
@@ -256,24 +289,25 @@ def train(
         strategy=strategy,
         steps_per_loop=loops,
         train_actions=[
-            lambda outputs: run.log_loop(log, state.step, total, outputs),
+            lambda outputs: run.log_loop(log, state.step, total, outputs, times),
             lambda outputs: run.save_if_due(
                 state, total, checkpoint_every_steps, keep_steps
             ),
+            lambda outputs: run.stop_if_asked(notice, state),
         ],
     )
-    with contextlib.redirect_stdout(Silence()):  # Orbit's lines; RunLog says it.
-        for stop in run.stops(
-            state.step, eval_every_steps if evaluates else None, total
-        ):
-            if state.step < stop:
-                controller.train(stop, checkpoint_at_completion=False)
+    eval_every = eval_every_steps if evaluates else None
+    stops = run.stops(lambda: state.step, eval_every, total, resumed=resumed)
+    # What Orbit prints is dropped: RunLog says it.
+    with contextlib.redirect_stdout(Silence()), notice.watched(), profiler:
+        for _ in run.trained_to(stops, controller, state, log=log, batches=batches):
             with averaged() if evaluate_averages else contextlib.nullcontext():
                 figures = controller.evaluate()
             run.keep_if_best(state, best_metric, figures)
     saved.wait()
     if chief:
         run_files.write_texts(model_dir, texts())
+    state.agree(0)  # Who leaves before the chief has saved could take it along.
     return {"step": total, "traced": trainer.traced(), **figures}
 
 
@@ -303,8 +337,10 @@ def evaluate(
         FileNotFoundError: The run has no checkpoint (of that step).
         ValueError: The checkpoint is of another model.
     """
-    measure = _make_measure(experiment, model_dir, strategy, jit_compile)
-    return measure(averages, step)
+    measure = measuring.make_measure(
+        experiment, model_dir, strategy, averages=averages, jit_compile=jit_compile
+    )
+    return measure(step)
 
 
 def evaluate_continuously(
@@ -321,7 +357,7 @@ def evaluate_continuously(
     Args:
         experiment: As it is trained.
         model_dir: Folder of the run.
-        strategy: From `training.strategy.make_strategy`.
+        strategy: From `training.strategy.make_strategy`, of a single process.
         averages: Whether averaged weights are evaluated.
         jit_compile: Whether XLA compiles the step; None: on a single device.
         timeout_seconds: How long to wait for a next checkpoint before giving up.
@@ -331,23 +367,19 @@ def evaluate_continuously(
 
     Raises:
         TimeoutError: Not one checkpoint appeared in time.
+        ValueError: Several workers were to do it.
     """
-    measure = _make_measure(experiment, model_dir, strategy, jit_compile)
-    results: dict[str, Any] = {}
-    for step in run.new_checkpoints(
-        model_dir,
-        timeout_seconds=timeout_seconds,
-        last_step=experiment.schedule_in_steps().total_steps,
-    ):
-        results = measure(averages, step)
-    if not results:
-        raise TimeoutError(
-            f"No checkpoint appeared in `{model_dir}` within {timeout_seconds:g} s."
-        )
-    return results
+    checks.check_single_process(strategy)
+    measure = measuring.make_measure(
+        experiment, model_dir, strategy, averages=averages, jit_compile=jit_compile
+    )
+    last = experiment.schedule_in_steps().total_steps
+    return measuring.measure_as_they_appear(measure, model_dir, timeout_seconds, last)
 
 
-def run_facts(experiment: Experiment, seed: int) -> dict[str, Any]:
+def run_facts(
+    experiment: Experiment, seed: int, evaluate_averages: bool = False
+) -> dict[str, Any]:
     """Return what later programs need to know of the run and its data."""
     names = experiment.train_data.source.class_names
     sets = experiment.eval_sets()
@@ -356,42 +388,9 @@ def run_facts(experiment: Experiment, seed: int) -> dict[str, Any]:
     return {
         "loss": experiment.loss.__name__,
         "seed": seed,
+        "evaluates_averages": evaluate_averages,
         "class_names": list(names) if names is not None else None,
         "value_range": list(experiment.train_data.value_range),
         "preprocess": "central_crop" if crop else "resize",
         "resize": crop.resize_to if crop else None,
     }
-
-
-def _make_measure(
-    experiment: Experiment,
-    model_dir: epath.PathLike,
-    strategy: tf.distribute.Strategy,
-    jit_compile: bool | None,
-) -> Callable[[bool, int | None], dict[str, Any]]:
-    jit = strategies.compiled_by_xla(strategy, jit_compile)
-    with strategy.scope():
-        model = experiment.make_model()
-        global_step = orbit.utils.create_global_step()
-        evaluator = Evaluator(
-            model,
-            experiment.loss,
-            experiment.distributed_eval_sets(strategy),
-            strategy=strategy,
-            global_step=global_step,
-            log=RunLog(model_dir, writes=strategies.is_chief(strategy)),
-            others=experiment.evaluators,
-            always=True,
-            jit_compile=jit,
-        )
-    controller = orbit.Controller(
-        global_step=global_step, evaluator=evaluator, strategy=strategy
-    )
-
-    def measure(averages: bool, step: int | None) -> dict[str, Any]:
-        done = restore_model(model, model_dir, averages=averages, step=step)
-        global_step.assign(done)
-        with contextlib.redirect_stdout(Silence()):
-            return {"step": done, **controller.evaluate()}
-
-    return measure

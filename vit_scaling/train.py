@@ -60,6 +60,11 @@ _JIT = flags.DEFINE_bool(
 _CHECKPOINT_STEP = flags.DEFINE_integer(
     "checkpoint_step", None, "For --mode=eval: which checkpoint; default: the newest."
 )
+_PROFILE_STEPS = flags.DEFINE_list(
+    "profile_steps",
+    [],
+    "Two steps a,b: the steps after a, to b, are profiled for TensorBoard.",
+)
 _BRANCH_AT = flags.DEFINE_list(
     "branch_at",
     [],
@@ -98,9 +103,12 @@ def _run(_: Sequence[str]) -> None:
     experiment = configurables.Experiment()
     if _MODE.value == "eval":
         configurables.evaluate(experiment, step=_CHECKPOINT_STEP.value, **launch)
-    elif _MODE.value == "continuous_eval":
+        return
+    if _MODE.value == "continuous_eval":
         configurables.evaluate_continuously(experiment, **launch)
-    elif _MODE.value == "branch_cooldown":
+        return
+    launch["peak_flops_per_core"] = _peak_flops_per_core(strategy)
+    if _MODE.value == "branch_cooldown":
         branch_cooldowns(
             experiment,
             branch_at=_steps(_BRANCH_AT),
@@ -114,6 +122,7 @@ def _run(_: Sequence[str]) -> None:
             experiment,
             evaluates=_MODE.value == "train_and_eval",
             also_keep=_steps(_BRANCH_AT, required=False),
+            profile_steps=_steps(_PROFILE_STEPS, required=False),
             texts=_texts,
             **launch,
         )
@@ -123,6 +132,17 @@ def _texts() -> Mapping[str, str]:
     from vit_scaling import gin_files
 
     return {"config.gin": gin_files.operative_text(), "flags.txt": _flag_text()}
+
+
+def _peak_flops_per_core(strategy: Any) -> float | None:
+    """Return what a core can do: of an accelerator by its name, else measured."""
+    from vit_scaling.scaling.devices import peak_flops_of
+    from vit_scaling.training import strategy as strategies
+
+    name = strategies.accelerator(strategy)
+    if name is None:
+        return strategies.processor_peak_flops_per_core()
+    return peak_flops_of(name)
 
 
 def _branch_lengths() -> int | list[int] | None:
@@ -154,7 +174,10 @@ def _flag_text() -> str:
 
 
 def main() -> None:
-    """Run the binary; what cannot be run is said in one line, with exit code 1."""
+    """Run the binary; what cannot be run is said in one line, with exit code 1.
+
+    A run that SIGTERM ended has saved, and leaves with exit code 75.
+    """
     flags.mark_flag_as_required("model_dir")
     flags.register_validator(
         "gin_file", bool, "must name at least one gin file, such as quickstart"
@@ -163,6 +186,11 @@ def main() -> None:
     try:
         app.run(_run)
     except Exception as error:
+        from vit_scaling.training import preemption
+
+        if isinstance(error, preemption.PreemptedError):
+            print(f"vit-scaling-train: {error}", file=sys.stderr)
+            sys.exit(preemption.EXIT_CODE)
         message = _message(error)
         if message is None or os.environ.get("VIT_SCALING_TRACEBACK"):
             raise

@@ -1,62 +1,19 @@
-"""Between loops: when they end, what is saved, what is best, what is new."""
+"""Between loops: when they end, what is saved, what is best, what is undone."""
 # SPDX-License-Identifier: Apache-2.0
 
 import io
+import signal
+import types
 
 import pytest
-import tensorflow as tf
 
 from tests.training import small
-from vit_scaling.optimization.adam import Adam
+from tests.training.state_test import at, state_of
 from vit_scaling.training import run
-from vit_scaling.training.checkpoints import Checkpoints
+from vit_scaling.training.divergence import DivergedError, LossGuard
 from vit_scaling.training.logs import RunLog, read_metrics
-from vit_scaling.training.progress import Progress
-
-
-def state_of(path, *, seed=0, model=None, **rules):
-    model = model or small.linear(2)
-    optimizer = Adam(small.experiment().schedule)
-    optimizer.build(model.trainable_variables)
-    progress = Progress(batch_size=4, total_steps=100, cores=2)
-    step = tf.Variable(0, dtype=tf.int64)
-    saved = Checkpoints(path, asynchronous=False, **rules)
-    return run.RunState(model, optimizer, step, saved, progress, seed=seed)
-
-
-def test_a_run_resumes_with_its_step_images_and_core_seconds(tmp_path):
-    state = state_of(tmp_path, seed=3)
-    assert not state.restore() and state.step == 0
-    state.global_step.assign(40)
-    state.progress.images_seen, state.progress.core_seconds = 160, 12.5
-    state.save()
-    again = state_of(tmp_path, seed=3)
-    assert again.restore()
-    assert again.step == 40
-    assert again.progress.images_seen == 160
-    assert again.progress.core_seconds == 12.5
-
-
-def test_another_seed_is_refused_with_the_right_one(tmp_path):
-    state_of(tmp_path, seed=3).save()
-    with pytest.raises(ValueError, match=r"`seed` must be.*3.*received 4.*--seed=3"):
-        state_of(tmp_path, seed=4).restore()
-
-
-def test_a_save_that_is_waited_for_raises_at_once(tmp_path):
-    state = state_of(tmp_path)
-    state.checkpoints = Checkpoints(tmp_path, asynchronous=True)
-    state.checkpoints.directory.write_text("a file where the folder should be")
-    with pytest.raises(OSError, match="could not be written"):
-        state.save(wait=True)
-
-
-@pytest.mark.parametrize("batch_size", [0, -4, 6, "8", 8.0])
-def test_a_batch_that_replicas_cannot_share_is_refused(batch_size):
-    told = rf"`batch_size`.*4 replicas.* {batch_size!r}\."
-    with pytest.raises(ValueError, match=told):
-        run.check_batch(batch_size, small.mirrored(4))
-    run.check_batch(8, small.mirrored(4))
+from vit_scaling.training.preemption import Notice, PreemptedError
+from vit_scaling.training.strategy import make_strategy
 
 
 def ends(function, start, total):
@@ -89,18 +46,45 @@ def test_an_interval_of_nothing_is_refused(name):
         run.loop_length(first, 10, every=numbers)
 
 
+class Reached:
+    """A run that reaches what it is told to, unless it is rolled back."""
+
+    def __init__(self, step, roll_backs=()):
+        self.step, self.roll_backs = step, dict(roll_backs)
+
+    def stops(self, every, total, **options):
+        found = []
+        for stop in run.stops(lambda: self.step, every, total, **options):
+            self.step = self.roll_backs.pop(stop, stop)
+            found.append(stop)
+        return found
+
+
 def test_training_stops_for_evaluation_at_multiples_and_at_the_end():
-    assert list(run.stops(0, 4, 10)) == [4, 8, 10]
-    assert list(run.stops(4, 4, 10)) == [8, 10]
-    assert list(run.stops(5, 4, 8)) == [8]
-    assert list(run.stops(0, None, 10)) == [10]
-    assert list(run.stops(10, 4, 10)) == [10]  # A finished run is evaluated once more.
+    assert Reached(0).stops(4, 10) == [4, 8, 10]
+    assert Reached(4).stops(4, 10) == [8, 10]
+    assert Reached(5).stops(4, 8) == [8]
+    assert Reached(0).stops(None, 10) == [10]
+    assert Reached(10).stops(4, 10) == [10]  # A finished run is evaluated once more.
+
+
+def test_a_run_that_resumes_where_an_evaluation_is_due_evaluates_first():
+    assert Reached(4).stops(4, 10, resumed=True) == [4, 8, 10]
+    assert Reached(5).stops(4, 10, resumed=True) == [8, 10]
+    assert Reached(0).stops(4, 8, resumed=True) == [4, 8]
+    assert Reached(8).stops(4, 8, resumed=True) == [8]
+    assert Reached(4).stops(None, 8, resumed=True) == [8]
+
+
+def test_what_was_rolled_back_is_stopped_for_again():
+    assert Reached(0, {8: 2}).stops(4, 10) == [4, 8, 4, 8, 10]
+    assert Reached(0, {10: 8}).stops(4, 10) == [4, 8, 10, 10]
 
 
 def test_checkpoints_are_due_at_multiples_at_single_steps_and_at_the_end(tmp_path):
     state = state_of(tmp_path, keep_last=99)
     for step in range(1, 12):
-        state.global_step.assign(step)
+        at(state, step)
         run.save_if_due(state, 11, 4, at=[3, 4])
     assert state.checkpoints.steps() == [3, 4, 8, 11]
 
@@ -117,7 +101,7 @@ def test_the_best_is_kept_the_loss_by_its_smallness(tmp_path, metric, values, be
     state = state_of(tmp_path, keep_last=1)
     name, _, key = metric.partition("/")
     for step, value in enumerate(values, 1):
-        state.global_step.assign(step)
+        at(state, step)
         run.keep_if_best(state, metric, {name: {key: value}})
         state.save()
     assert state.checkpoints.steps() == sorted({best, 4})
@@ -127,74 +111,6 @@ def test_the_best_is_kept_the_loss_by_its_smallness(tmp_path, metric, values, be
 def test_a_metric_that_was_not_measured_is_refused_with_those_that_were(tmp_path):
     with pytest.raises(ValueError, match=r"`best_metric`.*eval/top1; received 'eval/t"):
         run.keep_if_best(state_of(tmp_path), "eval/top2", {"eval": {"top1": 1.0}})
-
-
-@pytest.mark.parametrize("metric", ["eval/top2", "evla/top1", "eval", "top1", "few"])
-def test_a_metric_that_nothing_will_measure_is_refused_before_training(metric):
-    with pytest.raises(ValueError, match=r"`best_metric` must be eval/top1, .*few/…"):
-        run.check_best_metric(metric, ["eval"], ["few"])
-
-
-@pytest.mark.parametrize("metric", [None, "eval/top1", "eval/loss", "few/anything"])
-def test_a_metric_that_something_measures_passes(metric):
-    run.check_best_metric(metric, ["eval"], ["few"])
-
-
-def test_no_metric_is_best_where_nothing_is_evaluated():
-    with pytest.raises(ValueError, match="nothing is evaluated"):
-        run.check_best_metric("eval/top1", (), ())
-
-
-# Another process's checkpoints.
-
-
-class Clock:
-    """Time that passes only by sleeping, and what happens meanwhile."""
-
-    def __init__(self, events):
-        self.now, self.events = 0.0, dict(events)
-
-    def __call__(self):
-        return self.now
-
-    def sleep(self, seconds):
-        self.now += seconds
-        for time in [time for time in self.events if time <= self.now]:
-            self.events.pop(time)()
-
-
-def follow(path, events, **options):
-    clock = Clock(events)
-    steps = run.new_checkpoints(
-        path, clock=clock, sleep=clock.sleep, poll_seconds=1.0, **options
-    )
-    return list(steps), clock.now
-
-
-def folder(path, *steps):
-    def make():
-        for step in steps:
-            (path / "checkpoints" / f"step_{step:09d}").mkdir(parents=True)
-
-    return make
-
-
-def test_checkpoints_are_met_as_they_appear_until_the_last(tmp_path):
-    events = {3: folder(tmp_path, 10), 6: folder(tmp_path, 20), 9: folder(tmp_path, 30)}
-    steps, now = follow(tmp_path, events, timeout_seconds=100, last_step=30)
-    assert steps == [10, 20, 30] and now == 9
-
-
-def test_only_the_newest_of_several_is_met(tmp_path):
-    folder(tmp_path, 10, 20)()
-    events = {5: folder(tmp_path, 30, 40)}
-    assert follow(tmp_path, events, timeout_seconds=9, last_step=40)[0] == [20, 40]
-
-
-def test_waiting_ends_when_none_comes_in_time_counted_from_the_last(tmp_path):
-    events = {8: folder(tmp_path, 10), 16: folder(tmp_path, 20)}
-    steps, now = follow(tmp_path, events, timeout_seconds=10, last_step=99)
-    assert steps == [10, 20] and 26 <= now <= 28
 
 
 def test_a_loop_is_both_recorded_and_said(tmp_path):
@@ -218,12 +134,90 @@ def test_the_announcement_counts_parameters_and_says_where_it_starts(tmp_path):
             RunLog(tmp_path, screen=screen),
             model,
             small.mirrored(2),
+            step,
+            5000,
             images=1438,
-            step=step,
-            total_steps=5000,
-            jit_compile=False,
+            xla=False,
         )
     first, second = screen.getvalue().splitlines()
     for part in ("1,930 parameters", "1,438 training", "2 replica(s)", "starts"):
         assert part in first
     assert "resumes at step 1,200" in second and "5,000 steps" in second
+
+
+class Controller:
+    """Trains to where it is told, a step at a time; fails after some steps, once."""
+
+    def __init__(self, state, fails=()):
+        self.state, self.fails = state, set(fails)
+        self.trainer = types.SimpleNamespace(train_dataset="batches from 0")
+
+    def train(self, stop, checkpoint_at_completion):
+        while self.state.step < stop:
+            at(self.state, self.state.step + 1)
+            if self.state.step in self.fails:
+                self.fails.remove(self.state.step)
+                raise DivergedError("The loss exploded.")
+            run.save_if_due(self.state, stop, 2)
+
+
+def trained(path, fails=(), guard=None, total=6):
+    state = state_of(path, guard=guard, keep_last=9)
+    state.save()
+    controller, screen = Controller(state, fails), io.StringIO()
+    stops = run.stops(lambda: state.step, 3, total)
+    steps = run.trained_to(
+        stops,
+        controller,
+        state,
+        log=RunLog(path, screen=screen),
+        batches=lambda number: f"batches from {number}",
+    )
+    return steps, state, controller, screen
+
+
+def test_training_goes_from_stop_to_stop(tmp_path):
+    steps, state, controller, _ = trained(tmp_path)
+    assert list(steps) == [3, 6] and state.step == 6
+    assert controller.trainer.train_dataset == "batches from 0"
+
+
+def test_a_loss_gone_wrong_is_undone_logged_and_its_batches_left_out(tmp_path):
+    guard = LossGuard(roll_back=True)
+    steps, state, controller, screen = trained(tmp_path, {5}, guard)
+    assert list(steps) == [3, 6]
+    assert controller.trainer.train_dataset == "batches from 5"  # 4 was the last save.
+    assert state.step == 6 and state.batch == 7
+    (row,) = read_metrics(tmp_path, "roll_back")
+    assert (row["step"], row["from_step"], row["left_out_batches"]) == (4, 5, 1)
+    (row,) = read_metrics(tmp_path, "diverged")
+    assert row["step"] == 5 and row["reason"] == "The loss exploded."
+    assert "Rolled back from step 5 to 4; 1 batches" in screen.getvalue()
+
+
+def test_a_loss_gone_wrong_stops_the_run_where_that_is_bound_and_is_logged(tmp_path):
+    steps, *_ = trained(tmp_path, {5})
+    assert next(steps) == 3
+    with pytest.raises(DivergedError, match="exploded"):
+        next(steps)
+    assert read_metrics(tmp_path, "diverged")[0]["step"] == 5
+    assert not read_metrics(tmp_path, "roll_back")
+
+
+def test_a_run_that_was_asked_to_end_saves_and_leaves(tmp_path):
+    state, notice = state_of(tmp_path), Notice()
+    at(state, 7)
+    with notice.watched():
+        run.stop_if_asked(notice, state)
+        assert not state.checkpoints.steps()
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(PreemptedError, match=r"saved at step 7\. Start the same"):
+            run.stop_if_asked(notice, state)
+    assert state.checkpoints.steps() == [7]
+
+
+def test_operations_are_counted_where_a_peak_is_known():
+    model, strategy = small.linear(), make_strategy()
+    for peak in (None, 1e9):
+        progress = run.progress_of(model, strategy, 8, 10, peak)
+        assert ("share_of_peak" in progress.report(0)) is (peak is not None)

@@ -38,12 +38,14 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 class Arrays:
     """Training images in memory; batch n depends on (seed, n) alone.
 
-    `spoil` turns the images of batch n into others, given (images, n).
+    `spoil` turns the images of batch n into others, given (images, n); `numbers` gives
+    the batch that comes in the place of batch n.
     """
 
     images: np.ndarray
     labels: np.ndarray
     spoil: Callable[[Any, Any], Any] | None = None
+    numbers: Callable[[Any], Any] | None = None
 
     value_range = (-1.0, 1.0)
     source = types.SimpleNamespace(class_names=tuple("0123456789"))
@@ -56,6 +58,8 @@ class Arrays:
         self, *, batch_size: int, seed: int, start_step: int = 0, input_context=None
     ) -> tf.data.Dataset:
         def batch(number):
+            if self.numbers is not None:
+                number = self.numbers(number)
             rows = tf.random.stateless_uniform(
                 [batch_size], [seed, number], 0, len(self.images), tf.int64
             )

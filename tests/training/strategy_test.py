@@ -74,13 +74,39 @@ def test_on_a_processor_core_hours_count_its_cores_not_the_virtual_devices():
     assert strategies.cores(strategies.make_strategy()) == os.cpu_count()
 
 
-def test_xla_is_the_default_on_a_single_device_only():
-    assert strategies.compiled_by_xla(strategies.make_strategy())
-    assert not strategies.compiled_by_xla(strategies.make_strategy(), False)
-    assert not strategies.compiled_by_xla(small.mirrored(2))
-    assert not strategies.is_tpu(small.mirrored(2))
+def test_xla_compiles_the_whole_step_of_a_single_device_unless_told_not_to():
+    one = strategies.make_strategy()
+    assert strategies.xla_of(one) == strategies.xla_of(one, True) == (True, False)
+    assert not strategies.xla_of(one, False).on
 
 
-def test_xla_for_several_cpu_replicas_is_refused_when_asked_for():
-    with pytest.raises(ValueError, match=r"`jit_compile` needs a single device.*2 of"):
-        strategies.compiled_by_xla(small.mirrored(2), True)
+def test_xla_compiles_what_precedes_the_sum_over_replicas_where_asked():
+    two = small.mirrored(2)
+    assert not strategies.xla_of(two).on
+    assert (
+        strategies.xla_of(two, True) == (False, True) and strategies.xla_of(two, 1).on
+    )
+
+
+def test_a_tpu_compiles_by_itself():
+    tpu = tf.distribute.TPUStrategy.__new__(tf.distribute.TPUStrategy)
+    assert strategies.is_tpu(tpu)
+    assert not strategies.xla_of(tpu, True).on
+
+
+def test_a_processor_is_no_accelerator_and_its_peak_is_measured(monkeypatch):
+    assert strategies.accelerator(small.mirrored(2)) is None
+    assert strategies.processor_peak_flops_per_core(size=64) > 0
+    tpu = tf.distribute.TPUStrategy.__new__(tf.distribute.TPUStrategy)
+    monkeypatch.setenv("TPU_ACCELERATOR_TYPE", "v3-8")
+    assert strategies.accelerator(tpu) == "v3-8"
+
+
+def test_workers_of_one_process_start_with_bfloat16_variables():
+    strategy = strategies.make_strategy("multi_worker_mirrored")
+    with strategy.scope():
+        momentum = tf.Variable(lambda: tf.fill([3], 1.5), dtype=tf.bfloat16)
+        other = tf.Variable([1.0, 2.0])
+    assert momentum.dtype == tf.bfloat16
+    assert tf.cast(momentum, tf.float32).numpy().tolist() == [1.5] * 3
+    assert other.numpy().tolist() == [1.0, 2.0]

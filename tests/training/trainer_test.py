@@ -8,10 +8,12 @@ import tensorflow as tf
 from tests.training import small
 from vit_scaling.optimization.adam import Adam
 from vit_scaling.training import strategy as strategies
+from vit_scaling.training.divergence import NonFiniteError
 from vit_scaling.training.losses import sigmoid_cross_entropy
 from vit_scaling.training.progress import Progress
 from vit_scaling.training.step import make_train_step
-from vit_scaling.training.trainer import NonFiniteError, Trainer
+from vit_scaling.training.timing import StepTimes
+from vit_scaling.training.trainer import Trainer
 
 IMAGES, LABELS = small.digits()
 SCHEDULE = small.experiment().schedule
@@ -19,6 +21,7 @@ SCHEDULE = small.experiment().schedule
 
 def trainer(strategy, *, data=None, model=small.linear, jit_compile=False, **options):
     data = data or small.Arrays(IMAGES[:100], LABELS[:100])
+    xla, times = strategies.xla_of(strategy, jit_compile), StepTimes.under(strategy)
     with strategy.scope():
         model = model()
         optimizer = Adam(SCHEDULE, **options)
@@ -26,7 +29,13 @@ def trainer(strategy, *, data=None, model=small.linear, jit_compile=False, **opt
         step = tf.Variable(0, dtype=tf.int64)
         replicas = strategy.num_replicas_in_sync
         made = Trainer(
-            make_train_step(model, optimizer, sigmoid_cross_entropy, replicas=replicas),
+            make_train_step(
+                model,
+                optimizer,
+                sigmoid_cross_entropy,
+                replicas=replicas,
+                jit_compile=xla.each_replica,
+            ),
             optimizer,
             strategy.distribute_datasets_from_function(
                 lambda context: data.dataset(
@@ -37,13 +46,14 @@ def trainer(strategy, *, data=None, model=small.linear, jit_compile=False, **opt
             global_step=step,
             progress=Progress(batch_size=8, total_steps=6, cores=1, replicas=replicas),
             learning_rate=SCHEDULE.at,
-            jit_compile=jit_compile,
+            times=times,
+            jit_compile=xla.whole_step,
         )
     return made, model
 
 
 @pytest.mark.parametrize(
-    ("replicas", "jit_compile"), [(1, False), (1, True), (2, False)]
+    ("replicas", "jit_compile"), [(1, False), (1, True), (2, False), (2, True)]
 )
 def test_the_loop_is_traced_once_whatever_its_length(replicas, jit_compile):
     strategy = strategies.make_strategy() if replicas == 1 else small.mirrored(replicas)
@@ -82,9 +92,10 @@ def test_reported_norms_are_those_of_the_weights_and_their_last_change():
     assert outputs["update_norm"] == pytest.approx(change, rel=1e-3)
 
 
-def test_two_replicas_train_to_the_weights_of_one():
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_two_replicas_train_to_the_weights_of_one(jit_compile):
     one, model = trainer(strategies.make_strategy(), clip_norm=1.0)
-    two, twin = trainer(small.mirrored(2), clip_norm=1.0)
+    two, twin = trainer(small.mirrored(2), clip_norm=1.0, jit_compile=jit_compile)
     for _ in range(2):
         first, second = one.train(tf.constant(3)), two.train(tf.constant(3))
         assert second["loss"] == pytest.approx(first["loss"], rel=1e-6)
@@ -95,6 +106,14 @@ def test_two_replicas_train_to_the_weights_of_one():
         other = small.weights(twin)[path]
         distance = np.linalg.norm(other - weight) / np.linalg.norm(weight)
         assert distance < 1e-6, path
+
+
+def test_single_steps_are_timed():
+    made, _ = trainer(small.mirrored(2))
+    outputs = made.train(tf.constant(3))
+    seconds = [outputs[f"step_seconds_p{percent}"] for percent in (50, 90, 99)]
+    assert 0 < seconds[0] <= seconds[1] <= seconds[2]
+    assert 0 <= outputs["data_wait_share"] <= 1
 
 
 def spoiled(number):

@@ -90,3 +90,25 @@ def device_named(name: str) -> Device:
         f"No device is called {name!r}. {nearest(text, DEVICES)} A size works too, "
         "such as 24GiB."
     )
+
+
+def peak_flops_of(maker_name: str) -> float | None:
+    """Return the peak rate of a replica on what its maker calls so, if it is known.
+
+    Args:
+        maker_name: Such as "NVIDIA A100-SXM4-40GB", "Tesla T4" or a TPU's "v3-8".
+
+    >>> peak_flops_of("NVIDIA A100-SXM4-80GB") == DEVICES["a100_80gb"].peak_flops
+    True
+    >>> peak_flops_of("v3-8"), peak_flops_of("Riva 128")
+    (61500000000000.0, None)
+    """
+    tpu = re.match(r"v(\d+)(?:lite(?:pod)?|([ep]))?-\d+$", maker_name.lower())
+    if tpu:  # v5litepod-8 is v5e.
+        version = {"5": "5e"}.get(tpu[1], tpu[1]) if not tpu[2] else tpu[1] + tpu[2]
+        device = DEVICES.get(f"tpu_v{version}")
+        return device.peak_flops if device else None
+    words = re.sub(r"[^a-z0-9]+", "_", maker_name.lower()).strip("_").split("_")
+    names = [name for name in DEVICES if name.split("_")[0] in words]
+    names += [name for name in DEVICES if name.replace("_", "") in "".join(words)]
+    return DEVICES[names[-1]].peak_flops if names else None

@@ -170,3 +170,13 @@ def _flush_to_disk(path: epath.Path) -> None:
     if "://" not in str(path):
         with open(path, "rb") as file:
             os.fsync(file.fileno())
+
+
+def flush_folder(folder: epath.Path) -> None:
+    """Make a local folder's list of names outlive a power cut."""
+    if "://" not in str(folder):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

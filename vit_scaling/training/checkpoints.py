@@ -15,6 +15,7 @@ from etils import epath
 from vit_scaling.training.checkpoint_files import (
     CorruptCheckpointError,
     checkpoint_folder,
+    flush_folder,
     read_checkpoint,
     saved_steps,
     write_checkpoint,
@@ -22,10 +23,13 @@ from vit_scaling.training.checkpoint_files import (
 )
 
 FOLDER = "checkpoints"
+GLOBAL_STEP = "run/global_step"
 
 
 def variables_of(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer | None = None,
+    global_step: Any = None,
 ) -> dict[str, Any]:
     """Return the variables that a checkpoint holds, by key.
 
@@ -49,6 +53,8 @@ def variables_of(
             for variable in optimizer.variables
             if id(variable) not in averaged
         ]
+    if global_step is not None:
+        keyed.append((GLOBAL_STEP, global_step))
     named = dict(keyed)
     if len(named) != len(keyed):
         keys = [key for key, _ in keyed]
@@ -98,7 +104,7 @@ class Checkpoints:
         self._keep_every_steps = keep_every_steps
         self._keep_steps = frozenset(keep_steps)
         self._asynchronous = asynchronous
-        self._writes = writes
+        self.writes = writes
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
 
@@ -125,7 +131,7 @@ class Checkpoints:
                 saved before it is still there.
         """
         self.wait()
-        if not self._writes or self.path(step).exists():
+        if not self.writes or self.path(step).exists():
             return
         values = {
             key: np.asarray(value.numpy())  # A copy already.
@@ -190,7 +196,7 @@ class Checkpoints:
 
     def discard_after(self, step: int) -> None:
         """Set aside checkpoints newer than `step`: damaged ones and a lost future."""
-        if not self._writes:
+        if not self.writes:
             return
         for later in self.steps():
             if later > step:
@@ -204,7 +210,7 @@ class Checkpoints:
     def mark_best(self, step: int, metric: str, value: float) -> None:
         """Keep the checkpoint of `step` as the best by a metric, once it is written."""
         self.wait()
-        if self._writes:
+        if self.writes:
             record = {"step": step, "metric": metric, "value": value}
             write_json(self.directory / "best.json", record)
             self._remove_old()
@@ -224,6 +230,7 @@ class Checkpoints:
             working.mkdir(parents=True)
             write_checkpoint(working, step, values, state)
             working.rename(final)
+            flush_folder(self.directory)  # Before what came before it is removed.
             self._remove_old()
         except Exception as error:  # In a thread nobody else would hear of it.
             self._error = error

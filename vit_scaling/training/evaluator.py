@@ -57,6 +57,7 @@ class Evaluator(orbit.AbstractEvaluator):
             jit_compile: Whether XLA compiles the step.
         """
         self.model = model
+        self.suffix = ""  # What the names of logged figures end in.
         self._datasets = datasets
         self._strategy = strategy
         self._global_step = global_step
@@ -92,8 +93,9 @@ class Evaluator(orbit.AbstractEvaluator):
         started = time.perf_counter()
         values = run()
         seconds = time.perf_counter() - started
-        self._log.record(name, step, {**values, "seconds": seconds})
-        self._log.say_evaluation(name, step, values, seconds)
+        logged = name + self.suffix
+        self._log.record(logged, step, {**values, "seconds": seconds})
+        self._log.say_evaluation(logged, step, values, seconds)
         return values
 
     def _run(self, dataset: Any, limit: int) -> dict[str, float]:

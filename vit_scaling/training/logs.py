@@ -44,18 +44,28 @@ class RunLog:
             kind: "train", an evaluation set's name, or an event such as "resume".
             step: Updates done.
             values: Numbers; texts go to the JSON lines only.
+
+        Raises:
+            OSError: The files could not be written, for instance on a full disk.
         """
         if not self._writes:
             return
         plain = {name: _plain(value) for name, value in values.items()}
         row = {"kind": kind, "step": step, "time": round(time.time(), 3), **plain}
-        self._append(json.dumps(row) + "\n")
         numbers = {name: v for name, v in plain.items() if isinstance(v, int | float)}
-        if numbers:
-            with self._writer(kind).as_default(step=step):
-                for name, value in numbers.items():
-                    tf.summary.scalar(name, value)
-            self._writers[kind].flush()
+        try:
+            self._append(json.dumps(row) + "\n")
+            if numbers:
+                with self._writer(kind).as_default(step=step):
+                    for name, value in numbers.items():
+                        tf.summary.scalar(name, value)
+                self._writers[kind].flush()
+        except (tf.errors.OpError, OSError) as error:
+            raise OSError(
+                f"The log of the run could not be written to `{self._directory}`: "
+                f"{error} Make room (or raise the quota) and start the same command "
+                "again; it goes on from the last checkpoint."
+            ) from error
 
     def text(self, kind: str, step: int, name: str, text: str) -> None:
         """Write a text, such as the configuration, to TensorBoard as a code block."""
@@ -71,12 +81,14 @@ class RunLog:
 
     def say_train(self, step: int, total: int, values: Mapping[str, Any]) -> None:
         """Print how training goes: step, loss, rate, speed and the time to go."""
+        share = values.get("share_of_peak")
         self.say(
             f"step {step:>7,}/{total:,} ({step / total:4.0%})"
             f"  loss {float(values['loss']):.4f}"
             f"  lr {float(values['learning_rate']):.2e}"
             f"  {float(values['images_per_second']):,.1f} images/s"
-            f"  ETA {duration_text(float(values['eta_seconds']))}"
+            + (f" ({float(share):.1%} of peak)" if share is not None else "")
+            + f"  ETA {duration_text(float(values['eta_seconds']))}"
         )
 
     def say_evaluation(

@@ -19,6 +19,8 @@ class Progress:
         total_steps: int,
         cores: int,
         replicas: int = 1,
+        flops_per_image: float | None = None,
+        peak_flops_per_core: float | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Start at nothing done.
@@ -28,12 +30,20 @@ class Progress:
             total_steps: Steps of the whole run.
             cores: Cores that core-hours count (see `training.strategy.cores`).
             replicas: Replicas that share the batch.
+            flops_per_image: Operations of a training step per image, and…
+            peak_flops_per_core: …what a core can do in a second: where both are known,
+                the share of the peak is reported.
             clock: Seconds, rising.
         """
         self.batch_size = batch_size
         self.total_steps = total_steps
         self.cores = cores
         self.replicas = replicas
+        self._peak_images_per_second = (
+            peak_flops_per_core * cores / flops_per_image
+            if flops_per_image and peak_flops_per_core
+            else None
+        )
         self.images_seen = 0
         self.core_seconds = 0.0
         self._clock = clock
@@ -58,11 +68,13 @@ class Progress:
     def report(self, step: int) -> dict[str, float]:
         """Return the figures to log at `step`, with their units in the names."""
         left = (self.total_steps - step) * self.batch_size
-        rate = self._images_per_second
+        rate, peak = self._images_per_second, self._peak_images_per_second
         return {
             "images_seen": float(self.images_seen),
             "images_per_second": rate,
             "images_per_second_per_replica": rate / self.replicas,
+            "images_per_second_per_core": rate / self.cores,
+            **({"share_of_peak": rate / peak} if peak else {}),
             "core_hours": self.core_seconds / 3600,
             "eta_seconds": left / rate if rate else float("nan"),
         }
@@ -72,9 +84,9 @@ class Progress:
         return {"images_seen": self.images_seen, "core_seconds": self.core_seconds}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on counting from what a checkpoint kept."""
+        """Go on counting from what a checkpoint kept; time that was spent stays so."""
         self.images_seen = int(state["images_seen"])
-        self.core_seconds = float(state["core_seconds"])
+        self.core_seconds = max(self.core_seconds, float(state["core_seconds"]))
 
 
 def duration_text(seconds: float) -> str:

@@ -1,125 +1,21 @@
-"""A run under its strategy: what is checkpointed, and what happens between loops."""
+"""A run between its loops: when they end, what is saved, evaluated, rolled back."""
 # SPDX-License-Identifier: Apache-2.0
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import logging
-from etils import epath
 
-from vit_scaling.training.checkpoint_files import saved_steps
-from vit_scaling.training.checkpoints import FOLDER, Checkpoints, variables_of
+from vit_scaling.training import strategy as strategies
+from vit_scaling.training.divergence import DivergedError
 from vit_scaling.training.logs import RunLog
+from vit_scaling.training.model_flops import training_flops_per_image
+from vit_scaling.training.preemption import Notice, PreemptedError
 from vit_scaling.training.progress import Progress
-
-
-class RunState:
-    """Everything that a run resumes from, and the rules for saving it."""
-
-    def __init__(
-        self,
-        model: keras.Model,
-        optimizer: keras.optimizers.Optimizer,
-        global_step: tf.Variable,
-        checkpoints: Checkpoints,
-        progress: Progress,
-        *,
-        seed: int,
-    ) -> None:
-        """Take the parts; the optimizer must be built."""
-        self.variables = {
-            **variables_of(model, optimizer),
-            "run/global_step": global_step,
-        }
-        self.global_step = global_step
-        self.checkpoints = checkpoints
-        self.progress = progress
-        self.seed = seed
-
-    @property
-    def step(self) -> int:
-        """Updates done."""
-        return int(self.global_step.numpy())
-
-    def restore(self) -> bool:
-        """Go back to the newest whole checkpoint; return whether there was one.
-
-        Raises:
-            ValueError: It is of another model, optimizer or seed.
-        """
-        state = self.checkpoints.restore(self.variables)
-        if state is None:
-            return False
-        if state["seed"] != self.seed:
-            raise ValueError(
-                f"`seed` must be the one that the run began with, {state['seed']}, or "
-                f"its batches would change; received {self.seed}. Pass "
-                f"--seed={state['seed']}, or take a new --model_dir."
-            )
-        self.progress.restore(state)
-        self.checkpoints.discard_after(self.step)
-        return True
-
-    def save(self, *, wait: bool = False) -> None:
-        """Save the run as it is now; unless waited for, perhaps in the background."""
-        state = {**self.progress.state(), "seed": self.seed}
-        self.checkpoints.save(self.step, self.variables, state)
-        if wait:
-            self.checkpoints.wait()
-
-
-def check_batch(
-    batch_size: int, strategy: tf.distribute.Strategy, *, name: str = "batch_size"
-) -> None:
-    """Refuse a batch that the replicas cannot share evenly; `name` is the argument's.
-
-    Raises:
-        ValueError: It is not a positive multiple of the number of replicas.
-    """
-    replicas = strategy.num_replicas_in_sync
-    if not isinstance(batch_size, int) or batch_size < 1 or batch_size % replicas:
-        raise ValueError(
-            f"`{name}` must be a positive multiple of the {replicas} replicas that "
-            f"share it; received {batch_size!r}."
-        )
-
-
-def check_averages(optimizer: keras.optimizers.Optimizer, *, wanted: bool) -> None:
-    """Refuse to evaluate averages that the optimizer will not keep.
-
-    Raises:
-        ValueError: They are wanted, and it keeps none.
-    """
-    if wanted and getattr(optimizer, "average_decay", None) is None:
-        raise ValueError(
-            "`evaluate_averages` needs averaged weights; bind the optimizer's "
-            "`average_decay` (0.9999 for ViT-G's fine-tuning)."
-        )
-
-
-def check_best_metric(
-    metric: str | None, sets: Iterable[str], others: Iterable[str]
-) -> None:
-    """Refuse a metric that no evaluation will measure, before anything is trained.
-
-    Args:
-        metric: "SET/METRIC" or None.
-        sets: Names of the evaluation sets, which measure top1, top5 and loss.
-        others: Names of further evaluators, whose figures are known once they ran.
-
-    Raises:
-        ValueError: `metric` names none of them.
-    """
-    known = [f"{name}/{key}" for name in sets for key in ("top1", "top5", "loss")]
-    known += [f"{name}/…" for name in others]
-    name, slash, _ = (metric or "").partition("/")
-    if metric is not None and not {metric, f"{name}{slash}…"} & set(known):
-        told = ", ".join(known) or "None, since nothing is evaluated"
-        raise ValueError(f"`best_metric` must be {told}; received {metric!r}.")
+from vit_scaling.training.state import RunState
+from vit_scaling.training.timing import StepTimes
 
 
 def loop_length(
@@ -156,21 +52,45 @@ def loop_length(
     return steps_from
 
 
-def stops(step: int, every: int | None, total_steps: int) -> Iterator[int]:
-    """Yield the multiples of an interval after `step`, and at the end the last step."""
-    while True:
-        step = min(total_steps, step - step % every + every if every else total_steps)
+def stops(
+    reached: Callable[[], int],
+    every: int | None,
+    total_steps: int,
+    *,
+    resumed: bool = False,
+) -> Iterator[int]:
+    """Yield the steps to stop at for evaluation: multiples of an interval and the last.
+
+    Args:
+        reached: Returns the step that the run is at: it may have been rolled back.
+        every: The interval; None: only the last step.
+        total_steps: The last step.
+        resumed: Whether the run was stopped before: perhaps after a step was saved and
+            before it was evaluated, so that an evaluation due there comes first.
+    """
+    step = reached()
+    if resumed and every and 0 < step < total_steps and step % every == 0:
         yield step
-        if step == total_steps:
+    while True:
+        step = reached()
+        yield min(total_steps, step - step % every + every if every else total_steps)
+        if reached() >= total_steps:
             return
 
 
 def log_loop(
-    log: RunLog, step: int, total_steps: int, outputs: Mapping[str, Any]
+    log: RunLog,
+    step: int,
+    total_steps: int,
+    outputs: Mapping[str, Any],
+    times: StepTimes | None = None,
 ) -> None:
-    """Record and say what a loop of steps gave."""
+    """Record and say what a loop of steps gave, and what could make it faster."""
     log.record("train", step, outputs)
     log.say_train(step, total_steps, outputs)
+    advice = None if times is None else times.advice()
+    if advice is not None:
+        log.say(advice)
 
 
 def save_if_due(
@@ -179,6 +99,58 @@ def save_if_due(
     """Save at multiples of an interval, at single steps and at the end."""
     if state.step % every == 0 or state.step in at or state.step == total_steps:
         state.save()
+
+
+def stop_if_asked(notice: Notice, state: RunState) -> None:
+    """Save and leave if a process of the run was asked to end.
+
+    Raises:
+        PreemptedError: It was.
+    """
+    if notice.given():
+        state.save(wait=True)
+        state.agree(0)  # Who leaves before the chief has saved could take it along.
+        raise PreemptedError(
+            f"Asked to end by SIGTERM: saved at step {state.step}. Start the same "
+            "command again to go on from there."
+        )
+
+
+def trained_to(
+    steps: Iterator[int],
+    controller: Any,
+    state: RunState,
+    *,
+    log: RunLog,
+    batches: Callable[[int], Any],
+) -> Iterator[int]:
+    """Train to each of the steps and yield it; go back where a loss has gone wrong.
+
+    Args:
+        steps: From `stops`: it knows where the run is after a roll-back.
+        controller: An Orbit controller, whose trainer reads its batches anew then.
+        state: The run.
+        log: Told what happened.
+        batches: From the number of the first batch to the dataset.
+
+    Raises:
+        DivergedError: The loss has gone wrong, and the run is not to be rolled back.
+    """
+    for step in steps:
+        try:
+            if state.step < step:
+                controller.train(step, checkpoint_at_completion=False)
+        except DivergedError as error:
+            log.record("diverged", state.step, {"reason": str(error)})
+            event = state.roll_back(error)
+            controller.trainer.train_dataset = batches(state.batch)
+            log.record("roll_back", state.step, event)
+            log.say(
+                f"{event['reason']} Rolled back from step {event['from_step']:,} to "
+                f"{state.step:,}; {event['left_out_batches']} batches are left out."
+            )
+        else:
+            yield step
 
 
 def keep_if_best(
@@ -210,49 +182,42 @@ def keep_if_best(
         state.checkpoints.mark_best(state.step, metric, value)
 
 
-def new_checkpoints(
-    model_dir: epath.PathLike,
-    *,
-    timeout_seconds: float,
-    last_step: int | None = None,
-    poll_seconds: float = 2.0,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Iterator[int]:
-    """Yield the step of each newest checkpoint as it appears, until none comes.
+def progress_of(
+    model: keras.Model,
+    strategy: tf.distribute.Strategy,
+    batch_size: int,
+    total_steps: int,
+    peak_flops_per_core: float | None,
+) -> Progress:
+    """Return the count of a run's progress; operations are counted if a peak is known.
 
     Args:
-        model_dir: The folder of a run, perhaps of another process.
-        timeout_seconds: How long to wait for the next before giving up.
-        last_step: After this step nothing more is waited for.
-        poll_seconds: Pause between looks.
-        clock: Seconds, rising.
-        sleep: Waits for seconds.
+        model: Whose operations they are.
+        strategy: Over whose cores the images are spread.
+        batch_size: Images of one step, over all replicas.
+        total_steps: Steps of the whole run.
+        peak_flops_per_core: What a core can do in a second, or None.
     """
-    directory = epath.Path(model_dir) / FOLDER
-    seen, waited_since = -1, clock()
-    while clock() - waited_since <= timeout_seconds:
-        steps = saved_steps(directory)
-        if steps and steps[-1] > seen:
-            seen = steps[-1]
-            yield seen
-            waited_since = clock()
-            if last_step is not None and seen >= last_step:
-                return
-        else:
-            sleep(min(poll_seconds, timeout_seconds))
-    logging.warning("No new checkpoint in `%s` for %g s.", directory, timeout_seconds)
+    known = peak_flops_per_core is not None
+    return Progress(
+        batch_size=batch_size,
+        total_steps=total_steps,
+        cores=strategies.cores(strategy),
+        replicas=strategy.num_replicas_in_sync,
+        flops_per_image=training_flops_per_image(model) if known else None,
+        peak_flops_per_core=peak_flops_per_core,
+    )
 
 
 def announce(
     log: RunLog,
     model: keras.Model,
     strategy: tf.distribute.Strategy,
-    *,
-    images: int,
     step: int,
     total_steps: int,
-    jit_compile: bool,
+    *,
+    images: int,
+    xla: bool,
 ) -> None:
     """Say what is going to be trained, on what, and from where."""
     parameters = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
@@ -260,5 +225,5 @@ def announce(
     log.say(
         f"{model.name}: {parameters:,} parameters, {images:,} training images; "
         f"{type(strategy).__name__}, {strategy.num_replicas_in_sync} replica(s), XLA "
-        f"{'on' if jit_compile else 'off'}; {start}, {total_steps:,} steps in all"
+        f"{'on' if xla else 'off'}; {start}, {total_steps:,} steps in all"
     )

@@ -73,6 +73,13 @@ def read_run_facts(model_dir: epath.PathLike) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
+def evaluates_averages(model_dir: epath.PathLike) -> bool:
+    """Return whether a run's training evaluates averaged weights, not the last ones."""
+    path = epath.Path(model_dir) / RUN_FILE
+    facts = json.loads(path.read_text()) if path.exists() else {}
+    return bool(facts.get("evaluates_averages", False))
+
+
 def read_model(model_dir: epath.PathLike) -> keras.Model:
     """Return the run's model as it was made, without its trained weights.
 

@@ -20,6 +20,7 @@ def make_train_step(
     *,
     replicas: int = 1,
     accumulate: Accumulate | None = None,
+    jit_compile: bool = False,
 ) -> Callable[[Batch], dict[str, tf.Tensor]]:
     """Return the step of one replica: forward, backward, update.
 
@@ -37,6 +38,8 @@ def make_train_step(
         replicas: Number of replicas, by which the gradients are divided.
         accumulate: From (loss_and_gradients, batch) to the same outputs, gathered over
             micro-batches; None takes the batch in one piece.
+        jit_compile: Whether XLA compiles forward and backward pass and leaves the
+            update to the graph, as several replicas need it.
 
     Returns:
         A function of {"images", "labels"}, returning {"loss", "regularization"}: scalar
@@ -58,11 +61,16 @@ def make_train_step(
         gradients = tape.gradient(total, [variable.value for variable in variables])
         return {"loss": mean, "regularization": penalty}, gradients
 
+    if jit_compile:
+        compiled = tf.function(loss_and_gradients, jit_compile=True, autograph=False)
+    else:
+        compiled = loss_and_gradients
+
     def train_step(batch: Batch) -> dict[str, tf.Tensor]:
         if accumulate is None:
-            outputs, gradients = loss_and_gradients(batch)
+            outputs, gradients = compiled(batch)
         else:
-            outputs, gradients = accumulate(loss_and_gradients, batch)
+            outputs, gradients = accumulate(compiled, batch)
         optimizer.apply(gradients, variables)
         return outputs
 

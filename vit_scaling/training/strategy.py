@@ -3,6 +3,9 @@
 
 import difflib
 import os
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from official.common import distribute_utils
@@ -54,11 +57,42 @@ def make_strategy(
             # process made: "Shape mismatch in the collective instance".
             cross_device_ops=tf.distribute.ReductionToOneDevice(),
         )
+    if distribution == "multi_worker_mirrored":
+        # distribute_utils makes its deprecated namesake.
+        return _broadcasting_bfloat16(tf.distribute.MultiWorkerMirroredStrategy())
     if distribution == "one_device":
         gpus = min(gpus, 1)
     return distribute_utils.get_distribution_strategy(
         distribution, num_gpus=gpus, tpu_address=tpu
     )
+
+
+def _broadcasting_bfloat16(
+    strategy: tf.distribute.MultiWorkerMirroredStrategy,
+) -> tf.distribute.MultiWorkerMirroredStrategy:
+    """Let workers share the first value of bfloat16 variables, such as a momentum.
+
+    The collective that sends first values takes no bfloat16: they go as float32, which
+    holds each of them exactly.
+    """
+    extended = strategy.extended
+    sent = extended._get_variable_creator_initial_value
+
+    def first_value(replica_id: int, **kwargs: Any) -> Callable[[], Any]:
+        dtype = kwargs.get("dtype")
+        if replica_id or dtype is None or tf.as_dtype(dtype) != tf.bfloat16:
+            return sent(replica_id, **kwargs)
+        made = kwargs.pop("initial_value")
+
+        def widened() -> tf.Tensor:
+            return tf.cast(made() if callable(made) else made, tf.float32)
+
+        kwargs.update(initial_value=widened, dtype=tf.float32)
+        value = sent(replica_id, **kwargs)
+        return lambda: tf.cast(value(), tf.bfloat16)
+
+    extended._get_variable_creator_initial_value = first_value
+    return strategy
 
 
 def split_cpu(num_virtual_devices: int) -> None:
@@ -105,25 +139,60 @@ def cores(strategy: tf.distribute.Strategy) -> int:
     return (os.cpu_count() or 1) * local
 
 
-def compiled_by_xla(
-    strategy: tf.distribute.Strategy, asked_for: bool | None = None
-) -> bool:
-    """Return whether XLA compiles the step: as asked for, else on a single device.
+class XLA(NamedTuple):
+    """What XLA compiles: the whole step, or each replica's forward and backward pass.
 
-    XLA made the step of a ViT-Ti/16 1.5 times faster on one CPU device; it fails
-    inside `strategy.run` with several CPU devices, and TPUs compile by themselves.
-
-    Raises:
-        ValueError: It is asked for where TensorFlow cannot.
+    It cannot compile the sum over replicas, so the whole step only on a single device.
     """
-    alone = strategy.num_replicas_in_sync == 1
-    gpus = tf.config.list_physical_devices("GPU")
-    if asked_for and not (alone or is_tpu(strategy) or gpus):
-        raise ValueError(
-            "`jit_compile` needs a single device, since TensorFlow cannot compile for "
-            f"several CPU replicas; received {strategy.num_replicas_in_sync} of them. "
-            "Leave --jit_compile out."
-        )
+
+    whole_step: bool
+    each_replica: bool
+
+    @property
+    def on(self) -> bool:
+        """Whether it compiles anything."""
+        return self.whole_step or self.each_replica
+
+
+def xla_of(strategy: tf.distribute.Strategy, asked_for: bool | None = None) -> XLA:
+    """Return what XLA compiles: as asked for, else the step on a single device.
+
+    It made the step of a ViT-Ti/16 1.5 times faster on one CPU device. TPUs compile by
+    themselves.
+    """
     if is_tpu(strategy):
-        return False
-    return alone if asked_for is None else asked_for
+        return XLA(False, False)
+    alone = strategy.num_replicas_in_sync == 1
+    if not (alone if asked_for is None else asked_for):
+        return XLA(False, False)
+    return XLA(whole_step=alone, each_replica=not alone)
+
+
+def accelerator(strategy: tf.distribute.Strategy) -> str | None:
+    """Return what a replica runs on, as its maker calls it; None for a processor.
+
+    Such as "NVIDIA A100-SXM4-40GB", or "v3-8" where a TPU's machine says so in
+    `TPU_ACCELERATOR_TYPE` (else "TPU").
+    """
+    if is_tpu(strategy):
+        return os.environ.get("TPU_ACCELERATOR_TYPE", "TPU")
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return None
+    return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name"))
+
+
+def processor_peak_flops_per_core(size: int = 1024, tries: int = 3) -> float:
+    """Return the operations a second of a float32 matrix product, per core.
+
+    Measured here and now, the best of a few tries: what else the machine does counts
+    against it.
+    """
+    matrix = tf.random.stateless_normal((size, size), (0, 0))
+    product = tf.function(lambda: tf.matmul(matrix, matrix))
+    seconds = []
+    for _ in range(tries + 1):  # The first one starts the threads.
+        started = time.perf_counter()
+        product().numpy()
+        seconds.append(time.perf_counter() - started)
+    return 2.0 * size**3 / min(seconds) / (os.cpu_count() or 1)

@@ -1,7 +1,7 @@
 """Many training steps per call, as an Orbit trainer."""
 # SPDX-License-Identifier: Apache-2.0
 
-import math
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,13 +9,12 @@ import keras
 import orbit
 import tensorflow as tf
 
+from vit_scaling.training.divergence import LossGuard, LossWatch
+from vit_scaling.training.profiling import Profiler
 from vit_scaling.training.progress import Progress
+from vit_scaling.training.timing import StepTimes
 
 TrainStep = Callable[[Mapping[str, tf.Tensor]], dict[str, tf.Tensor]]
-
-
-class NonFiniteError(RuntimeError):
-    """Training met a loss or gradients that are not finite, and was bound to stop."""
 
 
 class Trainer(orbit.StandardTrainer):
@@ -35,6 +34,9 @@ class Trainer(orbit.StandardTrainer):
         global_step: tf.Variable,
         progress: Progress,
         learning_rate: Callable[[int], float],
+        watch: LossWatch | None = None,
+        times: StepTimes | None = None,
+        profiler: Profiler | None = None,
         jit_compile: bool = False,
     ) -> None:
         """Take the parts; must be called in the strategy's scope.
@@ -48,8 +50,11 @@ class Trainer(orbit.StandardTrainer):
             global_step: Counts updates; incremented once per step.
             progress: Told when loops begin and end.
             learning_rate: From a step, 0-based, to its learning rate, for the log.
-            jit_compile: Whether XLA compiles the whole step (not for TPU, which always
-                does, nor for several CPU replicas, where TensorFlow cannot).
+            watch: Judges each loop's loss; None: by the default `LossGuard`.
+            times: Notes when steps begin; None: nothing is known of single steps.
+            profiler: Records what it is asked for; None: nothing.
+            jit_compile: Whether XLA compiles the whole step: on a single device only,
+                since it cannot compile the sum over replicas.
         """
         options = orbit.StandardTrainerOptions(
             use_tf_function=True, use_tf_while_loop=True
@@ -59,6 +64,9 @@ class Trainer(orbit.StandardTrainer):
         self.global_step = global_step
         self.progress = progress
         self.optimizer = optimizer
+        self._watch = watch or LossWatch(LossGuard())
+        self._times = times
+        self._profiler = profiler
         self._means = {
             name: keras.metrics.Mean(name=name)
             for name in ("loss", "regularization", "skipped")
@@ -77,6 +85,10 @@ class Trainer(orbit.StandardTrainer):
             mean.reset_state()
         self._nonfinite_before = self._nonfinite_steps()
         self._first_step = int(self.global_step.numpy())
+        if self._profiler is not None:
+            self._profiler.before_loop(self._first_step)
+        if self._times is not None:
+            self._times.begin()
         self.progress.begin()
 
     def train_step(self, iterator: Any) -> None:
@@ -88,7 +100,9 @@ class Trainer(orbit.StandardTrainer):
             for name, mean in self._means.items():
                 mean.update_state(outputs[name])
 
-        self.strategy.run(replica_step, args=(next(iterator),))
+        times = self._times
+        batch = next(iterator) if times is None else times.next_batch(iterator)
+        self.strategy.run(replica_step, args=(batch,))
         self.global_step.assign_add(1)
 
     def train_loop_end(self) -> dict[str, float]:
@@ -98,15 +112,26 @@ class Trainer(orbit.StandardTrainer):
 
         Raises:
             NonFiniteError: A step was not finite and the optimizer does not skip such.
+            DivergedError: The loss exploded, by the guard's rules.
         """
+        now = time.time()
         step = int(self.global_step.numpy())
         outputs = {name: float(mean.result()) for name, mean in self._means.items()}
         self.progress.end(step - self._first_step)
+        if self._profiler is not None:
+            self._profiler.after_loop(step)
         outputs["learning_rate"] = self._learning_rate(step - 1)
         for name, variable in self.optimizer.diagnostics.items():
             outputs[name] = float(variable.numpy())
         outputs.update(self.progress.report(step))
-        self._check_finite(step, outputs)
+        if self._times is not None:
+            outputs.update(self._times.report(now))
+        self._watch.check(
+            step,
+            outputs,
+            nonfinite_steps=self._nonfinite_steps() - self._nonfinite_before,
+            left_out=self.optimizer.skip_nonfinite,
+        )
         return outputs
 
     def traced(self) -> int:
@@ -117,14 +142,3 @@ class Trainer(orbit.StandardTrainer):
     def _nonfinite_steps(self) -> float:
         variable = self.optimizer.diagnostics["nonfinite_steps"]
         return float(variable.numpy())
-
-    def _check_finite(self, step: int, outputs: dict[str, float]) -> None:
-        met = self._nonfinite_steps() - self._nonfinite_before
-        finite = not met and math.isfinite(outputs["loss"])
-        if not finite and not self.optimizer.skip_nonfinite:
-            raise NonFiniteError(
-                f"{met:.0f} of the steps up to {step} had gradients that are not "
-                f"finite (mean loss {outputs['loss']}). Nothing of them was saved. "
-                "Start again from the last checkpoint with a lower learning rate, or "
-                "bind the optimizer's `skip_nonfinite = True` to leave such steps out."
-            )

@@ -1,0 +1,123 @@
+"""Which installations clash, and that what is said to mend them does."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pytest
+
+from vit_scaling.commands import installation
+
+GOOD = {
+    **dict.fromkeys(installation.PACKAGES),
+    "tensorflow": "2.20.0",
+    "tf-models-official": "2.20.0",
+    "keras": "3.15.1",
+    "gin-config": "0.5.0",
+    "absl-py": "1.4.0",
+    "etils": "1.13.0",
+    "numpy": "2.4.6",
+    "tensorboard": "2.20.0",
+}
+
+
+def clashes(changes=None, python=(3, 11), environment=None):
+    versions = {**GOOD, **(changes or {})}
+    return installation.clashes(versions, python, environment or {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "python"),
+    [
+        ({}, (3, 11)),
+        ({}, (3, 13)),
+        ({"keras": "3.12.0"}, (3, 10)),
+        ({"tensorflow": "2.19.1", "tf-models-official": "2.19.1"}, (3, 11)),
+        ({"tensorflow": "2.21.0"}, (3, 11)),
+        ({"tensorflow": None, "tensorflow-cpu": "2.20.0"}, (3, 11)),
+        ({"tensorflow": None, "tensorflow-tpu": "2.20.0", "libtpu": "0.0.2"}, (3, 11)),
+        ({"apache-beam": "2.77.0", "google-crc32c": "1.7"}, (3, 11)),
+    ],
+)
+def test_what_was_run_together_does_not_clash(changes, python):
+    assert clashes(changes, python) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "python", "what", "mend"),
+    [
+        ({}, (3, 9), "Python 3.9 is too old", "3.10 to 3.13"),
+        ({}, (3, 10), "Keras 3.15.1 needs Python 3.11", "<3.13"),
+        ({"keras": "3.8.0"}, (3, 11), "older than 3.12", "keras>=3.12"),
+        ({"keras": None}, (3, 11), "keras not installed", "pip install keras"),
+        (
+            {"tensorflow": None},
+            (3, 11),
+            "TensorFlow is not installed",
+            "tensorflow-tpu",
+        ),
+        (
+            {"tensorflow-tpu": "2.20.0"},
+            (3, 11),
+            "tensorflow and tensorflow-tpu overwrite",
+            "--no-deps tf-models-official",
+        ),
+        ({"tensorflow": "2.18.0"}, (3, 11), "2.18.0 was not tried", "2.20"),
+        (
+            {"tensorflow": "2.21.0", "tensorboard": None},
+            (3, 11),
+            "no longer brings tensorboard",
+            "pip install tensorboard",
+        ),
+        (
+            {"tensorflow": "2.19.1"},
+            (3, 11),
+            "tf-models-official 2.20.0 does not go with TensorFlow 2.19.1",
+            "pip install 'tf-models-official==2.19.*'",
+        ),
+        (
+            {"tensorflow": "2.21.0", "tf-models-official": "2.19.1"},
+            (3, 11),
+            "does not go with TensorFlow 2.21.0",
+            "pip install --no-deps 'tf-models-official==2.20.*'",
+        ),
+        ({"libtpu": "0.0.42.1"}, (3, 11), "do not mix", "environment of its own"),
+        ({"apache-beam": "2.77.0"}, (3, 11), "google-crc32c", "google-crc32c"),
+    ],
+)
+def test_what_clashes_is_said_with_what_mends_it(changes, python, what, mend):
+    (found,) = clashes(changes, python)
+    assert what in found["what"] and mend in found["mend"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "what"),
+    [
+        ({"KERAS_BACKEND": "jax"}, "KERAS_BACKEND=jax"),
+        ({"TF_USE_LEGACY_KERAS": "1"}, "TF_USE_LEGACY_KERAS"),
+    ],
+)
+def test_settings_that_clash_are_said(environment, what):
+    (found,) = clashes(environment=environment)
+    assert what in found["what"]
+    assert not clashes(environment={"KERAS_BACKEND": "tensorflow"})
+
+
+def test_several_clashes_are_all_said():
+    environment = {"KERAS_BACKEND": "jax"}
+    found = clashes({"keras": "3.8.0", "libtpu": "1"}, (3, 11), environment)
+    assert len(found) == 3
+
+
+def test_this_installation_is_seen_as_it_is():
+    import keras
+    import tensorflow as tf
+
+    versions = installation.installed_versions()
+    assert versions["keras"] == keras.__version__
+    assert tf.__version__ in [versions[name] for name in installation.TENSORFLOWS]
+    found = installation.devices()
+    assert found["CPU"] == [d.name for d in tf.config.list_physical_devices("CPU")]
+
+
+def test_a_tensorflow_that_does_not_start_is_the_finding(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "tensorflow", None)
+    (why,) = installation.devices()["error"]
+    assert why.startswith("TensorFlow does not start")

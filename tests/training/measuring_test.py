@@ -1,0 +1,100 @@
+"""Another process's checkpoints: met as they appear, damaged ones left out."""
+# SPDX-License-Identifier: Apache-2.0
+
+import os
+
+import pytest
+
+from vit_scaling.training import measuring
+from vit_scaling.training.checkpoint_files import CorruptCheckpointError
+
+
+class Clock:
+    """Time that passes only by sleeping, and what happens meanwhile."""
+
+    def __init__(self, events):
+        self.now, self.events = 0.0, dict(events)
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+        for time in [time for time in self.events if time <= self.now]:
+            self.events.pop(time)()
+
+
+def follow(path, events, **options):
+    clock = Clock(events)
+    steps = measuring.new_checkpoints(
+        path, clock=clock, sleep=clock.sleep, poll_seconds=1.0, **options
+    )
+    return list(steps), clock.now
+
+
+def folder(path, *steps):
+    def make():
+        for step in steps:
+            (path / "checkpoints" / f"step_{step:09d}").mkdir(parents=True)
+
+    return make
+
+
+def test_checkpoints_are_met_as_they_appear_until_the_last(tmp_path):
+    events = {3: folder(tmp_path, 10), 6: folder(tmp_path, 20), 9: folder(tmp_path, 30)}
+    steps, now = follow(tmp_path, events, timeout_seconds=100, last_step=30)
+    assert steps == [10, 20, 30] and now == 9
+
+
+def test_only_the_newest_of_several_is_met(tmp_path):
+    folder(tmp_path, 10, 20)()
+    events = {5: folder(tmp_path, 30, 40)}
+    assert follow(tmp_path, events, timeout_seconds=9, last_step=40)[0] == [20, 40]
+
+
+def test_waiting_ends_when_none_comes_in_time_counted_from_the_last(tmp_path):
+    events = {8: folder(tmp_path, 10), 16: folder(tmp_path, 20)}
+    steps, now = follow(tmp_path, events, timeout_seconds=10, last_step=99)
+    assert steps == [10, 20] and 26 <= now <= 28
+
+
+def test_a_step_that_is_written_again_is_met_again(tmp_path):
+    manifest = tmp_path / "checkpoints" / "step_000000020" / "manifest.json"
+
+    def write(time):
+        def make():
+            manifest.parent.mkdir(parents=True, exist_ok=True)
+            manifest.write_text("{}")
+            os.utime(manifest, (time, time))
+
+        return make
+
+    events = {3: write(100), 6: write(200), 9: folder(tmp_path, 30)}
+    assert follow(tmp_path, events, timeout_seconds=9, last_step=30)[0] == [20, 20, 30]
+
+
+@pytest.mark.parametrize("error", [CorruptCheckpointError, FileNotFoundError])
+def test_a_checkpoint_that_cannot_be_read_is_named_and_left_out(
+    tmp_path, caplog, error
+):
+    folder(tmp_path, 10)()
+
+    def measure(step):
+        if step == 10:
+            folder(tmp_path, 20)()
+            raise error("step 10 is damaged")
+        return {"step": step}
+
+    found = measuring.measure_as_they_appear(measure, tmp_path, 60.0, 20)
+    assert found == {"step": 20}
+    assert "Step 10 is not evaluated: step 10 is damaged" in caplog.text
+
+
+def test_checkpoints_of_which_none_is_whole_count_as_none(tmp_path):
+    folder(tmp_path, 10)()
+
+    def measure(step):
+        raise CorruptCheckpointError("damaged")
+
+    with pytest.raises(TimeoutError, match="No checkpoint appeared"):
+        measuring.measure_as_they_appear(measure, tmp_path, 0.01, 20)

@@ -1,0 +1,64 @@
+"""SIGTERM is noted, shared with the other processes, and then means what it did."""
+# SPDX-License-Identifier: Apache-2.0
+
+import signal
+import subprocess
+import sys
+import threading
+
+from vit_scaling.training import preemption
+from vit_scaling.training.preemption import Notice
+
+
+def test_sigterm_is_noted_and_the_handler_put_back():
+    before, notice = signal.getsignal(signal.SIGTERM), Notice()
+    with notice.watched():
+        assert not notice.given()
+        signal.raise_signal(signal.SIGTERM)
+        assert notice.given()
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert notice.given()  # It stays given.
+
+
+def test_what_another_process_was_told_counts():
+    told = []
+
+    def agree(own):
+        told.append(own)
+        return own + 1
+
+    assert Notice(agree).given() and told == [0]
+    assert not Notice(lambda own: own).given()
+
+
+def test_a_thread_watches_nothing():
+    before, notice = signal.getsignal(signal.SIGTERM), Notice()
+    seen = []
+
+    def run():
+        with notice.watched():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+def test_a_second_sigterm_ends_the_process_at_once():
+    code = (
+        "import signal\n"
+        "from vit_scaling.training.preemption import Notice\n"
+        "with Notice().watched():\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    print('once', flush=True)\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    print('twice')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGTERM and done.stdout == "once\n"
+
+
+def test_the_exit_code_is_neither_success_nor_error_nor_a_signal():
+    assert preemption.EXIT_CODE not in (0, 1, 2) and preemption.EXIT_CODE < 126

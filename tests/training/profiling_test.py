@@ -1,0 +1,55 @@
+"""A profile of chosen steps: written once, between two loops, for TensorBoard."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pytest
+import tensorflow as tf
+
+from vit_scaling.training.profiling import Profiler
+
+
+def profiles(folder):
+    return list(folder.glob("plugins/profile/*/*.xplane.pb"))
+
+
+def run(profiler, folder, loops):
+    """Run loops (first, last) and return those after which a profile was there."""
+    found = []
+    for first, last in loops:
+        profiler.before_loop(first)
+        tf.matmul(tf.ones((8, 8)), tf.ones((8, 8))).numpy()
+        profiler.after_loop(last)
+        if profiles(folder):
+            found.append((first, last))
+    return found
+
+
+def test_the_steps_between_are_profiled_and_no_other(tmp_path):
+    profiler = Profiler(tmp_path, [10, 20])
+    loops = [(0, 10), (10, 15), (15, 20), (20, 30)]
+    with profiler:
+        assert run(profiler, tmp_path, loops) == [(15, 20), (20, 30)]
+    (file,) = profiles(tmp_path)
+    assert b"MatMul" in file.read_bytes()
+
+
+def test_what_was_recorded_is_written_when_the_run_ends_before(tmp_path):
+    with pytest.raises(KeyError), Profiler(tmp_path, [0, 20]) as profiler:
+        profiler.before_loop(0)
+        raise KeyError
+    assert profiles(tmp_path)
+
+
+def test_nothing_is_recorded_by_default_by_workers_or_after_the_first_step(tmp_path):
+    for profiler, start in (
+        (Profiler(tmp_path), 0),
+        (Profiler(tmp_path, [0, 5], on=False), 0),
+        (Profiler(tmp_path, [3, 5]), 4),
+    ):
+        with profiler:
+            assert not run(profiler, tmp_path, [(start, 5), (5, 10)])
+
+
+@pytest.mark.parametrize("steps", [[5], [5, 5], [9, 5], [1, 2, 3]])
+def test_two_rising_steps_are_wanted(tmp_path, steps):
+    with pytest.raises(ValueError, match="`profile_steps` must be two rising steps"):
+        Profiler(tmp_path, steps)

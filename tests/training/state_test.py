@@ -1,0 +1,134 @@
+"""Where a run stands: resumed with all of it, rolled back with its batches left out."""
+# SPDX-License-Identifier: Apache-2.0
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.training import small
+from vit_scaling.optimization.adam import Adam
+from vit_scaling.training.checkpoints import GLOBAL_STEP, Checkpoints, variables_of
+from vit_scaling.training.divergence import DivergedError, LossGuard, LossWatch
+from vit_scaling.training.progress import Progress
+from vit_scaling.training.state import RunState
+
+
+def state_of(path, *, seed=0, model=None, guard=None, agree=int, **rules):
+    model = model or small.linear(2)
+    optimizer = Adam(small.experiment().schedule)
+    optimizer.build(model.trainable_variables)
+    progress = Progress(batch_size=4, total_steps=100, cores=2)
+    step = tf.Variable(0, dtype=tf.int64)
+    saved = Checkpoints(path, asynchronous=False, **rules)
+    watch = LossWatch(guard or LossGuard())
+    variables = variables_of(model, optimizer, step)
+    return RunState(variables, saved, progress, watch, seed=seed, agree=agree)
+
+
+def at(state, step):
+    state.variables[GLOBAL_STEP].assign(step)
+
+
+def test_a_run_resumes_with_its_step_images_and_core_seconds(tmp_path):
+    state = state_of(tmp_path, seed=3)
+    assert not state.restore() and state.step == 0
+    at(state, 40)
+    state.progress.images_seen, state.progress.core_seconds = 160, 12.5
+    state.save()
+    again = state_of(tmp_path, seed=3)
+    assert again.restore()
+    assert again.step == 40
+    assert again.progress.images_seen == 160
+    assert again.progress.core_seconds == 12.5
+
+
+def test_another_seed_is_refused_with_the_right_one(tmp_path):
+    state_of(tmp_path, seed=3).save()
+    with pytest.raises(ValueError, match=r"`seed` must be.*3.*received 4.*--seed=3"):
+        state_of(tmp_path, seed=4).restore()
+
+
+def test_a_save_that_is_waited_for_raises_at_once(tmp_path):
+    state = state_of(tmp_path)
+    state.checkpoints = Checkpoints(tmp_path, asynchronous=True)
+    state.checkpoints.directory.write_text("a file where the folder should be")
+    with pytest.raises(OSError, match="could not be written"):
+        state.save(wait=True)
+
+
+def weight(state):
+    return state.variables["model/head/bias"]
+
+
+def test_a_roll_back_restores_the_weights_and_leaves_the_batches_out(tmp_path):
+    guard = LossGuard(roll_back=True, max_roll_backs=2)
+    state = state_of(tmp_path, guard=guard)
+    at(state, 20)
+    weight(state).assign([1.0, 2.0])
+    state.watch.losses = [3.0, 2.5]
+    state.save()
+    at(state, 25)
+    weight(state).assign([np.nan, np.nan])
+    state.watch.losses = [3.0, 2.5, 2.4]
+    event = state.roll_back(DivergedError("The loss, nan. Nothing of them was saved."))
+    assert state.step == 20 and state.batch == 25
+    assert weight(state).numpy().tolist() == [1.0, 2.0]
+    assert state.watch.losses == [3.0, 2.5]
+    assert event == {
+        "from_step": 25,
+        "left_out_batches": 5,
+        "roll_backs": 1,
+        "reason": "The loss, nan.",
+    }
+    at(state, 30)  # Once more, before anything was saved: from batch 25 to 35.
+    assert state.roll_back(DivergedError("Again."))["left_out_batches"] == 15
+    assert state.step == 20 and state.batch == 35
+    with pytest.raises(DivergedError, match=r"Once more.*rolled back 2 times already"):
+        state.roll_back(DivergedError("Once more."))
+
+
+def test_left_out_batches_survive_a_restart(tmp_path):
+    state = state_of(tmp_path)
+    at(state, 20)
+    state.watch.skip(5, roll_backs=1)
+    state.watch.losses = [0.1, 1 / 3]
+    state.save()
+    again = state_of(tmp_path)
+    again.restore()
+    assert again.batch == 25 and again.watch.roll_backs == 1
+    assert again.watch.losses == [0.1, 1 / 3]
+
+
+def test_a_guard_that_does_not_roll_back_lets_the_error_through(tmp_path):
+    state = state_of(tmp_path)
+    state.save()
+    at(state, 3)
+    error = DivergedError("The loss exploded.")
+    with pytest.raises(DivergedError) as raised:
+        state.roll_back(error)
+    assert raised.value is error and state.step == 3
+
+
+def test_time_spent_on_what_was_rolled_back_stays_spent(tmp_path):
+    state = state_of(tmp_path, guard=LossGuard(roll_back=True))
+    state.progress.images_seen, state.progress.core_seconds = 80, 10.0
+    state.save()
+    state.progress.images_seen, state.progress.core_seconds = 120, 15.0
+    state.roll_back(DivergedError("The loss exploded."))
+    assert state.progress.images_seen == 80 and state.progress.core_seconds == 15.0
+
+
+def test_a_worker_takes_the_checkpoint_that_the_chief_took(tmp_path):
+    chief = state_of(tmp_path, keep_last=9)
+    for step in (4, 8):
+        at(chief, step)
+        chief.save()
+
+    def says_four(own):
+        assert own == 0  # A worker does not choose.
+        return 4 + 1
+
+    worker = state_of(tmp_path, agree=says_four, writes=False)
+    assert worker.restore() and worker.step == 4
+    none = state_of(tmp_path, agree=lambda own: 0, writes=False)
+    assert not none.restore() and none.step == 0

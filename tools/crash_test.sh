@@ -1,0 +1,163 @@
+#!/bin/bash
+# Kill a training run at random moments, start it again, and compare the weights bit for bit.
+# Usage: bash tools/crash_test.sh [KILLS [DIR [SEED]]]     (default 50, a new folder, 0)
+#
+# A small ViT with dropout and averaged weights trains on scikit-learn's digits, once in
+# peace, then under `kill -9`: half of the kills on one device, half on two virtual ones.
+# They fall anywhere in a life: while TensorFlow loads, while steps run, while a checkpoint
+# is written. Whenever the run reaches its end, its last checkpoint (weights, optimizer,
+# averages, counters) and its losses must equal those of the undisturbed run, and it begins
+# anew until all kills are spent. Started again in the same DIR, the test goes on counting.
+set -euo pipefail
+
+kills=${1:-50}
+directory=$(realpath -m "${2:-$(mktemp -d -t crash_test.XXXXXX)}")
+root=$(realpath "$(dirname "$0")/..")
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-3}
+mkdir -p "$directory"
+cd "$directory"
+RANDOM=$((${3:-0} + $(cat ./*.kills 2>/dev/null | wc -l)))  # Other moments when it goes on.
+
+for split in train test; do
+  [[ -f digits/$split.manifest.json ]] ||
+    python "$root/tools/write_tfrecords.py" --source=digits --split="$split" \
+      --num_shards=2 --output_dir=digits >&2
+done
+
+cat >run.gin <<GIN
+include 'experiments/quickstart.gin'
+digits/ViTShape.width = 16
+digits/ViTShape.mlp_width = 32
+digits/ViTShape.heads = 2
+digits/ViTShape.depth = 1
+vit.dropout = 0.1
+Adam.average_decay = 0.99
+TRAIN_PATTERN = '$directory/digits/train-*'
+EVAL_PATTERN = '$directory/digits/test-*'
+SHUFFLE_WINDOW = 256
+BATCH_SIZE = 8
+TOTAL_STEPS = 1500
+WARMUP_STEPS = 100
+COOLDOWN_STEPS = 500
+STEPS_PER_LOOP = 5
+CHECKPOINT_EVERY = 10
+EVAL_EVERY = None
+GIN
+
+start() { # start MODEL_DIR FLAG…: sets `pid`
+  local model_dir=$1
+  shift
+  python -m vit_scaling.train --gin_file=run.gin --mode=train --model_dir="$model_dir" \
+    "$@" >>"$model_dir.log" 2>&1 &
+  pid=$!
+}
+
+now() { date +%s%N; }
+
+compare() { # compare UNDISTURBED KILLED: fails at the first difference
+  python - "$1" "$2" <<'COMPARE'
+import sys
+
+from vit_scaling.training.checkpoint_files import (
+    checkpoint_folder,
+    read_checkpoint,
+    saved_steps,
+)
+from vit_scaling.training.logs import read_metrics
+
+
+def end_of(run):
+    """Return the last step, every bit of it, and the losses on the way."""
+    step = saved_steps(f"{run}/checkpoints")[-1]
+    values, manifest = read_checkpoint(checkpoint_folder(f"{run}/checkpoints", step))
+    bits = {key: (v.dtype, v.shape, v.tobytes()) for key, v in values.items()}
+    losses = {row["step"]: row["loss"] for row in read_metrics(run, "train")}
+    return step, manifest["state"]["images_seen"], bits, losses
+
+
+(step, images, bits, losses), killed = end_of(sys.argv[1]), end_of(sys.argv[2])
+if (step, images) != killed[:2]:
+    sys.exit(f"ended at {killed[:2]}, not at {(step, images)}")
+if set(bits) != set(killed[2]):
+    sys.exit(f"other variables: {set(bits) ^ set(killed[2])}")
+differ = [key for key in bits if bits[key] != killed[2][key]]
+if differ:
+    sys.exit(f"{len(differ)} of {len(bits)} variables differ, such as {differ[0]}")
+if losses != killed[3]:
+    sys.exit("the losses on the way differ")
+print(f"  equal at step {step}: {len(bits)} variables, {len(losses)} losses")
+COMPARE
+}
+
+in_peace() { # in_peace NAME FLAG…: the undisturbed run, and how long it takes in NAME.ns
+  local name=$1 began first=
+  shift
+  echo "== $name: an undisturbed run"
+  rm -rf "$name"-*
+  began=$(now)
+  start "$name-peace" "$@"
+  while kill -0 "$pid" 2>/dev/null; do
+    [[ -n $first ]] || ! grep -q '^step' "$name-peace.log" || first=$(($(now) - began))
+    sleep 0.05
+  done
+  wait "$pid" || { tail -5 "$name-peace.log" && exit 1; }
+  echo "$first $(($(now) - began))" >"$name.ns"
+}
+
+random_between() { # random_between FROM TO
+  echo $(($1 + (RANDOM * 32768 + RANDOM) * ($2 - $1) / 1073741824))
+}
+
+live() { # live NAME FLAG…: start the run and kill it; NAME.kills tells where that was
+  local run=$1-killed name=$1 reached moment first length
+  shift
+  read -r first length <"$name.ns"
+  # From half-way through loading to the end of an undisturbed life.
+  moment=$(random_between $((first / 2000)) $((length / 1000)))
+  reached=$(cat "$run.log" 2>/dev/null | grep -c '^step' || true)
+  start "$run" "$@"
+  sleep "$(printf '%d.%06d' $((moment / 1000000)) $((moment % 1000000)))"
+  if ! kill -9 "$pid" 2>/dev/null; then
+    at_the_end "$name"
+    rm -rf "$run" "$run.log"
+    return
+  fi
+  wait "$pid" 2>/dev/null || true
+  if [[ -n $(find "$run/checkpoints" -maxdepth 1 -name '.writing_*' 2>/dev/null) ]]; then
+    echo writing
+  elif [[ $(grep -c '^step' "$run.log" || true) == "$reached" ]]; then
+    echo loading
+  else
+    echo training
+  fi >>"$name.kills"
+}
+
+at_the_end() { # at_the_end NAME: the run has ended by itself; compare
+  wait "$pid" || { tail -5 "$1-killed.log" && exit 1; }
+  compare "$1-peace" "$1-killed"
+  echo end >>"$1.ends"
+}
+
+count() { cat "$2" 2>/dev/null | grep -c "$1" || true; }
+
+under_kills() { # under_kills NAME NUMBER FLAG…
+  local name=$1 number=$2 first length
+  shift 2
+  [[ -f $name.ns ]] || in_peace "$name" "$@"
+  read -r first length <"$name.ns"
+  echo "== $name: $number kills; a life takes $((length / 1000000)) ms," \
+    "$((first / 1000000)) of them before the first steps"
+  while (($(count . "$name.kills") < number)); do live "$name" "$@"; done
+  start "$name-killed" "$@"
+  at_the_end "$name"
+  echo "  killed $(count loading "$name.kills") times while loading," \
+    "$(count training "$name.kills") while training," \
+    "$(count writing "$name.kills") while a checkpoint was written;" \
+    "$(count end "$name.ends") runs reached their end, all equal"
+}
+
+trap 'kill -9 "${pid:-}" 2>/dev/null || true' EXIT
+under_kills one_device $((kills - kills / 2))
+under_kills two_devices $((kills / 2)) --distribution=mirrored --num_virtual_devices=2
+echo "== $kills kills in $directory: every run ended in the undisturbed run's weights"
