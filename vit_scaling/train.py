@@ -86,8 +86,10 @@ def _run(_: Sequence[str]) -> None:
     # Imported here, so that --help and a mistyped flag answer at once.
     from vit_scaling import configurables
     from vit_scaling.training import strategy as strategies
+    from vit_scaling.training.allocation import keep_freed_memory
     from vit_scaling.training.branches import branch_cooldowns
 
+    keep_freed_memory()
     strategy = strategies.make_strategy(
         _DISTRIBUTION.value,
         tpu=_TPU.value,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vit_scaling.commands import cli
+from vit_scaling.training.allocation import keep_freed_memory
 
 OPTIMIZERS = ("Adam", "Adam-HP", "Adafactor", "Momentum", "Momentum-HP")
 KERAS = "Keras AdamW"
@@ -24,6 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--measure", action="store_true", help="let ours measure their norms")
     add("--graph", action="store_true", help="run TensorFlow's graph without XLA")
     add("--rounds", type=int, default=7, help="measured turns; their median counts")
+    add(
+        "--fresh_memory",
+        action="store_true",
+        help="let freed memory go back to the system, which training does not",
+    )
 
 
 def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
@@ -45,6 +51,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
         )
     if arguments.rounds < 1:
         raise ValueError(f"`--rounds` must be at least 1; received {arguments.rounds}.")
+    kept = not arguments.fresh_memory and keep_freed_memory()
     programs, moved = _programs(arguments, names)
     copy, copied = _copy()
     taken = _take_turns({"copy": copy, **programs}, arguments.rounds)
@@ -64,6 +71,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
         "xla": not arguments.graph,
         "clip_norm": arguments.clip_norm,
         "measure": arguments.measure,
+        "keeps_freed_memory": kept,
         "copy_gigabytes_per_second": bandwidth / 1e9,
         "updates": rows,
     }

@@ -9,6 +9,7 @@ from typing import Any
 
 from vit_scaling.modeling.shapes import shape_named
 from vit_scaling.scaling.flops import flops
+from vit_scaling.training.allocation import keep_freed_memory
 
 # Rows, inner and columns of the products that the peak is measured on: one of the MLP
 # of S/16 at batch 16, its transpose, and a large square.
@@ -29,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rematerialize", default="none", help="none, all or every_N")
     add("--steps", type=int, default=8, help="measured steps; their median counts")
     add("--warmup_steps", type=int, default=2, help="steps before these")
+    add(
+        "--fresh_memory",
+        action="store_true",
+        help="let freed memory go back to the system, which training does not",
+    )
 
 
 def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
@@ -42,6 +48,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
         value = getattr(arguments, name)
         if value < 1:
             raise ValueError(f"`--{name}` must be at least 1; received {value}.")
+    kept = not arguments.fresh_memory and keep_freed_memory()
     counted = flops(
         shape_named(arguments.shape),
         head=arguments.head,
@@ -56,6 +63,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
         for (rows, inner, columns), taken in zip(GEMM_SIZES, seconds, strict=False)
     )
     result = {name: vars(arguments)[name] for name in REPORTED}
+    result["keeps_freed_memory"] = kept
     result["gemm_peak_gflops_per_second"] = peak / 1e9
     for name, operations, taken in (
         ("training", counted.training, seconds[-2]),

@@ -1,0 +1,37 @@
+"""Keep the memory that a step frees: on a CPU, getting it anew costs time."""
+# SPDX-License-Identifier: Apache-2.0
+
+import ctypes
+import os
+import sys
+
+# Parameters of glibc's mallopt (malloc.h).
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+_NEVER = -1
+_GROW_BY_BYTES = 64 * 2**20
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc keep freed memory for the next step; call it before the first step.
+
+    TensorFlow frees a step's arrays at its end. glibc hands large ones back to the
+    system at once, which then has to clear and map every page again in the next step.
+    The process holds its largest step's memory until it ends, as it would at the peak.
+
+    Returns:
+        Whether it took effect: not without glibc, nor where the environment sets
+        `MALLOC_…` or `GLIBC_TUNABLES`, which are then left as they are.
+    """
+    chosen = any(name.startswith("MALLOC_") for name in os.environ)
+    if not sys.platform.startswith("linux") or chosen or "GLIBC_TUNABLES" in os.environ:
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # Another C library.
+        return False
+    options = (
+        (_MMAP_MAX, 0),
+        (_TRIM_THRESHOLD, _NEVER),
+        (_TOP_PAD, _GROW_BY_BYTES),
+    )
+    return all([mallopt(name, value) == 1 for name, value in options])
