@@ -69,6 +69,16 @@ def test_replicas_train_the_same_weights(make_model, name, replicas):
     rounding border, hence the rate of 1e-4 and weights that do not start at zero.
     """
     one, many = trained(make_model, name, 1), trained(make_model, name, replicas)
+    same_weights(one, many)
+
+
+def test_with_float32_moments_replicas_agree_at_the_usual_rate_too():
+    """No rounding border that a difference of 1e-7 could cross."""
+    make = functools.partial(made, "adafactor", momentum_dtype="float32")
+    same_weights(*(Run(small_vit, make, number).train(STEPS) for number in (1, 4)))
+
+
+def same_weights(one, many):
     for kind in ("weights", "averages"):
         expected, actual = getattr(one, kind), getattr(many, kind)
         assert list(actual) == list(expected)
