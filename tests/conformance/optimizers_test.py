@@ -72,6 +72,7 @@ def test_replicas_train_the_same_weights(make_model, name, replicas):
     same_weights(one, many)
 
 
+@pytest.mark.slow  # Half a minute: it traces a ViT on four replicas.
 def test_with_float32_moments_replicas_agree_at_the_usual_rate_too():
     """No rounding border that a difference of 1e-7 could cross."""
     make = functools.partial(made, "adafactor", momentum_dtype="float32")
