@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from vit_scaling.commands.benchmarks import step_runs
 from vit_scaling.modeling.shapes import shape_named
 from vit_scaling.scaling.flops import flops
 from vit_scaling.training.allocation import keep_freed_memory
@@ -35,19 +36,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let freed memory go back to the system, which training does not",
     )
+    add(
+        "--measure",
+        default="program",
+        choices=("program", *step_runs.COMPARISONS),
+        help="the step's program alone, or what a run adds to it, as ratios: the "
+        "strategy, the steps per loop, checkpoints every 50 steps",
+    )
+    add("--rounds", type=int, default=5, help="turns of each run that is compared")
 
 
 def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     """Return the rates, and the operations they stand for as shares of the peak.
 
+    With `--measure` it returns what `step_runs.run` does.
+
     The three programs take turns, so that a change in the machine's clock or load meets
     all of them. Operations are the model's own (`scaling.flops`): what a program does
     twice does not count twice.
     """
-    for name in ("batch_size", "steps", "classes"):
+    for name in ("batch_size", "steps", "classes", "rounds"):
         value = getattr(arguments, name)
         if value < 1:
             raise ValueError(f"`--{name}` must be at least 1; received {value}.")
+    if arguments.measure != "program":
+        return step_runs.run(arguments)
     kept = not arguments.fresh_memory and keep_freed_memory()
     counted = flops(
         shape_named(arguments.shape),

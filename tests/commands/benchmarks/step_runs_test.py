@@ -1,0 +1,68 @@
+"""Runs are compared in turns; ratios follow from medians; real processes answer."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+
+import pytest
+
+from vit_scaling.commands import benchmark
+from vit_scaling.commands.benchmarks import step_runs
+
+SMALL = ["--shape=mu/16", "--image_size=32", "--classes=3", "--batch_size=2"]
+
+
+ORDER = []
+SECONDS = {1: [9.0, 3.0, 100.0, 5.0], 10: [9.0, 2.0, 1.0, 2.5], 100: [1.0] * 4}
+
+
+class Told:
+    """Stands for a run whose rounds take what it is told."""
+
+    def __init__(self, settings):
+        self.per_loop = settings["steps_per_loop"]
+        self.left = [each * 100 for each in SECONDS[self.per_loop]]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def seconds(self, steps):
+        ORDER.append((self.per_loop, steps))
+        return self.left.pop(0)
+
+
+def measured(capsys, *flags):
+    assert benchmark.main(["step", *SMALL, *flags, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_runs_take_turns_and_their_medians_are_compared(monkeypatch, capsys):
+    monkeypatch.setattr(step_runs, "Run", Told)
+    result = measured(capsys, "--measure=loops", "--rounds=3", "--warmup_steps=4")
+    assert [per for per, _ in ORDER] == [100, 10, 1] * 4
+    assert [steps for _, steps in ORDER] == [4] * 3 + [100] * 9
+    assert result["seconds_per_step"] == {
+        "100_steps_per_loop": 1,
+        "10_steps_per_loop": 2,
+        "1_step_per_loop": 5,
+    }
+    assert result["ratio_to_first"]["1_step_per_loop"] == 5
+    assert result["range_of_seconds_per_step"]["1_step_per_loop"] == [3, 100]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("measure", ["strategies", "checkpoints"])
+def test_real_processes_step_and_answer(capsys, measure):
+    flags = [f"--measure={measure}", "--rounds=1", "--steps=5", "--warmup_steps=1"]
+    result = measured(capsys, *flags)
+    assert set(result["seconds_per_step"]) == set(step_runs.RUNS[measure])
+    assert all(seconds > 0 for seconds in result["seconds_per_step"].values())
+
+
+@pytest.mark.slow
+def test_a_process_that_ends_is_said(capsys):
+    flags = ["--measure=loops", "--shape=XL/16"]
+    assert benchmark.main(["step", *SMALL, *flags]) == 1
+    assert "A measured process ended" in capsys.readouterr().err

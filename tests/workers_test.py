@@ -1,0 +1,122 @@
+"""Two real workers on loopback: killed, ended, restarted, the same weights."""
+# SPDX-License-Identifier: Apache-2.0
+
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+import pytest
+
+from vit_scaling.training.checkpoint_files import (
+    checkpoint_folder,
+    read_checkpoint,
+    saved_steps,
+)
+from vit_scaling.training.logs import read_metrics
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+LAUNCHER = ["bash", str(ROOT / "tools" / "launch_local_workers.sh")]
+TINY = """
+include 'experiments/quickstart.gin'
+digits/ViTShape.width = 16
+digits/ViTShape.mlp_width = 16
+digits/ViTShape.heads = 2
+digits/ViTShape.depth = 1
+vit.dropout = 0.1
+SHUFFLE_WINDOW = 128
+BATCH_SIZE = 8
+TOTAL_STEPS = 300
+WARMUP_STEPS = 1
+COOLDOWN_STEPS = 1
+STEPS_PER_LOOP = 5
+CHECKPOINT_EVERY = 10
+EVAL_EVERY = None
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--steps=3"], ["--workers=0"], ["--workers=two"], ["--max_restarts=-1"]],
+)
+def test_what_the_launcher_does_not_know_is_refused(arguments):
+    done = subprocess.run(
+        [*LAUNCHER, *arguments, "--"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert arguments[0] in done.stderr or "must be whole numbers" in done.stderr
+
+
+class Group:
+    """A launcher and its two workers, training the digits."""
+
+    def __init__(self, records, folder, name):
+        self.run, self.logs = folder / name, folder / f"{name}_logs"
+        patterns = f"TRAIN_PATTERN = '{records}/train-*'\n"
+        patterns += f"EVAL_PATTERN = '{records}/test-*'\n"
+        (folder / "run.gin").write_text(TINY + patterns)
+        self.process = subprocess.Popen(
+            [
+                *LAUNCHER,
+                f"--log_dir={self.logs}",
+                "--",
+                f"--gin_file={folder / 'run.gin'}",
+                "--mode=train",
+                f"--model_dir={self.run}",
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+
+    def until(self, step):
+        while not [s for s in saved_steps(self.run / "checkpoints") if s >= step]:
+            assert self.process.poll() is None, self.process.communicate()
+            time.sleep(0.01)
+        return self
+
+    def workers(self):
+        found = subprocess.run(
+            ["pgrep", "-P", str(self.process.pid), "-f", "vit_scaling.train"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return [int(number) for number in found.stdout.split()]
+
+    def finish(self):
+        out, _ = self.process.communicate(timeout=900)
+        return self.process.returncode, out
+
+    def bits(self):
+        step = saved_steps(self.run / "checkpoints")[-1]
+        folder = checkpoint_folder(self.run / "checkpoints", step)
+        values, _ = read_checkpoint(folder)
+        losses = {r["step"]: r["loss"] for r in read_metrics(self.run, "train")}
+        return step, {key: v.tobytes() for key, v in values.items()}, losses
+
+
+@pytest.mark.slow
+def test_a_group_that_lost_a_worker_and_was_ended_comes_out_the_same(
+    digit_records, tmp_path
+):
+    peace = Group(digit_records, tmp_path, "peace")
+    code, out = peace.finish()
+    assert code == 0, out
+    assert "[0] step" in out and (peace.logs / "worker_1.log").exists()
+
+    group = Group(digit_records, tmp_path, "killed").until(30)
+    os.kill(group.workers()[-1], signal.SIGKILL)
+    group.until(saved_steps(group.run / "checkpoints")[-1] + 30)
+    group.process.send_signal(signal.SIGTERM)
+    code, out = group.finish()
+    assert code == 75, out
+    assert "restart 1 of 10" in out and "Asked to end by SIGTERM: saved" in out
+
+    group = Group(digit_records, tmp_path, "killed")
+    code, out = group.finish()
+    assert code == 0, out
+    assert group.bits() == peace.bits()
+    assert group.bits()[0] == 300
