@@ -24,7 +24,7 @@ class Runner:
             settings: The model's flags, and of `step_runs.RUNS` what differs.
             model_dir: Where checkpoints go.
         """
-        import orbit
+        import tensorflow as tf
 
         from vit_scaling.modeling.vit import vit
         from vit_scaling.optimization.adam import Adam
@@ -59,7 +59,12 @@ class Runner:
             )
             optimizer = Adam(schedule, weight_decay=((".*kernel", 1e-4),))
             optimizer.build(model.trainable_variables)
-            step = orbit.utils.create_global_step()
+            step = tf.Variable(
+                0,
+                dtype=tf.int64,
+                trainable=False,
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            )
             progress = run.progress_of(model, strategy, batch, TOTAL_STEPS, None)
             self._trainer = Trainer(
                 make_train_step(
