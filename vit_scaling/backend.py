@@ -46,3 +46,12 @@ def lowering_for_tpu() -> Iterator[None]:
 def lowers_for_tpu() -> bool:
     """Return whether `lowering_for_tpu` is in force."""
     return _FOR_TPU.get()
+
+
+def for_tpu() -> bool:
+    """Return whether what is traced now is to run on a TPU."""
+    if lowers_for_tpu():
+        return True
+    import tensorflow as tf  # Not at import: a wrong backend is refused before.
+
+    return bool(tf.config.list_logical_devices("TPU"))

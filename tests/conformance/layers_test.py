@@ -32,6 +32,7 @@ REGISTRY = {
     ),
     attention.Attention: ({"heads": 2, "qk_norm": True}, TOKENS),
     layers.Mlp: ({"mlp_width": 12, "dropout": 0.1}, TOKENS),
+    layers.LayerNorm: ({"epsilon": 1e-6}, TOKENS),
     layers.LayerScale: ({"initial": 0.1}, TOKENS),
     blocks.EncoderBlock: (
         {"heads": 2, "mlp_width": 12, "layer_scale": 0.5, "rematerialize": True},

@@ -6,7 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from vit_scaling.modeling import noise
+from vit_scaling import backend
+from vit_scaling.modeling import noise, tpu
 from vit_scaling.modeling.layers import Projection, Shape, layer_norm, register
 
 
@@ -94,6 +95,8 @@ def attend(q: tf.Tensor, k: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
         (batch, queries, heads, head_dim).
     """
     q = q * tf.cast(q.shape[-1] ** -0.5, q.dtype)
+    if backend.for_tpu():
+        return tpu.attend(q, k, v)
     logits = tf.einsum("bqhk,bnhk->bhqn", q, k)
     # Sums of hundreds of terms need float32; XLA fuses the casts away.
     weights = tf.cast(tf.nn.softmax(tf.cast(logits, tf.float32)), v.dtype)

@@ -8,8 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from vit_scaling import backend
 from vit_scaling.backend import require_tensorflow
-from vit_scaling.modeling import noise
+from vit_scaling.modeling import noise, tpu
 
 require_tensorflow()
 
@@ -102,6 +103,8 @@ class PatchEmbedding(keras.layers.Layer):
         batch, (height, width, channels) = tf.shape(images)[0], images.shape[1:]
         p, rows, columns = self.patch, height // self.patch, width // self.patch
         x = images[:, : rows * p, : columns * p]
+        if backend.for_tpu():
+            return tpu.patches(x, tf.convert_to_tensor(self.kernel)) + self.bias
         # One matrix product: a convolution's gradient is several times slower on CPUs.
         x = tf.reshape(x, (batch, rows, p, columns, p * channels))
         x = tf.transpose(x, (0, 1, 3, 2, 4))  # (batch, rows, columns, p, p * channels)
@@ -253,6 +256,22 @@ class LayerScale(keras.layers.Layer):
         return tokens * self.gamma
 
 
+@register
+class LayerNorm(keras.layers.LayerNormalization):
+    """Keras' layer normalisation, in the form that suits the device."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Return the inputs normalised over the channels; statistics in float32."""
+        if not backend.for_tpu():
+            return super().call(inputs)
+        return tpu.normalized(
+            inputs,
+            tf.cast(self.gamma, tf.float32),
+            tf.cast(self.beta, tf.float32),
+            self.epsilon,
+        )
+
+
 def layer_norm(name: str, epsilon: float, dtype: Any) -> keras.layers.Layer:
     """Return a layer normalisation over the channels; statistics in float32."""
-    return keras.layers.LayerNormalization(epsilon=epsilon, name=name, dtype=dtype)
+    return LayerNorm(epsilon=epsilon, name=name, dtype=dtype)

@@ -50,9 +50,7 @@ def mean_along(values: Any, axis: int) -> Any:
 
 
 def _only_cpus() -> bool:
-    if backend.lowers_for_tpu():
-        return False
-    return not any(tf.config.list_logical_devices(kind) for kind in ("TPU", "GPU"))
+    return not (backend.for_tpu() or tf.config.list_logical_devices("GPU"))
 
 
 def _halved(values: Any, axis: int, *, at_least: int = 0, times: int = 64) -> Any:

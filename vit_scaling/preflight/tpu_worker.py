@@ -21,6 +21,8 @@ ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "TPU_ACCELERATOR_TYPE": "v3-8",
     "TPU_WORKER_HOSTNAMES": "localhost",
+    # No TPU is held, so that several compilations may run side by side.
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
 
 

@@ -1,0 +1,81 @@
+"""Layers in the form that a TPU runs with the fewest bytes; a CPU has its own.
+
+The results differ by rounding alone. Which form is traced, `backend.for_tpu` says;
+README.md of `preflight` records what each one saves.
+"""
+# SPDX-License-Identifier: Apache-2.0
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+
+def patches(images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """Return the patches' tokens (batch, rows * columns, width) as a convolution.
+
+    A product of reshaped patches leaves the tokens outermost in memory, and every
+    product of the blocks would copy them. On a CPU it is the faster of the two.
+
+    Args:
+        images: (batch, height, width, channels), cut to whole patches.
+        kernel: (patch, patch, channels, width).
+    """
+    x = tf.nn.conv2d(images, kernel, kernel.shape[0], "VALID")
+    rows, columns, width = x.shape[1:]
+    return tf.reshape(x, (tf.shape(x)[0], rows * columns, width))
+
+
+def normalized(
+    x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float
+) -> tf.Tensor:
+    """Return a layer normalisation over the last axis, of x's dtype.
+
+    The variance is the mean of squares less the square of the mean, both sums taken in
+    one pass, in float32, as in the authors' code.
+
+    Args:
+        x: (…, width).
+        gamma: (width,), float32.
+        beta: (width,), float32.
+        epsilon: Added to the variance.
+    """
+    wide = tf.cast(x, tf.float32)
+    mean = tf.reduce_mean(wide, axis=-1, keepdims=True)
+    squares = tf.reduce_mean(wide * wide, axis=-1, keepdims=True)
+    variance = tf.maximum(squares - mean * mean, 0.0)
+    scale = tf.math.rsqrt(variance + epsilon) * gamma
+    return tf.cast((wide - mean) * scale + beta, x.dtype)
+
+
+@tf.custom_gradient
+def attend(
+    q: tf.Tensor, k: tf.Tensor, v: tf.Tensor
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
+    """Return softmax(q kᵀ) v; see `attention.attend`, which scales q.
+
+    TensorFlow's gradient of a softmax sums weights times their gradients over the
+    tokens: a pass over two large arrays. That sum is also the output times its
+    gradient, summed over head_dim (Dao et al. 2022, App. B.2): two small arrays. Known
+    beforehand, it lets the gradient of the logits be made where that of the weights is.
+    Maximum and sum of a row are kept as one number, the logarithm of its sum.
+    """
+    logits = tf.cast(tf.einsum("bqhk,bnhk->bhqn", q, k), tf.float32)
+    log_sums = tf.reduce_logsumexp(logits, axis=-1, keepdims=True)
+    weights = tf.exp(logits - log_sums)  # (batch, heads, queries, tokens)
+    rounded = tf.cast(weights, v.dtype)
+    out = tf.einsum("bhqn,bnhk->bqhk", rounded, v)
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        products = tf.cast(out, tf.float32) * tf.cast(upstream, tf.float32)
+        sums = tf.reduce_sum(products, axis=-1)  # (batch, queries, heads)
+        sums = tf.transpose(sums, (0, 2, 1))[..., None]  # (batch, heads, queries, 1)
+        d_weights = tf.einsum("bqhk,bnhk->bhqn", upstream, v)
+        d_logits = weights * (tf.cast(d_weights, tf.float32) - sums)
+        d_logits = tf.cast(d_logits, q.dtype)
+        return (
+            tf.einsum("bhqn,bnhk->bqhk", d_logits, k),
+            tf.einsum("bhqn,bqhk->bnhk", d_logits, q),
+            tf.einsum("bhqn,bqhk->bnhk", rounded, upstream),
+        )
+
+    return out, gradient
