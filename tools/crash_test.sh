@@ -17,7 +17,7 @@ export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-3}
 mkdir -p "$directory"
 cd "$directory"
-RANDOM=$((${3:-0} + $(cat ./*.kills 2>/dev/null | wc -l)))  # Other moments when it goes on.
+RANDOM=$((${3:-0} + $({ cat ./*.kills 2>/dev/null || true; } | wc -l))) # Other moments later.
 
 for split in train test; do
   [[ -f digits/$split.manifest.json ]] ||
@@ -115,7 +115,7 @@ live() { # live NAME FLAG…: start the run and kill it; NAME.kills tells where 
   read -r first length <"$name.ns"
   # From half-way through loading to the end of an undisturbed life.
   moment=$(random_between $((first / 2000)) $((length / 1000)))
-  reached=$(cat "$run.log" 2>/dev/null | grep -c '^step' || true)
+  reached=$(count '^step' "$run.log")
   start "$run" "$@"
   sleep "$(printf '%d.%06d' $((moment / 1000000)) $((moment % 1000000)))"
   if ! kill -9 "$pid" 2>/dev/null; then
@@ -126,7 +126,7 @@ live() { # live NAME FLAG…: start the run and kill it; NAME.kills tells where 
   wait "$pid" 2>/dev/null || true
   if [[ -n $(find "$run/checkpoints" -maxdepth 1 -name '.writing_*' 2>/dev/null) ]]; then
     echo writing
-  elif [[ $(grep -c '^step' "$run.log" || true) == "$reached" ]]; then
+  elif [[ $(count '^step' "$run.log") == "$reached" ]]; then
     echo loading
   else
     echo training
@@ -139,7 +139,7 @@ at_the_end() { # at_the_end NAME: the run has ended by itself; compare
   echo end >>"$1.ends"
 }
 
-count() { cat "$2" 2>/dev/null | grep -c "$1" || true; }
+count() { { cat "$2" 2>/dev/null || true; } | grep -c "$1" || true; }
 
 under_kills() { # under_kills NAME NUMBER FLAG…
   local name=$1 number=$2 first length
