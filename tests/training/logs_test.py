@@ -3,8 +3,10 @@
 
 import io
 import json
+import resource
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from vit_scaling.training.logs import METRICS_FILE, RunLog, Silence, read_metrics
@@ -104,6 +106,34 @@ def test_lines_for_people_carry_step_loss_speed_and_time_to_go(tmp_path):
         assert part in line
     for part in ("eval", "top1 0.7500", "359 images", "3s"):
         assert part in evaluation
+
+
+def test_the_share_of_the_peak_is_said_where_it_is_known(tmp_path):
+    screen = io.StringIO()
+    figures = {
+        "loss": 1.5,
+        "learning_rate": 8e-4,
+        "images_per_second": 1234.5,
+        "share_of_peak": 0.4321,
+        "eta_seconds": 185.0,
+    }
+    RunLog(tmp_path, screen=screen).say_train(250, 1000, figures)
+    assert "images/s (43.2% of peak)  ETA" in screen.getvalue()
+
+
+def test_a_log_that_cannot_be_written_is_said_with_what_to_do(tmp_path):
+    log = RunLog(tmp_path)
+    log.record("train", 1, {"loss": 2.0})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = (tmp_path / METRICS_FILE).stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        with pytest.raises(OSError, match=r"log of the run could not.*Make room"):
+            log.record("train", 2, {"loss": 1.0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    log.record("train", 3, {"loss": 0.5})
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 3]
 
 
 def test_silence_takes_everything_and_keeps_nothing():

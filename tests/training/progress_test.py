@@ -35,6 +35,18 @@ def test_speed_and_end_follow_from_the_last_loop():
     assert report["eta_seconds"] == pytest.approx(90 * 32 / 64)
 
 
+def test_speed_per_core_and_share_of_the_peak_follow_from_it():
+    clock = Clock()
+    counted = progress(clock, flops_per_image=6e9, peak_flops_per_core=1e12)
+    counted.begin()
+    clock.seconds += 5.0
+    counted.end(10)
+    report = counted.report(10)
+    assert report["images_per_second_per_core"] == pytest.approx(64 / 8)
+    assert report["share_of_peak"] == pytest.approx(64 * 6e9 / (8 * 1e12))
+    assert "share_of_peak" not in progress(clock, flops_per_image=6e9).report(0)
+
+
 def test_time_between_loops_does_not_count():
     clock = Clock()
     counted = progress(clock)

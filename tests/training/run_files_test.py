@@ -43,3 +43,12 @@ def test_facts_come_back_with_size_parameters_and_versions(tmp_path):
 def test_a_folder_that_is_no_run_is_said(tmp_path, read):
     with pytest.raises(FileNotFoundError, match="`model_dir` must be the folder of a"):
         read(tmp_path)
+
+
+def test_what_training_evaluates_is_known_also_of_runs_that_did_not_say(tmp_path):
+    assert not run_files.evaluates_averages(tmp_path)
+    facts = {"evaluates_averages": True}
+    run_files.write_run_files(tmp_path, small.linear(), {}, {})
+    assert not run_files.evaluates_averages(tmp_path)
+    run_files.write_run_files(tmp_path, small.linear(), facts, {})
+    assert run_files.evaluates_averages(tmp_path)
