@@ -14,43 +14,16 @@ MAX_LINES = 400
 
 # Where modules without a test file of their own are tested.
 _REASONS: dict[str, tuple[str, ...]] = {
-    "export/serving_test.py: over gRPC and REST": (
-        "export/clients.py",
-        "export/serving_kit.py",
-    ),
-    "applications/vit_test.py: through the constructors": (
-        "applications/arguments.py",
-    ),
-    "applications/formats: through its layouts and parity": (
-        "applications/formats/assembly.py",
-        "applications/formats/big_vision.py",
-        "applications/formats/checks.py",
-        "applications/formats/forward.py",
-        "applications/formats/forward_flax.py",
-        "applications/formats/forward_torch.py",
-        "applications/formats/huggingface.py",
-        "applications/formats/own.py",
-        "applications/formats/positions.py",
-        "applications/formats/reference.py",
-        "applications/formats/source.py",
-        "applications/formats/timm.py",
-    ),
     "imports_test.py: in a process of its own": ("backend.py",),
     "measures speed: run by hand, only its --help is tested": (
         "commands/benchmark.py",
-        "commands/benchmarks/fewshot.py",
         "commands/benchmarks/optimizer.py",
         "commands/benchmarks/pipeline.py",
     ),
     "packaging and tools/test.sh: --help; the library call in its package": (
         "commands/deduplicate.py",
-        "commands/evaluate_fewshot.py",
-        "commands/export.py",
-        "commands/export_weights.py",
-        "commands/import_weights.py",
         "commands/inspect_tfrecords.py",
         "commands/optimizer_state.py",
-        "commands/predict.py",
         "commands/verify_tfrecords.py",
         "commands/write_tfrecords.py",
     ),
@@ -71,11 +44,6 @@ _REASONS: dict[str, tuple[str, ...]] = {
         "data/sources.py",
         "data/tfrecords.py",
         "data/verification.py",
-    ),
-    "export/saved_model_test.py: through an export": (
-        "export/image_bytes.py",
-        "export/servable.py",
-        "export/writing.py",
     ),
     "optimization: classes_test, formulas_test, base_test, rules_test": (
         "optimization/adafactor.py",

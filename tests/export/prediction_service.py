@@ -2,9 +2,13 @@
 
 It stands in for `tensorflow_model_server`: the protocol, its messages and the checks of
 a request against the signature are the server's; scheduling and batching are not here.
+
+By hand: `python -m tests.export.prediction_service --kit=KIT --model=vit [--port=8500]`
+prints the address and serves over gRPC until it is interrupted.
 """
 # SPDX-License-Identifier: Apache-2.0
 
+import argparse
 import base64
 import concurrent.futures
 import contextlib
@@ -93,13 +97,13 @@ class Servicer(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 @contextlib.contextmanager
-def grpc_server(model):
-    """Yield "grpc://…" of a running server."""
+def grpc_server(model, port=0):
+    """Yield "grpc://…" of a running server; port 0 takes a free one."""
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(2))
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
         Servicer(model), server
     )
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
     try:
         yield f"grpc://127.0.0.1:{port}"
@@ -169,3 +173,22 @@ def _plain(tensor):
     if values.dtype == object:
         return [[text.decode() for text in row] for row in values]
     return values.tolist()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kit", required=True, help="folder that holds MODEL/1/ …")
+    parser.add_argument("--model", default="vit", help="name of the served model")
+    parser.add_argument("--port", type=int, default=0, help="0: a free one")
+    flags = parser.parse_args()
+    model = Model(flags.model, f"{flags.kit}/{flags.model}")
+    with (
+        grpc_server(model, flags.port) as address,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        print(f"{flags.model} version {model.version} at {address}", flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -18,7 +18,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from tests.export import prediction_service, runs
 from vit_scaling.commands import export, predict
-from vit_scaling.export import clients, prediction, serving_kit
+from vit_scaling.export import clients, prediction
 
 
 @pytest.fixture(scope="module")
@@ -95,30 +95,6 @@ def test_warmup_requests_are_answered(kit, model, grpc_address):
     channel.close()
 
 
-def test_next_export_is_the_next_version_and_other_models_stay(tmp_path):
-    runs.write_run(tmp_path / "run", runs.small_model())
-    for name, version in (("vit", None), ("vit", None), ("other", 7)):
-        serving_kit.write_kit(
-            tmp_path / "run", tmp_path / "kit", name=name, version=version
-        )
-    assert serving_kit.versions(tmp_path / "kit/vit") == [1, 2]
-    assert serving_kit.versions(tmp_path / "kit/other") == [7]
-    config = model_server_config_pb2.ModelServerConfig()
-    text_format.Parse((tmp_path / "kit/models.config").read_text(), config)
-    assert [one.name for one in config.model_config_list.config] == ["other", "vit"]
-    with pytest.raises(FileExistsError, match="left as it is"):
-        serving_kit.write_kit(tmp_path / "run", tmp_path / "kit", version=2)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [({"name": "a/b"}, "`name` must be"), ({"version": 0}, "`version` must be")],
-)
-def test_names_and_versions_without_sense_are_refused(tmp_path, options, message):
-    with pytest.raises(ValueError, match=message):
-        serving_kit.write_kit(tmp_path, tmp_path, **options)
-
-
 def test_grpc_answers_every_output_bit_for_bit(kit, grpc_address):
     images = np.random.default_rng(0).uniform(-1, 1, (3, *runs.IMAGE_SIZE, 3))
     request = predict_pb2.PredictRequest()
@@ -160,18 +136,6 @@ def test_predict_command_asks_the_server(tmp_path, capsys, request, kind):
     (tmp_path / "b.png").write_bytes(b"no image")
     assert predict.main([*flags, f"{tmp_path}/b.png"]) == 1
     assert "image 1 of the request" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("address", ["grpc://127.0.0.1:9", "http://127.0.0.1:9"])
-def test_no_server_is_said_so(address):
-    ask = clients.server_answer(address, timeout_seconds=5)
-    with pytest.raises(ConnectionError, match="No model server answers at"):
-        ask([b""])
-
-
-def test_address_of_no_known_kind_is_refused():
-    with pytest.raises(ValueError, match="must begin with grpc://"):
-        clients.server_answer("localhost:8500")
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def torch_compile(path: str) -> Engine:
     arguments = json.loads(pathlib.Path(path).with_suffix(".json").read_text())
     model = VisionTransformer(**arguments).eval()
     model.load_state_dict(load_file(path), strict=True)
-    compiled = torch.compile(model)
+    compiled = torch.compile(model, dynamic=False)  # Each batch its own program.
 
     def run(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():

@@ -1,0 +1,64 @@
+"""timm's files tell their head, and ours tell timm how to be built."""
+# SPDX-License-Identifier: Apache-2.0
+
+import numpy as np
+import pytest
+
+from tests.applications.cases import NAMED
+from vit_scaling.applications.formats import arrays, timm
+from vit_scaling.applications.formats.source import Request
+
+
+def held(name):
+    return arrays.read_safetensors(NAMED[name].path)[0]
+
+
+def read(found, config=None):
+    request = Request(heads=2, source_image_size=4)
+    return timm.read_timm(found, request, config or {})
+
+
+@pytest.mark.parametrize("prefix", timm.PREFIXES)
+def test_model_is_known_behind_wrappers_prefixes(prefix):
+    assert timm.is_timm({prefix + timm.PATCH})
+    assert not timm.is_timm({"elsewhere." + timm.PATCH})
+
+
+def test_head_is_read_off_the_arrays_and_the_hubs_configuration():
+    assert read(held("timm_token")).arguments["head"] == "token"
+    assert read(held("timm_gap")).arguments["head"] == "gap"
+    assert read(held("timm_map")).arguments["head"] == "map"
+    averaged = read(held("timm_token"), {"global_pool": "avg"})
+    assert averaged.arguments["head"] == "gap"
+    assert averaged.arguments["register_tokens"] == 1  # The class token.
+
+
+def test_norm_of_the_average_is_the_last_norm():
+    found = held("timm_gap_fc_norm")
+    weights = read(found)
+    assert weights.arguments["norm_after_pooling"]
+    np.testing.assert_array_equal(
+        weights.variables["encoder_norm/gamma"], found["fc_norm.weight"]
+    )
+    assert weights.used["fc_norm.weight"] == "encoder_norm/gamma"
+    assert not read(held("timm_gap")).arguments["norm_after_pooling"]
+
+
+def test_norm_of_the_average_tells_that_a_class_token_is_not_read():
+    found = held("timm_token")
+    for part in ("weight", "bias"):
+        found[f"fc_norm.{part}"] = found.pop(f"norm.{part}")
+    arguments = read(found).arguments
+    assert arguments["head"] == "gap" and arguments["register_tokens"] == 1
+
+
+@pytest.mark.parametrize("name", ["timm_map", "timm_gap_fc_norm", "timm_options"])
+def test_arrays_go_out_as_they_came_in_with_the_arguments_of_timms_class(name):
+    written, arguments = timm.write_timm(NAMED[name].read())
+    theirs = held(name)
+    assert written.keys() == theirs.keys()
+    for key in theirs.keys() - {"cls_token", "reg_token", "pos_embed"}:
+        np.testing.assert_array_equal(written[key], theirs[key])
+    assert arguments["fc_norm"] == (name == "timm_gap_fc_norm")
+    assert arguments["class_token"] == (name == "timm_options")
+    assert arguments["mlp_ratio"] * arguments["embed_dim"] == 12

@@ -1,0 +1,31 @@
+"""Clients say plainly what address, server or answer is wrong."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pytest
+
+from vit_scaling.export import clients
+
+
+@pytest.mark.parametrize("address", ["grpc://127.0.0.1:9", "http://127.0.0.1:9"])
+def test_no_server_is_said_so(address):
+    ask = clients.server_answer(address, timeout_seconds=5)
+    with pytest.raises(ConnectionError, match="No model server answers at"):
+        ask([b""])
+
+
+def test_address_of_no_known_kind_is_refused():
+    with pytest.raises(ValueError, match="must begin with grpc://"):
+        clients.server_answer("localhost:8500")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("INVALID_ARGUMENT", ValueError),
+        ("UNAVAILABLE", ConnectionError),
+        ("NOT_FOUND", RuntimeError),
+    ],
+)
+def test_complaints_become_pythons_exceptions(code, kind):
+    error = clients._as_python(code, "the server's words", "grpc://a:1")
+    assert type(error) is kind and "the server's words" in str(error)

@@ -1,0 +1,54 @@
+"""Bytes become images as evaluation makes them, or are refused by their position."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.export import runs
+from vit_scaling.export import image_bytes
+from vit_scaling.export.loading import RunRecord
+
+RECORD = RunRecord(("a",), (32, 48))
+
+
+def test_batch_of_different_sizes_becomes_one_array_in_the_value_range():
+    files = [runs.image_file(60, 70), runs.image_file(200, 90, format="JPEG")]
+    images = image_bytes.images_from_bytes(tf.constant(files), RECORD)
+    assert images.shape == (2, 32, 48, 3) and images.dtype == tf.float32
+    assert -1.0 <= np.min(images) < -0.5 < 0.5 < np.max(images) <= 1.0
+
+
+def test_value_range_is_the_records():
+    record = dataclasses.replace(RECORD, value_range=(0.0, 1.0))
+    files = tf.constant([runs.image_file(60, 70)])
+    unit = image_bytes.images_from_bytes(files, record)
+    signed = image_bytes.images_from_bytes(files, RECORD)
+    np.testing.assert_allclose(2 * unit - 1, signed, atol=1e-6)
+
+
+def test_crop_is_of_the_middle():
+    """A bright middle column survives the crop; the borders do not."""
+    pixels = np.zeros((55, 200, 3), np.uint8)
+    pixels[:, 96:104] = 255
+    image = image_bytes.prepare(tf.constant(pixels), RECORD).numpy()
+    assert image.shape == (32, 48, 3)
+    bright = np.flatnonzero(image[16, :, 0] > 128)
+    assert abs(bright.mean() - 23.5) <= 1.0
+
+
+def test_resize_keeps_the_whole_image():
+    pixels = np.zeros((64, 200, 3), np.uint8)
+    pixels[:, :40] = 255
+    record = dataclasses.replace(RECORD, preprocess="resize")
+    image = image_bytes.prepare(tf.constant(pixels), record).numpy()
+    assert image[:, :8].min() > 200 and image[:, 12:].max() < 50
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"no image"])
+def test_bytes_that_are_no_image_are_named_by_their_position(content):
+    files = tf.constant([runs.image_file(40, 40), content])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"image 1 of the request"):
+        image_bytes.images_from_bytes(files, RECORD)
