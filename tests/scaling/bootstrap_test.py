@@ -6,7 +6,8 @@ import pytest
 
 from tests.scaling.studies import LAW, on_law
 from vit_scaling.scaling.bootstrap import bootstrap
-from vit_scaling.scaling.power_law import fit_power_law
+from vit_scaling.scaling.power_law import PowerLaw, fit_power_law
+from vit_scaling.scaling.runs import Run, Runs
 
 AHEAD = 1e5  # Five times the largest planted compute.
 
@@ -38,6 +39,35 @@ def test_intervals_cover_in_a_few_draws():
     """Of 30 draws of 90 %, fewer than 22 or all would each be odds below 1 in 100."""
     held = coverage(30, noise=0.02, level=0.9, resamples=100)
     assert (held >= 22 / 30).all()
+
+
+def on_a_grid(models, seed, noise=0.01):
+    """Return runs with E = 0.12 + 0.3 N^-0.66 + 0.3 D^-0.66; compute is N times D.
+
+    The best choice of N at every C is its root: E = 0.12 + 0.6 C^-0.33.
+    """
+    generator = np.random.default_rng(seed)
+    rows = []
+    for size in np.geomspace(1, 100, models):
+        for images in np.geomspace(1, 256, 8):
+            error = 0.12 + 0.3 * size**-0.66 + 0.3 * images**-0.66
+            error *= np.exp(noise * generator.standard_normal())
+            rows.append(Run(f"m{size:.0f}", float(size * images), float(error)))
+    return Runs(tuple(rows))
+
+
+@pytest.mark.parametrize("models", [5, 11])
+def test_the_band_holds_the_envelope_above_which_a_grid_lies(models):
+    """Of 20 draws percentiles alone held 14 (5 models) and 6 (11)."""
+    envelope = PowerLaw(a=0.6, b=0.33, c=0.12, d=0.0)
+    held = []
+    for seed in range(20):
+        runs = on_a_grid(models, seed)
+        boot = bootstrap(runs, fit_power_law(runs), resamples=100)
+        at = runs.compute.max() / 10
+        low, high = boot.band(at)[:, 0]
+        held.append(low <= envelope.error_at(at) <= high)
+    assert np.mean(held) >= 0.85
 
 
 def test_a_wide_interval_of_d_is_told():
