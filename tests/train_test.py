@@ -21,6 +21,7 @@ from vit_scaling.training.checkpoint_files import (
     saved_steps,
 )
 from vit_scaling.training.logs import read_metrics
+from vit_scaling.training.preemption import PreemptedError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TINY = (
@@ -36,6 +37,8 @@ TINY = (
     "COOLDOWN_STEPS = 1",
     "STEPS_PER_LOOP = 10",
 )
+
+PATTERNS = ["--gin_param=TRAIN_PATTERN = 'x-*'", "--gin_param=EVAL_PATTERN = 'y-*'"]
 
 
 def arguments(records, *, steps, every):
@@ -346,3 +349,16 @@ def test_importing_the_binary_starts_no_tensorflow():
     code = "import sys, vit_scaling.train; sys.exit('tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
     assert done.returncode == 0
+
+
+def test_sigterm_ends_the_binary_with_a_code_of_its_own(run, monkeypatch, tmp_path):
+    def ended(experiment, **launch):
+        raise PreemptedError("Asked to end by SIGTERM: saved at step 7.")
+
+    monkeypatch.setattr(configurables, "Experiment", lambda: None)
+    monkeypatch.setattr(configurables, "train", ended)
+    code, err = run("--gin_file=quickstart", *PATTERNS, model_dir(tmp_path))
+    assert code == 75
+    assert err.splitlines()[-1] == (
+        "vit-scaling-train: Asked to end by SIGTERM: saved at step 7."
+    )

@@ -190,10 +190,10 @@ def main() -> None:
     except Exception as error:
         from vit_scaling.training import preemption
 
-        if isinstance(error, preemption.PreemptedError):
-            print(f"vit-scaling-train: {error}", file=sys.stderr)
-            sys.exit(preemption.EXIT_CODE)
         message = _message(error)
+        if isinstance(error, preemption.PreemptedError):
+            print(f"vit-scaling-train: {message}", file=sys.stderr)
+            sys.exit(preemption.EXIT_CODE)
         if message is None or os.environ.get("VIT_SCALING_TRACEBACK"):
             raise
         print(f"vit-scaling-train: error: {message}", file=sys.stderr)
