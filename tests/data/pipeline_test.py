@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tests.data import sets
 from tests.oracles import epoch_order
+from vit_scaling.data.hosts import Hosts
 from vit_scaling.data.pipeline import EvalData, TrainData
 from vit_scaling.data.preprocessing import Resize
 
@@ -151,6 +152,23 @@ def test_labels_are_multi_hot_and_may_be_none(tmp_path):
     (batch,) = data.dataset(batch_size=4)
     expected = [[1, 0, 1, 0], [0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
     np.testing.assert_array_equal(batch["labels"], expected)
+
+
+def test_as_many_classes_as_jft_has_make_no_row_before_the_batch(tmp_path):
+    white = sets.encoded(np.zeros((1, 1, 3), np.uint8), "PNG")
+    given = [[29_592, 0, 17], [], [5], [29_591]]
+    source = sets.shards(tmp_path, [[sets.example(white, row) for row in given]])
+    data = train_numbers(source, classes=29_593)
+    _, reader, decoder = data.parts(Hosts(), 0)
+    chunks = reader.dataset(start=0, epochs=1, chunk_records=16)
+    (chunk,) = chunks.map(decoder.decode)
+    # What waits in buffers: a pixel, a flag and a few letters an image.
+    assert sum(len(text) for text in chunk["labels"].numpy()) < 30
+    assert chunk["labels"].shape == chunk["good"].shape == (4,)
+    (batch,) = data.dataset(batch_size=4, seed=0).take(1)
+    assert batch["labels"].shape == (4, 29_593)
+    found = [set(np.flatnonzero(row).tolist()) for row in batch["labels"].numpy()]
+    assert sorted(map(sorted, found)) == sorted(map(sorted, given))
 
 
 @pytest.mark.parametrize(("hosts", "replicas"), [(1, 2), (3, 3)])

@@ -4,7 +4,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ from vit_scaling.data.hosts import Hosts
 from vit_scaling.data.index import RecordIndex, block_table
 from vit_scaling.data.order import EpochOrder
 from vit_scaling.data.reading import BlockReader, Reader, as_graph
+from vit_scaling.data.service import addresses, decode_elsewhere
 from vit_scaling.data.tfrecords import Features
 
 _CHUNK_RECORDS = 16  # Decoded by one thread at a time.
@@ -129,9 +130,12 @@ class TrainData(_Data):
         fraction: Share of the set to train on, chosen by a hash of each record's key,
             so that each subset lies inside every larger one; None is all.
         num_images: The same, by number.
+        service: Addresses of tf.data service workers that decode, "HOST:PORT,…" (see
+            service.py); None decodes in this process. The batches are the same.
 
     Raises:
-        ValueError: A number is below 1, or `on_bad_record` is no policy.
+        ValueError: A number is below 1, `on_bad_record` is no policy, or an address of
+            `service` has no port.
     """
 
     preprocess: Preprocess = dataclasses.field(
@@ -142,6 +146,12 @@ class TrainData(_Data):
     shuffle_window: int = 2048
     fraction: float | None = None
     num_images: int | None = None
+    service: str | Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.service is not None:
+            addresses(self.service)
 
     @property
     def num_examples(self) -> int:
@@ -195,7 +205,7 @@ class TrainData(_Data):
             start=start_step * host_batch, epochs=None, chunk_records=_CHUNK_RECORDS
         )
         batches = (
-            _decoded(chunks, decoder)
+            self._images(chunks, decoder)
             .rebatch(host_batch)
             .enumerate(start_step)
             .map(as_graph(lambda step, batch: self._finish_batch(step, batch, order)))
@@ -207,6 +217,12 @@ class TrainData(_Data):
         return batches.map(as_graph(lambda batch: _ensure(batch, spec))).prefetch(
             _BATCHES_AHEAD
         )
+
+    def _images(self, chunks: tf.data.Dataset, decoder: Decoder) -> tf.data.Dataset:
+        if self.service is None:
+            return _decoded(chunks, decoder)
+        workers = addresses(self.service)
+        return decode_elsewhere(chunks, decoder.decode, workers)
 
     def parts(self, hosts: Hosts, seed: int) -> tuple[EpochOrder, Reader, Decoder]:
         """Return what a host's batches are made with: order, reader and decoder."""
