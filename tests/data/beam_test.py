@@ -1,27 +1,60 @@
-"""What Beam's workers run gives what one process gives (Beam itself is not needed)."""
+"""The writer as a Beam pipeline: the same files, byte for byte."""
 # SPDX-License-Identifier: Apache-2.0
 
 import pickle
 
+import pytest
+
 from tests.data import sets
-from tests.data.deduplication_test import photos
-from vit_scaling.data import beam, cleaning
-from vit_scaling.data.deduplication import Thresholds
+from vit_scaling.data import beam, writing
+from vit_scaling.data.entries import Folder
+
+OPTIONS = {"split": "train", "num_shards": 5}
 
 
-def test_workers_find_what_one_process_finds(tmp_path):
-    images = [data for _, data in photos(10)]
-    train = sets.shards(
-        tmp_path / "train", [[sets.example(data, [0]) for data in images[3:]]]
+@pytest.fixture
+def folder(tmp_path):
+    images = sets.folder(tmp_path / "images", {"cat": 9, "dog": 8})
+    (images / "cat/bad.png").write_bytes(b"junk")
+    return Folder(str(images))
+
+
+def files(path):
+    return {
+        str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file()
+    }
+
+
+def test_what_a_worker_does_gives_the_same_files(folder, tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    writing.write_tfrecords(folder, output_dir=str(one), workers=1, **OPTIONS)
+    sent = []
+
+    def elsewhere(tasks):
+        for task in tasks[::-1]:
+            sent.append(beam._write(pickle.loads(pickle.dumps(task))))
+            beam._write(task)  # A runner may try again what was done.
+
+    writing.write_tfrecords(
+        folder, output_dir=str(other), workers=1, run_elsewhere=elsewhere, **OPTIONS
     )
-    records = [sets.example(data, [0]) for data in [images[5], b"", images[0]]]
-    against = [sets.shards(tmp_path / "test", [records])]
-    expected, _ = cleaning.find_removals(train, against, thresholds=Thresholds())
-    assert [removal.record for removal in expected] == [2]
-    hashed = [pair for n in range(3) for pair in beam._hash_evaluation((0, n), against)]
-    assert [place for place, _ in hashed] == [(0, 0), (0, 2)]
-    judge = pickle.loads(pickle.dumps(beam._index(hashed[::-1], Thresholds())))
-    rows = list(beam._match((0, 7), pickle.loads(pickle.dumps(train)), judge))
-    (tmp_path / "found-0").write_text("".join(f"{row!r}\n" for row in rows))
-    found, unreadable = beam._read_found(str(tmp_path / "found"))
-    assert (found, unreadable) == (expected, 0)
+    assert len(set(sent)) == 5
+    assert files(one) == files(other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [[], ["direct_running_mode=multi_processing", "direct_num_workers=2"]],
+)
+def test_both_runners_write_the_same_bytes(folder, tmp_path, options):
+    pytest.importorskip("apache_beam")
+    one, other = tmp_path / "one", tmp_path / "other"
+    expected = writing.write_tfrecords(
+        folder, output_dir=str(one), workers=1, **OPTIONS
+    )
+    found = beam.write_with_beam(
+        folder, runner="DirectRunner", options=options, output_dir=str(other), **OPTIONS
+    )
+    assert found == expected
+    assert files(one) == files(other)

@@ -1,17 +1,13 @@
 """Near-duplicates: hashes against the library, planted copies found, others kept."""
 # SPDX-License-Identifier: Apache-2.0
 
-import csv
-import json
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.data import sets
-from vit_scaling.commands import deduplicate
 from vit_scaling.data import fingerprints, planting
-from vit_scaling.data.deduplication import HashIndex, Thresholds, find_repeats
+from vit_scaling.data.deduplication import HashIndex, Thresholds
 
 
 def photos(count, side=64):
@@ -81,55 +77,6 @@ def test_intervals_hold_the_share():
     assert low < 0.99 < high
     assert planting.wilson(0, 0) == (0.0, 1.0)
     assert planting.wilson(5, 5)[1] == 1.0
-
-
-def test_repeats_inside_a_set_keep_the_first():
-    images = [data for _, data in photos(6)]
-    generator = np.random.default_rng(0)
-    images += [planting.altered(images[2], "re-encoded", generator), images[4]]
-    prints = [fingerprints.of_training(data) for data in images]
-    pairs = find_repeats(list(range(8)), prints, Thresholds())
-    assert [(gone, match.key) for gone, match in pairs] == [(6, 2), (7, 4)]
-
-
-def test_the_command_cleans_a_set_and_reports(tmp_path, capsys):
-    images = [data for _, data in photos(12)]
-    generator = np.random.default_rng(0)
-    copies = [
-        planting.altered(images[0], "resized", generator),
-        planting.altered(images[1], "flipped", generator),
-        images[7],
-    ]
-    train = [
-        sets.example(data, [0], f"train/{n}")
-        for n, data in enumerate([*images[2:], *copies, b"no image"])
-    ]
-    sets.shards(tmp_path / "train", [train[:7], train[7:]])
-    held_out = [sets.example(data, [0]) for data in images[:2]]
-    sets.shards(tmp_path / "test", [held_out])
-    flags = [
-        f"--train={tmp_path}/train/train-*",
-        f"--against={tmp_path}/test/train-*",
-        f"--output_dir={tmp_path}/clean",
-        "--repeats",
-        "--json",
-    ]
-    assert deduplicate.main(flags) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result["removed"] == 3
-    assert result["kept"] == 11
-    assert result["unreadable"] == 1
-    assert list(result["removed_by_set"].values()) == [1, 2]
-    with open(tmp_path / "clean/removed.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["record"]) + 7 for row in rows] == [10, 11, 12]
-    assert [int(row["like_record"]) for row in rows] == [0, 1, 5]
-    page = (tmp_path / "clean/report.html").read_text()
-    assert page.count("<figure>") == 3
-    assert page.count("data:image/jpeg") == 6
-    flags[2] = f"--output_dir={tmp_path}/train"
-    assert deduplicate.main(flags) == 1
-    assert "must not be the training set's own folder" in capsys.readouterr().err
 
 
 def test_thresholds_are_checked():

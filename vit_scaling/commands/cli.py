@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -56,6 +57,20 @@ def run(
         return 1
     print(json.dumps(plain(result), indent=1) if arguments.json else show(result))
     return 0
+
+
+def progress() -> Callable[[int, int], None]:
+    """Return what prints images done, their rate and the time left."""
+    first: list[tuple[float, int]] = []  # What a former run has done costs no time.
+
+    def show(done: int, total: int) -> None:
+        now = time.monotonic()
+        first[:] = first or [(now, done)]
+        rate = (done - first[0][1]) / max(now - first[0][0], 1e-9)
+        left = f"{(total - done) / rate:.0f} s left" if rate else "…"
+        print(f"{done}/{total} images, {rate:.0f}/s, {left}", file=sys.stderr)
+
+    return show
 
 
 def plain(value: Any) -> Any:

@@ -22,8 +22,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     made.add_argument(
         "--repeats", action="store_true", help="also repeats inside the training set"
     )
+    made.add_argument(
+        "--report",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="report.html: the pairs side by side",
+    )
     made.add_argument("--distance", type=int, default=10, help="of hashes, in bits")
-    made.add_argument("--likeness", type=float, default=0.96, help="of pixels, 0 to 1")
+    made.add_argument("--likeness", type=float, default=0.94, help="of pixels, 0 to 1")
     made.add_argument("--runner", help="search with Apache Beam on this runner")
     made.add_argument(
         "--beam_option", action="append", default=[], help="NAME=VALUE for the runner"
@@ -52,17 +58,20 @@ def _run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     if not (arguments.train and arguments.output_dir):
         raise ValueError("Give --train and --output_dir, or --study.")
     patterns = [part for text in arguments.against for part in text.split(",")]
-    options: dict[str, Any] = {
-        "output_dir": arguments.output_dir,
-        "thresholds": thresholds,
-        "repeats": arguments.repeats,
-    }
-    sources = [TFRecords(pattern) for pattern in patterns]
+    worker: cleaning.Worker = cleaning.InProcess(cli.progress())
     if arguments.runner:
-        from vit_scaling.data import beam
+        from vit_scaling.data.beam_cleaning import BeamWorker
 
-        options["find"] = beam.finder(arguments.runner, arguments.beam_option)
-    return cleaning.clean(TFRecords(arguments.train), sources, **options)
+        worker = BeamWorker(arguments.runner, arguments.beam_option)
+    return cleaning.clean(
+        TFRecords(arguments.train),
+        [TFRecords(pattern) for pattern in patterns],
+        output_dir=arguments.output_dir,
+        thresholds=thresholds,
+        repeats=arguments.repeats,
+        report=arguments.report,
+        worker=worker,
+    )
 
 
 def _show(result: Mapping[str, Any]) -> str:

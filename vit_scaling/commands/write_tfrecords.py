@@ -2,9 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vit_scaling.commands import cli
@@ -72,23 +70,8 @@ def _write(arguments: argparse.Namespace) -> Mapping[str, Any]:
             source, runner=arguments.runner, options=arguments.beam_option, **options
         )
     return writing.write_tfrecords(
-        source, workers=arguments.workers, progress=progress(), **options
+        source, workers=arguments.workers, progress=cli.progress(), **options
     )
-
-
-def progress() -> Callable[[int, int], None]:
-    """Return what prints images done, their rate and the time left."""
-    begin = time.monotonic()
-    first: list[int] = []
-
-    def show(done: int, total: int) -> None:
-        if not first:
-            first.append(done)
-        rate = (done - first[0]) / max(time.monotonic() - begin, 1e-9)
-        left = f"{(total - done) / rate:.0f} s left" if rate else "…"
-        print(f"{done}/{total} images, {rate:.0f}/s, {left}", file=sys.stderr)
-
-    return show
 
 
 def _show(manifest: Mapping[str, Any]) -> str:

@@ -1,48 +1,81 @@
 """Remove near-duplicates from a training set: find, report, and write what is left."""
 # SPDX-License-Identifier: Apache-2.0
 
-import base64
 import collections
-import csv
 import dataclasses
-import html
-import io
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
-from vit_scaling.data import files, fingerprints, framing, index
+from vit_scaling.data import files, fingerprints, index, removals
 from vit_scaling.data.class_names import write_class_names
-from vit_scaling.data.deduplication import (
-    Match,
-    NearDuplicates,
-    Thresholds,
-    find_repeats,
-)
+from vit_scaling.data.copying import ShardCopy, copies, copy_shard
+from vit_scaling.data.deduplication import NearDuplicates, Thresholds
 from vit_scaling.data.fingerprints import Fingerprint
 from vit_scaling.data.records_in import read_all, read_example, values
+from vit_scaling.data.removals import Removal
+from vit_scaling.data.repeats import Member, find_repeats, members
 from vit_scaling.data.tfrecords import CLASSES_FILE, TFRecords
+from vit_scaling.data.writing import FORMAT_VERSION, manifest_path
 
-# Pairs in the report; the list of what was removed (removed.csv) has all.
-REPORTED_PAIRS = 200
+Progress = Callable[[int, int], None]
+
+
+class Worker(Protocol):
+    """Finds removals and copies shards: `InProcess`, or Beam's (beam.py)."""
+
+    def find(
+        self,
+        train: TFRecords,
+        against: Sequence[TFRecords],
+        *,
+        thresholds: Thresholds,
+        repeats: bool,
+        folder: str,
+    ) -> tuple[list[Removal], int]:
+        """Return which training records go, and how many did not decode."""
+
+    def copy(self, tasks: list[ShardCopy], folder: str) -> list[dict[str, Any]]:
+        """Copy shards; return their rows in the same order."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Removal:
-    """A training record that goes, and the image that it repeats.
+class InProcess:
+    """Does everything in this process.
 
     Args:
-        record: Number in the training set.
-        against: Number of the evaluation set, or -1: the training set itself.
-        match: The image of that set (`key` is its record number), and how near.
+        progress: Called with records done and records in all.
     """
 
-    record: int
-    against: int
-    match: Match
+    progress: Progress | None = None
+
+    def find(
+        self,
+        train: TFRecords,
+        against: Sequence[TFRecords],
+        *,
+        thresholds: Thresholds,
+        repeats: bool,
+        folder: str,
+    ) -> tuple[list[Removal], int]:
+        """Return which training records go, and how many did not decode."""
+        del folder
+        return find_removals(
+            train,
+            against,
+            thresholds=thresholds,
+            repeats=repeats,
+            progress=self.progress,
+        )
+
+    def copy(self, tasks: list[ShardCopy], folder: str) -> list[dict[str, Any]]:
+        """Copy shards one after the other."""
+        del folder
+        return [copy_shard(task) for task in tasks]
 
 
 def fingerprint_or_none(
@@ -85,7 +118,7 @@ def find_removals(
     *,
     thresholds: Thresholds,
     repeats: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[list[Removal], int]:
     """Return which training records go, and how many did not decode.
 
@@ -93,16 +126,17 @@ def find_removals(
         train: The training set.
         against: Evaluation sets, their training and test sides.
         thresholds: What counts as near.
-        repeats: Also remove what repeats an earlier training image.
+        repeats: Also remove what repeats an earlier training image (of those that are
+            not near an evaluation image).
         progress: Called with records done and records in all.
     """
     judge = evaluation_index(against, thresholds) if against else None
     found: list[Removal] = []
-    kept: list[tuple[int, Fingerprint]] = []
+    left: list[Member] = []
     unreadable = 0
-    index_ = train.index()
+    index_, image_key = train.index(), train.features.image
     for record, data in read_all(index_):
-        one = fingerprint_or_none(data, train.features.image, fingerprints.of_training)
+        one = fingerprint_or_none(data, image_key, fingerprints.of_training)
         match = judge.match(one) if judge and one else None
         if one is None:
             unreadable += 1
@@ -110,48 +144,20 @@ def find_removals(
             number, place = match.key
             found.append(Removal(record, number, dataclasses.replace(match, key=place)))
         elif repeats:
-            kept.append((record, one))
+            left += members(record, fingerprints.of_whole(one.pixels))
         if progress and record % 1000 == 999:
             progress(record + 1, index_.num_records)
-    if kept:
-        pairs = find_repeats([k for k, _ in kept], [p for _, p in kept], thresholds)
+    if left:
+        pixels_of = functools.partial(small_picture, train)
+        pairs = find_repeats(left, pixels_of, thresholds)
         found += [Removal(record, -1, match) for record, match in pairs]
     return sorted(found, key=lambda removal: removal.record), unreadable
 
 
-Finder = Callable[..., tuple[list[Removal], int]]
-
-
-def write_without(
-    train: TFRecords, removed: Sequence[int], output_dir: str
-) -> list[dict[str, Any]]:
-    """Copy a set's shards, byte for byte, without some records; return their rows."""
-    os.makedirs(os.path.join(output_dir, index.INDEX_FOLDER), exist_ok=True)
-    gone = set(removed)
-    rows, number = [], 0
-    for shard, count in zip(train.shards, train.index().counts, strict=True):
-        path = os.path.join(output_dir, os.path.basename(shard.path))
-        part = path + ".part"
-        offsets = [0]
-        with tf.io.TFRecordWriter(part) as writer:
-            for data in tf.data.TFRecordDataset(shard.path).as_numpy_iterator():
-                if number not in gone:
-                    writer.write(data)
-                    offsets.append(offsets[-1] + framing.FRAME_BYTES + len(data))
-                number += 1
-        index.store(path, "offsets", np.array(offsets, np.uint64))
-        checksum = files.sync_and_hash(part)
-        os.replace(part, path)
-        rows.append(
-            {
-                "file": os.path.basename(path),
-                "records": len(offsets) - 1,
-                "bytes": offsets[-1],
-                "sha256": checksum,
-                "removed": int(count) - len(offsets) + 1,
-            }
-        )
-    return rows
+def small_picture(source: TFRecords, record: int) -> np.ndarray:
+    """Return the small picture of a record's image, uint8 (96, 96, 3)."""
+    example = read_example(source.index(), record)
+    return fingerprints.small_picture(values(example, source.features.image)[0])
 
 
 def clean(
@@ -161,10 +167,13 @@ def clean(
     output_dir: str,
     thresholds: Thresholds | None = None,
     repeats: bool = False,
-    find: Finder | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    report: bool = True,
+    worker: Worker | None = None,
 ) -> dict[str, Any]:
-    """Write a training set without near-duplicates, removed.csv and report.html.
+    """Write a training set without near-duplicates, its manifest, and what went.
+
+    The folder gets the shards, `classes.txt` and a manifest as the writer makes them;
+    removed.csv (all that was removed), deduplication.json and report.html.
 
     Args:
         train: The training set; its class names go along.
@@ -172,135 +181,93 @@ def clean(
         output_dir: A folder that is not the set's own.
         thresholds: What counts as near.
         repeats: Also remove repeats inside the training set.
-        find: What finds the removals; None is `find_removals` in this process.
-        progress: Called with records done and records in all.
+        report: Write report.html.
+        worker: What finds and copies; None is `InProcess()`.
 
     Raises:
-        ValueError: `output_dir` is the training set's folder.
+        ValueError: `output_dir` is the training set's folder; or there is nothing to
+            look for.
     """
-    thresholds = thresholds or Thresholds()
+    thresholds, worker = thresholds or Thresholds(), worker or InProcess()
+    _check(train, against, output_dir, repeats)
+    os.makedirs(os.path.join(output_dir, index.INDEX_FOLDER), exist_ok=True)
+    gone, unreadable = worker.find(
+        train, against, thresholds=thresholds, repeats=repeats, folder=output_dir
+    )
+    tasks = copies(train, [removal.record for removal in gone], output_dir)
+    rows = worker.copy(tasks, output_dir)
+    if train.class_names:
+        write_class_names(os.path.join(output_dir, CLASSES_FILE), train.class_names)
+    _write_manifest(train, rows, output_dir)
+    result = {
+        "records": train.index().num_records,
+        "removed": len(gone),
+        "kept": sum(row["records"] for row in rows),
+        "unreadable": unreadable,
+        "thresholds": dataclasses.asdict(thresholds),
+        "removed_by_set": dict(_by_set(against, gone)),
+        "shards": [_without_counts(row) for row in rows],
+    }
+    files.write_json(os.path.join(output_dir, "deduplication.json"), result)
+    removals.write_list(train, against, gone, os.path.join(output_dir, "removed.csv"))
+    if report:
+        page = removals.report(train, against, gone, result)
+        path = os.path.join(output_dir, "report.html")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(page)
+    return result
+
+
+def _check(
+    train: TFRecords, against: Sequence[TFRecords], output_dir: str, repeats: bool
+) -> None:
     home = os.path.dirname(os.path.abspath(train.shards[0].path))
     if os.path.abspath(output_dir) == home:
         raise ValueError(
             "`output_dir` must not be the training set's own folder; received "
             f"{output_dir!r}."
         )
-    removals, unreadable = (find or find_removals)(
-        train, against, thresholds=thresholds, repeats=repeats, progress=progress
-    )
-    rows = write_without(train, [r.record for r in removals], output_dir)
-    if train.class_names:
-        write_class_names(os.path.join(output_dir, CLASSES_FILE), train.class_names)
-    names = [str(source.pattern) for source in against]
-    counts = collections.Counter(r.against for r in removals)
-    result = {
-        "records": train.index().num_records,
-        "removed": len(removals),
-        "kept": sum(row["records"] for row in rows),
-        "unreadable": unreadable,
-        "thresholds": dataclasses.asdict(thresholds),
-        "removed_by_set": {
-            "the training set itself" if n < 0 else names[n]: counts[n]
-            for n in sorted({*range(len(names)), *counts})
-        },
-        "shards": rows,
-    }
-    files.write_json(os.path.join(output_dir, "deduplication.json"), result)
-    _write_list(train, against, removals, os.path.join(output_dir, "removed.csv"))
-    page = _report(train, against, removals, result)
-    with open(os.path.join(output_dir, "report.html"), "w", encoding="utf-8") as file:
-        file.write(page)
-    return result
+    if not against and not repeats:
+        raise ValueError(
+            "`against` must name evaluation sets unless `repeats` are looked for; "
+            "received none."
+        )
 
 
-def _write_list(
-    train: TFRecords,
-    against: Sequence[TFRecords],
-    removals: Sequence[Removal],
-    path: str,
+def _by_set(
+    against: Sequence[TFRecords], gone: Sequence[Removal]
+) -> Iterator[tuple[str, int]]:
+    counts = collections.Counter(removal.against for removal in gone)
+    if counts[-1]:
+        yield "the training set itself", counts[-1]
+    for number, source in enumerate(against):
+        yield str(source.pattern), counts[number]
+
+
+def _without_counts(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "class_counts"}
+
+
+def _write_manifest(
+    train: TFRecords, rows: Sequence[dict[str, Any]], output_dir: str
 ) -> None:
-    here, there = train.index(), [source.index() for source in against]
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(
-            ["file", "record", "like_file", "like_record", "distance", "likeness"]
-        )
-        for removal in removals:
-            other = here if removal.against < 0 else there[removal.against]
-            rows.writerow(
-                [
-                    *here.locate(removal.record),
-                    *other.locate(removal.match.key),
-                    removal.match.distance,
-                    f"{removal.match.likeness:.4f}",
-                ]
-            )
-
-
-_STYLE = (
-    "body{font:15px sans-serif;margin:2em;max-width:70em}"
-    "td,th{padding:.2em 1em .2em 0;text-align:left}"
-    "figure{display:inline-block;margin:.5em;padding:.5em;border:1px solid #ccc}"
-    "img{width:128px;height:128px;object-fit:contain;background:#eee}"
-    "figcaption{font-size:12px;max-width:270px;overflow-wrap:anywhere}"
-)
-
-
-def _report(
-    train: TFRecords,
-    against: Sequence[TFRecords],
-    removals: Sequence[Removal],
-    result: dict[str, Any],
-) -> str:
-    rows = "".join(
-        f"<tr><td>{html.escape(name)}</td><td>{count}</td></tr>"
-        for name, count in result["removed_by_set"].items()
-    )
-    limits = result["thresholds"]
-    # The least alike first: a wrong removal would be among them.
-    order = sorted(removals, key=lambda removal: removal.match.likeness)
-    pairs = "".join(_pairs(train, against, order[:REPORTED_PAIRS]))
-    return (
-        "<!DOCTYPE html><html lang='en'><meta charset='utf-8'>"
-        f"<title>Near-duplicates removed</title><style>{_STYLE}</style>"
-        "<h1>Near-duplicates removed</h1>"
-        f"<p>{result['removed']} of {result['records']} training images removed, "
-        f"{result['kept']} kept, {result['unreadable']} did not decode (kept). "
-        f"Hashes at most {limits['distance']} bits apart, correlation at least "
-        f"{limits['likeness']}.</p>"
-        f"<table><tr><th>near an image of</th><th>removed</th></tr>{rows}</table>"
-        f"<h2>Pairs, least alike first</h2><p>Left: removed; right: what it repeats. "
-        f"{min(len(removals), REPORTED_PAIRS)} of {len(removals)}; all are in "
-        f"removed.csv.</p>{pairs}</html>\n"
-    )
-
-
-def _pairs(
-    train: TFRecords, against: Sequence[TFRecords], removals: Sequence[Removal]
-) -> Iterator[str]:
-    sources = [*against, train]  # -1 is the training set itself.
-    for removal in removals:
-        other = sources[removal.against]
-        here = _picture(train, removal.record)
-        there = _picture(other, removal.match.key)
-        path, record = train.index().locate(removal.record)
-        like, like_record = other.index().locate(removal.match.key)
-        yield (
-            f"<figure>{here} {there}<figcaption>{html.escape(os.path.basename(path))} "
-            f"{record} ~ {html.escape(os.path.basename(like))} {like_record}<br>"
-            f"{removal.match.distance} bits, {removal.match.likeness:.3f}"
-            "</figcaption></figure>"
-        )
-
-
-def _picture(source: TFRecords, record: int) -> str:
-    from PIL import Image
-
-    encoded = values(read_example(source.index(), record), source.features.image)[0]
-    with Image.open(io.BytesIO(encoded)) as image:
-        rgb = image.convert("RGB")
-    rgb.thumbnail((128, 128))
-    buffer = io.BytesIO()
-    rgb.save(buffer, "JPEG", quality=80)
-    text = base64.b64encode(buffer.getvalue()).decode()
-    return f"<img alt='' src='data:image/jpeg;base64,{text}'>"
+    """Write the manifest of what is left, as the writer does."""
+    counts: collections.Counter[int] = collections.Counter()
+    for row in rows:
+        counts.update(row["class_counts"])
+    names = train.class_names or tuple(map(str, range(max(counts, default=-1) + 1)))
+    split = rows[0]["file"].split("-")[0]
+    keys = ("file", "records", "bytes", "sha256")
+    manifest = {
+        "format": FORMAT_VERSION,
+        "split": split,
+        "records": sum(row["records"] for row in rows),
+        "bytes": sum(row["bytes"] for row in rows),
+        "shards": [{key: row[key] for key in keys} for row in rows],
+        "class_counts": {name: counts[n] for n, name in enumerate(names)},
+        "left_out": 0,
+        "left_out_named": [],
+        "settings": {"deduplicated_from": str(train.pattern)},
+        "plan": "deduplicated",
+    }
+    files.write_json(manifest_path(output_dir, split), manifest)

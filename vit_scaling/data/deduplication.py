@@ -4,7 +4,8 @@
    bits that noise could turn over do not count.
 2. Candidates within a Hamming distance by multi-index hashing: four bands of 16 bits;
    two hashes at most 7 bits apart agree in some band but for one bit (pigeonholes).
-3. A check on pixels: correlation of the two pictures at 32×32, after small shifts.
+3. A check on pixels: correlation of the two pictures at 28×28 after small shifts, and
+   no place where they differ more than copying explains.
 
 Time is linear in the number of training images; the index of the evaluation images is
 the only thing a worker needs, so a cluster takes as many workers as one likes.
@@ -15,6 +16,7 @@ Zhai et al. 2022, §3.3 (which gives no method).
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +28,10 @@ from vit_scaling.data.fingerprints import Fingerprint
 
 _BANDS, _BAND_BITS = 4, 16
 MAX_GUARANTEED_DISTANCE = 2 * _BANDS - 1
-_CANDIDATES = 64  # The nearest so many images are compared by pixels.
+_CANDIDATES = 64  # The nearest so many images are compared by pixels,
+_PAIRS = 24  # of each so many pairs of parts as they lie,
+_WALKS = 8  # and the likest so many of these after shifts.
+_PLAIN = 0.995  # So alike, no shift can help.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Thresholds:
     """
 
     distance: int = 10
-    likeness: float = 0.96
+    likeness: float = 0.94
 
     def __post_init__(self) -> None:
         if not 0 <= self.distance <= 20 or not 0 < self.likeness <= 1:
@@ -64,10 +69,14 @@ class HashIndex:
 
     Args:
         hashes: uint64 (hashes,).
+        certain: Which bits of each count, uint64 (hashes,); None is all.
     """
 
-    def __init__(self, hashes: np.ndarray) -> None:
-        self._hashes = hashes
+    def __init__(self, hashes: np.ndarray, certain: np.ndarray | None = None) -> None:
+        self._certain = _all_bits(hashes) if certain is None else certain
+        # Uncertain bits are 0 in the index and in what is looked up: chance would put
+        # two copies of a plain picture into different bands.
+        self._hashes = hashes = hashes & self._certain
         self._order, self._starts = [], []
         for band in range(_BANDS):
             values = _band(hashes, band)
@@ -88,9 +97,8 @@ class HashIndex:
             distance: In bits; at most 0.3 of the certain ones (unrelated: half).
             certain: Which bits of the queries count, uint64 (queries,); None is all.
         """
-        if certain is None:
-            certain = np.full(len(hashes), 2**64 - 1, np.uint64)
-        limit = np.minimum(distance, 0.3 * np.bitwise_count(certain))
+        certain = _all_bits(hashes) if certain is None else certain
+        hashes = hashes & certain
         rows, found = [], []
         for band in range(_BANDS):
             probes = _band(hashes, band)[:, None] ^ self._flips  # (hashes, 17)
@@ -100,9 +108,14 @@ class HashIndex:
             found.append(self._order[band][first + np.arange(len(first))])
             rows.append(np.repeat(np.arange(probes.size) // len(self._flips), counts))
         row, entry = np.concatenate(rows), np.concatenate(found)
-        apart = np.bitwise_count((hashes[row] ^ self._hashes[entry]) & certain[row])
-        keep = apart <= limit[row]
+        both = certain[row] & self._certain[entry]
+        apart = np.bitwise_count((hashes[row] ^ self._hashes[entry]) & both)
+        keep = apart <= np.minimum(distance, 0.3 * np.bitwise_count(both))
         return row[keep], entry[keep], apart[keep]
+
+
+def _all_bits(hashes: np.ndarray) -> np.ndarray:
+    return np.full(len(hashes), 2**64 - 1, np.uint64)
 
 
 def _band(hashes: np.ndarray, band: int) -> np.ndarray:
@@ -132,45 +145,59 @@ class NearDuplicates:
         self._flipped = np.concatenate([one.flipped for one in prints])
         lengths = [len(one.hashes) for one in prints]
         self._image = np.repeat(np.arange(len(prints)), lengths)
-        self._index = HashIndex(np.concatenate([one.hashes for one in prints]))
+        self._index = HashIndex(
+            np.concatenate([one.hashes for one in prints]),
+            np.concatenate([one.certain for one in prints]),
+        )
 
     def match(self, other: Fingerprint) -> Match | None:
         """Return the first near-duplicate of an image, nearest hashes first."""
         rows, entries, distances = self._index.near(
             other.hashes, self.thresholds.distance, other.certain
         )
-        order = np.argsort(distances, kind="stable")
-        seen: dict[int, int] = {}
-        for place in order:
-            image = int(self._image[entries[place]])
-            seen[image] = seen.get(image, 0) + 1
-            if seen[image] > 3:  # Three pairs of parts of an image are enough.
-                continue
-            if len(seen) > _CANDIDATES:
-                break
-            alike = self._likeness(other, int(rows[place]), int(entries[place]))
-            if alike >= self.thresholds.likeness:
-                return Match(self.keys[image], int(distances[place]), alike)
+        pairs: dict[int, list[int]] = {}  # By image, nearest first.
+        for place in np.argsort(distances, kind="stable"):
+            pairs.setdefault(int(self._image[entries[place]]), []).append(int(place))
+        theirs = functools.cache(
+            lambda row: fingerprints.part(other.pixels, other.boxes[row], flipped=False)
+        )
+        for image, places in itertools.islice(pairs.items(), _CANDIDATES):
+            starts = [
+                (-self._plain_likeness(theirs(rows[place]), entries[place]), place)
+                for place in places[:_PAIRS]
+            ]
+            for _, place in sorted(starts)[:_WALKS]:
+                alike = self._likeness(theirs(rows[place]), int(entries[place]))
+                if alike >= self.thresholds.likeness:
+                    return Match(self.keys[image], int(distances[place]), alike)
         return None
 
-    def _likeness(self, other: Fingerprint, row: int, entry: int) -> float:
-        """Return the best correlation over small shifts of the two parts."""
-        theirs = fingerprints.part(other.pixels, other.boxes[row], flipped=False)
-        flipped = bool(self._flipped[entry])
-        pixels = self._pixels[self._image[entry]]
-        box = self._boxes[entry]
-        best, step = -1.0, 0.02
+    def _part(self, entry: int, box: np.ndarray) -> np.ndarray:
+        pixels, flipped = self._pixels[self._image[entry]], self._flipped[entry]
+        return fingerprints.part(pixels, box, flipped=bool(flipped))
+
+    def _plain_likeness(self, theirs: np.ndarray, entry: int) -> float:
+        return fingerprints.likeness(theirs, self._part(entry, self._boxes[entry]))
+
+    def _likeness(self, theirs: np.ndarray, entry: int) -> float:
+        """Return the best correlation over small shifts of a part.
+
+        It is -1 where the best are alike but differ in one place.
+        """
+        box, step = self._boxes[entry], 0.02
+        best, best_part = -1.0, theirs
         for _ in range(4):  # Walk uphill, edge by edge, then with half the step.
             improved = False
             for moved in _neighbours(box, step) if best > -1 else [box]:
-                mine = fingerprints.part(pixels, moved, flipped=flipped)
+                mine = self._part(entry, moved)
                 alike = fingerprints.likeness(theirs, mine)
                 if alike > best:
-                    best, better, improved = alike, moved, True
-            if best >= self.thresholds.likeness or best < 0.5:
-                return best
+                    best, best_part, better, improved = alike, mine, moved, True
+            if best > _PLAIN or best < 0.5:
+                break
             box, step = (better, step) if improved else (box, step / 2)
-        return best
+        differ = best > 0.5 and fingerprints.differ_somewhere(best_part, theirs)
+        return -1.0 if differ else best
 
 
 def _neighbours(box: np.ndarray, step: float) -> list[np.ndarray]:
@@ -191,34 +218,3 @@ def _neighbours(box: np.ndarray, step: float) -> list[np.ndarray]:
         )
     ]
     return [np.clip(box + move, 0.0, 1.0) for move in moves]
-
-
-def find_repeats(
-    keys: Sequence[Any], prints: Sequence[Fingerprint], thresholds: Thresholds
-) -> list[tuple[Any, Match]]:
-    """Return the images of one set that repeat an earlier one, each with that one."""
-    whole = HashIndex(np.array([one.hashes[0] for one in prints], np.uint64))
-    repeats: list[tuple[Any, Match]] = []
-    dropped: set[int] = set()
-    for number, one in enumerate(prints):
-        _, entries, distances = whole.near(
-            one.hashes[:1], thresholds.distance, one.certain[:1]
-        )
-        earlier = sorted(
-            (int(apart), int(entry))
-            for entry, apart in set(
-                zip(entries.tolist(), distances.tolist(), strict=True)
-            )
-            if entry < number and entry not in dropped
-        )
-        for apart, entry in earlier[:_CANDIDATES]:
-            mine = fingerprints.part(one.pixels, fingerprints.WHOLE, flipped=False)
-            theirs = fingerprints.part(
-                prints[entry].pixels, fingerprints.WHOLE, flipped=False
-            )
-            alike = fingerprints.likeness(mine, theirs)
-            if alike >= thresholds.likeness:
-                repeats.append((keys[number], Match(keys[entry], apart, alike)))
-                dropped.add(number)
-                break
-    return repeats

@@ -11,7 +11,13 @@ import numpy as np
 
 SIDE = 96  # Every image is first brought to this size, aspect lost.
 _HASH_INPUT, _HASH_SIDE = 32, 8
-COMPARED_SIDE = 32
+COMPARED_SIDE = 28  # Of 32: the margin, into which borders blur, is left out.
+_MARGIN = 2
+# What copying leaves of a picture: a sixteenth of it differs from the original, its
+# tone matched, by at most so many grey levels or this share of its contrast.
+_LOCAL_GREY, _LOCAL_SHARE, _LOCAL_SIDE = 20.0, 0.3, 7
+# Pictures that vary less are of one colour; they are alike if no pixel is further off.
+_PLAIN_SPREAD, _PLAIN_GREY = 3.0, 12.0
 # A coefficient sums 1,024 pixels with weights up to 4: noise of 1.5 grey levels, which
 # JPEG and resizing leave behind, moves it by so much (64 times the noise's deviation).
 _NOISE = 96.0
@@ -71,6 +77,11 @@ def of_training(encoded: bytes) -> Fingerprint:
     """
     pixels = small_picture(encoded)
     return _fingerprint(pixels, _with_frame(_frame(pixels), _strips()), flips=False)
+
+
+def of_whole(pixels: np.ndarray) -> Fingerprint:
+    """Return the fingerprint of a small picture as it is and mirrored: two hashes."""
+    return _fingerprint(pixels, [WHOLE], flips=True)
 
 
 @functools.cache
@@ -195,24 +206,49 @@ def _cosines() -> np.ndarray:
 def part(
     pixels: np.ndarray, box: Sequence[float] | np.ndarray, *, flipped: bool
 ) -> np.ndarray:
-    """Return a part of a small picture as float32 (32, 32, 3)."""
+    """Return the inner 28×28 of a part of a small picture, float32 (28, 28, 3)."""
     from PIL import Image
 
     scaled = tuple(SIDE * float(edge) for edge in box)
-    size = (COMPARED_SIDE, COMPARED_SIDE)
-    taken = _picture(pixels).resize(size, Image.Resampling.BILINEAR, box=scaled)
-    values = np.asarray(taken, np.float32)
+    side = COMPARED_SIDE + 2 * _MARGIN
+    taken = _picture(pixels).resize((side, side), Image.Resampling.BILINEAR, box=scaled)
+    values = np.asarray(taken, np.float32)[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
     return values[:, ::-1] if flipped else values
 
 
 def likeness(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the correlation of two pictures over all pixels and colours, -1…1.
+    """Return the correlation of two pictures, -1…1: the lower one of two ways.
 
-    Brightness and contrast do not matter. Pictures of nearly one colour have nothing to
-    correlate: they are alike (1.0) if their pixels are, else not (-1.0).
+    Over all pixels and colours; and with each colour's own mean taken away, for else
+    any two bluish pictures would be alike. Brightness and contrast do not matter.
     """
-    first, second = one - one.mean(), other - other.mean()
+    colours = one.mean((0, 1)), other.mean((0, 1))
+    apart = _correlation(one - colours[0], other - colours[1])
+    whole = _correlation(one - one.mean(), other - other.mean())
+    if apart is None or whole is None:  # Pictures of one colour: is it the same?
+        return 1.0 if float(np.abs(one - other).max()) < _PLAIN_GREY else -1.0
+    return min(whole, apart)
+
+
+def _correlation(first: np.ndarray, second: np.ndarray) -> float | None:
+    """Return the correlation of centred values; None where one hardly varies."""
     spread = float(np.sqrt((first**2).mean())), float(np.sqrt((second**2).mean()))
-    if min(spread) < 3.0:
-        return 1.0 if float(np.abs(one - other).max()) < 12.0 else -1.0
+    if min(spread) < _PLAIN_SPREAD:
+        return None
     return float((first * second).mean()) / (spread[0] * spread[1])
+
+
+def differ_somewhere(one: np.ndarray, other: np.ndarray) -> bool:
+    """Return whether two like pictures differ in one place more than copies do.
+
+    Drawings of one family (cards, road signs, clocks) are alike as a whole and differ
+    in a sixteenth of their area.
+    """
+    first, second = one - one.mean((0, 1)), other - other.mean((0, 1))
+    scale = float((first * second).mean()) / max(float((first**2).mean()), 1e-6)
+    squares = (second - scale * first) ** 2
+    places = COMPARED_SIDE // _LOCAL_SIDE
+    blocks = squares.reshape(places, _LOCAL_SIDE, places, _LOCAL_SIDE, 3)
+    worst = float(np.sqrt(blocks.mean((1, 3, 4)).max()))
+    contrast = float(np.sqrt((second**2).mean()))
+    return worst > _LOCAL_GREY and worst > _LOCAL_SHARE * contrast

@@ -1,0 +1,59 @@
+"""The command that cleans a training set, and measures how well."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+
+from tests.data.cleaning_test import planted
+from tests.data.deduplication_test import photos
+from vit_scaling.commands import deduplicate
+
+
+def test_a_set_is_cleaned_and_reported(tmp_path, capsys):
+    planted(tmp_path)
+    flags = [
+        f"--train={tmp_path}/train/train-*",
+        f"--against={tmp_path}/test/train-*",
+        f"--output_dir={tmp_path}/clean",
+        "--repeats",
+        "--report",
+        "--json",
+    ]
+    assert deduplicate.main(flags) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["removed"], result["kept"], result["unreadable"]) == (3, 13, 1)
+    assert list(result["removed_by_set"].values()) == [1, 2]
+    page = (tmp_path / "clean/report.html").read_text()
+    assert page.count("<figure>") == 3
+    assert page.count("data:image/jpeg") == 6
+    flags[2] = f"--output_dir={tmp_path}/train"
+    assert deduplicate.main(flags) == 1
+    assert "must not be the training set's own folder" in capsys.readouterr().err
+
+
+def test_several_evaluation_sets_come_with_commas(tmp_path, capsys):
+    planted(tmp_path)
+    both = f"--against={tmp_path}/test/train-*,{tmp_path}/train/train-00000*"
+    flags = [f"--train={tmp_path}/train/train-*", both]
+    out = [f"--output_dir={tmp_path}/clean", "--no-report"]
+    assert deduplicate.main([*flags, *out]) == 0
+    told = capsys.readouterr().out
+    assert "10 of 16 images removed" in told  # The first shard's seven, and copies.
+    assert not (tmp_path / "clean/report.html").exists()
+
+
+def test_a_study_prints_recall_and_precision(tmp_path, capsys):
+    for key, data in photos(30):
+        (tmp_path / f"{key}.jpg").write_bytes(data)
+    assert deduplicate.main([f"--study={tmp_path}", "--copies=14", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (
+        result["planted"] == sum(row["of"] for row in result["recall"].values()) == 14
+    )
+    assert result["recall"]["re-encoded"]["share"] == 1.0
+    assert deduplicate.main([f"--study={tmp_path}", "--copies=14"]) == 0
+    assert "precision" in capsys.readouterr().out
+
+
+def test_missing_flags_are_named(capsys):
+    assert deduplicate.main(["--train=x"]) == 1
+    assert "Give --train and --output_dir, or --study" in capsys.readouterr().err
