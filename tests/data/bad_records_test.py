@@ -177,6 +177,16 @@ def test_empty_sets_and_patterns_are_refused(tmp_path):
         evaluate(sets.shards(tmp_path, [[], []]))
 
 
+def test_an_empty_file_among_others_is_named(tmp_path, caplog):
+    source = with_bad(tmp_path, [])
+    (tmp_path / "train-empty").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"train-empty has 0 bytes.*1 such files of 3"):
+        evaluate(TFRecords(source.pattern))
+    batches = evaluate(TFRecords(source.pattern), "skip")
+    assert sum(float(tf.reduce_sum(batch["mask"])) for batch in batches) == GOOD
+    assert "train-empty has 0 bytes" in caplog.text
+
+
 def test_unusual_images_are_read(tmp_path):
     photo = sets.photograph()[:64, :64]
     grey = photo.mean(-1).astype(np.uint8)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import io
+import json
 import pathlib
 
 import numpy as np
@@ -80,7 +81,10 @@ def shards(path: pathlib.Path, contents: list[list[bytes]]) -> TFRecords:
 
 
 def numbered(path: pathlib.Path, counts: list[int]) -> TFRecords:
-    """Shards of 1×1 images whose label is the record's number in the set."""
+    """Shards of 1×1 images whose label is the record's number in the set.
+
+    Shards without records are meant: a manifest says so.
+    """
     white = encoded(np.full((1, 1, 3), 255, np.uint8), "PNG")
     done = 0
     contents = []
@@ -88,4 +92,14 @@ def numbered(path: pathlib.Path, counts: list[int]) -> TFRecords:
         numbers = range(done, done + count)
         contents.append([example(white, [n], f"key/{n}") for n in numbers])
         done += count
-    return shards(path, contents)
+    source = shards(path, contents)
+    rows = [
+        {
+            "file": pathlib.Path(shard.path).name,
+            "records": count,
+            "bytes": pathlib.Path(shard.path).stat().st_size,
+        }
+        for shard, count in zip(source.shards, counts, strict=True)
+    ]
+    (path / "train.manifest.json").write_text(json.dumps({"shards": rows}))
+    return TFRecords(source.pattern)

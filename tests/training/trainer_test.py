@@ -77,6 +77,25 @@ def test_figures_of_a_loop_are_means_over_its_steps_and_nothing_before():
     assert outputs["skipped"] == outputs["nonfinite_steps"] == 0
 
 
+class Skips(small.Arrays):
+    """Batches of each replica whose first record was bad."""
+
+    def dataset(self, **options):
+        def mark(batch):
+            whole = tf.shape(batch["images"])[0]
+            return {**batch, "skipped": tf.one_hot(0, whole)}
+
+        return super().dataset(**options).map(mark)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_skipped_records_are_counted_over_steps_and_replicas(replicas):
+    strategy = strategies.make_strategy() if replicas == 1 else small.mirrored(replicas)
+    made, _ = trainer(strategy, data=Skips(IMAGES[:100], LABELS[:100]))
+    assert made.train(tf.constant(2))["skipped"] == 2 * replicas
+    assert made.train(tf.constant(3))["skipped"] == 3 * replicas
+
+
 def test_reported_norms_are_those_of_the_weights_and_their_last_change():
     made, model = trainer(strategies.make_strategy())
     made.train(tf.constant(3))

@@ -52,7 +52,8 @@ class RecordIndex:
 
     Raises:
         FileNotFoundError: A shard is missing.
-        ValueError: A shard is damaged, compressed, or not what the manifest says.
+        ValueError: A shard is damaged, compressed, empty though no manifest says so, or
+            not what the manifest says.
     """
 
     def __init__(self, shards: Sequence[Shard], *, on_bad_record: str = "stop") -> None:
@@ -60,6 +61,7 @@ class RecordIndex:
         self._on_bad_record = on_bad_record
         self.counts = np.array([self._count(shard) for shard in self.shards], np.int64)
         self.starts = np.concatenate([[0], np.cumsum(self.counts)])
+        self._check_empty()
 
     @property
     def num_records(self) -> int:
@@ -85,6 +87,20 @@ class RecordIndex:
             records = len(_offsets(shard, self._on_bad_record)) - 1
         left = max(0, records - shard.skip)
         return left if shard.take is None else min(left, shard.take)
+
+    def _check_empty(self) -> None:
+        """Name empty files that no manifest says are empty: half-written ones, say."""
+        paths = [
+            shard.path
+            for shard, count in zip(self.shards, self.counts, strict=True)
+            if not count and shard.records is None and not _size(shard.path)
+        ]
+        if paths and self.num_records:
+            _refuse_or_warn(
+                f"{paths[0]} has 0 bytes, so no record 0 ({len(paths)} such files of "
+                f"{len(self.shards)}); write it again, or leave it out of the pattern.",
+                self._on_bad_record,
+            )
 
     def _size_is_right(self, shard: Shard) -> bool:
         if shard.size_bytes is None:

@@ -39,15 +39,15 @@ class Records(Light):
         names = self.source.class_names
         if names is not None:
             return names
-        labels = [number for _, _, numbers in self._listed for number in numbers]
+        labels = [number for row in self._listed for number in row[2]]
         return tuple(str(number) for number in range(max(labels, default=-1) + 1))
 
     def entries(self) -> list[Entry]:
         """Return the records, in order; reads them all once for keys and labels."""
         names = self.class_names()
         return [
-            Entry(key, tuple(names[n] for n in labels), number, 0)
-            for number, key, labels in self._listed
+            Entry(key, tuple(names[n] for n in labels), number, size)
+            for number, key, labels, size in self._listed
         ]
 
     def read(self, entry: Entry) -> bytes:
@@ -56,7 +56,7 @@ class Records(Light):
         return values(example, self.source.features.image)[0]
 
     @functools.cached_property
-    def _listed(self) -> list[tuple[int, str, list[int]]]:
+    def _listed(self) -> list[tuple[int, str, list[int], int]]:
         features = self.source.features
         wanted = None if self.keep is None else set(self.keep)
         found = []
@@ -67,7 +67,7 @@ class Records(Light):
             labels = [
                 n + features.label_offset for n in values(example, features.label)
             ]
-            found.append((number, self._key(example, number), labels))
+            found.append((number, self._key(example, number), labels, len(data)))
         return found
 
     def _key(self, example: tf.train.Example, number: int) -> str:

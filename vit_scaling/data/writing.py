@@ -8,6 +8,8 @@ import hashlib
 import json
 import multiprocessing
 import os
+import threading
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -162,7 +164,8 @@ class ShardTask:
 
 def write_shard(task: ShardTask) -> dict[str, Any]:
     """Write one shard, its index files and its report; return the report."""
-    part = task.path + ".part"
+    # Another process may be at this shard still, left over from a run that was killed.
+    part = f"{task.path}.{uuid.uuid4().hex}.part"
     numbers = {name: number for number, name in enumerate(task.classes)}
     offsets, hashes, left_out = [0], [], []
     class_counts: collections.Counter[str] = collections.Counter()
@@ -311,19 +314,35 @@ def _reports(
         return
     # Not fork: TensorFlow's threads do not survive it.
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with concurrent.futures.ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_end_with_parent
+    ) as pool:
         futures = {pool.submit(write_shard, task): task for task in left}
         for future in concurrent.futures.as_completed(futures):
             yield futures[future], future.result()
 
 
+def _end_with_parent() -> None:
+    """End this worker when its parent is gone, even by kill -9: it waits forever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _remove_others(output_dir: str, split: str, paths: list[str]) -> None:
-    """Remove shards of this split that another run with other counts left behind."""
+    """Remove this split's files that are no part of it: other counts', half-written."""
     keep = set(map(os.path.basename, paths))
-    for name in os.listdir(output_dir):
-        is_shard = name.startswith(f"{split}-") and ".tfrecord" in name
-        if is_shard and name not in keep:
-            os.remove(os.path.join(output_dir, name))
+    for folder in (output_dir, os.path.join(output_dir, index.INDEX_FOLDER)):
+        for name in os.listdir(folder):
+            shard, suffix, rest = name.partition(".tfrecord")
+            is_ours = shard.startswith(f"{split}-") and suffix
+            if is_ours and (shard + suffix not in keep or rest.endswith(".part")):
+                os.remove(os.path.join(folder, name))
 
 
 def _manifest(

@@ -68,9 +68,9 @@ class Trainer(orbit.StandardTrainer):
         self._times = times
         self._profiler = profiler
         self._means = {
-            name: keras.metrics.Mean(name=name)
-            for name in ("loss", "regularization", "skipped")
+            name: keras.metrics.Mean(name=name) for name in ("loss", "regularization")
         }
+        self._skipped = keras.metrics.Sum(name="skipped")
         if jit_compile:
             step = tf.function(step, jit_compile=True, autograph=False)
         # The step is all tensors: AutoGraph would change nothing in twice the time.
@@ -81,8 +81,8 @@ class Trainer(orbit.StandardTrainer):
 
     def train_loop_begin(self) -> None:
         """Forget the last loop's means and start the clock."""
-        for mean in self._means.values():
-            mean.reset_state()
+        for metric in (*self._means.values(), self._skipped):
+            metric.reset_state()
         self._nonfinite_before = self._nonfinite_steps()
         self._first_step = int(self.global_step.numpy())
         if self._profiler is not None:
@@ -95,8 +95,9 @@ class Trainer(orbit.StandardTrainer):
         """Run one step on every replica."""
 
         def replica_step(batch: Mapping[str, tf.Tensor]) -> None:
-            skipped = batch.get("skipped", tf.zeros([]))  # Share of bad records.
-            outputs = {"skipped": tf.reduce_mean(skipped), **self._step(batch)}
+            if "skipped" in batch:
+                self._skipped.update_state(batch["skipped"])
+            outputs = self._step(batch)
             for name, mean in self._means.items():
                 mean.update_state(outputs[name])
 
@@ -108,7 +109,8 @@ class Trainer(orbit.StandardTrainer):
     def train_loop_end(self) -> dict[str, float]:
         """Return the loop's figures: losses, learning rate, norms, speed and progress.
 
-        Losses are means over the loop; norms are those of its last step.
+        Losses are means over the loop; norms are those of its last step; `skipped`
+        counts the loop's bad records, over all replicas.
 
         Raises:
             NonFiniteError: A step was not finite and the optimizer does not skip such.
@@ -117,6 +119,7 @@ class Trainer(orbit.StandardTrainer):
         now = time.time()
         step = int(self.global_step.numpy())
         outputs = {name: float(mean.result()) for name, mean in self._means.items()}
+        outputs["skipped"] = float(self._skipped.result())
         self.progress.end(step - self._first_step)
         if self._profiler is not None:
             self._profiler.after_loop(step)
