@@ -1,4 +1,4 @@
-"""Measure speed: `benchmark.py step | optimizer | pipeline | fewshot | inference`."""
+"""Measure speed: `benchmark.py step | pipeline | writing | …`."""
 # SPDX-License-Identifier: Apache-2.0
 
 import importlib
@@ -9,7 +9,7 @@ from typing import Any
 
 from vit_scaling.commands import cli
 
-BENCHMARKS = ("step", "optimizer", "pipeline", "fewshot", "inference")
+BENCHMARKS = ("step", "optimizer", "pipeline", "writing", "fewshot", "inference")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

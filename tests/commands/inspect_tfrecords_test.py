@@ -1,0 +1,32 @@
+"""The command that looks at a set."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+
+from PIL import Image
+
+from tests.data import sets
+from vit_scaling.commands import inspect_tfrecords
+
+
+def made(path):
+    records = [sets.example(sets.jpeg(sets.tile(n)), [n % 3], f"{n}") for n in range(9)]
+    return sets.shards(path, [records])
+
+
+def test_counts_and_sheets_are_made(tmp_path, capsys):
+    flags = [f"--pattern={made(tmp_path).pattern}", f"--output_dir={tmp_path}/look"]
+    assert inspect_tfrecords.main([*flags, "--images=6", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["class_counts"] == {"0": 3, "1": 3, "2": 3}
+    assert len(result["sheets"]) == 2
+    for path in result["sheets"]:
+        with Image.open(path) as sheet:
+            assert min(sheet.size) > 96
+
+
+def test_the_text_has_a_histogram(tmp_path, capsys):
+    assert inspect_tfrecords.main([f"--pattern={made(tmp_path).pattern}"]) == 0
+    told = capsys.readouterr().out
+    assert "9 records in 1 shards" in told
+    assert told.count("#" * 40) == 3  # Three classes of equal size.

@@ -1,0 +1,58 @@
+"""The command that writes a set."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+
+import pytest
+
+from tests.data import sets
+from vit_scaling.commands import write_tfrecords
+from vit_scaling.data.verification import verify
+
+
+@pytest.fixture
+def images(tmp_path):
+    return sets.folder(tmp_path / "images", {"cat": 5, "dog": 4})
+
+
+def run(source, out, *flags):
+    return write_tfrecords.main(
+        [f"--source={source}", f"--output_dir={out}", "--workers=1", *flags]
+    )
+
+
+def test_a_set_is_written_with_its_settings(images, tmp_path, capsys):
+    (images / "cat/bad.png").write_bytes(b"junk")
+    out = tmp_path / "out"
+    flags = ["--num_shards=2", "--reencode=jpeg", "--quality=80", "--json"]
+    assert run(f"folder:{images}", out, *flags) == 0
+    captured = capsys.readouterr()
+    manifest = json.loads(captured.out)
+    assert (manifest["records"], manifest["left_out"]) == (9, 1)
+    assert manifest["settings"]["reencode"] == "jpeg"
+    assert manifest["settings"]["quality"] == 80
+    assert "10/10 images" in captured.err
+    assert verify(str(out / "train.manifest.json"))["fault_count"] == 0
+
+
+def test_the_summary_names_what_was_left_out(images, tmp_path, capsys):
+    (images / "cat/bad.png").write_bytes(b"junk")
+    assert run(f"folder:{images}", tmp_path / "out") == 0
+    told = capsys.readouterr().out
+    assert "9 images of 2 classes in 1 shards" in told
+    assert "cat/bad.png: does not decode" in told
+
+
+def test_subsets_and_order_come_from_flags(images, tmp_path, capsys):
+    assert run(f"folder:{images}", tmp_path / "all", "--keep_order") == 0
+    pattern = f"tfrecords:{tmp_path}/all/train.manifest.json"
+    assert run(pattern, tmp_path / "some", "--num_images=4", "--json") == 0
+    told = capsys.readouterr().out
+    assert json.loads(told[told.index("{") :])["records"] == 4
+
+
+def test_errors_are_one_line_and_a_code(tmp_path, capsys):
+    assert run("zip:x", tmp_path) == 1
+    assert "`source` must be one of folder:PATH" in capsys.readouterr().err
+    assert run(f"folder:{tmp_path}/none", tmp_path) == 1
+    assert "must be a folder" in capsys.readouterr().err

@@ -1,0 +1,69 @@
+"""Patterns and manifests to shards."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pytest
+
+from tests.data import sets
+from vit_scaling.data.tfrecords import TFRecords, read_class_names, read_manifest
+
+
+def names(source):
+    return [shard.path.rsplit("/", 1)[-1] for shard in source.shards]
+
+
+def test_patterns_are_sorted_and_each_file_comes_once(tmp_path):
+    sets.numbered(tmp_path, [1, 1, 1])
+    all_, first = f"{tmp_path}/train-*", f"{tmp_path}/train-00000*"
+    expected = [f"train-{n:05d}-of-00003.tfrecord" for n in range(3)]
+    for pattern in (all_, f"{first}, {all_}", [all_, first]):
+        assert names(TFRecords(pattern)) == expected
+
+
+def test_a_file_being_written_is_no_shard(tmp_path):
+    sets.numbered(tmp_path, [1])
+    (tmp_path / "train-00000-of-00001.tfrecord.1234.part").write_bytes(b"half")
+    assert names(TFRecords(f"{tmp_path}/train-*")) == ["train-00000-of-00001.tfrecord"]
+
+
+def test_a_manifest_names_the_shards_and_what_they_must_hold(tmp_path):
+    sets.numbered(tmp_path, [2, 3])
+    source = TFRecords(f"{tmp_path}/train.manifest.json")
+    assert [shard.records for shard in source.shards] == [2, 3]
+    assert source.index().num_records == 5
+    # The same is known where a pattern finds the files.
+    assert TFRecords(f"{tmp_path}/train-*").shards == source.shards
+
+
+def test_a_shard_that_is_not_what_its_manifest_says_is_refused(tmp_path):
+    sets.numbered(tmp_path, [2, 3])
+    shard = tmp_path / "train-00001-of-00002.tfrecord"
+    shard.write_bytes(shard.read_bytes() + b"more")
+    with pytest.raises(ValueError, match=r"00001.* bytes, but its manifest says"):
+        TFRecords(f"{tmp_path}/train-*").index()
+    shard.unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"00001-of-00002\.tfrecord does not exist"
+    ):
+        TFRecords(f"{tmp_path}/train.manifest.json").index()
+
+
+@pytest.mark.parametrize("content", ["{}", "[1]", "no json"])
+def test_what_is_no_manifest_is_told(tmp_path, content):
+    path = tmp_path / "x.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match="is no manifest of"):
+        read_manifest(str(path))
+
+
+def test_class_names_lie_beside_the_first_shard(tmp_path):
+    source = sets.numbered(tmp_path, [1])
+    assert source.class_names is None
+    (tmp_path / "classes.txt").write_text("one two\n\nthree\n")
+    assert TFRecords(source.pattern).class_names == ("one two", "three")
+    assert read_class_names(str(tmp_path / "classes.txt")) == ("one two", "three")
+
+
+def test_an_index_is_made_once_for_each_policy(tmp_path):
+    source = sets.numbered(tmp_path, [4])
+    assert source.index() is source.index()
+    assert source.index(on_bad_record="skip") is not source.index()

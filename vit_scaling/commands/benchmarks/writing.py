@@ -1,0 +1,89 @@
+"""Images/s of writing TFRecords, beside a loop that only copies the same bytes."""
+# SPDX-License-Identifier: Apache-2.0
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `benchmark.py writing`."""
+    parser.add_argument("--source", required=True, help="as of write_tfrecords.py")
+    parser.add_argument("--split", default="train", help="of digits or TFDS")
+    parser.add_argument("--workers", type=int, help="processes; default: one per core")
+    parser.add_argument("--num_shards", type=int, default=16)
+    parser.add_argument("--folder", help="on the disk to measure; default: temporary")
+    parser.add_argument("--rounds", type=int, default=2, help="the best one counts")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure copying, checking and writing, turn by turn."""
+    from vit_scaling.data.sources import source_named
+
+    if args.rounds < 1:
+        raise ValueError(f"`--rounds` must be at least 1; received {args.rounds}.")
+    source = source_named(args.source, split=args.split)
+    entries = source.entries()
+    _copy(source, entries, os.devnull)  # The files are in memory from here on.
+    rates: dict[str, list[float]] = {"copy": [], "check": [], "write": []}
+    total = 0
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        for number in range(args.rounds):
+            begin = time.perf_counter()
+            total = _copy(source, entries, os.path.join(folder, "copy"))
+            rates["copy"].append(len(entries) / (time.perf_counter() - begin))
+            rates["check"].append(_check_rate(source, entries))
+            begin = time.perf_counter()
+            _write(source, args, os.path.join(folder, str(number)))
+            rates["write"].append(len(entries) / (time.perf_counter() - begin))
+    best = {name: max(found) for name, found in rates.items()}
+    return {
+        "images": len(entries),
+        "mean_image_bytes": total / len(entries),
+        "cores": os.cpu_count(),
+        "copy_images_per_second": best["copy"],
+        "write_images_per_second": best["write"],
+        "write_share_of_copy": best["write"] / best["copy"],
+        # What one core does of the decoding alone, which copying does without.
+        "check_images_per_second_per_core": best["check"],
+    }
+
+
+def _copy(source: Any, entries: Sequence[Any], path: str) -> int:
+    """Copy all images into one file, brought to the disk; return the bytes."""
+    total = 0
+    with open(path, "wb") as file:
+        for entry in entries:
+            total += file.write(source.read(entry))
+        file.flush()
+        if path != os.devnull:
+            os.fsync(file.fileno())
+    return total
+
+
+def _check_rate(source: Any, entries: Sequence[Any], at_most: int = 500) -> float:
+    from vit_scaling.data.checking import UnusableImage, check_image
+
+    some = [source.read(entry) for entry in entries[:at_most]]
+    begin = time.perf_counter()
+    for encoded in some:
+        try:
+            check_image(encoded, max_pixels=100_000_000)
+        except UnusableImage:
+            continue
+    return len(some) / (time.perf_counter() - begin)
+
+
+def _write(source: Any, args: argparse.Namespace, folder: str) -> None:
+    from vit_scaling.data.writing import write_tfrecords
+
+    write_tfrecords(
+        source,
+        output_dir=folder,
+        split=args.split,
+        num_shards=args.num_shards,
+        workers=args.workers,
+    )
