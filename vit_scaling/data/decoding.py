@@ -203,3 +203,20 @@ def pack(labels: tf.Tensor) -> tf.Tensor:
 def unpack(texts: tf.Tensor) -> tf.RaggedTensor:
     """Return the labels of a batch of texts: ragged int64 (batch, labels)."""
     return tf.strings.to_number(tf.strings.split(texts), tf.int64)
+
+
+def replace_bad(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Put the nearest good image in front (cyclically) in the place of each bad one."""
+    good = batch["good"]
+    count = tf.size(good)
+    rows = tf.range(count)
+    last = tf.scan(
+        lambda previous, here: tf.where(here >= 0, here, previous),
+        tf.where(good, rows, -1),
+        initializer=tf.reduce_max(tf.where(good, rows, -1)),
+    )
+    some = tf.debugging.Assert(
+        tf.reduce_any(good), ["All records of a batch are bad: see the log above."]
+    )
+    with tf.control_dependencies([some] if some is not None else []):
+        return {name: tf.gather(value, last) for name, value in batch.items()}

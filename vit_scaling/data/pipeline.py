@@ -11,7 +11,14 @@ import numpy as np
 import tensorflow as tf
 
 from vit_scaling.data import preprocessing, records_in, subsets
-from vit_scaling.data.decoding import POLICIES, Augment, Decoder, Preprocess, unpack
+from vit_scaling.data.decoding import (
+    POLICIES,
+    Augment,
+    Decoder,
+    Preprocess,
+    replace_bad,
+    unpack,
+)
 from vit_scaling.data.hosts import Hosts
 from vit_scaling.data.index import RecordIndex, block_table
 from vit_scaling.data.order import EpochOrder
@@ -254,7 +261,9 @@ class TrainData(_Data):
     ) -> dict[str, tf.Tensor]:
         good = batch["good"]
         if self.on_bad_record == "skip":
-            batch = tf.cond(tf.reduce_all(good), lambda: batch, lambda: _replace(batch))
+            batch = tf.cond(
+                tf.reduce_all(good), lambda: batch, lambda: replace_bad(batch)
+            )
         done = self._finish(batch)
         if self.mix is not None:
             seed = order.batch_seed(step)
@@ -383,23 +392,6 @@ def _decoded(chunks: tf.data.Dataset, decoder: Decoder) -> tf.data.Dataset:
         num_parallel_calls=os.cpu_count() or 1,
         deterministic=True,
     )
-
-
-def _replace(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Put the nearest good image in front (cyclically) in the place of each bad one."""
-    good = batch["good"]
-    count = tf.size(good)
-    rows = tf.range(count)
-    last = tf.scan(
-        lambda previous, here: tf.where(here >= 0, here, previous),
-        tf.where(good, rows, -1),
-        initializer=tf.reduce_max(tf.where(good, rows, -1)),
-    )
-    some = tf.debugging.Assert(
-        tf.reduce_any(good), ["All records of a batch are bad: see the log above."]
-    )
-    with tf.control_dependencies([some] if some is not None else []):
-        return {name: tf.gather(value, last) for name, value in batch.items()}
 
 
 def _ensure(batch: dict[str, Any], spec: dict[str, tf.TensorSpec]) -> dict[str, Any]:

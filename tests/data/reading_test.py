@@ -1,0 +1,87 @@
+"""Blocks and windows of serialized records, read at any position."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.data import sets
+from vit_scaling.data.index import block_table
+from vit_scaling.data.order import EpochOrder
+from vit_scaling.data.reading import BlockReader, Reader
+
+COUNTS = [5, 6]
+
+
+@pytest.fixture(scope="module")
+def blocks(tmp_path_factory):
+    source = sets.numbered(tmp_path_factory.mktemp("numbered"), COUNTS)
+    return BlockReader(block_table(source.index(), block_records=4))
+
+
+def labels(data):
+    return [
+        tf.train.Example.FromString(one)
+        .features.feature["image/class/label"]
+        .int64_list.value[0]
+        for one in data
+    ]
+
+
+def test_a_block_crosses_files_and_the_last_one_is_filled_up(blocks):
+    data, numbers = blocks.read(tf.constant(1, tf.int64))
+    assert numbers.numpy().tolist() == labels(data.numpy()) == [4, 5, 6, 7]
+    data, numbers = blocks.read(tf.constant(2, tf.int64))
+    assert numbers.numpy().tolist() == [8, 9, 10, -1]
+    assert labels(data.numpy()[:3]) == [8, 9, 10]
+    data, numbers = blocks.read(tf.constant(-1, tf.int64))
+    assert numbers.numpy().tolist() == [-1] * 4
+
+
+def test_records_are_named_by_their_file(blocks):
+    name = blocks.name(tf.constant(7, tf.int64)).numpy().decode()
+    assert name.endswith("train-00001-of-00002.tfrecord, record 2")
+
+
+def test_a_damaged_record_costs_neither_its_block_nor_those_behind_it(tmp_path):
+    source = sets.numbered(tmp_path, [8])
+    (path,) = (pathlib.Path(shard.path) for shard in source.shards)
+    data = bytearray(path.read_bytes())
+    data[int(source.index().offsets(0)[1]) + 30] ^= 1
+    path.write_bytes(bytes(data))
+    reader = BlockReader(block_table(source.index(), block_records=4))
+    found, numbers = reader.read(tf.constant(0, tf.int64))
+    assert numbers.numpy().tolist() == [0, 1, 2, 3]
+    texts = found.numpy().tolist()
+    assert texts[1] == b""
+    assert labels([texts[0], *texts[2:]]) == [0, 2, 3]
+
+
+def chunks(blocks, start, epochs):
+    order = EpochOrder(sum(COUNTS), 4, window_blocks=2, seed=3)
+    dataset = Reader(blocks, order).dataset(start=start, epochs=epochs, chunk_records=3)
+    return list(dataset.as_numpy_iterator())
+
+
+def test_chunks_from_any_position_are_the_rest_of_the_stream(blocks):
+    def stream(start):
+        return [
+            (int(position), int(number), label)
+            for chunk in chunks(blocks, start, 2)
+            for position, number, label in zip(
+                chunk["position"],
+                chunk["number"],
+                labels(chunk["data"][chunk["rows"]]),
+                strict=True,
+            )
+        ]
+
+    whole = stream(0)
+    assert [position for position, _, _ in whole] == list(range(22))
+    assert all(number == label for _, number, label in whole)
+    for epoch in (whole[:11], whole[11:]):
+        np.testing.assert_array_equal(sorted(n for _, n, _ in epoch), np.arange(11))
+    assert stream(9) == whole[9:]
+    assert stream(13) == whole[13:]
