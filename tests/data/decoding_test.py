@@ -10,6 +10,7 @@ from vit_scaling.data.decoding import pack, unpack
 from vit_scaling.data.hosts import Hosts
 from vit_scaling.data.pipeline import TrainData
 from vit_scaling.data.preprocessing import Resize
+from vit_scaling.data.reading import as_graph
 
 
 def test_labels_travel_as_text_and_come_back():
@@ -34,7 +35,11 @@ def decoded(path, records, policy):
         "position": numbers,
     }
     assert reader.blocks.name(numbers[1]).numpy().endswith(b".tfrecord, record 1")
-    return tf.data.Dataset.from_tensors(chunk).map(decoder.decode).get_single_element()
+    return (
+        tf.data.Dataset.from_tensors(chunk)
+        .map(as_graph(decoder.decode))
+        .get_single_element()
+    )
 
 
 def test_bad_records_leave_the_others_in_their_places(tmp_path):

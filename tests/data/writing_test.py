@@ -297,8 +297,8 @@ def test_shards_are_of_bounded_size_whatever_the_source(folder, tmp_path):
     source = Records(TFRecords(str(tmp_path / "one/train-*")))
     for number, images in enumerate((Folder(str(folder)), source)):
         manifest = write(
-            images, tmp_path / f"{number}", num_shards=None, shard_bytes=8_000
+            images, tmp_path / f"{number}", num_shards=None, shard_bytes=4_000
         )
         sizes = [row["bytes"] for row in manifest["shards"]]
         assert len(sizes) > 2
-        assert max(sizes) < 12_000  # Images of 2 kB, spread evenly.
+        assert max(sizes) < 6_000  # Images of less than 1 kB, spread evenly.
