@@ -37,9 +37,9 @@ TRAIN_PATTERN = '$directory/digits/train-*'
 EVAL_PATTERN = '$directory/digits/test-*'
 SHUFFLE_WINDOW = 256
 BATCH_SIZE = 8
-TOTAL_STEPS = 1500
-WARMUP_STEPS = 100
-COOLDOWN_STEPS = 500
+TOTAL_STEPS = 600
+WARMUP_STEPS = 50
+COOLDOWN_STEPS = 200
 STEPS_PER_LOOP = 5
 CHECKPOINT_EVERY = 10
 EVAL_EVERY = None
@@ -98,7 +98,7 @@ in_peace() { # in_peace NAME FLAG…: the undisturbed run, and how long it takes
   began=$(now)
   start "$name-peace" "$@"
   while kill -0 "$pid" 2>/dev/null; do
-    [[ -n $first ]] || ! grep -q '^step' "$name-peace.log" || first=$(($(now) - began))
+    [[ -n $first ]] || ! grep -qs '^step' "$name-peace.log" || first=$(($(now) - began))
     sleep 0.05
   done
   wait "$pid" || { tail -5 "$name-peace.log" && exit 1; }
