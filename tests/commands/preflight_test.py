@@ -53,3 +53,38 @@ def test_the_real_compiler_answers_and_its_answer_is_kept(capsys, tmp_path):
     again = json.loads(capsys.readouterr().out)
     assert again.pop("cached") and not first.pop("cached")
     assert again == first
+
+
+def asked(capsys, *flags: str) -> dict:
+    import gin
+
+    gin.clear_config()
+    assert main([*flags, "--cache_dir=", "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_the_257th_token_costs_half_a_tile_of_memory(capsys):
+    # §3.2: a TPU pads 257 tokens to 384 lanes, "up to 50 % extra memory".
+    flags = [
+        *("--gin_file=experiments/vit_g14.gin", "--per_core_batch=8"),
+        *("--gin_param=CLASSES = 10", "--gin_param=DEPTH = 2"),
+        "--gin_param=REMATERIALIZE = 'none'",
+    ]
+    gap = asked(capsys, *flags, "--gin_param=HEAD = 'gap'")
+    token = asked(capsys, *flags, "--gin_param=HEAD = 'token'")
+    assert 1.1 < token["temp_bytes"] / gap["temp_bytes"] < 1.5
+    assert token["flops"] / gap["flops"] < 1.03
+
+
+@pytest.mark.slow
+def test_a_step_that_does_not_fit_is_an_answer(capsys):
+    found = asked(
+        capsys,
+        *SMALL[:2],
+        *("--gin_param=IMAGE_SIZE = 224", "--gin_param=CLASSES = 10"),
+        *("--per_core_batch=60000", "--topology=v5e:2x2"),
+    )
+    assert found["fits"] is False
+    assert found["headroom_bytes"] < 0
+    assert found["argument_bytes"] > 60000 * 224 * 224 * 3 * 4
