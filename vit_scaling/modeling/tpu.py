@@ -10,19 +10,34 @@ from collections.abc import Callable
 import tensorflow as tf
 
 
-def patches(images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+@tf.custom_gradient
+def patches(
+    images: tf.Tensor, kernel: tf.Tensor
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
     """Return the patches' tokens (batch, rows * columns, width) as a convolution.
 
     A product of reshaped patches leaves the tokens outermost in memory, and every
-    product of the blocks would copy them. On a CPU it is the faster of the two.
+    product of the blocks would copy them. (On a CPU it is the faster of the two.) The
+    kernel's gradient is such a product all the same: a convolution's would keep the
+    images in its own layout, padded to more than twice their size, until it is done.
 
     Args:
         images: (batch, height, width, channels), cut to whole patches.
         kernel: (patch, patch, channels, width).
     """
-    x = tf.nn.conv2d(images, kernel, kernel.shape[0], "VALID")
+    side = kernel.shape[0]
+    x = tf.nn.conv2d(images, kernel, side, "VALID")
     rows, columns, width = x.shape[1:]
-    return tf.reshape(x, (tf.shape(x)[0], rows * columns, width))
+    batch = tf.shape(x)[0]
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        d_x = tf.reshape(upstream, (batch, rows, columns, width))
+        cut = tf.reshape(images, (batch, rows, side, columns, -1))
+        d_kernel = tf.einsum("brpcx,brcd->pxd", cut, d_x)
+        d_images = tf.nn.conv2d_transpose(d_x, kernel, tf.shape(images), side, "VALID")
+        return d_images, tf.reshape(d_kernel, kernel.shape)
+
+    return tf.reshape(x, (batch, rows * columns, width)), gradient
 
 
 def normalized(
