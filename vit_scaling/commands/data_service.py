@@ -35,8 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: stop.set())
     code = cli.run(made, argv, start, _show)
     sys.stdout.flush()
-    if not code:
-        stop.wait()
+    # In turns of a second: a signal that another thread got does not wake this one.
+    while not code and not stop.wait(1.0):
+        pass
     return code
 
 
