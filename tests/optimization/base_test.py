@@ -13,6 +13,7 @@ from tests.optimization.cases import (
     variable_at,
     weights_for,
 )
+from tests.optimization.replicas import strategy_of
 from vit_scaling.optimization.adam import Adam
 from vit_scaling.optimization.averaging import averaged_weights
 from vit_scaling.optimization.base import Optimizer
@@ -222,6 +223,40 @@ def test_without_skipping_a_bad_step_is_counted():
     optimizer.apply(gradients, variables)
     assert optimizer.diagnostics["nonfinite_steps"].numpy() == 1
     assert np.all(np.isnan(variables[0].numpy()))
+
+
+def test_a_plain_rate_works_under_replicas():
+    """Keras makes a variable of it, which has a copy on every replica."""
+    ends = []
+    for replicas in (1, 2):
+        strategy = strategy_of(replicas)
+        with strategy.scope():
+            variables = three_variables()
+            decay = ((".*kernel", 0.1),)
+            optimizer = Adam(1e-2, weight_decay=decay, absolute_weight_decay=True)
+            optimizer.build(variables)
+
+        def step(optimizer=optimizer, variables=variables, parts=replicas):
+            optimizer.apply(gradients_of(0, 1 / parts), variables)
+
+        strategy.run(tf.function(step))
+        ends.append(values(v.value for v in variables))
+    for one, two in zip(*ends, strict=True):
+        assert relative_error(two, one) < 1e-6
+
+
+def test_keras_schedules_and_functions_give_a_rate_too():
+    rates = (keras.optimizers.schedules.CosineDecay(1e-2, 10), lambda: 1e-2, 1e-2)
+    ends = []
+    for rate in rates:
+        variables = three_variables()
+        optimizer = sgd(rate, weight_decay=((".*", 0.1),), absolute_weight_decay=True)
+        optimizer.build(variables)
+        optimizer.apply(gradients_of(0), variables)
+        ends.append(values(variables))
+    for other in ends[:2]:
+        for expected, actual in zip(ends[2], other, strict=True):
+            assert relative_error(actual, expected) < 1e-6
 
 
 def test_update_s_uses_the_schedule_at_s():

@@ -117,11 +117,7 @@ class Optimizer(keras.Optimizer):
         self.average_decay = average_decay
         self.average_warmup_steps = average_warmup_steps
         self.measure = bool(measure)
-        self._base_learning_rate = float(
-            learning_rate.base_learning_rate
-            if isinstance(learning_rate, Schedule)
-            else self.learning_rate
-        )
+        self._base_learning_rate = _base_of(learning_rate)
         self.diagnostics = {
             key: self._scalar(key)
             for key in self.measured
@@ -363,3 +359,15 @@ class Optimizer(keras.Optimizer):
         if squares is not None:
             diagnostics["update_norm"].assign(tf.sqrt(squares[0]))
             diagnostics["parameter_norm"].assign(tf.sqrt(squares[1]))
+
+
+def _base_of(learning_rate: Any) -> float:
+    """Return the base rate of what Keras takes as one, not of the variable it makes.
+
+    That variable has a copy on every replica, and so no single value to read.
+    """
+    if isinstance(learning_rate, Schedule):
+        return float(learning_rate.base_learning_rate)
+    if isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+        return float(learning_rate(0))
+    return float(learning_rate() if callable(learning_rate) else learning_rate)
