@@ -56,6 +56,9 @@ def test_a_selection_is_read_in_runs(tmp_path):
     assert table.run_number.tolist() == [0, 5, 7]
     assert table.run_first.tolist() == [0, 3, 4]
     assert table.block_run.tolist() == [0, 2, 3]
+    path = made.shards[0].path
+    starts = np.append(made.offsets(0), os.path.getsize(path))
+    assert table.size_bytes == sum(starts[n + 1] - starts[n] for n in chosen)
 
 
 def test_ranges_of_a_file_count_from_their_start(tmp_path):

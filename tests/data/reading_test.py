@@ -8,9 +8,10 @@ import pytest
 import tensorflow as tf
 
 from tests.data import sets
+from vit_scaling.data import reading
 from vit_scaling.data.index import block_table
 from vit_scaling.data.order import EpochOrder
-from vit_scaling.data.reading import BlockReader, Reader
+from vit_scaling.data.reading import BlockReader, HeldReader, Reader, block_reader
 
 COUNTS = [5, 6]
 
@@ -57,6 +58,29 @@ def test_a_damaged_record_costs_neither_its_block_nor_those_behind_it(tmp_path):
     texts = found.numpy().tolist()
     assert texts[1] == b""
     assert labels([texts[0], *texts[2:]]) == [0, 2, 3]
+
+
+def test_a_scattered_subset_is_held_in_memory_and_read_alike(tmp_path, monkeypatch):
+    source = sets.numbered(tmp_path, COUNTS)
+    path = pathlib.Path(source.shards[1].path)
+    data = bytearray(path.read_bytes())
+    data[int(source.index().offsets(1)[1]) + 30] ^= 1  # Record 6 is damaged.
+    path.write_bytes(bytes(data))
+    selected = np.array([0, 2, 4, 6, 8, 10])
+    table = block_table(source.index(), block_records=4, selected=selected)
+    held, plain = block_reader(table), BlockReader(table)
+    assert isinstance(held, HeldReader)
+    for block in (0, 1, -1):
+        one, other = (
+            reader.read(tf.constant(block, tf.int64)) for reader in (held, plain)
+        )
+        np.testing.assert_array_equal(one[0].numpy(), other[0].numpy())
+        np.testing.assert_array_equal(one[1].numpy(), other[1].numpy())
+    assert held.read(tf.constant(0, tf.int64))[0].numpy()[3] == b""
+    whole = block_table(source.index(), block_records=4)
+    assert type(block_reader(whole)) is BlockReader  # Its records lie together.
+    monkeypatch.setattr(reading, "_HELD_BYTES", table.size_bytes - 1)
+    assert type(block_reader(table)) is BlockReader
 
 
 def chunks(blocks, start, epochs):

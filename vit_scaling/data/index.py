@@ -72,8 +72,13 @@ class RecordIndex:
         """Return where the records of shard `number` start, int64 (records,)."""
         shard = self.shards[number]
         whole = _offsets(shard, self._on_bad_record)[:-1]
-        end = None if shard.take is None else shard.skip + shard.take
-        return whole[shard.skip : end].astype(np.int64)
+        return whole[shard.skip : _end(shard)].astype(np.int64)
+
+    def sizes(self, number: int) -> np.ndarray:
+        """Return the bytes that shard `number`'s records take, int64 (records,)."""
+        shard = self.shards[number]
+        sizes = np.diff(_offsets(shard, self._on_bad_record).astype(np.int64))
+        return sizes[shard.skip : _end(shard)]
 
     def locate(self, record: int) -> tuple[str, int]:
         """Return the file of a record and its number in that file."""
@@ -114,6 +119,10 @@ class RecordIndex:
         )
         _refuse_or_warn(text, self._on_bad_record)
         return False
+
+
+def _end(shard: Shard) -> int | None:
+    return None if shard.take is None else shard.skip + shard.take
 
 
 def _refuse_or_warn(text: str, on_bad_record: str) -> None:
@@ -222,6 +231,7 @@ class BlockTable:
         run_first: Position in the selection of the run's first record, int64 (runs,).
         run_number: Number in its file of the run's first record, int64 (runs,).
         block_run: First run of each block, and the number of runs, int64 (blocks + 1,).
+        size_bytes: Of the selected records, frames included.
     """
 
     paths: np.ndarray
@@ -231,6 +241,7 @@ class BlockTable:
     run_first: np.ndarray
     run_number: np.ndarray
     block_run: np.ndarray
+    size_bytes: int
 
     @property
     def num_records(self) -> int:
@@ -266,7 +277,7 @@ def block_table(
     total = index.num_records if selected is None else len(selected)
     first, end = (total * i // parts for i in (part, part + 1))
     offsets, run_file, run_first, run_number = [], [], [], []
-    done = 0
+    done = size_bytes = 0
     for number, start in enumerate(index.starts[:-1]):
         local = _local(selected, first, end, int(start), int(index.counts[number]))
         if not len(local):
@@ -277,6 +288,7 @@ def block_table(
         is_first[1:] |= np.diff(local) != 1
         rows = np.flatnonzero(is_first)
         offsets.append(index.offsets(number)[local])
+        size_bytes += int(index.sizes(number)[local].sum())
         run_file.append(np.full(len(rows), number, np.int64))
         run_first.append(position[rows])
         run_number.append(local[rows] + index.shards[number].skip)
@@ -291,6 +303,7 @@ def block_table(
         run_first=firsts,
         run_number=_joined(run_number),
         block_run=np.append(np.searchsorted(firsts, edges), len(firsts)),
+        size_bytes=size_bytes,
     )
 
 

@@ -22,7 +22,7 @@ from vit_scaling.data.decoding import (
 from vit_scaling.data.hosts import Hosts
 from vit_scaling.data.index import RecordIndex, block_table
 from vit_scaling.data.order import EpochOrder
-from vit_scaling.data.reading import BlockReader, Reader, as_graph
+from vit_scaling.data.reading import BlockReader, Reader, as_graph, block_reader
 from vit_scaling.data.service import addresses, decode_elsewhere
 from vit_scaling.data.tfrecords import Features
 
@@ -252,7 +252,7 @@ class TrainData(_Data):
             seed=seed,
             host=hosts.number,
         )
-        blocks = BlockReader(table)
+        blocks = block_reader(table)
         decoder = self._decoder(blocks, order, self.preprocess, self.augment)
         return order, Reader(blocks, order), decoder
 

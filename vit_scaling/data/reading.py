@@ -11,6 +11,10 @@ from vit_scaling.data.order import EpochOrder
 UNREADABLE = b""  # Stands for a record whose bytes fail their checksum.
 _BUFFER_BYTES = 256 * 1024
 _BLOCKS_AT_ONCE = 4
+# Opening a file in a graph costs about a millisecond, so records that lie apart are
+# kept in memory after one reading, up to so many bytes.
+_HELD_BYTES = 256 * 2**20
+_SCATTERED = 2  # Records in a run, on average, below which they lie apart.
 # Our graph functions hold no Python control flow over tensors; AutoGraph's rewriting
 # would only take seconds at every start.
 as_graph = tf.autograph.experimental.do_not_convert
@@ -120,6 +124,39 @@ class BlockReader:
         in_file = self._run_number[run] + number - self._run_first[run]
         parts = [self._paths[self._run_file[run]], tf.strings.as_string(in_file)]
         return tf.strings.join(parts, ", record ")
+
+
+class HeldReader(BlockReader):
+    """A `BlockReader` that has read all records once and keeps them in memory."""
+
+    def __init__(self, table: BlockTable) -> None:
+        super().__init__(table)
+        blocks = tf.data.Dataset.range(table.num_blocks).map(
+            as_graph(lambda block: super(HeldReader, self).read(block)[0]),
+            num_parallel_calls=_BLOCKS_AT_ONCE,
+            deterministic=True,
+        )
+        whole = blocks.batch(table.num_blocks).get_single_element()
+        with tf.device("/cpu:0"):
+            self._data = tf.identity(whole)  # (blocks, block_records)
+
+    def read(self, block: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return what `BlockReader.read` does."""
+        numbers = block * self._k + tf.range(self._k, dtype=tf.int64)
+        exists = (block >= 0) & (numbers < self._records)
+        data = tf.where(block >= 0, self._data[tf.maximum(block, 0)], UNREADABLE)
+        return data, tf.where(exists, numbers, -1)
+
+
+def block_reader(table: BlockTable) -> BlockReader:
+    """Return a reader of a table for many epochs.
+
+    A small subset (up to 256 MB) whose records lie scattered over the files is held in
+    memory; all else is read from the files as it is needed.
+    """
+    scattered = table.num_records < _SCATTERED * len(table.run_first)
+    held = scattered and table.num_records and table.size_bytes <= _HELD_BYTES
+    return HeldReader(table) if held else BlockReader(table)
 
 
 @dataclasses.dataclass(frozen=True)
