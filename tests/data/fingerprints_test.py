@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 
 from tests.data import sets
 from vit_scaling.data import fingerprints
+from vit_scaling.data.deduplication import NearDuplicates
 
 PHOTO = sets.photograph()[:240, :320]
 
@@ -97,3 +98,18 @@ def test_a_picture_that_differs_in_one_place_is_no_copy():
     changed[7:14, 7:14] = 255 - changed[7:14, 7:14]  # A sixteenth.
     assert fingerprints.likeness(one, changed) > 0.8
     assert fingerprints.differ_somewhere(one, changed)
+
+
+def test_parts_that_show_nothing_are_left_out():
+    """A drawing in a corner has crops without it, which are alike for all drawings."""
+    pixels = np.full((fingerprints.SIDE, fingerprints.SIDE, 3), 255, np.uint8)
+    pixels[4:10, 40:50] = (20, 20, 200)
+    seen = fingerprints.of_evaluation(sets.encoded(pixels, "PNG"))
+    blank = fingerprints.of_training(sets.encoded(np.full_like(pixels, 255), "PNG"))
+    assert len(blank.hashes) == 1
+    for box, flipped in zip(seen.boxes[1:], seen.flipped[1:], strict=True):
+        if tuple(box) != fingerprints.WHOLE:
+            assert fingerprints.part(pixels, box, flipped=bool(flipped)).std() > 3
+    match = NearDuplicates(["seen"], [seen]).match
+    assert match(blank) is None
+    assert match(fingerprints.of_training(sets.jpeg(pixels, 90))) is not None

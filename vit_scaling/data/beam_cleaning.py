@@ -148,7 +148,10 @@ def _repeated(
         unreadable = prints | "unreadable" >> beam.Filter(lambda row: len(row) == 1)
         found = (
             prints
-            | "readable" >> beam.Filter(lambda row: len(row) == 2)
+            | "readable"
+            >> beam.Filter(lambda row: len(row) == 2).with_output_types(
+                tuple[bytes, bytes]  # GroupByKey refuses tuples of any length.
+            )
             | "buckets" >> beam.GroupByKey()
             | "candidates" >> beam.FlatMap(_candidates, thresholds)
             | "by image" >> beam.GroupByKey()

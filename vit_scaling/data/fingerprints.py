@@ -129,6 +129,7 @@ def _edge(values: np.ndarray) -> np.ndarray:
 
 def _fingerprint(pixels: np.ndarray, boxes: list[Box], *, flips: bool) -> Fingerprint:
     grey = _picture(pixels).convert("L")
+    boxes = [WHOLE, *(box for box in boxes if box != WHOLE and _shows(pixels, box))]
     hashes, certain = part_hashes(grey, boxes)
     flipped = np.zeros(len(boxes), bool)
     if flips:
@@ -138,6 +139,21 @@ def _fingerprint(pixels: np.ndarray, boxes: list[Box], *, flips: bool) -> Finger
         flipped = np.concatenate([flipped, ~flipped])
         boxes = boxes * 2
     return Fingerprint(pixels, hashes, certain, np.array(boxes, np.float32), flipped)
+
+
+def _shows(pixels: np.ndarray, box: Box) -> bool:
+    """Return whether a part is more than background: its content may be outside.
+
+    All parts of one colour are alike, and say nothing of what they were cut from.
+    """
+    left, top, right, bottom = (SIDE * edge for edge in box)
+    share = _MARGIN / _HASH_INPUT  # Margins are not compared.
+    x, y = share * (right - left), share * (bottom - top)
+    inside = pixels[
+        round(top + y) : round(bottom - y), round(left + x) : round(right - x)
+    ]
+    inside = inside.astype(np.float32)
+    return float((inside - inside.mean((0, 1))).std()) >= 2 * _PLAIN_SPREAD
 
 
 def _picture(pixels: np.ndarray) -> Any:
