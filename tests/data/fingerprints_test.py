@@ -113,3 +113,11 @@ def test_parts_that_show_nothing_are_left_out():
     match = NearDuplicates(["seen"], [seen]).match
     assert match(blank) is None
     assert match(fingerprints.of_training(sets.jpeg(pixels, 90))) is not None
+
+
+def test_faint_pictures_keep_their_parts():
+    faint = (PHOTO.astype(np.float32) - PHOTO.mean()) / PHOTO.std() * 4.5 + 128
+    shown = fingerprints.of_evaluation(
+        sets.encoded(faint.clip(0, 255).astype(np.uint8), "PNG")
+    )
+    assert len(shown.hashes) >= 38  # The whole and 18 crops, mirrored too.

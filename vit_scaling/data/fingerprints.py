@@ -129,7 +129,11 @@ def _edge(values: np.ndarray) -> np.ndarray:
 
 def _fingerprint(pixels: np.ndarray, boxes: list[Box], *, flips: bool) -> Fingerprint:
     grey = _picture(pixels).convert("L")
-    boxes = [WHOLE, *(box for box in boxes if box != WHOLE and _shows(pixels, box))]
+    # A part that hardly varies, while the whole does, has left the content outside: all
+    # such parts are alike, and say nothing of what they were cut from.
+    least = min(2 * _PLAIN_SPREAD, max(_PLAIN_SPREAD, _spread(pixels, WHOLE) / 2))
+    shown = [box for box in boxes if box != WHOLE and _spread(pixels, box) >= least]
+    boxes = [WHOLE, *shown]
     hashes, certain = part_hashes(grey, boxes)
     flipped = np.zeros(len(boxes), bool)
     if flips:
@@ -141,19 +145,14 @@ def _fingerprint(pixels: np.ndarray, boxes: list[Box], *, flips: bool) -> Finger
     return Fingerprint(pixels, hashes, certain, np.array(boxes, np.float32), flipped)
 
 
-def _shows(pixels: np.ndarray, box: Box) -> bool:
-    """Return whether a part is more than background: its content may be outside.
-
-    All parts of one colour are alike, and say nothing of what they were cut from.
-    """
+def _spread(pixels: np.ndarray, box: Box) -> float:
+    """Return by how many grey levels a part varies; margins are not compared."""
     left, top, right, bottom = (SIDE * edge for edge in box)
-    share = _MARGIN / _HASH_INPUT  # Margins are not compared.
+    share = _MARGIN / _HASH_INPUT
     x, y = share * (right - left), share * (bottom - top)
-    inside = pixels[
-        round(top + y) : round(bottom - y), round(left + x) : round(right - x)
-    ]
-    inside = inside.astype(np.float32)
-    return float((inside - inside.mean((0, 1))).std()) >= 2 * _PLAIN_SPREAD
+    rows = slice(round(top + y), round(bottom - y))
+    inside = pixels[rows, round(left + x) : round(right - x)].astype(np.float32)
+    return float((inside - inside.mean((0, 1))).std())
 
 
 def _picture(pixels: np.ndarray) -> Any:
