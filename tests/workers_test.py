@@ -5,6 +5,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -46,6 +47,26 @@ def test_what_the_launcher_does_not_know_is_refused(arguments):
     )
     assert done.returncode == 2
     assert arguments[0] in done.stderr or "must be whole numbers" in done.stderr
+
+
+def test_workers_that_end_together_are_all_noticed(tmp_path):
+    """Bash forgets children that ended while it looked at another one."""
+    stand_in = tmp_path / "bin" / "python"
+    stand_in.parent.mkdir()
+    stand_in.write_text(
+        f'#!/bin/bash\n[[ $1 == - ]] && exec {sys.executable} "$@"\nexit 3\n'
+    )
+    stand_in.chmod(0o755)
+    done = subprocess.run(
+        [*LAUNCHER, "--workers=12", f"--log_dir={tmp_path}/logs", "--", "flag"],
+        env={**os.environ, "PATH": f"{stand_in.parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 3, done.stderr
+    assert "a worker ended with code 3 after 1 restarts" in done.stderr
 
 
 class Group:

@@ -84,7 +84,15 @@ wait_for_group() { # Sets `code` to the first failure's, once no worker is left.
     status=0 finished=
     # Not bash's own lines on killed jobs: the launcher says it.
     wait -n -p finished "${left[@]}" 2>/dev/null || status=$?
-    [[ -n ${finished:-} ]] || continue # A signal came; no worker has ended.
+    if [[ -z ${finished:-} ]]; then
+      # A signal came, or workers ended together and `wait -n` has forgotten some.
+      for i in "${left[@]}"; do
+        kill -0 "$i" 2>/dev/null || { finished=$i && break; }
+      done
+      [[ -n $finished ]] || continue
+      status=0
+      wait "$finished" 2>/dev/null || status=$?
+    fi
     for i in "${!left[@]}"; do
       [[ ${left[i]} != "$finished" ]] || unset "left[i]"
     done
