@@ -40,7 +40,7 @@ class FakeTraining:
         if job.folder in self.fails:
             return 1
         folder = self.work / job.folder
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         rows = [
             {"kind": "train", "step": job.steps, "core_hours": 0.25},
             {"kind": "eval", "step": job.steps - 10, "top1": 0.1},

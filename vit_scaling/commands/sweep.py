@@ -33,6 +33,7 @@ def _sweep(arguments: argparse.Namespace) -> Mapping[str, Any]:
     from vit_scaling import configurables, gin_files
     from vit_scaling.scaling.sweep import command_text, together
     from vit_scaling.scaling.sweep_runner import result, run_study
+    from vit_scaling.scaling.sweep_settings import check_settings
 
     gin_files.parse(
         [arguments.study],
@@ -44,13 +45,15 @@ def _sweep(arguments: argparse.Namespace) -> Mapping[str, Any]:
     path = gin_files.find(arguments.study)
     output = pathlib.Path(arguments.output_dir or path.with_suffix(""))
     work = pathlib.Path(arguments.work_dir or output / "work")
+    check_settings(study.jobs, work, gin_files.find)
     left = [job for job in study.jobs if result(study, job, work) is None]
     cost = {"study": study.name, **study.cost(), "left": study.cost(left)}
     commands = [command_text(jobs, str(work)) for jobs in together(left)]
     if arguments.dry_run:
         return {**cost, "commands": commands}
     print(_show(cost))
-    return {**cost, **run_study(study, output_dir=output, work_dir=work)}
+    done = run_study(study, output_dir=output, work_dir=work, find=gin_files.find)
+    return {**cost, **done}
 
 
 def _show(result: Mapping[str, Any]) -> str:

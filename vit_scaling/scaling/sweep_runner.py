@@ -14,6 +14,7 @@ from typing import Any
 
 from vit_scaling.scaling.runs import CSV_COLUMNS
 from vit_scaling.scaling.sweep import Job, Study, command, command_text, together
+from vit_scaling.scaling.sweep_settings import Find, check_settings, write_settings
 
 METRICS_FILE = "metrics.jsonl"
 RUN_COLUMNS = (*CSV_COLUMNS, "steps", "core_hours", "folder")
@@ -28,13 +29,15 @@ def run_study(
     work_dir: str | pathlib.Path | None = None,
     runner: Runner | None = None,
     say: Callable[[str], None] | None = None,
+    find: Find = pathlib.Path,
 ) -> dict[str, Any]:
     """Run every job that is not finished; write runs.csv as they end.
 
     A job is finished once its metrics.jsonl holds the metric at its last step, so a
     sweep that was killed goes on where it was: the training binary itself resumes a run
     from its checkpoint. A job that fails is written to failures.csv and the sweep goes
-    on; it is tried again when the sweep is started again.
+    on; it is tried again when the sweep is started again. What a run was started with
+    stands in its job.json: nothing is run if that is not what the study asks for now.
 
     Args:
         study: From `sweep`.
@@ -42,14 +45,19 @@ def run_study(
         work_dir: Where the runs go; default: `output_dir`/work.
         runner: Runs a command with a log file and returns its exit code.
         say: Prints a line.
+        find: From a gin file's name to its path, to see whether it was edited.
 
     Returns:
         "finished", "failed", "runs_csv" and "failures_csv".
+
+    Raises:
+        ValueError: A run in the work folder was started with other settings.
     """
     output = pathlib.Path(output_dir)
     work = pathlib.Path(work_dir) if work_dir else output / "work"
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
     runner = runner or run_command
+    check_settings(study.jobs, work, find)
     output.mkdir(parents=True, exist_ok=True)
     failed: list[str] = []
     groups = together(study.jobs)
@@ -61,6 +69,8 @@ def run_study(
             end = "_branches.log" if left[0].is_branch else ".log"
             log = work / (left[0].trunk + end)
             log.parent.mkdir(parents=True, exist_ok=True)
+            if not left[0].is_branch:
+                write_settings(left[0], work, find)
             code = runner(command(left, str(work)), log)
             for job in left:
                 if result(study, job, work) is None:
