@@ -77,6 +77,18 @@ def test_the_set_left_has_a_manifest_that_holds(tmp_path):
     assert "no known image format" in faults[0]
 
 
+def test_the_manifest_is_named_after_the_whole_split(tmp_path):
+    records = [sets.example(data, [0], f"{n}") for n, (_, data) in enumerate(photos(2))]
+    sets.shards(tmp_path / "set", [records])
+    (tmp_path / "set/train-00000-of-00001.tfrecord").rename(
+        tmp_path / "set/train-extra-00000-of-00001.tfrecord"
+    )
+    train = TFRecords(f"{tmp_path}/set/train-extra-*")
+    out = tmp_path / "clean"
+    cleaning.clean(train, [], output_dir=str(out), repeats=True, report=False)
+    assert verify(str(out / "train-extra.manifest.json"))["fault_count"] == 0
+
+
 def test_the_list_names_both_images_of_a_pair(tmp_path):
     train, test = planted(tmp_path)
     out = tmp_path / "clean"

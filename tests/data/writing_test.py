@@ -196,6 +196,17 @@ def test_a_finished_split_is_kept_and_another_is_not_overwritten(folder, tmp_pat
     assert len(list((tmp_path / "out").glob("*.tfrecord"))) == 2
 
 
+def test_a_split_leaves_alone_another_whose_name_begins_with_its_own(folder, tmp_path):
+    out = tmp_path / "out"
+    write(Folder(str(folder)), out, split="train-extra", num_shards=4)
+    others = {p: p.read_bytes() for p in out.rglob("train-extra*")}
+    write(Folder(str(folder)), out, num_shards=2)
+    write(Folder(str(folder)), out, num_shards=3, overwrite=True)
+    assert {p: p.read_bytes() for p in out.rglob("train-extra*")} == others
+    assert len(list(out.glob("train-0*.tfrecord"))) == 3  # The two of before are gone.
+    assert verify(str(out / "train-extra.manifest.json"))["fault_count"] == 0
+
+
 def test_classes_come_from_the_training_split(folder, tmp_path, caplog):
     write(Folder(str(folder)), tmp_path / "out")
     fewer = sets.folder(tmp_path / "fewer", {"emu": 2})

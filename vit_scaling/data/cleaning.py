@@ -5,6 +5,7 @@ import collections
 import dataclasses
 import functools
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -248,6 +249,11 @@ def _without_counts(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "class_counts"}
 
 
+def _split_of(file: str) -> str:
+    """Return a shard's split: train-extra of train-extra-00000-of-00004.tfrecord."""
+    return re.sub(r"-\d{5,}-of-\d{5,}.*", "", file).split(".")[0]
+
+
 def _write_manifest(
     train: TFRecords, rows: Sequence[dict[str, Any]], output_dir: str
 ) -> None:
@@ -256,7 +262,7 @@ def _write_manifest(
     for row in rows:
         counts.update(row["class_counts"])
     names = train.class_names or tuple(map(str, range(max(counts, default=-1) + 1)))
-    split = rows[0]["file"].split("-")[0]
+    split = _split_of(rows[0]["file"])
     keys = ("file", "records", "bytes", "sha256")
     manifest = {
         "format": FORMAT_VERSION,

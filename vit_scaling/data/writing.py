@@ -8,6 +8,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -337,11 +338,12 @@ def _end_with_parent() -> None:
 def _remove_others(output_dir: str, split: str, paths: list[str]) -> None:
     """Remove this split's files that are no part of it: other counts', half-written."""
     keep = set(map(os.path.basename, paths))
+    # Of this split and no other whose name begins with its name, such as train-extra.
+    ours = re.compile(rf"{re.escape(split)}-\d{{5,}}-of-\d{{5,}}\.tfrecord")
     for folder in (output_dir, os.path.join(output_dir, index.INDEX_FOLDER)):
         for name in os.listdir(folder):
-            shard, suffix, rest = name.partition(".tfrecord")
-            is_ours = shard.startswith(f"{split}-") and suffix
-            if is_ours and (shard + suffix not in keep or rest.endswith(".part")):
+            found = ours.match(name)
+            if found and (found[0] not in keep or name.endswith(".part")):
                 os.remove(os.path.join(folder, name))
 
 
