@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.data import sets
 from tests.data.bad_records_test import bomb, jpeg_bomb
-from vit_scaling.data.checking import UnusableImage, check_image
+from vit_scaling.data.checking import UnusableImage, check_image, eight_bit
 
 PHOTO = sets.tile(0)
 
@@ -66,3 +66,18 @@ def test_reencoding_gives_rgb_of_the_same_picture(kind, error):
     with Image.open(io.BytesIO(image.encoded)) as found:
         apart = np.abs(np.asarray(found, float) - np.asarray(grey, float)[..., None])
     assert apart.mean() <= error
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"), [("PNG", np.uint16), ("TIFF", np.uint16), ("TIFF", np.int32)]
+)
+def test_deep_grey_keeps_its_upper_byte(kind, number):
+    image = check(sets.deep(PHOTO, kind, number), reencode="png")
+    with Image.open(io.BytesIO(image.encoded)) as found:
+        expected = np.repeat(PHOTO.mean(-1).astype(np.uint8)[..., None], 3, axis=2)
+        np.testing.assert_array_equal(np.asarray(found), expected)
+
+
+def test_other_images_stay_as_they_are():
+    image = Image.fromarray(PHOTO)
+    assert eight_bit(image) is image

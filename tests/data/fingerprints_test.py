@@ -22,6 +22,13 @@ def test_small_pictures_have_one_size_and_white_for_clear():
     assert fingerprints.small_picture(grey).shape == (96, 96, 3)
 
 
+def test_deep_grey_is_seen_as_its_upper_byte_and_not_as_white():
+    seen = fingerprints.small_picture(sets.deep(PHOTO))
+    plain = np.repeat(PHOTO.mean(-1).astype(np.uint8)[..., None], 3, axis=2)
+    expected = fingerprints.small_picture(sets.encoded(plain, "PNG"))
+    np.testing.assert_array_equal(seen, expected)
+
+
 def test_evaluation_images_are_hashed_as_crops_and_mirrored():
     one = fingerprints.of_evaluation(sets.jpeg(PHOTO))
     parts = len(one.hashes)

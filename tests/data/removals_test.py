@@ -5,6 +5,7 @@ import base64
 import io
 import re
 
+import numpy as np
 from PIL import Image
 
 from tests.data import sets
@@ -45,6 +46,15 @@ def test_pairs_stand_side_by_side_the_least_alike_first(tmp_path):
     # Of the second pair both are one picture.
     assert pictures[2] == pictures[3]
     assert pictures[0] != pictures[1]
+
+
+def test_pictures_of_16_bits_are_not_shown_white(tmp_path):
+    record = sets.example(sets.deep(sets.tile(0)), [0])
+    page = removals._picture(sets.shards(tmp_path, [[record]]), 0)
+    (text,) = re.findall(r"base64,([^']+)'", page)
+    with Image.open(io.BytesIO(base64.b64decode(text))) as image:
+        shown = np.asarray(image)
+    assert abs(shown.mean() - sets.tile(0).mean()) < 3
 
 
 def test_the_page_tells_counts_and_thresholds(tmp_path):

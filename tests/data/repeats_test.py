@@ -29,6 +29,11 @@ def found(images):
     return [(gone, match.key) for gone, match in pairs]
 
 
+def test_different_pictures_of_16_bits_are_no_repeats():
+    pictures = [sets.deep(sets.tile(number, 64)) for number in (0, 1, 8, 0)]
+    assert found(pictures) == [(3, 0)]
+
+
 @functools.cache
 def originals():
     return [data for _, data in photos(12)]

@@ -31,6 +31,13 @@ def encoded(pixels: np.ndarray, kind: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
+def deep(pixels: np.ndarray, kind: str = "PNG", type_: type = np.uint16) -> bytes:
+    """A picture's brightness as 16-bit grey: its upper byte, and noise below it."""
+    upper = pixels.mean(-1).astype(type_) * 256
+    low = np.random.default_rng(0).integers(256, size=upper.shape).astype(type_)
+    return encoded(upper + low, kind)
+
+
 def tile(number: int, side: int = 24) -> np.ndarray:
     """A part of a photograph that no other number gives."""
     pixels = photograph(number % 2)

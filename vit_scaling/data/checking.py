@@ -3,6 +3,12 @@
 
 import dataclasses
 import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # What TensorFlow decodes, by Pillow's name.
 READABLE = ("JPEG", "PNG", "GIF", "BMP")
@@ -81,8 +87,22 @@ def _check_size(size: tuple[int, int], max_pixels: int, min_side: int) -> None:
         raise UnusableImage(f"{width}×{height} has a side below {min_side}")
 
 
-def _reencoded(image: object, reencode: str, quality: int) -> CheckedImage:
-    rgb = image.convert("RGB")  # type: ignore[attr-defined]
+def eight_bit(image: "Image.Image") -> "Image.Image":
+    """Return an opened image with 8 bits a channel: of 16-bit grey the upper byte.
+
+    Pillow's own conversion makes all above 255 white. The upper byte is what
+    TensorFlow's decoder takes, so it is what training sees.
+    """
+    from PIL import Image
+
+    if image.mode != "I" and not image.mode.startswith("I;16"):
+        return image
+    values = np.asarray(image).astype(np.int64) >> 8
+    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+
+
+def _reencoded(image: "Image.Image", reencode: str, quality: int) -> CheckedImage:
+    rgb = eight_bit(image).convert("RGB")
     buffer = io.BytesIO()
     options = {"quality": quality} if reencode == "jpeg" else {}
     rgb.save(buffer, reencode.upper(), **options)

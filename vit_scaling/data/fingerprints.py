@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from vit_scaling.data.checking import eight_bit
+
 SIDE = 96  # Every image is first brought to this size, aspect lost.
 _HASH_INPUT, _HASH_SIDE = 32, 8
 COMPARED_SIDE = 28  # Of 32: the margin, into which borders blur, is left out.
@@ -50,8 +52,9 @@ def small_picture(encoded: bytes) -> np.ndarray:
     """Decode an image to uint8 (96, 96, 3); transparency becomes white."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(encoded)) as image:
-        image.draft("RGB", (2 * SIDE, 2 * SIDE))  # JPEG: decode at a lower size.
+    with Image.open(io.BytesIO(encoded)) as opened:
+        opened.draft("RGB", (2 * SIDE, 2 * SIDE))  # JPEG: decode at a lower size.
+        image = eight_bit(opened)
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             layer = image.convert("RGBA")
             white = Image.new("RGBA", layer.size, "white")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vit_scaling.data import fingerprints
+from vit_scaling.data.checking import eight_bit
 from vit_scaling.data.deduplication import NearDuplicates, Thresholds
 from vit_scaling.data.entries import IMAGE_SUFFIXES
 
@@ -89,7 +90,7 @@ def altered(encoded: bytes, kind: str, generator: np.random.Generator) -> bytes:
     from PIL import Image
 
     with Image.open(io.BytesIO(encoded)) as image:
-        layer = image.convert("RGBA")
+        layer = eight_bit(image).convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")
         rgb = Image.alpha_composite(white, layer).convert("RGB")
     buffer = io.BytesIO()

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from vit_scaling.data.checking import eight_bit
 from vit_scaling.data.deduplication import Match
 from vit_scaling.data.records_in import read_example, values
 from vit_scaling.data.tfrecords import TFRecords
@@ -131,7 +132,7 @@ def _picture(source: TFRecords, record: int) -> str:
 
     encoded = values(read_example(source.index(), record), source.features.image)[0]
     with Image.open(io.BytesIO(encoded)) as image:
-        rgb = image.convert("RGB")
+        rgb = eight_bit(image).convert("RGB")
     rgb.thumbnail((128, 128))
     buffer = io.BytesIO()
     rgb.save(buffer, "JPEG", quality=80)
