@@ -49,17 +49,21 @@ def test_what_the_launcher_does_not_know_is_refused(arguments):
     assert arguments[0] in done.stderr or "must be whole numbers" in done.stderr
 
 
+def stand_in(folder, script):
+    """Return an environment whose `python` runs a shell script as each worker."""
+    python = folder / "bin" / "python"
+    python.parent.mkdir()
+    ports = f'[[ $1 == - ]] && exec {sys.executable} "$@"'
+    python.write_text(f"#!/bin/bash\n{ports}\n{script}\n")
+    python.chmod(0o755)
+    return {**os.environ, "PATH": f"{python.parent}:{os.environ['PATH']}"}
+
+
 def test_workers_that_end_together_are_all_noticed(tmp_path):
     """Bash forgets children that ended while it looked at another one."""
-    stand_in = tmp_path / "bin" / "python"
-    stand_in.parent.mkdir()
-    stand_in.write_text(
-        f'#!/bin/bash\n[[ $1 == - ]] && exec {sys.executable} "$@"\nexit 3\n'
-    )
-    stand_in.chmod(0o755)
     done = subprocess.run(
         [*LAUNCHER, "--workers=12", f"--log_dir={tmp_path}/logs", "--", "flag"],
-        env={**os.environ, "PATH": f"{stand_in.parent}:{os.environ['PATH']}"},
+        env=stand_in(tmp_path, "exit 3"),
         capture_output=True,
         text=True,
         check=False,
@@ -67,6 +71,31 @@ def test_workers_that_end_together_are_all_noticed(tmp_path):
     )
     assert done.returncode == 3, done.stderr
     assert "a worker ended with code 3 after 1 restarts" in done.stderr
+
+
+@pytest.mark.parametrize("to_all", [False, True])
+def test_a_signal_lets_every_worker_save(tmp_path, to_all):
+    """Ctrl-C reaches all processes of the group, those that keep the logs too."""
+    script = """
+    trap 'echo saving; sleep 0.3; echo saved; exit 75' INT TERM
+    echo up; for i in {1..600}; do sleep 0.1; done"""
+    launcher = subprocess.Popen(
+        [*LAUNCHER, f"--log_dir={tmp_path}/logs", "--", "flag"],
+        env=stand_in(tmp_path, script),
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    logs = [tmp_path / "logs" / f"worker_{number}.log" for number in (0, 1)]
+    until = time.monotonic() + 60
+    while not all(log.exists() and "up" in log.read_text() for log in logs):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    if to_all:
+        os.killpg(launcher.pid, signal.SIGINT)
+    else:
+        launcher.terminate()
+    assert launcher.wait(60) == 75
+    assert all("saved" in log.read_text() for log in logs)
 
 
 class Group:

@@ -11,7 +11,7 @@
 # last checkpoint. SIGTERM or Ctrl-C goes to every worker: they save and leave, and so
 # does this script, with their exit code 75. It ends with 0 when all workers did, and with
 # a worker's own code where one failed once more than --max_restarts allows, or twice in a
-# row before a single loop of steps was done.
+# row without getting further than before.
 set -euo pipefail
 
 workers=2 max_restarts=10 log_dir=
@@ -63,7 +63,7 @@ start_group() {
   for ((i = 0; i < workers; i++)); do
     TF_CONFIG="{\"cluster\":{\"worker\":[${hosts:1}]},\"task\":{\"type\":\"worker\",\"index\":$i}}" \
       python -m vit_scaling.train --distribution=multi_worker_mirrored "$@" \
-      > >(tee -a "$log_dir/worker_$i.log" | sed -u "s/^/[$i] /") 2>&1 &
+      > >(trap '' INT && tee -a "$log_dir/worker_$i.log" | sed -u "s/^/[$i] /") 2>&1 &
     pids+=($!)
   done
 }
@@ -84,7 +84,8 @@ wait_for_group() { # Sets `code` to the first failure's, once no worker is left.
     status=0 finished=
     # Not bash's own lines on killed jobs: the launcher says it.
     wait -n -p finished "${left[@]}" 2>/dev/null || status=$?
-    if [[ -z ${finished:-} ]]; then
+    finished=${finished:-} # `wait` unsets it when a signal came.
+    if [[ -z $finished ]]; then
       # A signal came, or workers ended together and `wait -n` has forgotten some.
       for i in "${left[@]}"; do
         kill -0 "$i" 2>/dev/null || { finished=$i && break; }
@@ -105,18 +106,23 @@ wait_for_group() { # Sets `code` to the first failure's, once no worker is left.
   done
 }
 
-steps_told() { cat "$log_dir/worker_0.log" 2>/dev/null | grep -c '^step' || true; }
+# The furthest step that was told; steps done again after a restart are no progress.
+furthest() {
+  { cat "$log_dir/worker_0.log" 2>/dev/null || true; } | tr -d ',' |
+    awk '/^step / && $2 + 0 > most { most = $2 + 0 } END { print most + 0 }'
+}
 
 restarts=0 in_vain=0
 say "$workers workers; logs in $log_dir"
 while :; do
-  before=$(steps_told)
+  before=$(furthest)
   start_group "$@"
+  [[ -z $asked_to_end ]] || signal_group TERM # It came while there was no group.
   wait_for_group
   if ((code == 0 || code == 75)) || [[ -n $asked_to_end ]]; then
     exit "$code"
   fi
-  [[ $(steps_told) == "$before" ]] && in_vain=$((in_vain + 1)) || in_vain=0
+  [[ $(furthest) == "$before" ]] && in_vain=$((in_vain + 1)) || in_vain=0
   if ((restarts == max_restarts || in_vain == 2)); then
     say "a worker ended with code $code after $restarts restarts; see $log_dir"
     exit "$code"
