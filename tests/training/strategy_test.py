@@ -74,6 +74,26 @@ def test_on_a_processor_core_hours_count_its_cores_not_the_virtual_devices():
     assert strategies.cores(strategies.make_strategy()) == os.cpu_count()
 
 
+@pytest.mark.parametrize(
+    ("cluster", "hosts"),
+    [
+        ({"worker": ["127.0.0.1:41", "127.0.0.1:42"]}, 1),
+        ({"worker": ["a:41", "b:41", "a:42"], "evaluator": ["c:41"]}, 2),
+        ({"chief": ["a:41"], "worker": ["b:41"]}, 2),
+        ({}, 1),
+    ],
+)
+def test_workers_of_one_host_share_its_processor(cluster, hosts):
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec(cluster)
+    )
+    workers = sum(map(len, cluster.values()))
+    many = types.SimpleNamespace(
+        cluster_resolver=resolver, extended=types.SimpleNamespace(_num_workers=workers)
+    )
+    assert strategies.cores(many) == hosts * os.cpu_count()
+
+
 def test_xla_compiles_the_whole_step_of_a_single_device_unless_told_not_to():
     one = strategies.make_strategy()
     assert strategies.xla_of(one) == strategies.xla_of(one, True) == (True, False)

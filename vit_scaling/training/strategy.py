@@ -131,12 +131,22 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def cores(strategy: tf.distribute.Strategy) -> int:
-    """Return the cores that core-hours count: replicas, or the processor's on CPU."""
+    """Return the cores that core-hours count: replicas, or the processors' on CPU.
+
+    Workers of one host share its processor, which counts once.
+    """
     on_cpu = not is_tpu(strategy) and not tf.config.list_physical_devices("GPU")
     if not on_cpu:
         return strategy.num_replicas_in_sync
-    local = max(1, getattr(strategy.extended, "_num_workers", 1))
-    return (os.cpu_count() or 1) * local
+    return (os.cpu_count() or 1) * len(_hosts(strategy))
+
+
+def _hosts(strategy: tf.distribute.Strategy) -> set[str]:
+    """Return the hosts of the workers that train; of a single process, one."""
+    resolver = strategy.cluster_resolver
+    tasks = resolver.cluster_spec().as_dict() if resolver is not None else {}
+    addresses = [one for job in ("chief", "worker") for one in tasks.get(job, ())]
+    return {address.rpartition(":")[0] for address in addresses} or {"this one"}
 
 
 class XLA(NamedTuple):

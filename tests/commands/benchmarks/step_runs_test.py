@@ -11,7 +11,7 @@ from vit_scaling.commands.benchmarks import step_runs
 SMALL = ["--shape=mu/16", "--image_size=32", "--classes=3", "--batch_size=2"]
 
 
-ORDER = []
+ORDER, SETTINGS = [], []
 SECONDS = {1: [9.0, 3.0, 100.0, 5.0], 10: [9.0, 2.0, 1.0, 2.5], 100: [1.0] * 4}
 
 
@@ -19,6 +19,7 @@ class Told:
     """Stands for a run whose rounds take what it is told."""
 
     def __init__(self, settings):
+        SETTINGS.append(settings)
         self.per_loop = settings["steps_per_loop"]
         self.left = [each * 100 for each in SECONDS[self.per_loop]]
 
@@ -50,6 +51,19 @@ def test_runs_take_turns_and_their_medians_are_compared(monkeypatch, capsys):
     }
     assert result["ratio_to_first"]["1_step_per_loop"] == 5
     assert result["range_of_seconds_per_step"]["1_step_per_loop"] == [3, 100]
+
+
+def test_runs_take_the_flags_of_the_model_and_rounds_of_whole_loops(
+    monkeypatch, capsys
+):
+    monkeypatch.setattr(step_runs, "Run", Told)
+    SETTINGS.clear()
+    flags = ["--rematerialize=all", "--fresh_memory", "--steps=120", "--rounds=2"]
+    result = measured(capsys, "--measure=loops", *flags)
+    assert result["steps_per_round"] == 200
+    for settings in (result, *SETTINGS):
+        assert settings["rematerialize"] == "all" and settings["fresh_memory"] is True
+    assert len(SETTINGS) == 3
 
 
 @pytest.mark.slow

@@ -34,7 +34,19 @@ RUNS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
 }
-MODEL_FLAGS = ("shape", "head", "image_size", "classes", "batch_size", "dtype")
+MODEL_FLAGS = (
+    "shape",
+    "head",
+    "image_size",
+    "classes",
+    "batch_size",
+    "dtype",
+    "jit_compile",
+    "rematerialize",
+    "fresh_memory",
+)
+# Rounds of whole loops, each with all the checkpoints that its steps stand for.
+WHOLE_LOOPS = 100
 
 
 def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
@@ -42,13 +54,13 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
 
     Each run is a process (or two workers) of its own; all take turns for some rounds,
     so that a change in the machine's load meets all of them, and the medians count. The
-    global batch is the same for all.
+    global batch is the same for all. Where loops or checkpoints are compared, a round's
+    steps are rounded up to a multiple of 100.
     """
     model = {name: vars(arguments)[name] for name in MODEL_FLAGS}
-    model["jit_compile"] = arguments.jit_compile
     runs = RUNS[arguments.measure]
-    least = 100 if arguments.measure != "strategies" else 1
-    steps = max(arguments.steps, least)
+    unit = WHOLE_LOOPS if arguments.measure != "strategies" else 1
+    steps = -(-arguments.steps // unit) * unit
     with contextlib.ExitStack() as stack:
         started = {
             name: stack.enter_context(Run({**model, **changes}))

@@ -9,6 +9,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from vit_scaling.training.allocation import keep_freed_memory
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 TOTAL_STEPS = 10_000_000  # More than anybody measures.
@@ -56,6 +58,7 @@ class Runner:
                 image_size=settings["image_size"],
                 classes=settings["classes"],
                 dtype=settings["dtype"],
+                rematerialize=settings["rematerialize"],
             )
             optimizer = Adam(schedule, weight_decay=((".*kernel", 1e-4),))
             optimizer.build(model.trainable_variables)
@@ -89,20 +92,38 @@ class Runner:
         watch = LossWatch(LossGuard())
         everything = variables_of(model, optimizer, step)
         self._state = RunState(everything, saved, progress, watch, seed=0)
+        self._since_save = 0
 
     def seconds(self, steps: int) -> float:
-        """Run steps in loops, wait for what is being written, return the time."""
+        """Run steps in loops, wait for what is being written, return the time.
+
+        Checkpoints are counted from the last one, not by the step's number, which a
+        warm-up of a few steps moves away from every multiple.
+
+        Raises:
+            RuntimeError: A checkpoint was due, and none was written.
+        """
         import tensorflow as tf
 
+        saved = self._state.checkpoints
+        before, due = saved.steps(), self._every and steps >= self._every
         started = time.perf_counter()
         while steps > 0:
             loop = min(steps, self._steps_per_loop)
             self._trainer.train(tf.constant(loop))
             steps -= loop
-            if self._every and self._state.step % self._every == 0:
+            self._since_save += loop
+            if self._every and self._since_save >= self._every:
                 self._state.save()
-        self._state.checkpoints.wait()
-        return time.perf_counter() - started
+                self._since_save = 0
+        saved.wait()
+        taken = time.perf_counter() - started
+        if due and saved.writes and saved.steps()[-1:] == before[-1:]:
+            raise RuntimeError(
+                f"A checkpoint every {self._every} steps was to be measured, and none "
+                f"was written up to step {self._state.step}."
+            )
+        return taken
 
 
 def same_batches(settings: Mapping[str, Any], size: int) -> Any:
@@ -117,8 +138,11 @@ def same_batches(settings: Mapping[str, Any], size: int) -> Any:
 
 def main(argv: list[str]) -> None:
     """Answer each number of steps on standard input with the seconds they took."""
+    settings = json.loads(argv[0])
+    if not settings["fresh_memory"]:
+        keep_freed_memory()  # As training does, before its first step.
     with tempfile.TemporaryDirectory() as model_dir:
-        runner = Runner(json.loads(argv[0]), model_dir)
+        runner = Runner(settings, model_dir)
         for line in sys.stdin:
             print(json.dumps({"seconds": runner.seconds(int(line))}), flush=True)
 
