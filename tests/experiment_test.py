@@ -113,6 +113,7 @@ def test_a_run_leaves_checkpoints_figures_and_what_rebuilds_it(finished):
     facts = read_run_facts(path)
     assert facts["seed"] == 5 and facts["loss"] == "sigmoid_cross_entropy"
     assert facts["class_names"] == list("0123456789")
+    assert facts["train_images"] == small.experiment().train_data.num_examples
     assert read_model(path).count_params() == facts["parameters"] == 1930
     assert (path / "config.gin").read_text() == "last"
 

@@ -390,6 +390,7 @@ def run_facts(
         "seed": seed,
         "evaluates_averages": evaluate_averages,
         "class_names": list(names) if names is not None else None,
+        "train_images": int(experiment.train_data.num_examples),
         "value_range": list(experiment.train_data.value_range),
         "preprocess": "central_crop" if crop else "resize",
         "resize": crop.resize_to if crop else None,

@@ -105,6 +105,12 @@ def test_a_budget_in_flops_counts_the_same_runs_in_flops():
     assert plan_budget(runs, 1e21, resamples=50)["compute_unit"] == "flops"
 
 
+def test_data_of_unknown_size_is_not_given_a_number():
+    rows = [run for run in paper_runs() if run.data_size == 3e9]
+    blank = Runs(tuple(dataclasses.replace(run, data_size=None) for run in rows))
+    assert plan_budget(blank, 100, resamples=50)["data_images"] is None
+
+
 def test_runs_without_shapes_cannot_be_planned_from():
     blind = Runs(tuple(dataclasses.replace(run, shape=None) for run in grid()))
     with pytest.raises(ValueError, match="Name models as in 'B/16'"):

@@ -51,6 +51,7 @@ def test_coefficients_of_any_size_are_short():
 def test_more_data_is_a_larger_marker():
     areas = [plots.marker_area(size, [1.0, 2.0, 3.0]) for size in (1.0, 2.0, 3.0)]
     assert areas == sorted(areas)
+    assert plots.marker_area(None, [1.0, 2.0, 3.0]) > areas[-1]  # None is all.
 
 
 def test_the_same_figure_is_the_same_file(tmp_path):

@@ -12,6 +12,7 @@ from vit_scaling.scaling.power_law import PowerLaw
 from vit_scaling.scaling.reading import (
     bottlenecks,
     images_needed,
+    largest_data,
     sample_efficiency,
     saturation,
 )
@@ -57,6 +58,27 @@ def test_bottlenecks_are_the_papers():
     assert found["B/16"].gain_from_largest_data < 0.01
     assert found["g/14"].limited_by == "model or data"
     assert found["G/14"].limited_by == ""
+
+
+def test_all_the_data_is_the_largest_size():
+    """A table that leaves data_size empty for the whole set reads as one that does not.
+
+    Beside a number, an empty cell is the whole set.
+    """
+    known = grid()
+    whole = Runs(
+        tuple(
+            dataclasses.replace(run, data_size=None) if run.data_size == 1e8 else run
+            for run in known
+        )
+    )
+    assert largest_data(whole) is None and largest_data(known) == 1e8
+    for blank, full in zip(bottlenecks(whole), bottlenecks(known), strict=True):
+        assert blank.gain_from_data == full.gain_from_data
+        assert blank.gain_from_largest_data == full.gain_from_largest_data
+        assert blank.gain_from_duration == full.gain_from_duration
+        assert blank.limited_by == full.limited_by
+    assert "all the data in place of 1e+06 images takes" in blank.evidence
 
 
 def test_saturation_lies_where_the_slope_halves():

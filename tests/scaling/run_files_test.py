@@ -3,7 +3,9 @@
 
 import pytest
 
+from vit_scaling.modeling.shapes import ViTShape, shape_named
 from vit_scaling.scaling.run_files import Columns, quantity, read_csv, read_runs
+from vit_scaling.scaling.runs import write_csv
 
 
 @pytest.fixture
@@ -24,6 +26,18 @@ def test_columns_may_have_any_names(csv):
     assert runs.data_sizes == [3e7, 3e9]
     assert runs.rows[0].source == "runs.csv:2"
     assert runs.rows[0].shape.depth == 12
+
+
+def test_a_models_own_shape_is_read_and_written(csv, tmp_path):
+    header = "model,flops,error,patch,width,depth,mlp_width,heads\n"
+    runs = read_csv(csv(f"{header}mine,1e18,.5,4,16,2,32,2\nB/16,2e18,.4,,,,,\n"))
+    assert runs.rows[0].shape == ViTShape(4, 16, 2, 32, 2)
+    assert runs.rows[1].shape == shape_named("B/16")
+    write_csv(runs, tmp_path / "again.csv")
+    again = read_csv(tmp_path / "again.csv")
+    assert [run.shape for run in again] == [run.shape for run in runs]
+    with pytest.raises(ValueError, match=r"line 2: patch, .* must be whole numbers"):
+        read_csv(csv(f"{header}mine,1e18,.5,4,16.5,2,32,2\n"))
 
 
 def test_the_unit_is_read_from_the_column_or_the_cells(csv):

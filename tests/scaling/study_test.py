@@ -1,12 +1,13 @@
 """A study in one call: numbers, files, and nothing invented."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
-from tests.scaling.studies import LAW, on_law
+from tests.scaling.studies import LAW, grid, on_law
 from vit_scaling.scaling import study
 from vit_scaling.scaling.run_files import read_csv
 from vit_scaling.scaling.runs import Run, Runs, write_csv
@@ -54,3 +55,18 @@ def test_runs_are_loaded_from_files_and_from_the_paper(tmp_path):
     assert len(study.load(str(tmp_path))) == 40  # A sweep's folder.
     assert study.load("paper", metric="birds_5shot").metrics == ["birds_5shot"]
     assert study.budgets("1e4, 3M") == [1e4, 3e6]
+
+
+def test_sample_efficiency_is_read_on_all_the_data_where_that_has_no_number():
+    runs = grid()
+    whole = Runs(
+        tuple(
+            dataclasses.replace(run, data_size=None) if run.data_size == 1e8 else run
+            for run in runs
+        )
+    )
+    with_numbers, without = (
+        study.analyse(table, resamples=20)["reading"]["sample_efficiency"]
+        for table in (runs, whole)
+    )
+    assert with_numbers and without == with_numbers

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from tests.scaling.sweep_test import GRID
+from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.scaling.run_files import read_runs
 from vit_scaling.scaling.sweep import command, sweep, together
 from vit_scaling.scaling.sweep_runner import result, run_command, run_study
@@ -18,13 +19,14 @@ STUDY = sweep(**{**GRID, "data_sizes": (None,)})
 class FakeTraining:
     """Writes the metrics that the training binary would; fails where it is told."""
 
-    def __init__(self, work, *, fails=(), dies_at=None):
+    def __init__(self, work, study, *, fails=(), dies_at=None, images=None):
         self.work, self.fails, self.dies_at, self.ran = work, fails, dies_at, []
+        self.study, self.images = study, images
 
     def __call__(self, words, log):
         group = next(
             group
-            for jobs in together(STUDY.jobs)
+            for jobs in together(self.study.jobs)
             for group in itertools.chain.from_iterable(
                 itertools.combinations(jobs, number + 1) for number in range(len(jobs))
             )
@@ -48,12 +50,15 @@ class FakeTraining:
         ]
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / "metrics.jsonl").write_text(lines + '{"kind": "ev')  # Cut off.
+        if self.images:  # What older versions did not write.
+            facts = {"train_images": min(job.data_size or self.images, self.images)}
+            (folder / "run.json").write_text(json.dumps(facts))
         return 0
 
 
-def go(tmp_path, **options):
-    training = FakeTraining(tmp_path / "work", **options)
-    told = run_study(STUDY, output_dir=tmp_path, runner=training, say=lambda _: None)
+def go(tmp_path, study=STUDY, **options):
+    training = FakeTraining(tmp_path / "work", study, **options)
+    told = run_study(study, output_dir=tmp_path, runner=training, say=lambda _: None)
     return training, told
 
 
@@ -68,6 +73,28 @@ def test_every_finished_run_is_one_row(tmp_path):
     # A branch counts as a run of its whole duration, as the paper counts it.
     by_steps = {run.images_seen: run.compute for run in runs if run.model == "small"}
     assert by_steps[400 * 64] == pytest.approx(4 * by_steps[100 * 64], rel=1e-5)
+
+
+def test_rows_say_how_many_images_the_set_really_has(tmp_path):
+    study = sweep(**{**GRID, "data_sizes": (300, "1K", None), "durations": (100,)})
+    go(tmp_path, study, images=700)
+    runs = read_runs(tmp_path)
+    assert runs.data_sizes == [300, 700]
+    assert len(runs) == 6 and len(runs.averaged_over_seeds()) == 4
+    small = [run for run in runs if run.model == "small"]
+    assert [run.seed for run in small] == ["0", "0", "0 of all"]
+
+
+def test_rows_of_older_runs_say_what_was_asked_for(tmp_path):
+    study = sweep(**{**GRID, "data_sizes": (300, None), "durations": (100,)})
+    go(tmp_path, study)
+    assert {run.data_size for run in read_runs(tmp_path)} == {300, None}
+
+
+def test_rows_hold_the_models_shape(tmp_path):
+    go(tmp_path)
+    shapes = {run.model: run.shape for run in read_runs(tmp_path)}
+    assert shapes == {name: ViTShape(*five) for name, five in GRID["models"].items()}
 
 
 def test_finished_runs_are_not_run_again(tmp_path):

@@ -14,6 +14,7 @@ from vit_scaling.scaling.flops import flops, parameters
 from vit_scaling.scaling.memory import Step, memory
 from vit_scaling.scaling.power_law import fit_power_law
 from vit_scaling.scaling.predictions import predict
+from vit_scaling.scaling.reading import largest_data
 from vit_scaling.scaling.runs import CORE_DAYS, FLOPS, Run, Runs
 from vit_scaling.scaling.shape_laws import scale_shape
 
@@ -159,6 +160,8 @@ def plan_budget(
     Along the frontier of `runs` the operations per image of the best model grow as a
     power of compute; at the budget that gives a model size, and with the runs' cost per
     image the images to see. The error comes from the fitted law.
+    "data_images" is None where the best runs near the budget do not say how many
+    different images they saw.
 
     Args:
         runs: Runs of one metric with shapes and images seen.
@@ -174,14 +177,14 @@ def plan_budget(
     fit = fit_power_law(runs)
     boot = bootstrap(runs, fit, resamples=resamples)
     told = predict(boot, [budget])[0]
-    size = _per_image(fit.points, image_size)
-    slope, offset = np.polyfit(np.log(fit.points.compute), np.log(size), 1)
+    each = np.log(_per_image(fit.points, image_size))
+    slope, offset = np.polyfit(np.log(fit.points.compute), each, 1)
     wanted = float(np.exp(offset + slope * np.log(budget)))
     name, shape = _shape_for(runs, wanted, image_size)
     images = budget / _cost_per_image(runs, shape, image_size)
-    near = [r.data_size or 0 for r in fit.points if 0.1 < r.compute / budget < 10]
-    largest = max(run.data_size or 0 for run in runs)
-    data = min(max(near, default=0) or largest, images)
+    near = [run for run in fit.points if 0.1 < run.compute / budget < 10]
+    size = largest_data(Runs(tuple(near)) if near else runs)
+    data = None if size is None else min(size, images)
     low, high = float(runs.compute.min()), float(runs.compute.max())
     return {
         "budget": budget,

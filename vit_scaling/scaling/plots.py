@@ -65,6 +65,8 @@ def colours(models: Sequence[str]) -> dict[str, str]:
 
 def marker_area(data_size: float | None, sizes: Sequence[float]) -> float:
     """Return a marker's area in points²: larger for more data."""
+    if data_size is None and sizes:
+        return 110.0  # The whole set, whatever its size.
     if data_size is None or len(sizes) < 2:
         return 34.0
     return float(np.linspace(14, 95, len(sizes))[list(sizes).index(data_size)])

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -162,16 +163,16 @@ def _bottleneck(runs: Runs, model: str) -> Bottleneck:
     }
     sizes = sorted(size for size in groups if size is not None)
     at_longest = _longest_shared(groups)
-    shared = sorted(at_longest)
+    shared = sorted(at_longest, key=_order)
     data = last = None
     said = []
     if len(shared) > 1:
         few, second, most = shared[0], shared[-2], shared[-1]
-        data = 1 - at_longest[most] / at_longest[few]
-        last = 1 - at_longest[most] / at_longest[second]
+        data = _gain(at_longest[few], at_longest[most])
+        last = _gain(at_longest[second], at_longest[most])
         said.append(
-            f"{most / few:.3g} times the data takes {data:.1%} of the error off, the "
-            f"last factor of {most / second:.3g} {last:.1%}"
+            f"{_more_data(few, most)} takes {data:.1%} of the error off, "
+            f"{_more_data(second, most)} {last:.1%}"
         )
     duration = _duration_gain(_longest_series(groups))
     if duration is not None:
@@ -191,12 +192,35 @@ def _bottleneck(runs: Runs, model: str) -> Bottleneck:
     )
 
 
-def _longest_shared(groups: dict[float | None, list[Run]]) -> dict[float, float]:
+def _order(data_size: float | None) -> float:
+    """Return what data sizes are sorted by: None is the whole set, so the largest."""
+    return math.inf if data_size is None else data_size
+
+
+def largest_data(runs: Runs) -> float | None:
+    """Return the largest data size; None, the whole set, is larger than any number."""
+    return max((run.data_size for run in runs), key=_order)
+
+
+def _gain(before: float, after: float) -> float:
+    """Return the share of an error that was taken off; of no error, none can be."""
+    return 1 - after / before if before else 0.0
+
+
+def _more_data(few: float | None, most: float | None) -> str:
+    if few is None or most is None:
+        return f"all the data in place of {few:.3g} images"
+    return f"{most / few:.3g} times the data"
+
+
+def _longest_shared(
+    groups: dict[float | None, list[Run]],
+) -> dict[float | None, float]:
     """Return {data size: error} at the longest duration that two data sizes share."""
-    by_duration: dict[float, dict[float, float]] = {}
+    by_duration: dict[float, dict[float | None, float]] = {}
     for size, rows in groups.items():
         for run in rows:
-            if size is not None and run.images_seen is not None:
+            if run.images_seen is not None:
                 by_duration.setdefault(run.images_seen, {})[size] = run.error
     shared = [images for images, errors in by_duration.items() if len(errors) > 1]
     return by_duration[max(shared)] if shared else {}
@@ -208,7 +232,7 @@ def _longest_series(groups: dict[float | None, list[Run]]) -> list[Run]:
         groups.items(),
         key=lambda item: (
             item[1][-1].images_seen or item[1][-1].compute,
-            item[0] or 0.0,
+            _order(item[0]),
         ),
     )[1]
 

@@ -7,10 +7,12 @@ import math
 import pathlib
 import re
 
+from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.scaling.runs import (
     COMPUTE_UNITS,
     CORE_DAYS,
     FLOPS,
+    SHAPE_COLUMNS,
     Run,
     Runs,
     nearest,
@@ -164,11 +166,25 @@ def _run(
         data_size=amount("data_size"),
         images_seen=amount("images_seen"),
         compute_unit=compute_unit or unit or by_name,
-        shape=shape_or_none(model),
+        shape=_shape(line) or shape_or_none(model),
         seed=cell("seed"),
         weight=1.0 if weight is None else weight,
         source=cell("source") or f"{path.name}:{number}",
     )
+
+
+def _shape(line: dict[str, str]) -> ViTShape | None:
+    """Return the shape of a row with all of its columns filled; None of any other."""
+    cells = [(line.get(name) or "").strip() for name in SHAPE_COLUMNS]
+    if not all(cells):
+        return None
+    sizes = [quantity(cell) for cell in cells]
+    if any(size != int(size) for size in sizes):
+        raise ValueError(
+            f"{', '.join(SHAPE_COLUMNS)} must be whole numbers; received "
+            f"{', '.join(cells)}."
+        )
+    return ViTShape(*(int(size) for size in sizes))
 
 
 def _compute(text: str) -> tuple[float, str | None]:

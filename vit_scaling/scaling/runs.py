@@ -237,9 +237,10 @@ def write_csv(runs: Runs, path: str | pathlib.Path) -> None:
     """Write a table that `read_csv` reads back."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(CSV_COLUMNS)
+        writer.writerow([*CSV_COLUMNS, *SHAPE_COLUMNS])
         for run in runs:
             cells = [getattr(run, column) for column in CSV_COLUMNS]
+            cells += [getattr(run.shape, column, None) for column in SHAPE_COLUMNS]
             writer.writerow(["" if cell is None else cell for cell in cells])
 
 
@@ -247,3 +248,5 @@ CSV_COLUMNS: Sequence[str] = (
     *("model", "data_size", "images_seen", "compute", "compute_unit"),
     *("error", "metric", "seed", "weight", "source"),
 )
+# Of a model whose name is no shape of the paper; read where all five are there.
+SHAPE_COLUMNS = tuple(field.name for field in dataclasses.fields(ViTShape))

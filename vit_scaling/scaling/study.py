@@ -12,7 +12,12 @@ from vit_scaling.scaling.laws import compare_laws
 from vit_scaling.scaling.paper import paper_runs
 from vit_scaling.scaling.power_law import COEFFICIENTS, Fit, fit_power_law
 from vit_scaling.scaling.predictions import Hindcast, hindcasts, predict
-from vit_scaling.scaling.reading import bottlenecks, sample_efficiency, saturation
+from vit_scaling.scaling.reading import (
+    bottlenecks,
+    largest_data,
+    sample_efficiency,
+    saturation,
+)
 from vit_scaling.scaling.run_files import Columns, quantity, read_runs
 from vit_scaling.scaling.runs import Runs, write_csv
 
@@ -149,7 +154,7 @@ def _hindcast_row(hindcast: Hindcast) -> dict[str, Any]:
 def _reading(runs: Runs, fit: Fit) -> dict[str, Any]:
     averaged = runs.averaged_over_seeds()
     known = all(run.images_seen is not None for run in runs)
-    largest = runs.data_sizes[-1] if runs.data_sizes else None
+    largest = largest_data(runs)
     return {
         "bottlenecks": [dataclasses.asdict(row) for row in bottlenecks(averaged)],
         "sample_efficiency": [

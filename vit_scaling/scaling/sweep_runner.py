@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -12,12 +13,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from vit_scaling.scaling.runs import CSV_COLUMNS
+from vit_scaling.scaling.runs import CSV_COLUMNS, SHAPE_COLUMNS
 from vit_scaling.scaling.sweep import Job, Study, command, command_text, together
 from vit_scaling.scaling.sweep_settings import Find, check_settings, write_settings
 
 METRICS_FILE = "metrics.jsonl"
-RUN_COLUMNS = (*CSV_COLUMNS, "steps", "core_hours", "folder")
+RUN_FILE = "run.json"
+RUN_COLUMNS = (*CSV_COLUMNS, "steps", "core_hours", "folder", *SHAPE_COLUMNS)
 FAILURE_COLUMNS = ("time", "folder", "exit_code", "last_line", "command")
 Runner = Callable[[list[str], pathlib.Path], int]
 
@@ -124,10 +126,19 @@ def write_table(study: Study, path: pathlib.Path, work: pathlib.Path) -> int:
     writer = csv.DictWriter(text, RUN_COLUMNS, lineterminator="\n")
     writer.writeheader()
     count = 0
+    seen: set[tuple[Any, ...]] = set()
     for job in study.jobs:
         found = result(study, job, work)
-        for metric in study.metrics if found else ():
-            writer.writerow(_row(study, job, metric, found or {}))
+        if found is None:
+            continue
+        size = images_in_set(job, work)
+        kind = (job.model, size, job.steps, job.seed)
+        # Two sizes that take the whole set are one run, repeated: told apart by seed.
+        asked = "all" if job.data_size is None else f"{job.data_size:.0f}"
+        seed = f"{job.seed} of {asked}" if kind in seen else f"{job.seed}"
+        seen.add(kind)
+        for metric in study.metrics:
+            writer.writerow(_row(study, job, metric, found, size, seed))
             count += 1
     working = path.with_name(f".writing_{path.name}")
     working.write_text(text.getvalue(), encoding="utf-8")
@@ -135,25 +146,43 @@ def write_table(study: Study, path: pathlib.Path, work: pathlib.Path) -> int:
     return count
 
 
+def images_in_set(job: Job, work: pathlib.Path) -> int | None:
+    """Return the different images that a run saw, as its run.json says.
+
+    A set may hold fewer than were asked for, and "all" is no number. Where run.json
+    does not say (runs of older versions), what was asked for; None is all.
+    """
+    path = work / job.folder / RUN_FILE
+    facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    size = facts.get("train_images", job.data_size)
+    return None if size is None else int(size)
+
+
 def _row(
-    study: Study, job: Job, metric: str, found: Mapping[str, Any]
+    study: Study,
+    job: Job,
+    metric: str,
+    found: Mapping[str, Any],
+    size: int | None,
+    seed: str,
 ) -> dict[str, Any]:
     # As the paper counts it: a branch cost what a run of its duration would have.
     each = job.flops / job.own_steps
     return {
         "model": job.model,
-        "data_size": "" if job.data_size is None else int(job.data_size),
+        "data_size": "" if size is None else size,
         "images_seen": job.steps * study.batch_size,
         "compute": f"{job.steps * each:.6g}",
         "compute_unit": "flops",
         "error": f"{1 - found[metric]:.6f}",
         "metric": metric,
-        "seed": job.seed,
+        "seed": seed,
         "weight": 1,
         "source": study.name,
         "steps": job.steps,
         "core_hours": found.get("core_hours") or "",
         "folder": job.folder,
+        **dataclasses.asdict(job.shape),
     }
 
 
