@@ -113,7 +113,6 @@ def test_parts_that_show_nothing_are_left_out():
     pixels[4:10, 40:50] = (20, 20, 200)
     seen = fingerprints.of_evaluation(sets.encoded(pixels, "PNG"))
     blank = fingerprints.of_training(sets.encoded(np.full_like(pixels, 255), "PNG"))
-    assert len(blank.hashes) == 1
     for box, flipped in zip(seen.boxes[1:], seen.flipped[1:], strict=True):
         if tuple(box) != fingerprints.WHOLE:
             assert fingerprints.part(pixels, box, flipped=bool(flipped)).std() > 3

@@ -134,7 +134,8 @@ def _fingerprint(pixels: np.ndarray, boxes: list[Box], *, flips: bool) -> Finger
     grey = _picture(pixels).convert("L")
     # A part that hardly varies, while the whole does, has left the content outside: all
     # such parts are alike, and say nothing of what they were cut from.
-    least = min(2 * _PLAIN_SPREAD, max(_PLAIN_SPREAD, _spread(pixels, WHOLE) / 2))
+    whole = _spread(pixels, WHOLE)
+    least = 0.0 if whole < _PLAIN_SPREAD else min(2 * _PLAIN_SPREAD, whole / 2)
     shown = [box for box in boxes if box != WHOLE and _spread(pixels, box) >= least]
     boxes = [WHOLE, *shown]
     hashes, certain = part_hashes(grey, boxes)
