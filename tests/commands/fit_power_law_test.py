@@ -54,3 +54,23 @@ def test_a_fit_that_did_not_converge_says_so_and_returns_one(tmp_path, capsys):
 def test_a_misspelt_metric_is_answered_with_the_nearest(capsys):
     assert main(["--metric=imagenet_10sht"]) == 1
     assert "Did you mean 'imagenet_10shot'" in capsys.readouterr().err
+
+
+def test_a_fit_without_intervals_is_printed_as_such(tmp_path, capsys):
+    rows = [f"{10**k},{0.1 + 0.6 * 10 ** (-0.3 * k)}" for k in range(5)]
+    (tmp_path / "few.csv").write_text("\n".join(["compute,error", *rows, ""]))
+    assert main([f"--runs={tmp_path / 'few.csv'}", "--resamples=50", "--compare"]) == 0
+    text = capsys.readouterr().out
+    assert "note: There are no intervals." in text
+    assert "note: Laws were not compared." in text
+    assert "none" in text and "100000" in text.replace("1e+05", "100000")
+
+
+def test_an_error_of_zero_is_fitted_as_the_message_advises(tmp_path, capsys):
+    rows = [f"{2**k},{0.5 * 2 ** (-0.5 * k) * (k < 13)}" for k in range(14)]
+    (tmp_path / "zero.csv").write_text("\n".join(["compute,error", *rows, ""]))
+    flags = [f"--runs={tmp_path / 'zero.csv'}", "--resamples=50"]
+    assert main(flags) == 1
+    assert "--loss=linear" in capsys.readouterr().err
+    assert main([*flags, "--loss=linear"]) == 0
+    assert "rms of log(law/error)" in capsys.readouterr().out

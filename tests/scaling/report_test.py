@@ -12,10 +12,11 @@ from vit_scaling.scaling.runs import Runs
 
 def page(runs, path, **options):
     result = study.analyse(runs, resamples=50, **options)
-    boot = None
+    law = boot = None
     if result["converged"]:
-        boot = bootstrap(runs, fit_power_law(runs), resamples=50)
-    report.write_report(runs, boot, result, path)
+        fit = fit_power_law(runs)
+        law, boot = fit.law, bootstrap(runs, fit, resamples=50)
+    report.write_report(runs, law, boot, result, path)
     return path.read_text(), result
 
 
@@ -43,7 +44,7 @@ def test_a_failed_fit_is_said_and_no_coefficient_shown(tmp_path):
     result = study.analyse(runs, resamples=50)
     result |= {"converged": False, "reason": "no <minimum>", "a": None}
     result |= {"predictions": [], "hindcasts": [], "intervals": None}
-    report.write_report(runs, None, result, tmp_path / "report.html")
+    report.write_report(runs, None, None, result, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert "The fit did not converge: no &lt;minimum&gt;" in text
     assert "value</th>" not in text

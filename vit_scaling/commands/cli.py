@@ -4,12 +4,13 @@
 import argparse
 import contextlib
 import json
-import math
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from vit_scaling.scaling.plain import plain
 
 EXPECTED_ERRORS = (ValueError, OSError, ImportError, RuntimeError, KeyError)
 
@@ -71,19 +72,6 @@ def progress() -> Callable[[int, int], None]:
         print(f"{done}/{total} images, {rate:.0f}/s, {left}", file=sys.stderr)
 
     return show
-
-
-def plain(value: Any) -> Any:
-    """Return `value` as JSON's own types: NumPy to Python, not-a-number to None."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
 def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:

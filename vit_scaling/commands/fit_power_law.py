@@ -97,10 +97,11 @@ def _show(result: Mapping[str, Any]) -> str:
     if not result["converged"]:
         return "\n".join([*lines, f"The fit did not converge: {result['reason']}"])
     lines += [f"E = a(C + d)^-b + c, C in {result['compute_unit']}", ""]
-    level = f"{result['level']:.0%} interval"
+    intervals = result["intervals"] or {}
+    level = f"{result['level']:.0%} interval" if intervals else "interval"
     rows = [
-        [name, f"{result[name]:.4g}", "{:.4g} to {:.4g}".format(*ends)]
-        for name, ends in result["intervals"].items()
+        [name, f"{result[name]:.4g}", _range(intervals.get(name), ".4g")]
+        for name in ("a", "b", "c", "d")
     ]
     lines += [cli.table(rows, ["", "value", level]), ""]
     lines += [f"rms of log(law/error): {result['rms_log_error']:.4f}"]
@@ -110,8 +111,8 @@ def _show(result: Mapping[str, Any]) -> str:
             [
                 f"{row['compute']:.4g}",
                 f"{row['error']:.4f}",
-                "{:.4f} to {:.4f}".format(*row["interval"]),
-                "{:.4f} to {:.4f}".format(*row["run_interval"]),
+                _range(row["interval"], ".4f"),
+                _range(row["run_interval"], ".4f"),
             ]
             for row in result["predictions"]
         ]
@@ -136,7 +137,12 @@ def _show(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _range(ends: Sequence[float] | None, form: str) -> str:
+    return "none" if ends is None else f"{ends[0]:{form}} to {ends[1]:{form}}"
+
+
 def _hindcast_cells(row: Mapping[str, Any]) -> list[str]:
     if row["predicted"] is None:
         return ["no law", ""]
-    return [f"{row['predicted']:.4f}", f"{row['relative_error']:+.1%}"]
+    off = row["relative_error"]  # None of a run without any error.
+    return [f"{row['predicted']:.4f}", "" if off is None else f"{off:+.1%}"]

@@ -12,6 +12,7 @@ from vit_scaling.scaling.power_law import (
     COEFFICIENTS,
     MINIMUM_POINTS,
     Fit,
+    log_residuals,
     weighted_runs,
 )
 from vit_scaling.scaling.runs import Floats, Runs
@@ -75,9 +76,8 @@ class Bootstrap:
     def run_band(self, compute: npt.ArrayLike, *, seed: int = 0) -> Floats:
         """Return the interval of one new run: the law's plus the runs' scatter."""
         compute = np.atleast_1d(np.asarray(compute, float))
-        points = self.fit.points
         estimate = np.log(self.fit.law.error_at(compute))
-        residual = np.log(points.error) - np.log(self.fit.law.error_at(points.compute))
+        residual = log_residuals(self.fit.law, self.fit.points)
         drawn = np.random.default_rng(seed).choice(
             residual, size=(len(self.samples), len(compute))
         )

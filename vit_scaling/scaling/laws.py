@@ -171,7 +171,8 @@ def compare_laws(
     """Rank laws by how well they predict the frontier's most expensive points.
 
     Args:
-        runs: Runs of one metric.
+        runs: Runs of one metric. Errors are compared by their logarithms: runs without
+            any error are left out.
         held_out: Shares of the frontier to hide, the most expensive points of it. A
             law that fits well and predicts badly has too many coefficients.
         names: Of `FORMS`; None takes all.
@@ -180,6 +181,7 @@ def compare_laws(
     Raises:
         ValueError: As `fit_power_law`, or too few points are left of a cut.
     """
+    runs = runs.averaged_over_seeds().where(lambda run: run.error > 0)
     points = fitting_points(runs, loss=Loss("log"), slack=slack)
     compute, error, weight = points.compute, points.error, points.weight
     made = []
@@ -195,7 +197,7 @@ def compare_laws(
         if not squares:
             raise ValueError(
                 "Too few points to hide any: comparing laws needs a frontier of at "
-                f"least 8; received {len(points)}."
+                f"least 7; received {len(points)}."
             )
         full = fit_form(name, compute, error, weight)
         residual = np.log(full.error_at(compute)) - np.log(error)

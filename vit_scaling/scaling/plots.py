@@ -140,10 +140,11 @@ def log_axes(axes: Any, runs: Runs) -> None:
 
 
 def percent_axis(axes: Any, percent: Any) -> None:
-    """Make the y axis logarithmic with round percentages."""
+    """Make the y axis logarithmic with round percentages; 0 lies below any of it."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-    low, high = float(np.min(percent)), float(np.max(percent))
+    seen = [value for value in percent if value > 0] or [1.0]
+    low, high = float(np.min(seen)), float(np.max(seen))
     axes.set_yscale("log")
     axes.set_ylim(low * 0.9, high * 1.12)
     steps = (1, 1.5, 2, 3, 5, 7)
@@ -218,7 +219,7 @@ def best_by_data(axes: Any, runs: Runs) -> bool:
     axes.set_xscale("log")
     axes.set_xlabel("Training images")
     percent_axis(axes, runs.error * 100)
-    axes.set_ylim(bottom=runs.error.min() * 100 * 0.8)
+    axes.set_ylim(bottom=axes.get_ylim()[0] * 0.8 / 0.9)
     return True
 
 

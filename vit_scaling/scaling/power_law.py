@@ -63,8 +63,8 @@ class Fit:
         loss: What was minimised.
         converged: Whether `law` may be read.
         reason: Why not, in words; empty if converged.
-        rms_log_error: Root mean square of log(law) - log(error) over the points;
-            not a number if the fit did not converge.
+        rms_log_error: Root mean square of log(law) - log(error) over the points whose
+            error is not 0; not a number if the fit did not converge.
         slack: The frontier's `slack`.
     """
 
@@ -131,9 +131,20 @@ def fit_power_law(
     law = PowerLaw(*map(float, fit.coefficients[0]))
     rms = float("nan")
     if not reason:
-        residual = np.log(law.error_at(points.compute)) - np.log(points.error)
-        rms = float(np.sqrt(np.average(residual**2, weights=points.weight)))
+        rms = _rms_log_error(law, points)
     return Fit(points, chosen, not reason, reason, rms, slack, None if reason else law)
+
+
+def log_residuals(law: PowerLaw, points: Runs) -> Floats:
+    """Return log(error) - log(law); a point without any error has none."""
+    errs = points.error > 0
+    compute, error = points.compute[errs], points.error[errs]
+    return np.asarray(np.log(error) - np.log(law.error_at(compute)))
+
+
+def _rms_log_error(law: PowerLaw, points: Runs) -> float:
+    weight = points.weight[points.error > 0]
+    return float(np.sqrt(np.average(log_residuals(law, points) ** 2, weights=weight)))
 
 
 def fitting_points(runs: Runs, *, loss: Loss, slack: float) -> Runs:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from vit_scaling.scaling.bootstrap import Bootstrap, bootstrap
-from vit_scaling.scaling.power_law import fit_power_law, weighted_runs
-from vit_scaling.scaling.runs import Runs
+from vit_scaling.scaling.power_law import PowerLaw, fit_power_law, weighted_runs
+from vit_scaling.scaling.runs import Floats, Runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,14 +18,14 @@ class Prediction:
     Attributes:
         compute: In the runs' unit.
         error: What the law says, as a fraction.
-        interval: Where the law lies.
+        interval: Where the law lies; None if the runs were too few to resample.
         run_interval: Where one new run on the frontier lies: the law and its scatter.
     """
 
     compute: float
     error: float
-    interval: tuple[float, float]
-    run_interval: tuple[float, float]
+    interval: tuple[float, float] | None
+    run_interval: tuple[float, float] | None
 
 
 def predict(boot: Bootstrap, compute: Sequence[float]) -> list[Prediction]:
@@ -34,9 +34,7 @@ def predict(boot: Bootstrap, compute: Sequence[float]) -> list[Prediction]:
     Raises:
         ValueError: A budget is not above 0.
     """
-    budgets = np.atleast_1d(np.asarray(compute, float))
-    if not (np.isfinite(budgets).all() and (budgets > 0).all()):
-        raise ValueError(f"A budget must be above 0; received {compute!r}.")
+    budgets = _checked(compute)
     law = boot.fit.law.error_at(budgets)
     band, wide = boot.band(budgets), boot.run_band(budgets)
     return [
@@ -48,6 +46,26 @@ def predict(boot: Bootstrap, compute: Sequence[float]) -> list[Prediction]:
         )
         for k in range(len(budgets))
     ]
+
+
+def predict_without_interval(
+    law: PowerLaw, compute: Sequence[float]
+) -> list[Prediction]:
+    """Return the law at new budgets, where there is no bootstrap.
+
+    Raises:
+        ValueError: A budget is not above 0.
+    """
+    budgets = _checked(compute)
+    pairs = zip(budgets, law.error_at(budgets), strict=True)
+    return [Prediction(float(c), float(e), None, None) for c, e in pairs]
+
+
+def _checked(compute: Sequence[float]) -> Floats:
+    budgets = np.atleast_1d(np.asarray(compute, float))
+    if not (np.isfinite(budgets).all() and (budgets > 0).all()):
+        raise ValueError(f"A budget must be above 0; received {compute!r}.")
+    return budgets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +90,11 @@ class Hindcast:
 
     @property
     def relative_error(self) -> float | None:
-        """(predicted - actual)/actual; above 0: the run came out better."""
-        if self.predicted is None:
+        """(predicted - actual)/actual; above 0: the run came out better.
+
+        None if nothing was predicted, or the run made no error at all.
+        """
+        if self.predicted is None or self.actual == 0:
             return None
         return self.predicted / self.actual - 1
 

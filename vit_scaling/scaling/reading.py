@@ -58,7 +58,8 @@ def _crossing(rows: Sequence[Run], error: float) -> float | None:
     for run in rows:
         if run.error <= error:
             images = float(run.images_seen or 0)
-            if previous is None or run.error == previous.error:
+            # A line to an error of 0 has no logarithm: what the run saw is enough.
+            if previous is None or run.error in (0, previous.error):
                 return images
             share = np.log(previous.error / error) / np.log(previous.error / run.error)
             before = float(previous.images_seen or 0)
@@ -257,6 +258,8 @@ def _duration_gain(rows: Sequence[Run]) -> float | None:
     )
     if factor <= 1:
         return None
+    if first.error == 0:
+        return 0.0
     return float(1 - (second.error / first.error) ** (1 / np.log2(factor)))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from vit_scaling.scaling.bootstrap import Bootstrap
 from vit_scaling.scaling.plots import UNITS, amount, colours, marker_area
+from vit_scaling.scaling.power_law import COEFFICIENTS, PowerLaw
 from vit_scaling.scaling.reading import series
 from vit_scaling.scaling.runs import Runs
 
@@ -24,13 +25,18 @@ font-variant-numeric:tabular-nums}.note{color:#8a4b00}.bad{color:#a00000}
 
 
 def write_report(
-    runs: Runs, boot: Bootstrap | None, result: Mapping[str, Any], path: pathlib.Path
+    runs: Runs,
+    law: PowerLaw | None,
+    boot: Bootstrap | None,
+    result: Mapping[str, Any],
+    path: pathlib.Path,
 ) -> None:
     """Write the report; its plots are interactive and need no network (≤ 6 MB).
 
     Args:
         runs: The study's runs.
-        boot: None if no law was fitted.
+        law: None if none was fitted.
+        boot: None if there are no intervals.
         result: What `study.analyse` returns.
         path: The HTML file.
     """
@@ -40,7 +46,7 @@ def write_report(
         f"<p>{result['runs']} runs, {result['frontier_runs']} of them on the frontier. "
         f"Compute in {html.escape(result['compute_unit'])}.</p>",
         _law(result),
-        _figures(runs, boot),
+        _figures(runs, law, boot),
         "<h2>Predictions</h2>",
         _predictions(result),
         "<h2>Had the largest runs been unknown</h2>",
@@ -72,17 +78,22 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
 
 
-def _range(ends: Sequence[float], form: str = ".4f") -> str:
-    return f"{ends[0]:{form}} to {ends[1]:{form}}"
+def _range(ends: Sequence[float] | None, form: str = ".4f") -> str:
+    return "–" if ends is None else f"{ends[0]:{form}} to {ends[1]:{form}}"
 
 
 def _law(result: Mapping[str, Any]) -> str:
     if not result["converged"]:
         reason = html.escape(result["reason"])
         return f'<h2>Law</h2><p class="bad">The fit did not converge: {reason}</p>'
+    intervals = result["intervals"] or {}
+    header = ["", "value"]
+    if intervals:
+        header.append(f"{result['level']:.0%} interval")
     rows = [
-        [name, f"{result[name]:.4g}", _range(ends, ".4g")]
-        for name, ends in result["intervals"].items()
+        [name, f"{result[name]:.4g}"]
+        + ([_range(intervals[name], ".4g")] if intervals else [])
+        for name in COEFFICIENTS
     ]
     notes = "".join(
         f'<p class="note">{html.escape(note)}</p>' for note in result["notes"]
@@ -95,13 +106,13 @@ def _law(result: Mapping[str, Any]) -> str:
     )
     return (
         "<h2>Law: E = a(C + d)<sup>-b</sup> + c</h2>"
-        + _table(["", "value", f"{result['level']:.0%} interval"], rows)
+        + _table(header, rows)
         + f"<p>Root mean square of log(law/error) on the frontier: "
         f"{result['rms_log_error']:.4f}. {said}</p>{notes}"
     )
 
 
-def _figures(runs: Runs, boot: Bootstrap | None) -> str:
+def _figures(runs: Runs, law: PowerLaw | None, boot: Bootstrap | None) -> str:
     import plotly.graph_objects as go  # pip install "vit_scaling[plots]"
 
     figure = go.Figure()
@@ -121,8 +132,8 @@ def _figures(runs: Runs, boot: Bootstrap | None) -> str:
             hovertemplate="%{text}<br>%{x:.4g}: %{y:.2f} %<extra></extra>",
         )
         named.add(model)
+    grid = np.geomspace(runs.compute.min() * 0.8, runs.compute.max() * 10, 150)
     if boot is not None:
-        grid = np.geomspace(runs.compute.min() * 0.8, runs.compute.max() * 10, 150)
         low, high = boot.band(grid) * 100
         for edge, fill in ((low, None), (high, "tonexty")):
             figure.add_scatter(
@@ -135,9 +146,10 @@ def _figures(runs: Runs, boot: Bootstrap | None) -> str:
                 showlegend=False,
                 hoverinfo="skip",
             )
+    if law is not None:
         figure.add_scatter(
             x=grid.tolist(),
-            y=(boot.fit.law.error_at(grid) * 100).tolist(),
+            y=(law.error_at(grid) * 100).tolist(),
             mode="lines",
             name="law",
             line={"dash": "dash", "color": "black", "width": 2},
@@ -179,12 +191,16 @@ def _hindcasts(result: Mapping[str, Any]) -> str:
             said = [
                 f"{row['predicted']:.4f}",
                 _range(row["interval"]),
-                f"{row['relative_error']:+.1%}",
+                _share(row["relative_error"]),
             ]
         rows.append([row["hidden"], f"{row['actual']:.4f}", *said])
     if not rows:
         return "<p>None: there is no law.</p>"
     return _table(["without", "came out", "foretold", "interval", "off by"], rows)
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.1%}"
 
 
 def _laws(result: Mapping[str, Any]) -> str:

@@ -10,8 +10,14 @@ from typing import Any
 from vit_scaling.scaling.bootstrap import Bootstrap, bootstrap
 from vit_scaling.scaling.laws import compare_laws
 from vit_scaling.scaling.paper import paper_runs
+from vit_scaling.scaling.plain import plain
 from vit_scaling.scaling.power_law import COEFFICIENTS, Fit, fit_power_law
-from vit_scaling.scaling.predictions import Hindcast, hindcasts, predict
+from vit_scaling.scaling.predictions import (
+    Hindcast,
+    hindcasts,
+    predict,
+    predict_without_interval,
+)
 from vit_scaling.scaling.reading import (
     bottlenecks,
     largest_data,
@@ -81,7 +87,9 @@ def analyse(
 
     Returns:
         What `--json` prints: "a", "b", "c", "d" (None unless converged), "converged",
-        "reason", "intervals", "rms_log_error", …
+        "reason", "intervals", "rms_log_error", … "intervals" is None where the runs
+        are too few to resample, and "laws" empty where they are too few to compare:
+        "notes" says so, and the fit stands.
     """
     options: dict[str, Any] = {
         "loss": loss,
@@ -90,20 +98,26 @@ def analyse(
         "slack": slack,
     }
     fit = fit_power_law(runs, **options)
-    boot = None
+    boot, notes = None, []
     if fit.converged:
-        boot = bootstrap(runs, fit, resamples=resamples, level=level, seed=seed)
+        try:
+            boot = bootstrap(runs, fit, resamples=resamples, level=level, seed=seed)
+        except RuntimeError as error:  # The fit itself stands.
+            notes.append(f"There are no intervals. {error}")
     result = _summary(runs, fit, boot, budgets)
     result["hindcasts"] = (
         [_hindcast_row(h) for h in hindcasts(runs, seed=seed, **options)]
         if fit.converged
         else []
     )
-    result["laws"] = (
-        [dataclasses.asdict(row) for row in compare_laws(runs, slack=slack)]
-        if compare
-        else []
-    )
+    result["laws"] = []
+    if compare:
+        try:
+            laws = compare_laws(runs, slack=slack)
+            result["laws"] = [dataclasses.asdict(row) for row in laws]
+        except ValueError as error:
+            notes.append(f"Laws were not compared. {error}")
+    result["notes"] += notes
     result["reading"] = _reading(runs, fit)
     result["files"] = []
     if output_dir is not None:
@@ -129,9 +143,7 @@ def _summary(
         "intervals": boot.intervals() if boot else None,
         "correlations": boot.correlations() if boot else None,
         "notes": boot.notes() if boot else [],
-        "predictions": [dataclasses.asdict(p) for p in predict(boot, ahead)]
-        if boot
-        else [],
+        "predictions": _predictions(fit, boot, ahead),
         "frontier": [
             {
                 "model": run.model,
@@ -144,6 +156,15 @@ def _summary(
             for run in fit.points
         ],
     }
+
+
+def _predictions(
+    fit: Fit, boot: Bootstrap | None, ahead: Sequence[float]
+) -> list[dict[str, Any]]:
+    if not fit.converged:
+        return []
+    told = predict(boot, ahead) if boot else predict_without_interval(fit.law, ahead)
+    return [dataclasses.asdict(prediction) for prediction in told]
 
 
 def _hindcast_row(hindcast: Hindcast) -> dict[str, Any]:
@@ -186,10 +207,11 @@ def _write(
 
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / "law.json", folder / "frontier.csv"]
-    written[0].write_text(json.dumps(result, indent=1, default=float) + "\n")
+    written[0].write_text(json.dumps(plain(result), indent=1) + "\n")
     write_csv(fit.points, written[1])
     figure = figures.study_figure(runs, fit, boot)
     written += plots.save(figure, folder / "frontier")
     written.append(folder / "report.html")
-    report.write_report(runs, boot, result, written[-1])
+    law = fit.law if fit.converged else None
+    report.write_report(runs, law, boot, result, written[-1])
     return [str(path) for path in written]
