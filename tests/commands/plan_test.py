@@ -1,11 +1,16 @@
 """`plan`: JSON keys, budgets, shapes, and errors with the nearest name."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import json
 
 import pytest
 
 from vit_scaling.commands.plan import main
+from vit_scaling.modeling.shapes import ViTShape
+from vit_scaling.scaling.flops import flops
+from vit_scaling.scaling.paper import paper_runs
+from vit_scaling.scaling.runs import Run, Runs, write_csv
 
 
 def planned(capsys, *flags):
@@ -45,6 +50,63 @@ def test_a_budget_is_answered(capsys):
     assert flops["compute_unit"] == "flops"
 
 
+def test_a_budget_costs_core_hours_and_money(capsys):
+    flags = ["--devices=4", "--price_per_hour=2"]
+    found = planned(capsys, "--budget=10", *flags)
+    assert found["core_hours"] == pytest.approx(240)  # Core-days of this very core.
+    assert found["hours"] == pytest.approx(60)
+    assert found["price"] == pytest.approx(480)
+    flags += ["--images_per_second=100", "--device=8GiB"]
+    found = planned(capsys, "--budget=10", *flags)
+    assert found["core_hours"] == pytest.approx(found["images_seen"] / 360_000)
+    assert main(["--budget=10", "--device=8GiB"]) == 1
+    assert "--images_per_second" in capsys.readouterr().err
+
+
+def test_runs_are_counted_in_flops_at_their_image_size(capsys, tmp_path):
+    write_csv(paper_runs(), tmp_path / "runs.csv")
+    flags = [f"--runs={tmp_path}", "--budget=1e21", "--budget_unit=flops"]
+    small, large = (
+        planned(capsys, *flags, f"--image_size={size}")["error"] for size in (224, 448)
+    )
+    # The same runs cost four times as much and more: a budget reaches less far.
+    assert large > 1.1 * small
+
+
+def test_a_sweep_of_shapes_of_ones_own_can_be_planned_from(capsys, tmp_path):
+    rows = []
+    for width, heads in ((16, 2), (32, 2), (64, 4), (128, 4)):
+        shape = ViTShape(8, width, 2, 2 * width, heads)
+        each = flops(shape, image_size=32, classes=10).training
+        for images in (3e4, 1e5, 3e5):
+            compute = each * images
+            error = 0.1 + 40 * compute**-0.2
+            run = Run(f"w{width}", compute, error, shape=shape, compute_unit="flops")
+            rows.append(dataclasses.replace(run, images_seen=images))
+    write_csv(Runs(tuple(rows)), tmp_path / "runs.csv")
+    flags = [f"--runs={tmp_path}", "--budget_unit=flops", "--image_size=32"]
+    found = planned(capsys, *flags, "--budget=1e12")
+    assert found["shape"] in {run.model for run in rows}
+    assert found["dimensions"]["patch"] == 8
+    assert found["error"] == pytest.approx(0.1 + 40 * 1e12**-0.2, rel=0.01)
+
+
+def test_shapes_are_found_for_the_batch_and_patch_asked_for(capsys, tmp_path):
+    """More images or more patches an image leave room for fewer shapes."""
+
+    def fitting(*flags):
+        found = planned(
+            capsys, "--find_shapes", "--depths=40", *flags, f"--output_dir={tmp_path}"
+        )
+        kinds = [cell["cheapest_setting_that_fits"] for cell in found["cells"]]
+        return sum(kind != "oom" for kind in kinds)
+
+    usual = fitting("--batch=16")
+    assert fitting("--batch=32") < usual
+    assert fitting("--batch=16", "--patch=28") > usual
+    assert fitting("--batch=16", "--image_size=448") < usual
+
+
 def test_shapes_are_found_and_drawn(capsys, tmp_path):
     found = planned(capsys, "--find_shapes", "--depths=24", f"--output_dir={tmp_path}")
     assert len(found["cells"]) == 299
@@ -61,6 +123,14 @@ def test_shapes_are_found_and_drawn(capsys, tmp_path):
         (["--shape=B/16", "--optimizer=adam_ph"], "Did you mean 'adam"),
         (["--shape=B/16", "--batch=0"], "`batch` must be at least 1"),
         (["--budget=0"], "`budget` must be above 0"),
+        (["--shape=B/16", "--images_per_second=0"], "`images_per_second` must be abo"),
+        (["--shape=B/16", "--price_per_hour=2"], "--price_per_hour: time and cost nee"),
+        (["--shape=B/16", "--runs=paper"], "Leave out --runs: it belongs to --budget"),
+        (["--find_shapes", "--head=map"], "--head: --find_shapes does not read it"),
+        (["--find_shapes", "--batch=0"], "`batch` must be at least 1"),
+        (["--budget=9", "--shape=B/16"], "--shape: --budget does not read it"),
+        (["--budget=9", "--find_shapes"], "received both"),
+        (["--budget=9", "--image_size=384"], "images of 224 pixels"),
     ],
 )
 def test_bad_input_is_explained(capsys, flags, message):

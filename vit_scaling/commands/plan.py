@@ -4,11 +4,20 @@
 import argparse
 import dataclasses
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vit_scaling.commands import cli
 from vit_scaling.modeling.shapes import ViTShape, shape_named
+
+_ALWAYS = {"json", "device", "find_shapes", "budget"}
+_RATES = {"devices", "images_per_second", "utilisation", "price_per_hour"}
+_READ = {
+    "--find_shapes": {"depths", "patch", "batch", "image_size", "output_dir"},
+    "--budget": {"budget_unit", "runs", "metric", "image_size", *_RATES},
+}
+_PLANNED = {"patch", "batch", "image_size", *_RATES}  # Of these, a plan reads.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         add(f"--{name}", type=int)
     add("--head", default="map", help="map, gap, token or none")
     add("--optimizer", default="adafactor", help="adam, adam_hp, adafactor, momentum…")
-    add("--batch", type=int, default=8, help="images per device and step")
+    add("--batch", type=int, help="images per device and step, 8 where not given; of "
+        "--find_shapes: those that agree with Figure 8")  # fmt: skip
     add("--image_size", type=int, default=224, help="pixels")
     add("--classes", type=int, default=1000)
     add("--precision", default="mixed_bfloat16", help="or float32")
@@ -39,11 +49,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--runs", default="paper", help="for --budget: 'paper', a CSV or a folder")
     add("--metric", help="for --budget; the paper's default is imagenet_10shot")
     add("--output_dir", default=".", help="for the figure of --find_shapes")
-    return cli.run(made, argv, _plan, _show)
+    words = sys.argv[1:] if argv is None else argv
+    given = {word[2:].partition("=")[0] for word in words if word.startswith("--")}
+
+    def command(arguments: argparse.Namespace) -> Mapping[str, Any]:
+        _refuse_unread(arguments, given)
+        return _plan(arguments)
+
+    return cli.run(made, argv, command, _show)
+
+
+def _refuse_unread(arguments: argparse.Namespace, given: set[str]) -> None:
+    """Refuse a flag that would change nothing: its reader believes that it does."""
+    if arguments.find_shapes and arguments.budget is not None:
+        raise ValueError("Give --budget or --find_shapes; received both.")
+    mode = "--find_shapes" if arguments.find_shapes else "--budget"
+    if arguments.find_shapes or arguments.budget is not None:
+        unread = given - _READ[mode] - _ALWAYS
+        why = f"{mode} does not read it"
+    else:
+        others = set().union(*_READ.values()) - _PLANNED
+        unread, why = given & others, "it belongs to --budget or --find_shapes"
+        if not arguments.images and not unread:
+            unread = given & {"devices", "price_per_hour"}
+            why = "time and cost need --images"
+    if unread:
+        flags = ", ".join(f"--{name}" for name in sorted(unread))
+        raise ValueError(f"Leave out {flags}: {why}.")
 
 
 def _plan(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    if arguments.budget:
+    if arguments.budget is not None:
         return _budget(arguments)
     if arguments.find_shapes:
         return _find(arguments)
@@ -63,7 +99,7 @@ def _plan(arguments: argparse.Namespace) -> Mapping[str, Any]:
     )
     return plan(
         _shape(arguments),
-        batch=arguments.batch,
+        batch=8 if arguments.batch is None else arguments.batch,
         device=device_named(arguments.device),
         step=step,
         images=quantity(arguments.images) if arguments.images else None,
@@ -91,19 +127,31 @@ def _shape(arguments: argparse.Namespace) -> ViTShape:
 
 def _budget(arguments: argparse.Namespace) -> Mapping[str, Any]:
     from vit_scaling.scaling import study
+    from vit_scaling.scaling.devices import device_named
     from vit_scaling.scaling.planner import in_flops, plan_budget
     from vit_scaling.scaling.run_files import quantity
 
+    if arguments.runs == "paper" and arguments.image_size != 224:
+        raise ValueError(
+            "The paper's runs saw images of 224 pixels, so they tell nothing of "
+            f"--image_size={arguments.image_size}: leave it out, or give --runs."
+        )
     runs = study.load(arguments.runs, metric=arguments.metric)
     if arguments.budget_unit == "flops" and runs.compute_unit != "flops":
-        runs = in_flops(runs)
+        runs = in_flops(runs, image_size=arguments.image_size)
     if runs.compute_unit != arguments.budget_unit:
         raise ValueError(
             f"These runs count compute in {runs.compute_unit}: give "
             f"--budget_unit={runs.compute_unit}."
         )
     budget = quantity(arguments.budget)
-    return plan_budget(runs, budget, image_size=arguments.image_size)
+    return plan_budget(
+        runs,
+        budget,
+        image_size=arguments.image_size,
+        device=device_named(arguments.device),
+        **{name: getattr(arguments, name) for name in _RATES},
+    )
 
 
 def _find(arguments: argparse.Namespace) -> Mapping[str, Any]:
@@ -111,7 +159,13 @@ def _find(arguments: argparse.Namespace) -> Mapping[str, Any]:
     from vit_scaling.scaling.shapefinder import draw_shapes, find_shapes
 
     depths = [int(depth) for depth in arguments.depths.split(",")]
-    cells = find_shapes(device_named(arguments.device), depths=depths)
+    cells = find_shapes(
+        device_named(arguments.device),
+        depths=depths,
+        patch=14 if arguments.patch is None else arguments.patch,
+        batch=arguments.batch,
+        image_size=arguments.image_size,
+    )
     folder = pathlib.Path(arguments.output_dir)
     files = draw_shapes(cells, folder / f"shapes_{arguments.device}")
     return {"device": arguments.device, "cells": cells, "files": list(map(str, files))}

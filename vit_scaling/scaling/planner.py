@@ -3,6 +3,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,7 @@ def plan(
     """
     step = dataclasses.replace(step or Step(), tpu=device.tpu)
     _check_positive(devices=devices, utilisation=utilisation)
+    _check_given(images_per_second=images_per_second, price_per_hour=price_per_hour)
     count = parameters(shape, **_model(step))
     work = flops(shape, rematerialize=step.rematerialize != "none", **_model(step))
     used = memory(shape, batch=batch, step=step, limit_bytes=device.memory_bytes)
@@ -114,6 +116,11 @@ def _check_positive(**numbers: float) -> None:
             raise ValueError(f"`{name}` must be above 0; received {value!r}.")
 
 
+def _check_given(**numbers: float | None) -> None:
+    given = {name: value for name, value in numbers.items() if value is not None}
+    _check_positive(**given)
+
+
 def largest_batch(shape: ViTShape, *, device: Device, step: Step) -> int:
     """Return the most images per device and step that fit; 0 if one does not."""
 
@@ -141,7 +148,8 @@ def in_flops(runs: Runs, *, image_size: int = 224) -> Runs:
         if run.shape is None or run.images_seen is None:
             raise ValueError(
                 f"FLOPs need the shape and the images seen of every run; {run.model} "
-                f"({run.source}) lacks one. Name models as in 'B/16'."
+                f"({run.source}) lacks one. Name models as in 'B/16', or give "
+                "columns patch, width, depth, mlp_width and heads."
             )
         each = flops(run.shape, head="none", image_size=image_size, classes=None)
         made.append(
@@ -153,7 +161,13 @@ def in_flops(runs: Runs, *, image_size: int = 224) -> Runs:
 
 
 def plan_budget(
-    runs: Runs, budget: float, *, image_size: int = 224, resamples: int = 1000
+    runs: Runs,
+    budget: float,
+    *,
+    image_size: int = 224,
+    resamples: int = 1000,
+    device: Device | None = None,
+    **rates: Any,
 ) -> dict[str, Any]:
     """Return what `budget` should buy: shape, data, duration, and the error to expect.
 
@@ -166,8 +180,11 @@ def plan_budget(
     Args:
         runs: Runs of one metric with shapes and images seen.
         budget: Compute, in the unit of the runs.
-        image_size: Side of the images, in pixels.
+        image_size: Side of the runs' images, in pixels.
         resamples: For the interval.
+        device: Where to train; adds what it costs there in core-hours, where a core is
+            a replica: half a TPU v2 or v3 chip, or a whole device.
+        **rates: Of `plan`: devices, images_per_second, utilisation, price_per_hour.
 
     Raises:
         ValueError: The budget is not above 0, or the runs lack shapes.
@@ -202,6 +219,39 @@ def plan_budget(
         "extrapolated": not low <= budget <= high,
         "law": dataclasses.asdict(fit.law),
         "notes": boot.notes(),
+        **(
+            _cost(runs, budget, shape, images, device, image_size, rates)
+            if device
+            else {}
+        ),
+    }
+
+
+def _cost(
+    runs: Runs,
+    budget: float,
+    shape: ViTShape,
+    images: float,
+    device: Device,
+    image_size: int,
+    rates: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return what a budget costs on a device, in core-hours, hours and money."""
+    step = Step(image_size=image_size)
+    planned = plan(shape, batch=1, device=device, step=step, images=images, **rates)
+    hours = planned["device_hours"]
+    said = "an estimate from the device's peak rate"
+    if planned["throughput_is_measured"]:
+        said = "the images per second given"
+    elif runs.compute_unit == CORE_DAYS and device.name == "tpu_v3":
+        hours, said = 24 * budget, "the core-days of the runs"
+    price = rates.get("price_per_hour")
+    return {
+        "device": device.name,
+        "core_hours": hours,
+        "hours": hours / rates.get("devices", 1),
+        "price": None if price is None else hours * price,
+        "hours_from": said,
     }
 
 
@@ -213,7 +263,8 @@ def _training(run: Run, image_size: int) -> float:
     if run.shape is None or run.images_seen is None:
         raise ValueError(
             "A budget can be planned from runs whose shapes and images seen are known; "
-            f"{run.model} ({run.source}) lacks one. Name models as in 'B/16'."
+            f"{run.model} ({run.source}) lacks one. Name models as in 'B/16', or give "
+            "columns patch, width, depth, mlp_width and heads."
         )
     return flops(run.shape, head="none", image_size=image_size, classes=None).training
 

@@ -42,10 +42,16 @@ IMAGES_PER_CORE = {"original": 23, "savings+adam_hp": 21, "savings+adafactor": 1
 
 
 def fits(
-    shape: ViTShape, setting: str, *, device: Device, batch: int | None = None
+    shape: ViTShape,
+    setting: str,
+    *,
+    device: Device,
+    batch: int | None = None,
+    image_size: int = 224,
 ) -> bool:
     """Return whether a shape trains on `device` under a setting of Figure 8."""
-    step = dataclasses.replace(SETTINGS[setting], tpu=device.tpu)
+    step = SETTINGS[setting]
+    step = dataclasses.replace(step, tpu=device.tpu, image_size=image_size)
     if setting == "original":
         step = dataclasses.replace(step, representation_width=shape.width)
     batch = batch or IMAGES_PER_CORE[setting]
@@ -54,11 +60,15 @@ def fits(
 
 
 def cheapest_setting(
-    shape: ViTShape, *, device: Device, batch: int | None = None
+    shape: ViTShape,
+    *,
+    device: Device,
+    batch: int | None = None,
+    image_size: int = 224,
 ) -> str:
     """Return the first of `SETTINGS` under which a shape fits, or "oom"."""
     for setting in SETTINGS:
-        if fits(shape, setting, device=device, batch=batch):
+        if fits(shape, setting, device=device, batch=batch, image_size=image_size):
             return setting
     return "oom"
 
@@ -69,6 +79,7 @@ def find_shapes(
     depths: Sequence[int] = DEPTHS,
     patch: int = 14,
     batch: int | None = None,
+    image_size: int = 224,
 ) -> list[dict[str, Any]]:
     """Return the cells of Figure 8: layers, width, heads, mlp_dim and what fits.
 
@@ -77,7 +88,13 @@ def find_shapes(
         depths: Depths to draw.
         patch: Side of a patch, in pixels.
         batch: Images per device; default: those that agree with the paper's figure.
+        image_size: Side of the images, in pixels.
+
+    Raises:
+        ValueError: `batch` is below 1.
     """
+    if batch is not None and batch < 1:
+        raise ValueError(f"`batch` must be at least 1; received {batch!r}.")
     return [
         {
             "layers": depth,
@@ -85,7 +102,10 @@ def find_shapes(
             "heads": heads,
             "mlp_dim": mlp,
             "cheapest_setting_that_fits": cheapest_setting(
-                ViTShape(patch, width, depth, mlp, heads), device=device, batch=batch
+                ViTShape(patch, width, depth, mlp, heads),
+                device=device,
+                batch=batch,
+                image_size=image_size,
             ),
         }
         for depth in depths
