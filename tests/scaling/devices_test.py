@@ -3,7 +3,7 @@
 
 import pytest
 
-from vit_scaling.scaling.devices import DEVICES, GIB, device_named
+from vit_scaling.scaling.devices import DEVICES, GIB, device_named, peak_flops_of
 
 
 def test_tpus_v2_to_v6e_and_common_gpus_are_there_with_sources():
@@ -62,6 +62,45 @@ def test_an_unknown_device_is_answered_with_the_nearest(name, near):
 def test_no_size_is_no_device(name):
     with pytest.raises(ValueError, match="No device is called"):
         device_named(name)
+
+
+@pytest.mark.parametrize(
+    ("maker_name", "name"),
+    [
+        ("NVIDIA A100-SXM4-40GB", "a100_40gb"),
+        ("NVIDIA A100 80GB PCIe", "a100_80gb"),
+        ("Tesla V100-SXM2-16GB", "v100"),
+        ("Tesla T4", "t4"),
+        ("NVIDIA L4", "l4"),
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA GeForce RTX 4090", "rtx_4090"),
+        ("TPU v4", "tpu_v4"),
+        ("v5litepod-8", "tpu_v5e"),
+        ("v6e-8", "tpu_v6e"),
+    ],
+)
+def test_a_device_is_known_by_its_makers_name(maker_name, name):
+    assert peak_flops_of(maker_name) == DEVICES[name].peak_flops
+
+
+@pytest.mark.parametrize(
+    "maker_name",
+    [
+        "TPU",
+        "v9-8",
+        "NVIDIA L40S",
+        "NVIDIA L40",
+        "NVIDIA GeForce RTX 2080 Ti",
+        "NVIDIA GeForce RTX 3090 Ti",
+        "NVIDIA GeForce RTX 4090 Laptop GPU",
+        "NVIDIA T400 4GB",
+        "NVIDIA H100 NVL",
+        "None",
+        "",
+    ],
+)
+def test_a_device_that_is_not_in_the_table_has_no_peak(maker_name):
+    assert peak_flops_of(maker_name) is None
 
 
 def test_every_tpu_has_a_bandwidth_and_the_source_names_it():

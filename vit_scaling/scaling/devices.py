@@ -72,6 +72,10 @@ DEVICES = {row.name: row for row in (
 # fmt: on
 
 
+# A maker adds them for a chip of another rate: such a one is not in the table.
+_OTHER_CHIPS = frozenset({"ti", "super", "d", "laptop", "mobile", "nvl", "mig"})
+
+
 def device_named(name: str) -> Device:
     """Return a device of the table, or one of a size such as "24GiB" (not a TPU).
 
@@ -93,7 +97,9 @@ def device_named(name: str) -> Device:
 
 
 def peak_flops_of(maker_name: str) -> float | None:
-    """Return the peak rate of a replica on what its maker calls so, if it is known.
+    """Return the peak rate of a replica on what its maker calls so; None if not known.
+
+    A row's words must all be there, each whole: "L40S" is no "L4".
 
     Args:
         maker_name: Such as "NVIDIA A100-SXM4-40GB", "Tesla T4" or a TPU's "v3-8".
@@ -108,7 +114,8 @@ def peak_flops_of(maker_name: str) -> float | None:
         version = {"5": "5e"}.get(tpu[1], tpu[1]) if not tpu[2] else tpu[1] + tpu[2]
         device = DEVICES.get(f"tpu_v{version}")
         return device.peak_flops if device else None
-    words = re.sub(r"[^a-z0-9]+", "_", maker_name.lower()).strip("_").split("_")
-    names = [name for name in DEVICES if name.split("_")[0] in words]
-    names += [name for name in DEVICES if name.replace("_", "") in "".join(words)]
+    words = set(re.findall(r"[a-z0-9]+", maker_name.lower()))
+    if words & _OTHER_CHIPS:
+        return None
+    names = [name for name in DEVICES if words.issuperset(name.split("_"))]
     return DEVICES[names[-1]].peak_flops if names else None
