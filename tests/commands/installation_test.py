@@ -14,6 +14,7 @@ GOOD = {
     "absl-py": "1.4.0",
     "etils": "1.13.0",
     "numpy": "2.4.6",
+    "tf_keras": "2.20.1",
     "tensorboard": "2.20.0",
 }
 
@@ -48,6 +49,18 @@ def test_what_was_run_together_does_not_clash(changes, python):
         ({"keras": "3.8.0"}, (3, 11), "older than 3.12", "keras>=3.12"),
         ({"keras": None}, (3, 11), "keras not installed", "pip install keras"),
         (
+            {"tf_keras": None},
+            (3, 11),
+            "tf_keras not installed",
+            "pip install --no-deps 'tf_keras==2.20.*'",
+        ),
+        (
+            {"tensorflow": None, "tensorflow-tpu": "2.21.0", "tf_keras": None},
+            (3, 11),
+            "tf_keras not installed",
+            "pip install --no-deps 'tf_keras==2.21.*'",
+        ),
+        (
             {"tensorflow": None},
             (3, 11),
             "TensorFlow is not installed",
@@ -57,7 +70,7 @@ def test_what_was_run_together_does_not_clash(changes, python):
             {"tensorflow-tpu": "2.20.0"},
             (3, 11),
             "tensorflow and tensorflow-tpu overwrite",
-            "--no-deps tf-models-official",
+            "--no-deps tf-models-official 'tf_keras==2.20.*'",
         ),
         ({"tensorflow": "2.18.0"}, (3, 11), "2.18.0 was not tried", "2.20"),
         (

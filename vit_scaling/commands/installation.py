@@ -6,8 +6,9 @@ import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 
-# What training needs, then what may be there.
-NEEDED = ("keras", "gin-config", "absl-py", "etils", "numpy")
+# What training needs, then what may be there. Orbit and Model Garden's
+# distribute_utils import tf_keras, which `--no-deps` leaves out.
+NEEDED = ("keras", "gin-config", "absl-py", "etils", "numpy", "tf_keras")
 PACKAGES = (
     "vit_scaling",
     "tensorflow",
@@ -15,7 +16,6 @@ PACKAGES = (
     "tensorflow-tpu",
     "tf-models-official",
     *NEEDED,
-    "tf_keras",
     "tensorboard",
     "tensorflow-datasets",
     "protobuf",
@@ -97,8 +97,8 @@ def _tensorflow(versions: Versions) -> list[Clash]:
     missing = [name for name in NEEDED if not versions.get(name)]
     found = []
     if missing:
-        command = f"pip install {' '.join(missing)}"
-        found.append(_clash(f"{', '.join(missing)} not installed.", command))
+        mend = _install(missing, versions)
+        found.append(_clash(f"{', '.join(missing)} not installed.", mend))
     if not present:
         mend = "pip install tensorflow (on a TPU VM: tensorflow-tpu)."
         return [*found, _clash("TensorFlow is not installed.", mend)]
@@ -106,7 +106,8 @@ def _tensorflow(versions: Versions) -> list[Clash]:
         keep = "tensorflow-tpu" if "tensorflow-tpu" in present else "tensorflow"
         mend = (
             f"pip uninstall -y {' '.join(present)}; pip install {keep}; then "
-            "pip install --no-deps tf-models-official: it asks for `tensorflow`."
+            f"pip install --no-deps tf-models-official {_tf_keras(versions)}: they "
+            "ask for `tensorflow`."
         )
         told = f"{' and '.join(present)} overwrite each other's files."
         found.append(_clash(told, mend))
@@ -120,6 +121,27 @@ def _tensorflow(versions: Versions) -> list[Clash]:
     return found
 
 
+def _tf_keras(versions: Versions) -> str:
+    """Return tf_keras as pip is to be asked for it: of TensorFlow's own version."""
+    present = [name for name in TENSORFLOWS if versions.get(name)]
+    minor = _minor(versions, present[-1]) if present else ()
+    return f"'tf_keras=={minor[0]}.{minor[1]}.*'" if minor else "tf_keras"
+
+
+def _install(missing: Sequence[str], versions: Versions) -> str:
+    """Return the commands that install packages; tf_keras by itself.
+
+    It asks for the package `tensorflow`, which must not be put over another build.
+    """
+    commands = []
+    others = [name for name in missing if name != "tf_keras"]
+    if others:
+        commands.append(f"pip install {' '.join(others)}")
+    if "tf_keras" in missing:
+        commands.append(f"pip install --no-deps {_tf_keras(versions)}")
+    return "; ".join(commands)
+
+
 def _model_garden(versions: Versions) -> list[Clash]:
     garden = _minor(versions, "tf-models-official")
     installed = [name for name in TENSORFLOWS if versions.get(name)]
@@ -127,7 +149,8 @@ def _model_garden(versions: Versions) -> list[Clash]:
         if importlib.util.find_spec("orbit") is not None:
             return []
         told = "Orbit, the training loop, is missing: it comes with tf-models-official."
-        return [_clash(told, "pip install --no-deps tf-models-official==2.20.0")]
+        command = "pip install --no-deps tf-models-official==2.20.0"
+        return [_clash(told, f"{command} {_tf_keras(versions)}")]
     tensorflow: tuple[int, ...] = _minor(versions, installed[0]) if installed else ()
     # Model Garden 2.20's Orbit imports what TensorFlow 2.19 does not have; 2.20.0 runs
     # under 2.21 too.
