@@ -45,6 +45,25 @@ def test_steps_that_the_optimizer_left_out_are_excused_and_not_remembered():
         made.check(4, outputs, nonfinite_steps=0, left_out=True)
 
 
+def lose(made, step, left_out=2):
+    outputs = {"loss": math.nan}
+    made.check(step, outputs, steps=2, nonfinite_steps=left_out, left_out=True)
+
+
+def test_loops_of_which_nothing_is_left_stop_the_run_if_they_go_on():
+    made = watch(2.0, max_lost_loops=3)
+    lose(made, 4)
+    lose(made, 6)
+    lose(made, 8, left_out=1)  # One step of two was good: it counts anew.
+    lose(made, 10)
+    lose(made, 12)
+    again = LossWatch(made.guard)
+    again.restore(json.loads(json.dumps(made.state())))
+    for each in (made, again):  # A run that was killed counts as one that was not.
+        with pytest.raises(NonFiniteError, match=r"the last 3 loops, up to 14, had"):
+            lose(each, 14)
+
+
 def test_a_loss_explodes_against_the_median_of_the_loops_before():
     made = watch(5.0, 1.0, 1.2, explodes_at=3.0)
     made.check(4, {"loss": 3.5})  # The median is 1.2, the limit 3.6.
@@ -86,8 +105,12 @@ def test_a_restored_watch_judges_as_the_one_that_was_saved():
 def test_checkpoints_from_before_restore_to_nothing():
     made = watch(1.0)
     made.restore({"images_seen": 3})
-    nothing = {"recent_losses": [], "skipped_batches": 0, "roll_backs": 0}
-    assert made.state() == nothing
+    assert made.state() == {
+        "recent_losses": [],
+        "skipped_batches": 0,
+        "roll_backs": 0,
+        "lost_loops": 0,
+    }
 
 
 @pytest.mark.parametrize(
@@ -97,6 +120,7 @@ def test_checkpoints_from_before_restore_to_nothing():
         ("explodes_at", math.nan),
         ("window_loops", 2),
         ("max_roll_backs", 0),
+        ("max_lost_loops", 0),
     ],
 )
 def test_rules_out_of_range_are_refused(name, value):

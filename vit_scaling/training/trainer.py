@@ -113,7 +113,8 @@ class Trainer(orbit.StandardTrainer):
         counts the loop's bad records, over all replicas.
 
         Raises:
-            NonFiniteError: A step was not finite and the optimizer does not skip such.
+            NonFiniteError: A step was not finite and the optimizer does not skip such,
+                or it skipped all steps of several loops.
             DivergedError: The loss exploded, by the guard's rules.
         """
         now = time.time()
@@ -132,6 +133,7 @@ class Trainer(orbit.StandardTrainer):
         self._watch.check(
             step,
             outputs,
+            steps=step - self._first_step,
             nonfinite_steps=self._nonfinite_steps() - self._nonfinite_before,
             left_out=self.optimizer.skip_nonfinite,
         )
