@@ -1,6 +1,10 @@
 """Where a run stands: resumed with all of it, rolled back with its batches left out."""
 # SPDX-License-Identifier: Apache-2.0
 
+import pathlib
+import shutil
+
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,17 +16,37 @@ from vit_scaling.training.divergence import DivergedError, LossGuard, LossWatch
 from vit_scaling.training.progress import Progress
 from vit_scaling.training.state import RunState
 
+FORMAT_1 = pathlib.Path(__file__).parent / "data" / "format_1"
 
-def state_of(path, *, seed=0, model=None, guard=None, agree=int, **rules):
+
+def state_of(
+    path,
+    *,
+    seed=0,
+    model=None,
+    guard=None,
+    agree=int,
+    batch_size=4,
+    pipelines=1,
+    **rules,
+):
     model = model or small.linear(2)
     optimizer = Adam(small.experiment().schedule)
     optimizer.build(model.trainable_variables)
-    progress = Progress(batch_size=4, total_steps=100, cores=2)
+    progress = Progress(batch_size=batch_size, total_steps=100, cores=2)
     step = tf.Variable(0, dtype=tf.int64)
     saved = Checkpoints(path, asynchronous=False, **rules)
     watch = LossWatch(guard or LossGuard())
     variables = variables_of(model, optimizer, step)
-    return RunState(variables, saved, progress, watch, seed=seed, agree=agree)
+    return RunState(
+        variables,
+        saved,
+        progress,
+        watch,
+        seed=seed,
+        agree=agree,
+        pipelines=pipelines,
+    )
 
 
 def at(state, step):
@@ -46,6 +70,43 @@ def test_another_seed_is_refused_with_the_right_one(tmp_path):
     state_of(tmp_path, seed=3).save()
     with pytest.raises(ValueError, match=r"`seed` must be.*3.*received 4.*--seed=3"):
         state_of(tmp_path, seed=4).restore()
+
+
+def test_another_batch_size_is_refused_with_the_right_one(tmp_path):
+    state_of(tmp_path, batch_size=4).save()
+    with pytest.raises(
+        ValueError,
+        match=r"`batch_size` must be.*, 4,.*received 8\. Bind BATCH_SIZE = 4",
+    ):
+        state_of(tmp_path, batch_size=8).restore()
+    assert state_of(tmp_path, batch_size=4).restore()
+
+
+def test_another_number_of_hosts_is_warned_of(tmp_path, caplog):
+    state_of(tmp_path, pipelines=2).save()
+    assert state_of(tmp_path, pipelines=2).restore()
+    assert not caplog.text
+    assert state_of(tmp_path, pipelines=1).restore()
+    assert "saved by 2 host(s) and goes on with 1" in caplog.text
+
+
+def test_a_checkpoint_from_before_batch_size_and_hosts_were_kept_is_accepted(
+    tmp_path, caplog
+):
+    shutil.copytree(FORMAT_1, tmp_path / "run")
+    images = keras.Input((4,), name="images")
+    head = keras.layers.Dense(3, name="head")
+    model = keras.Model(images, head(images))
+    optimizer = Adam(
+        small.experiment().schedule, first_moment_dtype="bfloat16", average_decay=0.9
+    )
+    optimizer.build(model.trainable_variables)
+    variables = variables_of(model, optimizer, tf.Variable(0, dtype=tf.int64))
+    progress = Progress(batch_size=64, total_steps=100, cores=2)
+    saved = Checkpoints(tmp_path / "run", asynchronous=False)
+    watch = LossWatch(LossGuard())
+    state = RunState(variables, saved, progress, watch, seed=3, pipelines=2)
+    assert state.restore() and state.step == 5 and not caplog.text
 
 
 def test_a_save_that_is_waited_for_raises_at_once(tmp_path):

@@ -94,6 +94,17 @@ def test_workers_of_one_host_share_its_processor(cluster, hosts):
     assert strategies.cores(many) == hosts * os.cpu_count()
 
 
+def test_each_worker_and_each_host_of_a_pod_reads_its_own_part(monkeypatch):
+    assert strategies.input_pipelines(small.mirrored(2)) == 1
+    workers = tf.distribute.MultiWorkerMirroredStrategy()
+    assert strategies.input_pipelines(workers) == 1
+    monkeypatch.setattr(workers.extended, "_num_workers", 3)
+    assert strategies.input_pipelines(workers) == 3
+    pod = tf.distribute.TPUStrategy.__new__(tf.distribute.TPUStrategy)
+    pod._extended = types.SimpleNamespace(num_hosts=4)
+    assert strategies.input_pipelines(pod) == 4
+
+
 def test_xla_compiles_the_whole_step_of_a_single_device_unless_told_not_to():
     one = strategies.make_strategy()
     assert strategies.xla_of(one) == strategies.xla_of(one, True) == (True, False)

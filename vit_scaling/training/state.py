@@ -4,6 +4,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from absl import logging
+
 from vit_scaling.training.checkpoints import GLOBAL_STEP, Checkpoints
 from vit_scaling.training.divergence import DivergedError, LossWatch
 from vit_scaling.training.progress import Progress
@@ -21,16 +23,19 @@ class RunState:
         *,
         seed: int,
         agree: Callable[[int], int] = int,
+        pipelines: int = 1,
     ) -> None:
         """Take the parts.
 
         Args:
             variables: From `variables_of` a model, its built optimizer and a step.
             checkpoints: Where they are saved.
-            progress: Images and core-seconds so far.
+            progress: Images and core-seconds so far, and the batch size.
             watch: Losses and left-out batches so far.
             seed: Of the run.
             agree: The sum of a number over the run's processes.
+            pipelines: Hosts that each read their part of the data
+                (`strategy.input_pipelines`).
         """
         self.variables = variables
         self.checkpoints = checkpoints
@@ -38,6 +43,7 @@ class RunState:
         self.watch = watch
         self.seed = seed
         self.agree = agree
+        self.pipelines = pipelines
 
     @property
     def step(self) -> int:
@@ -53,7 +59,7 @@ class RunState:
         """Go back to the newest whole checkpoint; return whether there was one.
 
         Raises:
-            ValueError: It is of another model, optimizer or seed.
+            ValueError: It is of another model, optimizer, seed or batch size.
         """
         saved = self.checkpoints
         state = saved.restore(self.variables) if saved.writes else None
@@ -69,10 +75,37 @@ class RunState:
                 f"its batches would change; received {self.seed}. Pass "
                 f"--seed={state['seed']}, or take a new --model_dir."
             )
+        self._check_batches(state)
         self.progress.restore(state)
         self.watch.restore(state)
         saved.discard_after(self.step)
         return True
+
+    def _check_batches(self, state: Mapping[str, Any]) -> None:
+        """Refuse another batch size, and warn of other hosts than a checkpoint knows.
+
+        Batch n is a function of the seed, the batch size, the number of hosts and n;
+        the step counts the schedule in batches. Older checkpoints keep none of these.
+        """
+        size = self.progress.batch_size
+        before = state.get("batch_size", size)
+        if before != size:
+            raise ValueError(
+                f"`batch_size` must be the one that the run began with, {before}, or "
+                "its schedule and batches would change in the middle; received "
+                f"{size}. Bind BATCH_SIZE = {before} (with more replicas each takes "
+                "fewer images), or take a new --model_dir."
+            )
+        hosts = state.get("input_pipelines", self.pipelines)
+        if hosts != self.pipelines:
+            logging.warning(
+                "The run was saved by %d host(s) and goes on with %d: which images "
+                "make a batch depends on their number, so some are seen once more and "
+                "some once less in this epoch, and the weights are not those of an "
+                "undisturbed run.",
+                hosts,
+                self.pipelines,
+            )
 
     def roll_back(self, error: DivergedError) -> dict[str, Any]:
         """Go back to the newest checkpoint, and on with the batches not yet seen.
@@ -105,7 +138,13 @@ class RunState:
 
     def save(self, *, wait: bool = False) -> None:
         """Save the run as it is now; unless waited for, perhaps in the background."""
-        state = {**self.progress.state(), **self.watch.state(), "seed": self.seed}
+        state = {
+            **self.progress.state(),
+            **self.watch.state(),
+            "seed": self.seed,
+            "batch_size": self.progress.batch_size,
+            "input_pipelines": self.pipelines,
+        }
         self.checkpoints.save(self.step, self.variables, state)
         if wait:
             self.checkpoints.wait()

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from official.common import distribute_utils
 
+from vit_scaling.training.agreement import has_several_processes
+
 DISTRIBUTIONS = ("one_device", "mirrored", "multi_worker_mirrored", "tpu")
 
 
@@ -139,6 +141,15 @@ def cores(strategy: tf.distribute.Strategy) -> int:
     if not on_cpu:
         return strategy.num_replicas_in_sync
     return (os.cpu_count() or 1) * len(_hosts(strategy))
+
+
+def input_pipelines(strategy: tf.distribute.Strategy) -> int:
+    """Return how many hosts read their own part of the data: workers, a pod's hosts."""
+    if is_tpu(strategy):
+        return int(strategy.extended.num_hosts)
+    if not has_several_processes(strategy):
+        return 1
+    return int(strategy.extended._num_workers)
 
 
 def _hosts(strategy: tf.distribute.Strategy) -> set[str]:
