@@ -70,7 +70,13 @@ def of_evaluation(encoded: bytes) -> Fingerprint:
     A copy that was cropped lies near one of these parts.
     """
     pixels = small_picture(encoded)
-    return _fingerprint(pixels, _with_frame(_frame(pixels), _crops()), flips=True)
+    boxes = _with_frame(_frame(pixels), _crops())
+    # A crop that hardly varies, while the whole does, has left the content outside: all
+    # such crops are alike, and say nothing of what they were cut from.
+    whole = _spread(pixels, WHOLE)
+    least = 0.0 if whole < _PLAIN_SPREAD else min(2 * _PLAIN_SPREAD, whole / 2)
+    shown = [box for box in boxes if box == WHOLE or _spread(pixels, box) >= least]
+    return _fingerprint(pixels, shown, flips=True)
 
 
 def of_training(encoded: bytes) -> Fingerprint:
@@ -132,12 +138,6 @@ def _edge(values: np.ndarray) -> np.ndarray:
 
 def _fingerprint(pixels: np.ndarray, boxes: list[Box], *, flips: bool) -> Fingerprint:
     grey = _picture(pixels).convert("L")
-    # A part that hardly varies, while the whole does, has left the content outside: all
-    # such parts are alike, and say nothing of what they were cut from.
-    whole = _spread(pixels, WHOLE)
-    least = 0.0 if whole < _PLAIN_SPREAD else min(2 * _PLAIN_SPREAD, whole / 2)
-    shown = [box for box in boxes if box != WHOLE and _spread(pixels, box) >= least]
-    boxes = [WHOLE, *shown]
     hashes, certain = part_hashes(grey, boxes)
     flipped = np.zeros(len(boxes), bool)
     if flips:
