@@ -32,6 +32,13 @@ def test_a_csv_line_may_have_any_number_of_labels(tmp_path):
     assert source.read(found[0]) == b"123"
 
 
+def test_a_spreadsheets_byte_order_mark_is_no_part_of_the_column(tmp_path):
+    listing = tmp_path / "list.csv"
+    listing.write_text("path,labels\nx.png,cat\n", encoding="utf-8-sig")
+    (entry,) = CsvList(str(listing)).entries()
+    assert (entry.key, entry.labels) == ("x.png", ("cat",))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -131,3 +131,12 @@ def test_sizes_are_read_from_headers():
 def test_bad_areas_are_refused():
     with pytest.raises(ValueError, match="`area` must be two rising shares"):
         InceptionCrop((0.5, 0.1))
+
+
+def test_a_bmp_with_rows_downwards_has_its_height_and_is_decoded():
+    photo = sets.photograph()[:20, :24]
+    data = bytearray(sets.encoded(photo[::-1], "BMP"))
+    data[22:26] = (-20).to_bytes(4, "little", signed=True)
+    height, width = ops.size_in_header(tf.constant(bytes(data)))
+    assert (int(height), int(width)) == (20, 24)
+    np.testing.assert_array_equal(ops.decode(tf.constant(bytes(data))), photo)

@@ -44,7 +44,8 @@ class CsvList(Light):
 
     @functools.cached_property
     def _listed(self) -> tuple[Entry, ...]:
-        with open(self.path, newline="", encoding="utf-8") as file:
+        # Spreadsheets put a byte order mark in front; "-sig" takes it off.
+        with open(self.path, newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
             if not {"path", "labels"} <= set(rows.fieldnames or ()):
                 raise ValueError(

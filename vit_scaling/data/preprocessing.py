@@ -32,6 +32,10 @@ def size_in_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         weights = [256**i for i in range(length)]
         return tf.reduce_sum(digits * (weights[::-1] if big_endian else weights))
 
+    def signed(start: int) -> tf.Tensor:
+        whole = number(start, 4, False)
+        return tf.minimum(whole, 2**32 - whole)
+
     def begins(text: bytes) -> tf.Tensor:
         return tf.strings.substr(head, 0, len(text)) == text
 
@@ -47,7 +51,8 @@ def size_in_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             (begins(b"\xff\xd8\xff"), jpeg),
             (begins(b"\x89PNG"), lambda: (number(20, 4, True), number(16, 4, True))),
             (begins(b"GIF8"), lambda: (number(8, 2, False), number(6, 2, False))),
-            (begins(b"BM"), lambda: (number(22, 4, False), number(18, 4, False))),
+            # A BMP's height is negative where its rows go downwards.
+            (begins(b"BM"), lambda: (signed(22), number(18, 4, False))),
         ],
         default=lambda: (zero, zero),
     )
