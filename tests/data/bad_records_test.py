@@ -145,6 +145,20 @@ def test_a_truncated_shard_is_named(tmp_path, caplog):
     assert "train-00001-of-00002.tfrecord, record 6" in caplog.text
 
 
+def test_subsets_of_a_damaged_set_are_trained_on_under_skip(tmp_path):
+    source = with_bad(tmp_path, [])
+    path = pathlib.Path(source.shards[1].path)
+    data = bytearray(path.read_bytes()[:-10])  # Truncated, and a bit flipped.
+    data[int(source.index().offsets(1)[2]) + 60] ^= 4
+    path.write_bytes(bytes(data))
+    options = {"image_size": 8, "classes": 10, "num_images": 8}
+    data = TrainData(TFRecords(source.pattern), on_bad_record="skip", **options)
+    (batch,) = data.dataset(batch_size=8, seed=0).take(1)
+    assert float(tf.reduce_sum(batch["skipped"])) == 0  # The bad ones come last.
+    with pytest.raises(ValueError, match=r"00001-of-00002\.tfrecord, record 6: "):
+        TrainData(TFRecords(source.pattern), **options).dataset(batch_size=8, seed=0)
+
+
 def test_a_file_of_another_kind_is_named(tmp_path):
     sets.shards(tmp_path, [[sets.example(JPEG, [0])]])
     bad = tmp_path / "train-junk"

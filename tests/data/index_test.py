@@ -69,6 +69,29 @@ def test_ranges_of_a_file_count_from_their_start(tmp_path):
     assert made.locate(5) == (path, 9)
 
 
+@pytest.mark.parametrize("cut", ["between", "inside"])
+def test_a_file_shorter_than_its_count_is_named_or_cut_by_the_policy(tmp_path, cut):
+    """As TFDS knows its files: by their records, without a size."""
+    path = pathlib.Path(sets.numbered(tmp_path, [5]).shards[0].path)
+    ends = RecordIndex([Shard(str(path))]).edges(0)
+    path.write_bytes(path.read_bytes()[: ends[3] + 5 * (cut == "inside")])
+    shards = [Shard(str(path), skip=1, records=5)]
+    with pytest.raises(ValueError, match=r"00000-of-00001\.tfrecord, record 3: "):
+        block_table(RecordIndex(shards), block_records=2)
+    table = block_table(RecordIndex(shards, on_bad_record="skip"), block_records=2)
+    assert table.offsets.tolist() == ends[1:3].tolist()
+
+
+def test_a_table_of_blocks_reads_each_offsets_file_once(tmp_path, monkeypatch):
+    made = sets.numbered(tmp_path, [4, 2]).index()
+    block_table(made, block_records=2)  # Now the files are there.
+    loaded = []
+    load = index._load
+    monkeypatch.setattr(index, "_load", lambda p: loaded.append(p) or load(p))
+    block_table(made, block_records=2)
+    assert len(loaded) == len(set(loaded)) == 2
+
+
 def test_missing_and_changed_shards_are_named(tmp_path):
     source = sets.numbered(tmp_path, [3])
     path = source.shards[0].path

@@ -5,6 +5,7 @@ import pytest
 
 from tests.data import sets
 from vit_scaling.data.tfrecords import TFRecords, read_class_names, read_manifest
+from vit_scaling.data.verification import verify
 
 
 def names(source):
@@ -17,6 +18,28 @@ def test_patterns_are_sorted_and_each_file_comes_once(tmp_path):
     expected = [f"train-{n:05d}-of-00003.tfrecord" for n in range(3)]
     for pattern in (all_, f"{first}, {all_}", [all_, first]):
         assert names(TFRecords(pattern)) == expected
+
+
+def test_a_set_of_which_files_are_missing_is_refused(tmp_path, caplog):
+    sets.shards(tmp_path, [[sets.example(b"", [0])]] * 4)
+    for number in (1, 3):
+        (tmp_path / f"train-{number:05d}-of-00004.tfrecord").unlink()
+    source = TFRecords(f"{tmp_path}/train-*")
+    told = r"train-00001-of-00004\.tfrecord is missing: .* fits 2 files.* 2 more"
+    with pytest.raises(ValueError, match=told):
+        source.index()
+    assert source.index(on_bad_record="skip").num_records == 2
+    assert "train-00001-of-00004.tfrecord is missing" in caplog.text
+    # Who asks for the files that are there gets them.
+    assert TFRecords(f"{tmp_path}/train-0000[02]*").index().num_records == 2
+    assert verify(f"{tmp_path}/train-*")["fault_count"] >= 2
+
+
+def test_a_manifest_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"manifest .*none\.json does not exist"
+    ):
+        TFRecords(f"{tmp_path}/none.json").index()
 
 
 def test_a_file_being_written_is_no_shard(tmp_path):

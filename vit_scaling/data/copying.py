@@ -64,7 +64,7 @@ def copies(
 def copy_shard(task: ShardCopy) -> dict[str, Any]:
     """Copy one shard; return its row of the manifest and its `class_counts`."""
     part = f"{task.path}.{os.getpid()}.part"
-    gone = set(task.removed)
+    gone, keyed = set(task.removed), True
     offsets, hashes = [0], []
     counts: collections.Counter[int] = collections.Counter()
     records = tf.data.TFRecordDataset(task.source).prefetch(64)
@@ -75,13 +75,15 @@ def copy_shard(task: ShardCopy) -> dict[str, Any]:
             writer.write(data)
             offsets.append(offsets[-1] + framing.FRAME_BYTES + len(data))
             key, labels = _key_and_labels(data, task.features)
+            keyed = keyed and bool(key)
             hashes.append(subsets.key_hash(key))
             counts.update(labels)
     checksum = files.sync_and_hash(part)
     os.replace(part, task.path)
     index.store(task.path, "offsets", np.array(offsets, np.uint64))
-    if task.features.key != task.features.image:
-        index.store(task.path, "keys", np.array(hashes, np.uint64))
+    if keyed and task.features.key != task.features.image:
+        kind = index.keys_kind(task.features.key, offsets[-1])
+        index.store(task.path, kind, np.array(hashes, np.uint64))
     return {
         "file": os.path.basename(task.path),
         "records": len(hashes),

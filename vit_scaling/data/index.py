@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,7 @@ class RecordIndex:
 
     def __init__(self, shards: Sequence[Shard], *, on_bad_record: str = "stop") -> None:
         self.shards = tuple(shards)
-        self._on_bad_record = on_bad_record
+        self.on_bad_record = on_bad_record
         self.counts = np.array([self._count(shard) for shard in self.shards], np.int64)
         self.starts = np.concatenate([[0], np.cumsum(self.counts)])
         self._check_empty()
@@ -70,15 +70,22 @@ class RecordIndex:
 
     def offsets(self, number: int) -> np.ndarray:
         """Return where the records of shard `number` start, int64 (records,)."""
-        shard = self.shards[number]
-        whole = _offsets(shard, self._on_bad_record)[:-1]
-        return whole[shard.skip : _end(shard)].astype(np.int64)
+        return self.edges(number)[:-1]
 
-    def sizes(self, number: int) -> np.ndarray:
-        """Return the bytes that shard `number`'s records take, int64 (records,)."""
-        shard = self.shards[number]
-        sizes = np.diff(_offsets(shard, self._on_bad_record).astype(np.int64))
-        return sizes[shard.skip : _end(shard)]
+    def edges(self, number: int) -> np.ndarray:
+        """Return the offsets of shard `number` and its end, int64 (records + 1,).
+
+        Raises:
+            ValueError: It has fewer records than are known of it.
+        """
+        shard, count = self.shards[number], int(self.counts[number])
+        whole = _offsets(shard, self.on_bad_record)
+        if len(whole) <= shard.skip + count:
+            raise ValueError(
+                f"{shard.path}, record {len(whole) - 1}: the file ends, but must have "
+                f"{shard.records} records; write it again."
+            )
+        return whole[shard.skip : shard.skip + count + 1].astype(np.int64)
 
     def locate(self, record: int) -> tuple[str, int]:
         """Return the file of a record and its number in that file."""
@@ -89,7 +96,10 @@ class RecordIndex:
     def _count(self, shard: Shard) -> int:
         records = shard.records
         if records is None or not self._size_is_right(shard):
-            records = len(_offsets(shard, self._on_bad_record)) - 1
+            records = len(_offsets(shard, self.on_bad_record)) - 1
+        elif self.on_bad_record != "stop" and shard.size_bytes is None:
+            # As TFDS knows it: no size tells whether the file is whole.
+            records = min(records, len(_offsets(shard, self.on_bad_record)) - 1)
         left = max(0, records - shard.skip)
         return left if shard.take is None else min(left, shard.take)
 
@@ -98,40 +108,46 @@ class RecordIndex:
         paths = [
             shard.path
             for shard, count in zip(self.shards, self.counts, strict=True)
-            if not count and shard.records is None and not _size(shard.path)
+            if not count and shard.records is None and not file_size(shard.path)
         ]
         if paths and self.num_records:
-            _refuse_or_warn(
+            refuse_or_warn(
                 f"{paths[0]} has 0 bytes, so no record 0 ({len(paths)} such files of "
                 f"{len(self.shards)}); write it again, or leave it out of the pattern.",
-                self._on_bad_record,
+                self.on_bad_record,
             )
 
     def _size_is_right(self, shard: Shard) -> bool:
         if shard.size_bytes is None:
             return True
-        size = _size(shard.path)
+        size = file_size(shard.path)
         if size == shard.size_bytes:
             return True
         text = (
             f"{shard.path} has {size} bytes, but its manifest says {shard.size_bytes}; "
             "write that shard again, or run tools/verify_tfrecords.py on the set."
         )
-        _refuse_or_warn(text, self._on_bad_record)
+        refuse_or_warn(text, self.on_bad_record)
         return False
 
 
-def _end(shard: Shard) -> int | None:
-    return None if shard.take is None else shard.skip + shard.take
+def refuse_or_warn(text: str, on_bad_record: str) -> None:
+    """Raise under "stop", log a warning under "skip".
 
-
-def _refuse_or_warn(text: str, on_bad_record: str) -> None:
+    Raises:
+        ValueError: The policy is "stop".
+    """
     if on_bad_record == "stop":
         raise ValueError(text)
     _logger.warning("%s Going on with what can be read.", text)
 
 
-def _size(path: str) -> int:
+def file_size(path: str) -> int:
+    """Return a file's size in bytes.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
     try:
         return int(tf.io.gfile.stat(path).length)
     except tf.errors.NotFoundError:
@@ -140,7 +156,7 @@ def _size(path: str) -> int:
 
 def _offsets(shard: Shard, on_bad_record: str) -> np.ndarray:
     """Return the offsets of a whole file, and its end, from its index file if fresh."""
-    size = _size(shard.path)
+    size = file_size(shard.path)
     for place in side_files(shard.path, "offsets"):
         offsets = _load(place)
         if offsets is not None and len(offsets) and int(offsets[-1]) == size:
@@ -149,7 +165,7 @@ def _offsets(shard: Shard, on_bad_record: str) -> np.ndarray:
         offsets, problem = framing.scan(file, size)
     if problem:
         text = f"{shard.path}, record {len(offsets) - 1}: {problem}."
-        _refuse_or_warn(text, on_bad_record)
+        refuse_or_warn(text, on_bad_record)
         return offsets
     store(shard.path, "offsets", offsets)
     return offsets
@@ -203,17 +219,23 @@ def store(path: str, kind: str, values: np.ndarray) -> str | None:
     return None
 
 
-def cached(
-    path: str, kind: str, length: int, compute: Callable[[], np.ndarray]
-) -> np.ndarray:
-    """Return the values of a side file with `length` rows, computed if it has none."""
-    for place in side_files(path, kind):
-        values = _load(place)
-        if values is not None and len(values) == length:
-            return values
-    values = compute()
-    store(path, kind, values)
-    return values
+def keys_kind(key: str, size_bytes: int) -> str:
+    """Return the kind of the side file with a shard's hashes of keys.
+
+    It says of which feature they are, and of which size of the file: those of another
+    feature, or of a file that was since written anew, are not taken.
+    """
+    return f"keys-{hashlib.sha256(key.encode()).hexdigest()[:8]}-{size_bytes}"
+
+
+def cached(path: str, kinds: Sequence[str], length: int) -> np.ndarray | None:
+    """Return the values of the first side file with `length` rows; None: none has."""
+    for kind in kinds:
+        for place in side_files(path, kind):
+            values = _load(place)
+            if values is not None and len(values) == length:
+                return values
+    return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -287,14 +309,15 @@ def block_table(
         is_first[0] = True
         is_first[1:] |= np.diff(local) != 1
         rows = np.flatnonzero(is_first)
-        offsets.append(index.offsets(number)[local])
-        size_bytes += int(index.sizes(number)[local].sum())
+        edges = index.edges(number)
+        offsets.append(edges[local])
+        size_bytes += int((edges[local + 1] - edges[local]).sum())
         run_file.append(np.full(len(rows), number, np.int64))
         run_first.append(position[rows])
         run_number.append(local[rows] + index.shards[number].skip)
         done += len(local)
     firsts = _joined(run_first)
-    edges = np.arange(0, done, block_records)
+    first_of_block = np.arange(0, done, block_records)
     return BlockTable(
         paths=np.array([shard.path.encode() for shard in index.shards], object),
         block_records=block_records,
@@ -302,7 +325,7 @@ def block_table(
         run_file=_joined(run_file),
         run_first=firsts,
         run_number=_joined(run_number),
-        block_run=np.append(np.searchsorted(firsts, edges), len(firsts)),
+        block_run=np.append(np.searchsorted(firsts, first_of_block), len(firsts)),
         size_bytes=size_bytes,
     )
 

@@ -11,8 +11,20 @@ import tensorflow as tf
 
 from vit_scaling.data import framing, subsets
 from vit_scaling.data.entries import Entry, Light
-from vit_scaling.data.index import RecordIndex, cached, read_bytes
+from vit_scaling.data.index import (
+    RecordIndex,
+    Shard,
+    cached,
+    file_size,
+    keys_kind,
+    read_bytes,
+    refuse_or_warn,
+    store,
+)
 from vit_scaling.data.tfrecords import Features
+
+_BLANK = np.uint64(2**64 - 1)  # The hash of a key that cannot be read.
+_BUFFER_BYTES = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +55,29 @@ class Records(Light):
         return tuple(str(number) for number in range(max(labels, default=-1) + 1))
 
     def entries(self) -> list[Entry]:
-        """Return the records, in order; reads them all once for keys and labels."""
+        """Return the records, in order; reads them all once for keys and labels.
+
+        Raises:
+            ValueError: A record has no key or label, or a label that is no class.
+        """
         names = self.class_names()
         return [
-            Entry(key, tuple(names[n] for n in labels), number, size)
+            Entry(key, self._named(names, labels, number), number, size)
             for number, key, labels, size in self._listed
         ]
+
+    def _named(
+        self, names: tuple[str, ...], labels: list[int], number: int
+    ) -> tuple[str, ...]:
+        """Return the classes of labels; -1 would be Python's last one."""
+        wrong = [label for label in labels if not 0 <= label < len(names)]
+        if wrong:
+            raise ValueError(
+                f"{_place(self._index, number)}: labels must be in 0…{len(names) - 1} "
+                f"(the class names); received {wrong}. Mend the record, or give the "
+                "set's `label_offset` (--label_offset)."
+            )
+        return tuple(names[label] for label in labels)
 
     def read(self, entry: Entry) -> bytes:
         """Return the encoded image of a record."""
@@ -63,19 +92,42 @@ class Records(Light):
         for number, data in read_all(self._index):
             if wanted is not None and number not in wanted:
                 continue
-            example = tf.train.Example.FromString(data)
-            labels = [
-                n + features.label_offset for n in values(example, features.label)
-            ]
-            found.append((number, self._key(example, number), labels, len(data)))
+            try:
+                example = parsed(data)
+                labels = [
+                    n + features.label_offset for n in values(example, features.label)
+                ]
+                row = (number, self._key(example, number), labels, len(data))
+            except (ValueError, TypeError) as error:
+                where = _place(self._index, number)
+                raise ValueError(f"{where}: {error}") from error
+            found.append(row)
         return found
 
     def _key(self, example: tf.train.Example, number: int) -> str:
         features = self.source.features
         if features.key != features.image:
-            return values(example, features.key)[0].decode()
+            (key,) = values(example, features.key)
+            return key.decode()
         path, in_file = self._index.locate(number)
         return f"{path.rsplit('/', 1)[-1]}:{in_file}"
+
+
+def parsed(data: bytes) -> tf.train.Example:
+    """Return a record's example.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        return tf.train.Example.FromString(data)
+    except Exception as error:  # protobuf's own kind, whose place has moved.
+        raise ValueError("it is no tf.train.Example") from error
+
+
+def _place(index: RecordIndex, number: int) -> str:
+    path, in_file = index.locate(number)
+    return f"{path}, record {in_file}"
 
 
 def values(example: tf.train.Example, key: str) -> Any:
@@ -94,13 +146,24 @@ def values(example: tf.train.Example, key: str) -> Any:
 
 
 def read_example(index: RecordIndex, number: int) -> tf.train.Example:
-    """Return one record, found by its number."""
+    """Return one record, found by its number.
+
+    Raises:
+        ValueError: It is no example; names its file.
+    """
+    try:
+        return parsed(read_record(index, number))
+    except ValueError as error:
+        raise ValueError(f"{_place(index, number)}: {error}.") from error
+
+
+def read_record(index: RecordIndex, number: int) -> bytes:
+    """Return one record's bytes, found by its number; no checksum is looked at."""
     shard = int(np.searchsorted(index.starts, number, side="right")) - 1
     path, _ = index.locate(number)
     offset = int(offsets_of(index, shard)[number - index.starts[shard]])
     length = int.from_bytes(read_bytes(path, offset, 8), "little")
-    data = read_bytes(path, offset + framing.HEADER_BYTES, length)
-    return tf.train.Example.FromString(data)
+    return read_bytes(path, offset + framing.HEADER_BYTES, length)
 
 
 def read_all(index: RecordIndex) -> Iterator[tuple[int, bytes]]:
@@ -129,27 +192,89 @@ def key_hashes(index: RecordIndex, features: Features) -> np.ndarray:
     """Return the hash of every record's key, uint64 (records,).
 
     Sets of our writer have them in files beside the shards; others are read once, and
-    the hashes kept.
+    the hashes kept. If the index skips bad records, one whose key cannot be read gets
+    the largest hash: it is in no subset that leaves anything out.
+
+    Raises:
+        ValueError: A key cannot be read, and the index stops at bad records; or none
+            can.
     """
     parts = [np.zeros(0, np.uint64)]
     for number, shard in enumerate(index.shards):
-        count = int(index.counts[number])
-        file = RecordIndex([dataclasses.replace(shard, skip=0, take=None)])
-        whole = file.num_records
-        kind = "keys" if features.key != features.image else "imagekeys"
-        hashes = cached(
-            shard.path, kind, whole, functools.partial(_hash_keys, shard.path, features)
+        hashes = _of_shard(shard, features, index.on_bad_record)
+        parts.append(hashes[shard.skip : shard.skip + int(index.counts[number])])
+    found = np.concatenate(parts)
+    if len(found) and np.all(found == _BLANK):
+        raise ValueError(
+            f"`Features.key`={features.key!r} must name a feature of the records; none "
+            f"of {len(found)} has it. Give the right one."
         )
-        parts.append(hashes[shard.skip : shard.skip + count])
-    return np.concatenate(parts)
+    return found
 
 
-def _hash_keys(path: str, features: Features) -> np.ndarray:
-    found = []
-    for data in tf.data.TFRecordDataset(path).prefetch(64).as_numpy_iterator():
-        example = tf.train.Example.FromString(data)
-        found.append(subsets.key_hash(values(example, features.key)[0]))
-    return np.array(found, np.uint64)
+def _of_shard(shard: Shard, features: Features, on_bad_record: str) -> np.ndarray:
+    """Return the hashes of a whole file, from its side file if that is of this key."""
+    size = file_size(shard.path)
+    file = RecordIndex(
+        [dataclasses.replace(shard, skip=0, take=None)], on_bad_record=on_bad_record
+    )
+    kinds = [keys_kind(features.key, size)]
+    # Our writer's earlier name says neither key nor size; the manifest vouches for it.
+    if features.key == Features().key and shard.size_bytes == size:
+        kinds.append("keys")
+    hashes = cached(shard.path, kinds, file.num_records)
+    if hashes is not None:
+        return hashes
+    hashes = _hash_keys(file, features.key)
+    # With blanks it is not kept: the file may be mended without a change of its size.
+    if not np.any(hashes == _BLANK):
+        store(shard.path, kinds[0], hashes)
+    return hashes
+
+
+def _hash_keys(file: RecordIndex, key: str) -> np.ndarray:
+    found = np.full(file.num_records, _BLANK)
+    offsets = file.offsets(0).tolist()
+    for number, data in enumerate(read_shard(file.shards[0].path, offsets)):
+        try:
+            if data is None:
+                raise ValueError("its bytes fail their checksum")
+            (text,) = values(parsed(data), key)
+            found[number] = subsets.key_hash(text)
+        except (ValueError, TypeError) as error:
+            refuse_or_warn(f"{_place(file, number)}: {error}.", file.on_bad_record)
+    return found
+
+
+def read_shard(path: str, offsets: list[int]) -> Iterator[bytes | None]:
+    """Yield the records at `offsets` of a file; None where the checksum fails.
+
+    Args:
+        path: The file.
+        offsets: Of records that follow each other, to the end of the file or before.
+    """
+
+    def behind(offset: tf.Tensor) -> tf.data.Dataset:
+        # tf.data.TFRecordDataset offers no `byte_offsets`; its own operation does.
+        variant = tf.raw_ops.TFRecordDatasetV2(
+            filenames=[path],
+            compression_type="",
+            buffer_size=tf.constant(_BUFFER_BYTES, tf.int64),
+            byte_offsets=offset[None],
+        )
+        return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
+
+    number = 0
+    while number < len(offsets):
+        start = tf.data.Dataset.from_tensors(tf.constant(offsets[number], tf.int64))
+        records = start.flat_map(behind).take(len(offsets) - number)
+        try:
+            for data in records.as_numpy_iterator():
+                number += 1
+                yield data
+        except tf.errors.DataLossError:
+            number += 1  # Go on behind it.
+            yield None
 
 
 @functools.lru_cache(maxsize=256)

@@ -2,16 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+import fnmatch
 import functools
 import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-from vit_scaling.data.index import RecordIndex, Shard
+from vit_scaling.data.index import RecordIndex, Shard, refuse_or_warn
 
 CLASSES_FILE = "classes.txt"
+_NUMBERED = re.compile(r"(.*)-(\d{5,})-of-(\d{5,})([^/]*)", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +89,15 @@ class TFRecords:
         return tuple(known.get(path, Shard(path)) for path in sorted(paths))
 
     @functools.cached_property
+    def missing(self) -> tuple[str, ...]:
+        """Files that the patterns ask for and that are not there, by their numbers.
+
+        Of train-00000-of-00004 and its like there must be four, as far as they fit a
+        pattern: 'train-0000[01]*' asks for two only.
+        """
+        return tuple(_missing([shard.path for shard in self.shards], self.patterns))
+
+    @functools.cached_property
     def class_names(self) -> tuple[str, ...] | None:
         """The lines of `classes.txt` beside the first shard, if there is one."""
         path = os.path.join(os.path.dirname(self.shards[0].path), CLASSES_FILE)
@@ -99,10 +111,18 @@ class TFRecords:
         """Return where the records lie.
 
         Raises:
-            ValueError: A shard is damaged (and the policy is "stop"), or all are empty.
+            ValueError: A shard is damaged or missing (and the policy is "stop"), or all
+                are empty.
         """
         made = self._indexes.get(on_bad_record)
         if made is None:
+            if self.missing:
+                refuse_or_warn(
+                    f"{self.missing[0]} is missing: `pattern` {self.pattern!r} fits "
+                    f"{len(self.shards)} files, whose names say that there are "
+                    f"{len(self.missing)} more. Bring them, or name the files wanted.",
+                    on_bad_record,
+                )
             made = RecordIndex(self.shards, on_bad_record=on_bad_record)
             self._indexes[on_bad_record] = made
         if not made.num_records:
@@ -123,8 +143,14 @@ def read_manifest(path: str) -> dict:
     """Return a manifest as the writer left it.
 
     Raises:
+        FileNotFoundError: There is no such file.
         ValueError: The file is not one.
     """
+    if not tf.io.gfile.exists(path):
+        raise FileNotFoundError(
+            f"The manifest {path} does not exist. Write the set with "
+            "tools/write_tfrecords.py, or correct the path."
+        )
     with tf.io.gfile.GFile(path) as file:
         try:
             manifest = json.load(file)
@@ -143,6 +169,21 @@ def _manifest_shards(pattern: str) -> list[str]:
         return []
     folder = os.path.dirname(pattern)
     return [os.path.join(folder, s["file"]) for s in read_manifest(pattern)["shards"]]
+
+
+def _missing(paths: Sequence[str], patterns: Sequence[str]) -> Iterator[str]:
+    """Yield the paths that a complete set has beside these, if they fit a pattern."""
+    numbers: dict[tuple[str, int, str], set[int]] = {}
+    for path in paths:
+        found = _NUMBERED.fullmatch(path)
+        if found:
+            stem, number, count, rest = found.groups()
+            numbers.setdefault((stem, int(count), rest), set()).add(int(number))
+    for (stem, count, rest), present in sorted(numbers.items()):
+        for number in sorted(set(range(count)) - present):
+            path = f"{stem}-{number:05d}-of-{count:05d}{rest}"
+            if any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns):
+                yield path
 
 
 def _known_shards(paths: set[str]) -> dict[str, Shard]:

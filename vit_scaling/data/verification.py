@@ -11,10 +11,8 @@ import tensorflow as tf
 
 from vit_scaling.data import framing, index
 from vit_scaling.data.checking import UnusableImage, check_image
-from vit_scaling.data.records_in import values
-from vit_scaling.data.tfrecords import TFRecords, read_manifest
-
-_BUFFER_BYTES = 2**20
+from vit_scaling.data.records_in import parsed, read_shard, values
+from vit_scaling.data.tfrecords import Features, TFRecords, read_manifest
 
 
 def verify(
@@ -24,6 +22,7 @@ def verify(
     max_pixels: int = 100_000_000,
     decode: bool = True,
     max_faults: int = 100,
+    features: Features | None = None,
 ) -> dict[str, Any]:
     """Read every record of a set and list what is wrong.
 
@@ -34,11 +33,12 @@ def verify(
         max_pixels: Larger images are faults.
         decode: Decode the images too.
         max_faults: How many are named; all are counted.
+        features: Keys of the records; None is the writer's.
 
     Returns:
         `records`, `shards`, `fault_count`, and `faults` as lines of text.
     """
-    source = TFRecords(pattern)
+    source = TFRecords(pattern, features or Features())
     if classes is None and source.class_names:
         classes = len(source.class_names)
     check = _Checker(source, classes, max_pixels, decode)
@@ -69,6 +69,8 @@ class _Checker:
         self.records = 0
 
     def run(self, manifest_path: str | None) -> Iterator[str]:
+        for path in self._source.missing:
+            yield f"{path}: its name is missing among those of its set"
         manifest = read_manifest(manifest_path) if manifest_path else None
         rows = {row["file"]: row for row in (manifest or {"shards": []})["shards"]}
         for shard in self._source.shards:
@@ -93,7 +95,7 @@ class _Checker:
             yield f"{path}, record {count}: {problem}"
         if row and row["records"] != count:
             yield f"{path}: {count} records, but the manifest says {row['records']}"
-        for number, data in enumerate(_records(path, offsets[:-1].tolist())):
+        for number, data in enumerate(read_shard(path, offsets[:-1].tolist())):
             self.records += 1
             fault = self._record(data)
             if fault:
@@ -103,11 +105,7 @@ class _Checker:
         if data is None:
             return "its bytes fail their checksum"
         try:
-            example = tf.train.Example.FromString(data)
-        except Exception:  # protobuf's own kind, whose place has moved over versions.
-            return "it is no tf.train.Example"
-        try:
-            return self._example(example)
+            return self._example(parsed(data))
         except UnusableImage as error:
             return f"its image: {error}"
         except ValueError as error:
@@ -145,32 +143,6 @@ def _labels(example: tf.train.Example, key: str) -> list[int]:
     if feature.WhichOneof("kind") not in (None, "int64_list"):
         raise ValueError(f"its feature {key!r} is not of type int64")
     return list(feature.int64_list.value)
-
-
-def _records(path: str, offsets: list[int]) -> Iterator[bytes | None]:
-    """Yield every record of a file; None where the bytes fail their checksum."""
-
-    def behind(offset: tf.Tensor) -> tf.data.Dataset:
-        # tf.data.TFRecordDataset offers no `byte_offsets`; its own operation does.
-        variant = tf.raw_ops.TFRecordDatasetV2(
-            filenames=[path],
-            compression_type="",
-            buffer_size=tf.constant(_BUFFER_BYTES, tf.int64),
-            byte_offsets=offset[None],
-        )
-        return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
-
-    number = 0
-    while number < len(offsets):
-        start = tf.data.Dataset.from_tensors(tf.constant(offsets[number], tf.int64))
-        records = start.flat_map(behind).take(len(offsets) - number)
-        try:
-            for data in records.as_numpy_iterator():
-                number += 1
-                yield data
-        except tf.errors.DataLossError:
-            number += 1  # Go on behind it.
-            yield None
 
 
 def _sha256(path: str) -> str:

@@ -183,7 +183,10 @@ def write_shard(task: ShardTask) -> dict[str, Any]:
             hashes.append(subsets.key_hash(entry.key.encode()))
             class_counts.update(entry.labels)
     index.store(task.path, "offsets", np.array(offsets, np.uint64))
-    index.store(task.path, "keys", np.array(hashes, np.uint64))
+    features = task.settings.features
+    if features.key != features.image:  # Else subsets go by the images' bytes.
+        kind = index.keys_kind(features.key, offsets[-1])
+        index.store(task.path, kind, np.array(hashes, np.uint64))
     checksum = files.sync_and_hash(part)
     os.replace(part, task.path)
     report = {
@@ -343,7 +346,15 @@ def _remove_others(output_dir: str, split: str, paths: list[str]) -> None:
     for folder in (output_dir, os.path.join(output_dir, index.INDEX_FOLDER)):
         for name in os.listdir(folder):
             found = ours.match(name)
-            if found and (found[0] not in keep or name.endswith(".part")):
+            if not found:
+                continue
+            rest = name[found.end() :]
+            is_old = found[0] not in keep or rest.endswith(".part")
+            if rest.startswith((".keys", ".imagekeys")) and not is_old:
+                # Hashes of keys of a shard that had this name before.
+                size = os.path.getsize(os.path.join(output_dir, found[0]))
+                is_old = not rest.endswith(f"-{size}.npy")
+            if is_old:
                 os.remove(os.path.join(folder, name))
 
 
