@@ -5,6 +5,8 @@ import numpy as np
 from PIL import Image
 
 from tests.data import sets
+from tests.data.bad_records_test import bomb
+from vit_scaling.data import inspection
 from vit_scaling.data.inspection import draw_sheet, statistics, write_sheets
 
 
@@ -34,6 +36,8 @@ def test_what_a_set_holds_is_counted(tmp_path):
         "unusable: does not decode (no known image format)": 1,
     }
     assert found["sizes"]["height"] == {"min": 12, "median": 24, "max": 24}
+    (named,) = found["unusable"]
+    assert "train-00001-of-00002.tfrecord, record 0: does not decode" in named
     files = [path.stat().st_size for path in tmp_path.glob("train-*")]
     assert found["bytes"] == sum(files)
 
@@ -44,6 +48,41 @@ def test_a_sample_is_drawn_by_its_seed(tmp_path):
     classes = [set(draw["class_counts"]) for draw in draws]
     assert draws[0]["sampled"] == 5
     assert classes[0] == classes[1] != classes[2]
+
+
+def test_bombs_and_damaged_records_are_named_and_the_others_counted(tmp_path):
+    good = sets.example(sets.jpeg(sets.tile(0)), [2])
+    records = [good, sets.example(bomb(), [1]), b"\x07garbage", without_image()]
+    source = sets.shards(tmp_path, [records])
+    found = statistics(source)
+    reasons = ["more than 100000000 pixels", "no tf.train.Example", "no feature 'image"]
+    for number, (text, reason) in enumerate(
+        zip(found["unusable"], reasons, strict=True), 1
+    ):
+        assert f"train-00000-of-00001.tfrecord, record {number}: " in text
+        assert reason in text
+    assert found["formats"]["JPEG, 3 channels"] == 1
+    paths = write_sheets(
+        source, output_dir=str(tmp_path / "out"), images=4, image_size=16, seed=0
+    )
+    assert len(paths) == 2
+
+
+def without_image():
+    return sets.example(b"", [1]).replace(b"image/encoded", b"image/nothing")
+
+
+def test_the_largest_label_is_that_of_a_sample(tmp_path, monkeypatch):
+    source = sets.numbered(tmp_path, [30])
+    monkeypatch.setattr(inspection, "_LABELS_SAMPLED", 5)
+    numbers = inspection._sampled(source.index(), 5, 1)
+    read = []
+    one = inspection.read_record
+    monkeypatch.setattr(
+        inspection, "read_record", lambda i, n: read.append(n) or one(i, n)
+    )
+    assert inspection._largest_label(source, 1) == max(numbers)
+    assert read == numbers
 
 
 def test_sheets_show_the_same_images_whole_and_as_trained_on(tmp_path):

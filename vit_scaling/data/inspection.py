@@ -9,62 +9,90 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from vit_scaling.data.checking import UnusableImage, check_image
-from vit_scaling.data.pipeline import EvalData, TrainData
+from vit_scaling.data.checking import check_image
+from vit_scaling.data.index import RecordIndex
+from vit_scaling.data.pipeline import MAX_PIXELS, EvalData, TrainData
 from vit_scaling.data.preprocessing import CentralCrop
-from vit_scaling.data.records_in import read_example, values
+from vit_scaling.data.records_in import parsed, read_record, values
 
 _CAPTION_PIXELS = 14
+_NAMED = 100  # Of the records that cannot be used; all are counted.
+_LABELS_SAMPLED = 10_000
 
 
 def statistics(source: Any, *, sample: int = 10_000, seed: int = 0) -> dict[str, Any]:
     """Return counts of a set's records, classes, formats and image sizes.
+
+    What cannot be used is counted by its reason under "formats", and the first hundred
+    are named, file and record, under "unusable". Checksums are not looked at:
+    tools/verify_tfrecords.py does so.
 
     Args:
         source: `TFRecords` or `TFDS`.
         sample: At most so many records, drawn at random, are looked at.
         seed: Of the draw.
     """
-    index = source.index(on_bad_record="skip")
-    numbers = np.arange(index.num_records)
-    if sample < len(numbers):
-        drawn = np.random.default_rng(seed).choice(numbers, sample, replace=False)
-        numbers = np.sort(drawn)
-    features, names = source.features, source.class_names
-    classes: collections.Counter[str] = collections.Counter()
-    formats: collections.Counter[str] = collections.Counter()
-    per_image: collections.Counter[int] = collections.Counter()
-    sizes: dict[str, list[int]] = {"height": [], "width": [], "bytes": []}
+    index, tally = source.index(on_bad_record="skip"), _Tally(source)
+    numbers = _sampled(index, sample, seed)
     for number in numbers:
-        example = read_example(index, int(number))
-        labels = [n + features.label_offset for n in values(example, features.label)]
-        per_image[len(labels)] += 1
-        known = len(names) if names else 0
-        classes.update(names[n] if names and 0 <= n < known else str(n) for n in labels)
-        encoded = values(example, features.image)[0]
-        try:
-            image = check_image(encoded, max_pixels=2**40)
-        except UnusableImage as error:
-            formats[f"unusable: {error}"] += 1
-            continue
-        formats[f"{image.format}, {image.channels} channels"] += 1
-        for key, value in zip(
-            sizes, (image.height, image.width, len(encoded)), strict=True
-        ):
-            sizes[key].append(value)
-    order = {name: place for place, name in enumerate(names or ())}
+        tally.add(index, number)
+    names = source.class_names or ()
+    order = {name: place for place, name in enumerate(names)}
     return {
         "records": index.num_records,
         "shards": len(index.shards),
         "bytes": sum(int(tf.io.gfile.stat(s.path).length) for s in index.shards),
         "sampled": len(numbers),
-        "labels_per_image": dict(sorted(per_image.items())),
+        "labels_per_image": dict(sorted(tally.per_image.items())),
         "class_counts": dict(
-            sorted(classes.items(), key=lambda pair: order.get(pair[0], -1))
+            sorted(tally.classes.items(), key=lambda pair: order.get(pair[0], -1))
         ),
-        "formats": dict(formats.most_common()),
-        "sizes": {name: _spread(found) for name, found in sizes.items()},
+        "formats": dict(tally.formats.most_common()),
+        "unusable": tally.unusable,
+        "sizes": {name: _spread(found) for name, found in tally.sizes.items()},
     }
+
+
+class _Tally:
+    """Counts of the records looked at."""
+
+    def __init__(self, source: Any) -> None:
+        self._features, self._names = source.features, source.class_names or ()
+        self.classes: collections.Counter[str] = collections.Counter()
+        self.formats: collections.Counter[str] = collections.Counter()
+        self.per_image: collections.Counter[int] = collections.Counter()
+        self.sizes: dict[str, list[int]] = {"height": [], "width": [], "bytes": []}
+        self.unusable: list[str] = []
+
+    def add(self, index: RecordIndex, number: int) -> None:
+        """Count a record; name it if it cannot be used."""
+        try:
+            self._count(parsed(read_record(index, number)))
+        except (ValueError, TypeError, OSError) as error:  # Wrong keys and types too.
+            self.formats[f"unusable: {error}"] += 1
+            if len(self.unusable) < _NAMED:
+                path, in_file = index.locate(number)
+                self.unusable.append(f"{path}, record {in_file}: {error}")
+
+    def _count(self, example: tf.train.Example) -> None:
+        features, names = self._features, self._names
+        labels = [n + features.label_offset for n in values(example, features.label)]
+        self.per_image[len(labels)] += 1
+        self.classes.update(names[n] if 0 <= n < len(names) else str(n) for n in labels)
+        (encoded,) = values(example, features.image)
+        image = check_image(encoded, max_pixels=MAX_PIXELS)
+        self.formats[f"{image.format}, {image.channels} channels"] += 1
+        sizes = (image.height, image.width, len(encoded))
+        for found, value in zip(self.sizes.values(), sizes, strict=True):
+            found.append(value)
+
+
+def _sampled(index: RecordIndex, sample: int, seed: int) -> list[int]:
+    numbers = np.arange(index.num_records)
+    if sample < len(numbers):
+        drawn = np.random.default_rng(seed).choice(numbers, sample, replace=False)
+        numbers = np.sort(drawn)
+    return [int(number) for number in numbers]
 
 
 def _spread(found: list[int]) -> dict[str, int]:
@@ -78,11 +106,12 @@ def write_sheets(
 ) -> list[str]:
     """Write contact.png (whole images) and augmented.png (as training sees them).
 
-    Both show the same random images in the same order, labels below.
+    Both show the same random images in the same order, labels below. Without class
+    names, images with a label above those of a sample of the set are left out.
     """
     os.makedirs(output_dir, exist_ok=True)
     names = source.class_names
-    classes = len(names) if names else _largest_label(source) + 1
+    classes = len(names) if names else _largest_label(source, seed) + 1
     options: dict[str, Any] = {
         "image_size": image_size,
         "classes": classes,
@@ -104,11 +133,17 @@ def write_sheets(
     return paths
 
 
-def _largest_label(source: Any) -> int:
-    index, key = source.index(on_bad_record="skip"), source.features.label
-    numbers = range(index.num_records)
-    found = (max(values(read_example(index, n), key), default=0) for n in numbers)
-    return max(found) + source.features.label_offset
+def _largest_label(source: Any, seed: int) -> int:
+    """Return the largest label of a sample, at most a million: it sizes a batch."""
+    index, features = source.index(on_bad_record="skip"), source.features
+    largest = 0
+    for number in _sampled(index, _LABELS_SAMPLED, seed):
+        try:
+            labels = values(parsed(read_record(index, number)), features.label)
+            largest = max(largest, *(n + features.label_offset for n in labels), 0)
+        except (ValueError, TypeError, OSError):
+            continue  # `statistics` names it.
+    return min(largest, 10**6)
 
 
 def draw_sheet(images: np.ndarray, labels: list[str], path: str) -> None:
