@@ -5,8 +5,10 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from vit_scaling.commands import cli
+from vit_scaling.data.tfrecords import Features
 
 
 def run(capsys, argv, command, show=str):
@@ -40,7 +42,13 @@ def test_without_json_the_text_is_shown(capsys):
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("wrong"), KeyError("wrong"), FileNotFoundError("wrong")]
+    "error",
+    [
+        ValueError("wrong"),
+        KeyError("wrong"),
+        FileNotFoundError("wrong"),
+        tf.errors.NotFoundError(None, None, "wrong"),
+    ],
 )
 def test_expected_errors_are_one_line_and_exit_code_1(capsys, error, monkeypatch):
     monkeypatch.delenv("VIT_SCALING_TRACEBACK", raising=False)
@@ -71,3 +79,11 @@ def test_flags_are_not_abbreviated(capsys):
 def test_numbers_in_tables_stand_to_the_right():
     lines = cli.table([["a", "5"], ["bcd", "1,200"]], ["name", "n"]).splitlines()
     assert lines == ["name  n", "----  -----", "a         5", "bcd   1,200"]
+
+
+def test_keys_of_records_come_from_flags_all_commands_share():
+    made = cli.parser("Try.")
+    cli.add_feature_flags(made)
+    assert cli.features(made.parse_args([])) == Features()
+    flags = ["--image_key=a", "--label_key=b", "--key=c", "--label_offset=-1"]
+    assert cli.features(made.parse_args(flags)) == Features("a", "b", "c", -1)

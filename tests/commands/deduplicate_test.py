@@ -3,6 +3,7 @@
 
 import json
 
+from tests.data import sets
 from tests.data.cleaning_test import planted
 from tests.data.deduplication_test import photos
 from vit_scaling.commands import deduplicate
@@ -28,6 +29,24 @@ def test_a_set_is_cleaned_and_reported(tmp_path, capsys):
     flags[2] = f"--output_dir={tmp_path}/train"
     assert deduplicate.main(flags) == 1
     assert "must not be the training set's own folder" in capsys.readouterr().err
+
+
+def test_sets_with_other_keys_are_read_with_flags(tmp_path, capsys):
+    planted(tmp_path)
+    (_, image), *_ = photos(1)
+    sets.shards(tmp_path / "val", [[sets.example(b"", [0], jpeg=image)]])
+    flags = [
+        f"--train={tmp_path}/train/train-*",
+        f"--against={tmp_path}/val/train-*",
+        f"--output_dir={tmp_path}/clean",
+        "--no-report",
+    ]
+    assert deduplicate.main(flags) == 1
+    assert "--image_key" in capsys.readouterr().err
+    assert deduplicate.main([*flags, "--against_image_key=jpeg"]) == 0
+    told = capsys.readouterr().out
+    assert "1 of 16 images removed" in told
+    assert "Not decoded: 1 training images (kept), 0 evaluation images." in told
 
 
 def test_several_evaluation_sets_come_with_commas(tmp_path, capsys):

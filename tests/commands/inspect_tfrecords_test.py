@@ -25,6 +25,16 @@ def test_counts_and_sheets_are_made(tmp_path, capsys):
             assert min(sheet.size) > 96
 
 
+def test_other_keys_come_from_flags(tmp_path, capsys):
+    record = sets.example(b"", [3], jpeg=sets.jpeg(sets.tile(0)))
+    flags = [f"--pattern={sets.shards(tmp_path, [[record]]).pattern}", "--json"]
+    keys = ["--image_key=jpeg", "--label_offset=-1"]
+    assert inspect_tfrecords.main([*flags, *keys]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["class_counts"] == {"2": 1}
+    assert result["formats"] == {"JPEG, 3 channels": 1}
+
+
 def test_the_text_has_a_histogram(tmp_path, capsys):
     assert inspect_tfrecords.main([f"--pattern={made(tmp_path).pattern}"]) == 0
     told = capsys.readouterr().out

@@ -28,6 +28,15 @@ def test_a_bad_one_fails_with_its_faults_named(tmp_path, capsys):
     assert len(json.loads(capsys.readouterr().out)["faults"]) == 1
 
 
+def test_other_keys_come_from_flags(tmp_path, capsys):
+    record = sets.example(b"", [1], jpeg=JPEG)
+    flag = f"--pattern={sets.shards(tmp_path, [[record]]).pattern}"
+    assert verify_tfrecords.main([flag]) == 1
+    keys = ["--image_key=jpeg", "--label_offset=-1", "--classes=1"]
+    assert verify_tfrecords.main([flag, *keys]) == 0
+    assert "No fault" in capsys.readouterr().out
+
+
 def test_a_set_that_is_not_there_is_told(tmp_path, capsys):
     assert verify_tfrecords.main([f"--pattern={tmp_path}/none-*"]) == 1
     assert "fits no file" in capsys.readouterr().err

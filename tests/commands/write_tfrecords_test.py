@@ -51,6 +51,17 @@ def test_subsets_and_order_come_from_flags(images, tmp_path, capsys):
     assert json.loads(told[told.index("{") :])["records"] == 4
 
 
+def test_records_with_other_keys_are_written_with_ours(tmp_path, capsys):
+    record = sets.example(b"", [3], jpeg=sets.jpeg(sets.tile(0)))
+    source = f"tfrecords:{sets.shards(tmp_path / 'set', [[record]]).pattern}"
+    keys = ["--image_key=jpeg", "--label_offset=-1"]
+    assert run(source, tmp_path / "out", *keys) == 0
+    assert verify(f"{tmp_path}/out/train.manifest.json")["fault_count"] == 0
+    assert (tmp_path / "out/classes.txt").read_text() == "0\n1\n2\n"
+    assert run("digits", tmp_path / "other", *keys) == 1
+    assert "are keys of records to write anew" in capsys.readouterr().err
+
+
 def test_errors_are_one_line_and_a_code(tmp_path, capsys):
     assert run("zip:x", tmp_path) == 1
     assert "`source` must be one of folder:PATH" in capsys.readouterr().err

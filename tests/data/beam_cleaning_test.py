@@ -33,29 +33,29 @@ def test_workers_match_what_one_process_matches(tmp_path):
     )
     records = [sets.example(data, [0]) for data in [images[5], b"", images[0]]]
     against = [sets.shards(tmp_path / "test", [records])]
-    expected, _ = cleaning.find_removals(train, against, thresholds=Thresholds())
-    assert [removal.record for removal in expected] == [2]
-    hashed = [
-        pair
-        for n in range(3)
-        for pair in beam_cleaning._hash_evaluation((0, n), against)
-    ]
+    expected = cleaning.find_removals(train, against, thresholds=Thresholds())
+    assert [removal.record for removal in expected.removals] == [2]
+    every = [beam_cleaning._hash_evaluation((0, n), against) for n in range(3)]
+    hashed = [row for row in every if row[1] is not None]
     assert [place for place, _ in hashed] == [(0, 0), (0, 2)]
     judge = sent(beam_cleaning._index(hashed[::-1], Thresholds()))
-    rows = beam_cleaning._match((0, 7), sent(train), judge)
-    assert beam_cleaning._removals(rows) == (expected, 0)
+    rows = [*beam_cleaning._match((0, 7), sent(train), judge), (0, 1)]
+    assert beam_cleaning._found(rows, 1) == expected
+    assert expected.unreadable_against == (1,)
+    assert beam_cleaning._index([], Thresholds()) is None
+    assert not list(beam_cleaning._match((0, 7), train, None))
 
 
 def test_workers_find_the_repeats_that_one_process_finds(tmp_path):
     train, test = planted(tmp_path)
-    near, _ = cleaning.find_removals(train, [test], thresholds=Thresholds())
-    expected, junk = cleaning.find_removals(
+    near = cleaning.find_removals(train, [test], thresholds=Thresholds()).removals
+    expected = cleaning.find_removals(
         train, [test], thresholds=Thresholds(), repeats=True
     )
     gone = frozenset(removal.record for removal in near)
     rows = list(beam_cleaning._hash_training((0, 16), sent(train), gone))
     unreadable = [row for row in rows if len(row) == 1]
-    assert len(unreadable) == junk == 1
+    assert len(unreadable) == expected.unreadable == 1
     # Groups and their members come in any order.
     pairs = [row for row in rows[::-1] if len(row) == 2]
     found = [
@@ -68,8 +68,8 @@ def test_workers_find_the_repeats_that_one_process_finds(tmp_path):
         for group in grouped(found)
         for row in beam_cleaning._confirm(group, sent(train), Thresholds())
     ]
-    more, _ = beam_cleaning._removals(confirmed)
-    assert [*near, *more] == expected
+    more = beam_cleaning._found(confirmed).removals
+    assert [*near, *more] == expected.removals
 
 
 @pytest.mark.slow

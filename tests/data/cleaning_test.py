@@ -11,7 +11,7 @@ from tests.data import sets
 from tests.data.deduplication_test import photos
 from vit_scaling.data import cleaning, planting
 from vit_scaling.data.deduplication import Thresholds
-from vit_scaling.data.tfrecords import TFRecords
+from vit_scaling.data.tfrecords import Features, TFRecords
 from vit_scaling.data.verification import verify
 
 
@@ -39,16 +39,14 @@ def planted(path):
 
 def test_near_duplicates_and_repeats_go(tmp_path):
     train, test = planted(tmp_path)
-    found, unreadable = cleaning.find_removals(
-        train, [test], thresholds=Thresholds(), repeats=True
-    )
+    found = cleaning.find_removals(train, [test], thresholds=Thresholds(), repeats=True)
     # Repeats are held against training images only: -1.
-    assert [(r.record, r.against, r.match.key) for r in found] == [
+    assert [(r.record, r.against, r.match.key) for r in found.removals] == [
         (12, 0, 0),
         (13, 0, 1),
         (14, -1, 5),
     ]
-    assert unreadable == 1
+    assert (found.unreadable, found.unreadable_against) == (1, (0,))
 
 
 def test_what_is_near_an_evaluation_image_is_no_original_of_a_repeat(tmp_path):
@@ -56,10 +54,8 @@ def test_what_is_near_an_evaluation_image_is_no_original_of_a_repeat(tmp_path):
     records = [sets.example(data, [0]) for data in (image, other, image)]
     train = sets.shards(tmp_path / "train", [records])
     test = sets.shards(tmp_path / "test", [[sets.example(image, [0])]])
-    found, _ = cleaning.find_removals(
-        train, [test], thresholds=Thresholds(), repeats=True
-    )
-    assert [(r.record, r.against) for r in found] == [(0, 0), (2, 0)]
+    found = cleaning.find_removals(train, [test], thresholds=Thresholds(), repeats=True)
+    assert [(r.record, r.against) for r in found.removals] == [(0, 0), (2, 0)]
 
 
 def test_the_set_left_has_a_manifest_that_holds(tmp_path):
@@ -110,9 +106,34 @@ def test_what_cannot_be_done_is_refused_first(tmp_path):
     train, test = planted(tmp_path)
     with pytest.raises(ValueError, match="must not be the training set's own folder"):
         cleaning.clean(train, [test], output_dir=str(tmp_path / "train"))
+    with pytest.raises(ValueError, match="must not be the evaluation set's own folder"):
+        cleaning.clean(train, [test], output_dir=str(tmp_path / "test"))
+    both = TFRecords([train.pattern, sets.numbered(tmp_path / "z", [1]).pattern])
+    with pytest.raises(ValueError, match="must not be the training set's own folder"):
+        cleaning.clean(both, [test], output_dir=str(tmp_path / "z"))
     with pytest.raises(ValueError, match="`against` must name evaluation sets unless"):
         cleaning.clean(train, [], output_dir=str(tmp_path / "clean"))
     junk = sets.shards(tmp_path / "junk", [[sets.example(b"junk", [0])]])
     with pytest.raises(ValueError, match="must hold images that decode"):
         cleaning.clean(train, [junk], output_dir=str(tmp_path / "clean"))
+    # One set among several that cannot be read would let its copies stay.
+    with pytest.raises(ValueError, match=r"decode; received '.*junk.*of its 1 records"):
+        cleaning.clean(train, [test, junk], output_dir=str(tmp_path / "clean"))
     assert not list((tmp_path / "clean").glob("*.tfrecord"))
+
+
+def test_a_set_with_other_keys_is_refused_with_its_keys_and_read_with_them(tmp_path):
+    images = [data for _, data in photos(2)]
+    record = sets.example(b"", [0], jpeg=images[0])
+    plain = sets.shards(tmp_path / "train", [[record]])
+    test = sets.shards(tmp_path / "test", [[sets.example(images[1], [0])] * 2])
+    out = str(tmp_path / "clean")
+    with pytest.raises(
+        ValueError, match=r"`train` must.*first: .*, jpeg\. .*--image_k"
+    ):
+        cleaning.clean(plain, [test], output_dir=out)
+    train = TFRecords(plain.pattern, Features(image="jpeg"))
+    with pytest.raises(ValueError, match="`against` must hold images"):
+        cleaning.clean(test, [plain], output_dir=out)
+    result = cleaning.clean(train, [test], output_dir=out, report=False)
+    assert (result["unreadable"], result["unreadable_against"]) == (0, 0)

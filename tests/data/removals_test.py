@@ -19,6 +19,7 @@ RESULT = {
     "removed": 2,
     "kept": 1,
     "unreadable": 0,
+    "unreadable_against": 4,
     "thresholds": {"distance": 10, "likeness": 0.96},
     "removed_by_set": {"<test>": 1, "the training set itself": 1},
 }
@@ -62,6 +63,7 @@ def test_the_page_tells_counts_and_thresholds(tmp_path):
     assert "2 of 3 training images removed, 1 kept" in page
     assert "at most 10 bits apart, correlation at least 0.96" in page
     assert "&lt;test&gt;" in page  # Names of files are not markup.
+    assert "nor did 4 evaluation images" in page
     assert "2 of 2; all are in removed.csv" in page
 
 

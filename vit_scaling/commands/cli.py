@@ -30,6 +30,34 @@ def parser(description: str) -> argparse.ArgumentParser:
     return made
 
 
+def add_feature_flags(made: argparse.ArgumentParser) -> None:
+    """Add the flags of `features`: the keys of sets that others have written."""
+    made.add_argument("--image_key", help="of the image; default: image/encoded")
+    made.add_argument("--label_key", help="of the labels; default: image/class/label")
+    made.add_argument(
+        "--key",
+        help="of what names a record; default: image/filename; may be the image",
+    )
+    made.add_argument(
+        "--label_offset", type=int, help="added to labels; -1 if they count from 1"
+    )
+
+
+def features(arguments: argparse.Namespace) -> Any:
+    """Return the `Features` that the flags of `add_feature_flags` name."""
+    from vit_scaling.data.tfrecords import Features
+
+    given = {
+        "image": arguments.image_key,
+        "label": arguments.label_key,
+        "key": arguments.key,
+        "label_offset": arguments.label_offset,
+    }
+    return Features(
+        **{name: value for name, value in given.items() if value is not None}
+    )
+
+
 def run(
     made: argparse.ArgumentParser,
     argv: Sequence[str] | None,
@@ -50,14 +78,22 @@ def run(
     try:
         with contextlib.redirect_stdout(sys.stderr):
             result = command(arguments)
-    except EXPECTED_ERRORS as error:
-        if os.environ.get("VIT_SCALING_TRACEBACK"):
+    except Exception as error:
+        expected = isinstance(error, (*EXPECTED_ERRORS, *_tensorflow_errors()))
+        if not expected or os.environ.get("VIT_SCALING_TRACEBACK"):
             raise
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        text = getattr(error, "message", text)  # TensorFlow's, without the graph.
         print(f"{made.prog}: error: {text}", file=sys.stderr)
         return 1
     print(json.dumps(plain(result), indent=1) if arguments.json else show(result))
     return 0
+
+
+def _tensorflow_errors() -> tuple[type[Exception], ...]:
+    """Return TensorFlow's own error, which is none of Python's, if it can be raised."""
+    errors = getattr(sys.modules.get("tensorflow"), "errors", None)
+    return (errors.OpError,) if errors else ()
 
 
 def progress() -> Callable[[int, int], None]:

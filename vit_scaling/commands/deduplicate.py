@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     made.add_argument("--distance", type=int, default=10, help="of hashes, in bits")
     made.add_argument("--likeness", type=float, default=0.94, help="of pixels, 0 to 1")
+    cli.add_feature_flags(made)
+    made.add_argument(
+        "--against_image_key", help="of the evaluation sets; default: --image_key"
+    )
     made.add_argument("--runner", help="search with Apache Beam on this runner")
     made.add_argument(
         "--beam_option", action="append", default=[], help="NAME=VALUE for the runner"
@@ -41,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     made.add_argument("--copies", type=int, default=2000, help="planted in a study")
     return cli.run(made, argv, _run, _show)
+
+
+_SHARES = ("share", "low", "high")
 
 
 def _run(arguments: argparse.Namespace) -> Mapping[str, Any]:
@@ -58,14 +66,18 @@ def _run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     if not (arguments.train and arguments.output_dir):
         raise ValueError("Give --train and --output_dir, or --study.")
     patterns = [part for text in arguments.against for part in text.split(",")]
+    features = cli.features(arguments)
+    theirs = dataclasses.replace(
+        features, image=arguments.against_image_key or features.image
+    )
     worker: cleaning.Worker = cleaning.InProcess(cli.progress())
     if arguments.runner:
         from vit_scaling.data.beam_cleaning import BeamWorker
 
         worker = BeamWorker(arguments.runner, arguments.beam_option)
     return cleaning.clean(
-        TFRecords(arguments.train),
-        [TFRecords(pattern) for pattern in patterns],
+        TFRecords(arguments.train, features),
+        [TFRecords(pattern, theirs) for pattern in patterns],
         output_dir=arguments.output_dir,
         thresholds=thresholds,
         repeats=arguments.repeats,
@@ -86,7 +98,8 @@ def _show(result: Mapping[str, Any]) -> str:
         return cli.table(rows, ["kind", "found", "of", "share", "95 % from", "to"])
     lines = [f"{result['removed']} of {result['records']} images removed:"]
     lines += [f"  {n} near {name}" for name, n in result["removed_by_set"].items()]
+    lines.append(
+        f"Not decoded: {result['unreadable']} training images (kept), "
+        f"{result['unreadable_against']} evaluation images."
+    )
     return "\n".join([*lines, "Look at report.html; removed.csv lists all."])
-
-
-_SHARES = ("share", "low", "high")

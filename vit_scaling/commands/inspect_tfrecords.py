@@ -17,6 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     made.add_argument("--image_size", type=int, default=96, help="on a contact sheet")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--sample", type=int, default=10_000, help="look at so many")
+    cli.add_feature_flags(made)
     return cli.run(made, argv, _inspect, _show)
 
 
@@ -24,7 +25,7 @@ def _inspect(arguments: argparse.Namespace) -> Mapping[str, Any]:
     from vit_scaling.data import inspection
     from vit_scaling.data.tfrecords import TFRecords
 
-    source = TFRecords(arguments.pattern)
+    source = TFRecords(arguments.pattern, cli.features(arguments))
     result = inspection.statistics(source, sample=arguments.sample, seed=arguments.seed)
     if arguments.output_dir:
         result["sheets"] = inspection.write_sheets(
@@ -48,6 +49,7 @@ def _show(result: Mapping[str, Any]) -> str:
             ["", "min", "median", "max"],
         ),
     ]
+    lines += [f"unusable: {text}" for text in result["unusable"][:20]]
     counts = result["class_counts"]
     largest = max(counts.values(), default=1)
     shown = list(counts.items())[:40]

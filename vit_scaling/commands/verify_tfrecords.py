@@ -20,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--no_decode", action="store_true", help="checksums and examples only"
     )
     made.add_argument("--max_faults", type=int, default=100, help="name so many")
+    cli.add_feature_flags(made)
     found: dict[str, Any] = {}
 
     def verify(arguments: argparse.Namespace) -> Mapping[str, Any]:
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 max_pixels=arguments.max_pixels,
                 decode=not arguments.no_decode,
                 max_faults=arguments.max_faults,
+                features=cli.features(arguments),
             )
         )
         return found

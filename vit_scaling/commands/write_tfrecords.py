@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     made.add_argument("--tfds_data_dir", help="TFDS' folder")
     made.add_argument("--fraction", type=float, help="nested subset of a finished set")
     made.add_argument("--num_images", type=int, help="the same, by number")
+    cli.add_feature_flags(made)
     made.add_argument("--runner", help="write with Apache Beam on this runner")
     made.add_argument(
         "--beam_option", action="append", default=[], help="NAME=VALUE for the runner"
@@ -47,6 +48,7 @@ def _write(arguments: argparse.Namespace) -> Mapping[str, Any]:
         tfds_data_dir=arguments.tfds_data_dir,
         fraction=arguments.fraction,
         num_images=arguments.num_images,
+        features=cli.features(arguments),
     )
     settings = writing.Settings(
         max_pixels=arguments.max_pixels,

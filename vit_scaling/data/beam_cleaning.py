@@ -21,7 +21,7 @@ from vit_scaling.data.copying import ShardCopy, copy_shard
 from vit_scaling.data.deduplication import Match, NearDuplicates, Thresholds
 from vit_scaling.data.fingerprints import Fingerprint
 from vit_scaling.data.records_in import read_example, values
-from vit_scaling.data.removals import Removal
+from vit_scaling.data.removals import Found, Removal
 from vit_scaling.data.repeats import Candidate, Member
 from vit_scaling.data.tfrecords import TFRecords
 
@@ -48,19 +48,23 @@ class BeamWorker:
         thresholds: Thresholds,
         repeats: bool,
         folder: str,
-    ) -> tuple[list[Removal], int]:
-        """Return which training records go, and how many did not decode."""
-        found: list[Removal] = []
-        unreadable = 0
+    ) -> Found:
+        """Return which training records go, and how many images did not decode."""
+        found = Found([], 0)
         if against:
             rows = self._rows(folder, _near(train, against, thresholds))
-            found, unreadable = _removals(rows)
+            found = _found(rows, len(against))
         if repeats:
-            gone = frozenset(removal.record for removal in found)
+            gone = frozenset(removal.record for removal in found.removals)
             rows = self._rows(folder, _repeated(train, gone, thresholds))
-            more, unreadable = _removals(rows)
-            found = sorted([*found, *more], key=lambda removal: removal.record)
-        return found, unreadable
+            more = _found(rows)
+            both = [*found.removals, *more.removals]
+            found = Found(
+                sorted(both, key=lambda removal: removal.record),
+                more.unreadable,
+                found.unreadable_against,
+            )
+        return found
 
     def copy(self, tasks: list[ShardCopy], folder: str) -> list[dict[str, Any]]:
         """Copy shards; return their rows in the same order."""
@@ -113,20 +117,30 @@ def _near(
     def steps(made: Any) -> Any:
         import apache_beam as beam  # pip install "vit_scaling[beam]"
 
-        index = (
+        hashed = (
             made
             | "evaluation images" >> beam.Create(places)
             | "spread them" >> beam.Reshuffle()
-            | "hash them" >> beam.FlatMap(_hash_evaluation, list(against))
+            | "hash them" >> beam.Map(_hash_evaluation, list(against))
+        )
+        index = (
+            hashed
+            | "readable" >> beam.Filter(lambda row: row[1] is not None)
             | "gather" >> beam.combiners.ToList()
             | "index" >> beam.Map(_index, thresholds)
         )
-        return (
+        unreadable = (
+            hashed
+            | "unreadable" >> beam.Filter(lambda row: row[1] is None)
+            | "name" >> beam.Map(lambda row: row[0])
+        )
+        found = (
             made
             | "training images" >> beam.Create(_ranges(train))
             | "spread" >> beam.Reshuffle()
             | "match" >> beam.FlatMap(_match, train, beam.pvalue.AsSingleton(index))
         )
+        return (found, unreadable) | "both" >> beam.Flatten()
 
     return steps
 
@@ -172,42 +186,41 @@ def _ranges(train: TFRecords) -> list[tuple[int, int]]:
 
 def _hash_evaluation(
     place: tuple[int, int], against: list[TFRecords]
-) -> Iterator[tuple[tuple[int, int], Fingerprint]]:
+) -> tuple[tuple[int, int], Fingerprint | None]:
+    """Return an image's (set, record) and fingerprint, or None: unreadable."""
     number, record = place
-    source = against[number]
-    data = read_example(source.index(), record).SerializeToString()
-    one = cleaning.fingerprint_or_none(
-        data, source.features.image, fingerprints.of_evaluation
-    )
-    if one is not None:
-        yield place, one
+    return place, _print(against[number], record, fingerprints.of_evaluation)
 
 
 def _index(
     found: list[tuple[Any, Fingerprint]], thresholds: Thresholds
-) -> NearDuplicates:
+) -> NearDuplicates | None:
+    if not found:
+        return None  # cleaning.py says so, and what to do.
     found = sorted(found, key=lambda pair: pair[0])  # In the order of one process.
     keys, prints = zip(*found, strict=True)
     return NearDuplicates(keys, prints, thresholds)
 
 
 def _match(
-    part: tuple[int, int], train: TFRecords, judge: NearDuplicates
+    part: tuple[int, int], train: TFRecords, judge: NearDuplicates | None
 ) -> Iterator[tuple[Any, ...]]:
     """Yield (record, set, place, distance, likeness), or (record,): unreadable."""
     for record in range(*part):
-        one = _training_print(train, record)
-        match = judge.match(one) if one else None
+        one = _print(train, record, fingerprints.of_training)
+        match = judge.match(one) if judge and one else None
         if one is None:
             yield (record,)
         elif match:
             yield record, *match.key, int(match.distance), float(match.likeness)
 
 
-def _training_print(train: TFRecords, record: int) -> Fingerprint | None:
+def _print(
+    source: TFRecords, record: int, make: Callable[[bytes], Fingerprint]
+) -> Fingerprint | None:
     try:
-        example = read_example(train.index(), record)
-        return fingerprints.of_training(values(example, train.features.image)[0])
+        example = read_example(source.index(), record)
+        return make(values(example, source.features.image)[0])
     except Exception:  # As in cleaning.py: verify_tfrecords names such records.
         return None
 
@@ -217,7 +230,7 @@ def _hash_training(
 ) -> Iterator[tuple[Any, ...]]:
     """Yield (bucket, member) for each bucket of each image, or (record,)."""
     for record in range(*part):
-        one = _training_print(train, record)
+        one = _print(train, record, fingerprints.of_training)
         if one is None:
             yield (record,)
         elif record not in gone:
@@ -267,12 +280,17 @@ def _copied(task: ShardCopy) -> tuple[dict[str, Any]]:
     return (copy_shard(task),)
 
 
-def _removals(rows: Iterable[tuple[Any, ...]]) -> tuple[list[Removal], int]:
-    found, unreadable = [], 0
+def _found(rows: Iterable[tuple[Any, ...]], sets: int = 0) -> Found:
+    """Return what rows of 5 (removals), 1 and 2 (unreadable) numbers say."""
+    found, unreadable, against = [], 0, [0] * sets
     for row in rows:
         if len(row) == 1:
             unreadable += 1
             continue
+        if len(row) == 2:
+            against[row[0]] += 1
+            continue
         record, number, place, distance, likeness = row
         found.append(Removal(record, number, Match(place, distance, likeness)))
-    return sorted(found, key=lambda removal: removal.record), unreadable
+    rising = sorted(found, key=lambda removal: removal.record)
+    return Found(rising, unreadable, tuple(against))

@@ -18,7 +18,7 @@ from vit_scaling.data.copying import ShardCopy, copies, copy_shard
 from vit_scaling.data.deduplication import NearDuplicates, Thresholds
 from vit_scaling.data.fingerprints import Fingerprint
 from vit_scaling.data.records_in import read_all, read_example, values
-from vit_scaling.data.removals import Removal
+from vit_scaling.data.removals import Found, Removal
 from vit_scaling.data.repeats import Member, find_repeats, members
 from vit_scaling.data.tfrecords import CLASSES_FILE, TFRecords
 from vit_scaling.data.writing import FORMAT_VERSION, manifest_path
@@ -37,8 +37,8 @@ class Worker(Protocol):
         thresholds: Thresholds,
         repeats: bool,
         folder: str,
-    ) -> tuple[list[Removal], int]:
-        """Return which training records go, and how many did not decode."""
+    ) -> Found:
+        """Return which training records go, and how many images did not decode."""
 
     def copy(self, tasks: list[ShardCopy], folder: str) -> list[dict[str, Any]]:
         """Copy shards; return their rows in the same order."""
@@ -62,8 +62,8 @@ class InProcess:
         thresholds: Thresholds,
         repeats: bool,
         folder: str,
-    ) -> tuple[list[Removal], int]:
-        """Return which training records go, and how many did not decode."""
+    ) -> Found:
+        """Return which training records go, and how many images did not decode."""
         del folder
         return find_removals(
             train,
@@ -91,16 +91,19 @@ def fingerprint_or_none(
 
 def evaluation_index(
     sources: Sequence[TFRecords], thresholds: Thresholds
-) -> NearDuplicates:
-    """Return the index of all images of the evaluation sets.
+) -> tuple[NearDuplicates, tuple[int, ...]]:
+    """Return the index of all evaluation images, and how many of each set have none.
 
     Its keys are (number of the set, record number).
 
     Raises:
-        ValueError: No image of them decodes.
+        ValueError: No image of a set decodes.
     """
-    keys, prints = [], []
+    keys: list[tuple[int, int]] = []
+    prints: list[Fingerprint] = []
+    unreadable = []
     for number, source in enumerate(sources):
+        before = len(keys)
         for record, data in read_all(source.index()):
             one = fingerprint_or_none(
                 data, source.features.image, fingerprints.of_evaluation
@@ -108,9 +111,30 @@ def evaluation_index(
             if one is not None:
                 keys.append((number, record))
                 prints.append(one)
-    if not keys:
-        raise ValueError("`against` must hold images that decode; received none.")
-    return NearDuplicates(keys, prints, thresholds)
+        unreadable.append(source.index().num_records - (len(keys) - before))
+        refuse_unreadable("against", source, unreadable[-1])
+    return NearDuplicates(keys, prints, thresholds), tuple(unreadable)
+
+
+def refuse_unreadable(argument: str, source: TFRecords, unreadable: int) -> None:
+    """Refuse a set none of whose images decode: of it, nothing could be said.
+
+    Raises:
+        ValueError: All are unreadable; names the set's features.
+    """
+    index_ = source.index()
+    if unreadable < index_.num_records:
+        return
+    try:
+        known = ", ".join(sorted(read_example(index_, 0).features.feature))
+    except Exception:  # No example at all; protobuf's own kind.
+        known = "none"
+    raise ValueError(
+        f"`{argument}` must hold images that decode; received {source.pattern!r}: none "
+        f"of its {unreadable} records has one in the feature "
+        f"{source.features.image!r}. Features of the first: {known}. Give the right "
+        "one with --image_key (`Features.image`)."
+    )
 
 
 def find_removals(
@@ -120,8 +144,8 @@ def find_removals(
     thresholds: Thresholds,
     repeats: bool = False,
     progress: Progress | None = None,
-) -> tuple[list[Removal], int]:
-    """Return which training records go, and how many did not decode.
+) -> Found:
+    """Return which training records go, and how many images did not decode.
 
     Args:
         train: The training set.
@@ -131,7 +155,7 @@ def find_removals(
             not near an evaluation image).
         progress: Called with records done and records in all.
     """
-    judge = evaluation_index(against, thresholds) if against else None
+    judge, blind = evaluation_index(against, thresholds) if against else (None, ())
     found: list[Removal] = []
     left: list[Member] = []
     unreadable = 0
@@ -152,7 +176,7 @@ def find_removals(
         pixels_of = functools.partial(small_picture, train)
         pairs = find_repeats(left, pixels_of, thresholds)
         found += [Removal(record, -1, match) for record, match in pairs]
-    return sorted(found, key=lambda removal: removal.record), unreadable
+    return Found(sorted(found, key=lambda r: r.record), unreadable, blind)
 
 
 def small_picture(source: TFRecords, record: int) -> np.ndarray:
@@ -186,15 +210,19 @@ def clean(
         worker: What finds and copies; None is `InProcess()`.
 
     Raises:
-        ValueError: `output_dir` is the training set's folder; or there is nothing to
-            look for.
+        ValueError: `output_dir` is a folder of one of the sets; there is nothing to
+            look for; or no image of a set decodes.
     """
     thresholds, worker = thresholds or Thresholds(), worker or InProcess()
     _check(train, against, output_dir, repeats)
     os.makedirs(os.path.join(output_dir, index.INDEX_FOLDER), exist_ok=True)
-    gone, unreadable = worker.find(
+    found = worker.find(
         train, against, thresholds=thresholds, repeats=repeats, folder=output_dir
     )
+    refuse_unreadable("train", train, found.unreadable)
+    for source, count in zip(against, found.unreadable_against, strict=True):
+        refuse_unreadable("against", source, count)
+    gone = found.removals
     tasks = copies(train, [removal.record for removal in gone], output_dir)
     rows = worker.copy(tasks, output_dir)
     if train.class_names:
@@ -204,7 +232,8 @@ def clean(
         "records": train.index().num_records,
         "removed": len(gone),
         "kept": sum(row["records"] for row in rows),
-        "unreadable": unreadable,
+        "unreadable": found.unreadable,
+        "unreadable_against": sum(found.unreadable_against),
         "thresholds": dataclasses.asdict(thresholds),
         "removed_by_set": dict(_by_set(against, gone)),
         "shards": [_without_counts(row) for row in rows],
@@ -222,12 +251,13 @@ def clean(
 def _check(
     train: TFRecords, against: Sequence[TFRecords], output_dir: str, repeats: bool
 ) -> None:
-    home = os.path.dirname(os.path.abspath(train.shards[0].path))
-    if os.path.abspath(output_dir) == home:
-        raise ValueError(
-            "`output_dir` must not be the training set's own folder; received "
-            f"{output_dir!r}."
-        )
+    for name, source in [("training", train), *(("evaluation", s) for s in against)]:
+        homes = {os.path.dirname(os.path.realpath(s.path)) for s in source.shards}
+        if os.path.realpath(output_dir) in homes:
+            raise ValueError(
+                f"`output_dir` must not be the {name} set's own folder; received "
+                f"{output_dir!r}."
+            )
     if not against and not repeats:
         raise ValueError(
             "`against` must name evaluation sets unless `repeats` are looked for; "

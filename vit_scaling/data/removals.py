@@ -34,6 +34,21 @@ class Removal:
     match: Match
 
 
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What the search found.
+
+    Args:
+        removals: Training records that go, rising.
+        unreadable: How many training images did not decode; they are kept.
+        unreadable_against: The same of each evaluation set.
+    """
+
+    removals: list[Removal]
+    unreadable: int
+    unreadable_against: tuple[int, ...] = ()
+
+
 def write_list(
     train: TFRecords,
     against: Sequence[TFRecords],
@@ -99,7 +114,8 @@ def report(
         f"<title>Near-duplicates removed</title><style>{_STYLE}</style>"
         "<h1>Near-duplicates removed</h1>"
         f"<p>{result['removed']} of {result['records']} training images removed, "
-        f"{result['kept']} kept, {result['unreadable']} did not decode (kept). "
+        f"{result['kept']} kept, {result['unreadable']} did not decode (kept), "
+        f"nor did {result['unreadable_against']} evaluation images. "
         f"Hashes at most {limits['distance']} bits apart, correlation at least "
         f"{limits['likeness']}.</p>"
         f"<table><tr><th>near an image of</th><th>removed</th></tr>{rows}</table>"

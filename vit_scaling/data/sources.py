@@ -6,12 +6,13 @@ from vit_scaling.data.listings import CsvList, Tars
 from vit_scaling.data.records_in import Records, key_hashes
 from vit_scaling.data.subsets import select
 from vit_scaling.data.tfds import TFDS
-from vit_scaling.data.tfrecords import TFRecords
+from vit_scaling.data.tfrecords import Features, TFRecords
 
 FORMS = (
     "folder:PATH (a subfolder per class), csv:FILE (columns path, labels), tar:GLOB, "
     "tfds:NAME[:SPLIT], tfrecords:PATTERN, digits"
 )
+_STANDARD = Features()
 
 
 def source_named(
@@ -21,6 +22,7 @@ def source_named(
     tfds_data_dir: str | None = None,
     fraction: float | None = None,
     num_images: int | None = None,
+    features: Features = _STANDARD,
 ) -> EntrySource:
     """Return the images that a command line means.
 
@@ -30,13 +32,21 @@ def source_named(
         tfds_data_dir: TFDS' folder.
         fraction: Share of a finished set's records, nested (tfds and tfrecords).
         num_images: Number of its records, nested.
+        features: Keys of the records of tfrecords:.
 
     Raises:
-        ValueError: The form is unknown.
+        ValueError: The form is unknown, or has no use for an argument.
     """
     kind, _, rest = text.partition(":")
+    if features != _STANDARD and kind != "tfrecords":
+        raise ValueError(
+            "`features` (--image_key, --label_key, --key, --label_offset) are keys of "
+            f"records to write anew, of tfrecords:; received source {text!r}."
+        )
     if kind in ("tfds", "tfrecords") and rest:
-        return _records(kind, rest, split, tfds_data_dir, fraction, num_images)
+        return _records(
+            kind, rest, split, tfds_data_dir, fraction, num_images, features
+        )
     if fraction is not None or num_images is not None:
         raise ValueError(
             "`fraction` and `num_images` take a subset of a finished set "
@@ -59,13 +69,14 @@ def _records(
     data_dir: str | None,
     fraction: float | None,
     num_images: int | None,
+    features: Features,
 ) -> Records:
     source: TFDS | TFRecords
     if kind == "tfds":
         name, _, part = rest.partition(":")
         source = TFDS(name, part or split, data_dir)
     else:
-        source = TFRecords(rest)
+        source = TFRecords(rest, features)
     if fraction is None and num_images is None:
         return Records(source)
     hashes = key_hashes(source.index(), source.features)
