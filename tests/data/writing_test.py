@@ -202,6 +202,10 @@ def test_a_split_leaves_alone_another_whose_name_begins_with_its_own(folder, tmp
     others = {p: p.read_bytes() for p in out.rglob("train-extra*")}
     write(Folder(str(folder)), out, num_shards=2)
     write(Folder(str(folder)), out, num_shards=3, overwrite=True)
+    smaller = writing.Settings(reencode="jpeg", quality=40)
+    write(Folder(str(folder)), out, num_shards=3, overwrite=True, settings=smaller)
+    # The hashes of keys of the shards of before, of other sizes, are gone too.
+    assert len(list((out / "index").glob("train-0*.keys*"))) == 3
     assert {p: p.read_bytes() for p in out.rglob("train-extra*")} == others
     assert len(list(out.glob("train-0*.tfrecord"))) == 3  # The two of before are gone.
     assert verify(str(out / "train-extra.manifest.json"))["fault_count"] == 0
