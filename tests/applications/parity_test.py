@@ -34,3 +34,30 @@ def test_a_wrong_table_is_found_out_and_nothing_is_written(tmp_path, monkeypatch
     with pytest.raises(ValueError, match="outputs differ from the source's"):
         module.import_weights(biased.path, str(output))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "request_"),
+    [
+        ("bv_token", {"ignore": "head/.*"}),
+        ("bv_token", {"head": "gap", "ignore": "head/.*"}),
+        ("bv_map_tower", {"head": "gap", "ignore": "(head|pre_logits)/.*"}),
+        ("hf_vit", {"ignore": "classifier.*"}),
+        ("hf_siglip_vision", {"head": "gap"}),
+    ],
+)
+def test_parts_that_the_caller_leaves_out_do_not_fail_the_comparison(
+    name, request_, tmp_path
+):
+    output = tmp_path / "m.npz"
+    asked = module.Request(**request_)
+    report = module.import_weights(NAMED[name].path, str(output), request=asked)
+    assert report["parity"]["within_tolerance"] and report["left_out"]
+    assert output.exists()
+
+
+def test_assumptions_are_reported(tmp_path):
+    asked = module.Request(heads=2)
+    path, output = NAMED["timm_map"].path, str(tmp_path / "m.npz")
+    assumed = module.import_weights(path, output, request=asked)["assumed"]
+    assert "GELU by tanh" in assumed[0]

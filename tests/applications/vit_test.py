@@ -153,8 +153,9 @@ def test_model_builds_on_an_input_tensor_and_what_stands_before_it():
         ({"input_shape": (15, 32, 3)}, "at least 16x16"),
         ({"pooling": "mean", "include_top": False}, "`pooling` argument should be"),
         ({"classes": 0}, "`classes` must be a positive integer"),
-        ({"head": "cls"}, "`head` must be one of"),
-        ({"head": "none", "input_shape": (8, 8, 3)}, "at least 16x16"),
+        ({"head": "cls"}, "`head` argument should be one of"),
+        ({"head": "nope", "include_top": False}, "`head` argument should be one of"),
+        ({"input_shape": (8, 8, 3)}, "at least 16x16"),
         ({"input_tensor": "32", "input_shape": (16, 16, 3)}, "that of `input_tensor`"),
     ],
     ids=str,
@@ -231,6 +232,25 @@ def test_weights_without_a_classifier_have_no_top(tmp_path, monkeypatch):
     model = tiny(include_top=False, weights=path, pooling="head")
     np.testing.assert_allclose(model(given), wanted, atol=1e-5)
     np.testing.assert_array_equal(model(given), build_model(tower)(given))
+
+
+def test_weights_saved_without_a_head_do_not_give_tokens_for_features(tmp_path):
+    path = str(tmp_path / "body.keras")
+    body = mu(False, None, None, (32, 48, 3), "avg")
+    body.save(path)
+    with pytest.raises(ValueError, match=r"hold no head.*take pooling='avg'"):
+        mu(False, path, pooling="head")
+    average = mu(False, path, pooling="head", head="gap")
+    np.testing.assert_allclose(average(images()), body(images()), atol=1e-6)
+
+
+def test_features_by_another_head_leave_the_weights_classifier_out(weights_file):
+    path, model = weights_file
+    features = mu(False, path, pooling="head", head="gap")
+    tokens = outputs_at(model, ["encoder_norm"])(images())["encoder_norm"]
+    np.testing.assert_allclose(features(images()), np.mean(tokens, axis=1), atol=1e-6)
+    with pytest.raises(ValueError, match="classifier was trained on its MAP head"):
+        mu(weights=path, classes=5, head="gap")
 
 
 def test_weights_that_norm_the_average_give_features_but_no_tokens(monkeypatch):

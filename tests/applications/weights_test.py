@@ -196,6 +196,28 @@ def test_own_weights_are_checked_against_shape_and_head_asked_for(tmp_path):
     assert not any(name.startswith("map_head") for name in gap.variables)
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"approximate_gelu": False}, "GELU by erf and epsilon 1e-06"),
+        ({"norm_epsilon": 1e-12}, "GELU by tanh and epsilon 1e-12"),
+    ],
+)
+def test_functions_that_big_vision_has_not_are_refused(options, told, tmp_path):
+    model = random_vit(**options)
+    with pytest.raises(ValueError, match=f"{told}.*--gelu=tanh"):
+        export_weights(model, str(tmp_path / "out.npz"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_line_that_loads_into_timm_names_the_epsilon(tmp_path):
+    model = random_vit(norm_epsilon=1e-5)
+    report = export_weights(model, str(tmp_path / "out.safetensors"))
+    told = "norm_layer=functools.partial(torch.nn.LayerNorm, eps=1e-05))"
+    assert told in report["load_with"]
+    compile(report["load_with"], "load_with", "exec")
+
+
 def test_norm_of_the_average_has_no_place_in_big_vision(tmp_path):
     model = random_vit(head="gap", norm_after_pooling=True)
     with pytest.raises(ValueError, match=r"norms the tokens.*Write timm's layout"):

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 POOLINGS = (None, "avg", "max", "head")
+HEADS = (None, "map", "gap", "token")
 # With pre-trained weights Keras allows the first two; the paper's loss needs sigmoid.
 ACTIVATIONS = (None, "softmax", "sigmoid")
 
@@ -19,6 +20,15 @@ def check_pooling(pooling: str | None) -> None:
         raise ValueError(
             "The `pooling` argument should be one of None, 'avg', 'max' or 'head'. "
             f"Received: pooling={pooling}"
+        )
+
+
+def check_head(head: str | None) -> None:
+    """Raise unless `head` is one of `HEADS`."""
+    if head not in HEADS:
+        raise ValueError(
+            "The `head` argument should be one of None, 'map', 'gap' or 'token'. "
+            f"Received: head={head}"
         )
 
 

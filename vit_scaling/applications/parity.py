@@ -79,7 +79,8 @@ def import_weights(
 
     Returns:
         `layout`, `model` (the arguments of `vit`), `used` and `left_out` (from array
-        names to what became of them), `filled`, `parameters`, `parity`, `output`.
+        names to what became of them), `filled`, `assumed` (what neither file nor
+        caller says), `parameters`, `parity`, `output`.
 
     Raises:
         ValueError: See `read_weights`; or the outputs differ by more than `TOLERANCE`.
@@ -105,5 +106,6 @@ def import_weights(
         "used": weights.used,
         "left_out": weights.left_out,
         "filled": list(weights.filled),
+        "assumed": list(weights.assumed),
         "parity": compared,
     }

@@ -17,6 +17,10 @@ from vit_scaling.modeling.shapes import shape_named
 from vit_scaling.modeling.vit import vit
 
 PUBLIC = "vit_scaling.applications"
+# The layers behind a head, as each layout calls them.
+TRAINED_ON_HEAD = (
+    r"(head|pre_logits)/.*|head\.(weight|bias)|(pre_logits|classifier|pooler)\..*"
+)
 DOCSTRING = """Return a ViT-{shape} (Zhai et al. 2022, Table 2) as a Keras Application.
 
 Images are (batch, height, width, 3) in [-1, 1]: what `preprocess_input` returns.
@@ -68,6 +72,7 @@ def _application(name: str, shape_name: str) -> Callable[..., keras.Model]:
         head: str | None = None,
     ) -> keras.Model:
         checks.check_pooling(pooling)
+        checks.check_head(head)
         if include_top:
             checks.check_activation(classifier_activation, weights)
         if weights is not None and str(weights).endswith(".h5"):
@@ -77,7 +82,9 @@ def _application(name: str, shape_name: str) -> Callable[..., keras.Model]:
             )  # fmt: skip
             model.load_weights(checks.existing(weights))
             return model
-        read = None if weights is None else _read(weights, shape_name, head)
+        read = (
+            None if weights is None else _read(weights, shape_name, head, include_top)
+        )
         top = _Top(include_top, pooling, classes, classifier_activation)
         images = checks.images(
             input_tensor,
@@ -107,14 +114,19 @@ class _Top:
     activation: str | Callable[..., Any] | None
 
 
-def _read(weights: str, shape_name: str, head: str | None) -> ViTWeights:
-    """Return weights that have the constructor's shape.
+def _read(weights: str, shape_name: str, head: str | None, top: bool) -> ViTWeights:
+    """Return weights that have the constructor's shape, and the head asked for.
 
     Raises:
         ValueError: As Keras raises for a `weights` argument that names nothing.
     """
     try:
-        return read_weights(weights, shape=shape_name, head=head)
+        read = read_weights(weights, shape=shape_name)
+        if head in (None, read.arguments["head"]):
+            return read
+        # Another head: what was trained on the file's own goes with the top.
+        ignore = None if top else TRAINED_ON_HEAD
+        return read_weights(weights, shape=shape_name, head=head, ignore=ignore)
     except FileNotFoundError as error:
         raise ValueError(
             "The `weights` argument should be either `None` (random initialization), "
@@ -144,6 +156,12 @@ def _build(
             "pooling='head' for the features)."
         )
     pooled = top.include or top.pooling == "head"
+    if pooled and head == "none":
+        raise ValueError(
+            "The weights hold no head (they were saved of a model without one), which "
+            "pooling='head' needs: take pooling='avg', or head='gap', the average "
+            "that needs no weights."
+        )
     options |= {
         "shape": shape_name,
         "head": head if pooled or head == "token" else "none",

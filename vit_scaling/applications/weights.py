@@ -207,11 +207,12 @@ def export_weights(model: keras.Model | ViTWeights, output: str) -> dict[str, An
 
     Returns:
         `layout`, `arrays` (their number), and `load_with`: how the other project loads
-        the file; of timm's layout also `arguments` of timm's VisionTransformer.
+        the file; of timm's layout also `arguments` of timm's VisionTransformer
+        (`norm_layer` as the text of a Python expression).
 
     Raises:
-        ValueError: The other project's ViT has no place for a part of the model, or the
-            name ends otherwise.
+        ValueError: The other project's ViT has no place for a part of the model or
+            computes GELU or norms otherwise, or the name ends otherwise.
     """
     weights = model if isinstance(model, ViTWeights) else own.weights_of(model)
     if output.endswith(".npz"):
@@ -226,10 +227,13 @@ def export_weights(model: keras.Model | ViTWeights, output: str) -> dict[str, An
             "vit_scaling": own.arguments_as_text(weights.arguments),
         }
         files.write_safetensors(output, arrays, notes)
-        listed = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        listed = ", ".join(
+            f"{name}={value if name == 'norm_layer' else repr(value)}"
+            for name, value in arguments.items()
+        )
         how = (
-            f"timm.models.vision_transformer.VisionTransformer({listed})"
-            f".load_state_dict(safetensors.torch.load_file({output!r}))"
+            f"model = timm.models.vision_transformer.VisionTransformer({listed}); "
+            f"model.load_state_dict(safetensors.torch.load_file({output!r}))"
         )
         return {
             "layout": "timm",

@@ -14,13 +14,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--source", required=True, help=".keras, run folder, or any importable file")
     add("--output", required=True, help=".npz: big_vision; .safetensors: timm")
     add("--shape", help="shape of the source, if it does not tell")
+    add("--gelu", choices=("tanh", "erf"), help="else as the source computes it")
+    add("--norm_epsilon", type=float, help="epsilon of the norms; else the source's")
     return cli.run(parser, argv, _export, _show)
 
 
 def _export(args: Any) -> Mapping[str, Any]:
     from vit_scaling.applications import weights
 
-    read = weights.read_weights(args.source, shape=args.shape)
+    read = weights.read_weights(
+        args.source,
+        shape=args.shape,
+        approximate_gelu=None if args.gelu is None else args.gelu == "tanh",
+        norm_epsilon=args.norm_epsilon,
+    )
     return {"output": args.output, **weights.export_weights(read, args.output)}
 
 

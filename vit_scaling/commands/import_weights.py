@@ -56,6 +56,7 @@ def _show(result: Mapping[str, Any]) -> str:
     ]
     lines += [f"  left out: {name}: {why}" for name, why in result["left_out"].items()]
     lines += [f"  zero, not in the file: {path}" for path in result["filled"]]
+    lines += [f"  assumed: {what}" for what in result["assumed"]]
     compared = result["parity"]
     if compared is not None:
         lines.append(

@@ -47,3 +47,39 @@ def test_without_a_configuration_the_heads_are_asked_for():
         huggingface.read_huggingface(found, Request(), {})
     weights = huggingface.read_huggingface(found, Request(heads=4), {})
     assert weights.shape.heads == 4
+
+
+@pytest.mark.parametrize("act", ["quick_gelu", "relu"])
+def test_other_functions_than_gelu_are_refused_unless_told(act):
+    found, config = held("hf_siglip_vision")
+    config = {**config, "hidden_act": act}
+    with pytest.raises(ValueError, match=f"hidden_act='{act}'"):
+        huggingface.read_huggingface(found, Request(), config)
+    told = huggingface.read_huggingface(found, Request(approximate_gelu=True), config)
+    assert told.arguments["approximate_gelu"] is True
+
+
+@pytest.mark.parametrize(
+    ("name", "act", "tanh"),
+    [
+        ("hf_vit", None, False),
+        ("hf_siglip_vision", None, True),
+        ("hf_vit", "gelu_python", False),
+        ("hf_vit", "gelu_new", True),
+        ("hf_siglip_vision", "gelu", False),
+    ],
+)
+def test_gelu_is_the_configurations_or_the_models_default(name, act, tanh):
+    found, config = held(name)
+    config = {key: value for key, value in config.items() if key != "hidden_act"}
+    config |= {"hidden_act": act} if act else {}
+    weights = huggingface.read_huggingface(found, Request(), config)
+    assert weights.arguments["approximate_gelu"] is tanh
+
+
+def test_patches_as_rows_of_numbers_are_refused_as_naflex():
+    found, config = held("hf_siglip_vision")
+    name = next(name for name in found if name.endswith("patch_embedding.weight"))
+    found[name] = found[name].reshape(len(found[name]), -1)
+    with pytest.raises(ValueError, match="NaFlex"):
+        huggingface.read_huggingface(found, Request(), config)

@@ -1,13 +1,15 @@
 """Every layout's fixture, written by the peer itself, answers here as it did there."""
 # SPDX-License-Identifier: Apache-2.0
 
+import shutil
+
 import numpy as np
 import pytest
 
 from tests.applications.cases import CASES, NAMED
 from vit_scaling.applications.formats.arrays import read_npz, read_safetensors
 from vit_scaling.applications.formats.reference import reference_outputs
-from vit_scaling.applications.weights import build_model
+from vit_scaling.applications.weights import build_model, read_weights
 
 each_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 CLOSE = 1e-5  # The issue's bound; float32 in two frameworks.
@@ -78,9 +80,47 @@ def test_map_head_can_be_left_out_and_class_token_become_a_register():
     weights = NAMED["hf_siglip_vision"].read(head="gap")
     assert weights.arguments["head"] == "gap"
     assert all("head asked for" in why for why in weights.left_out.values())
-    weights = NAMED["timm_options"].read(head="gap")
+    weights = NAMED["timm_options"].read(head="gap", ignore="head.*")
     assert weights.arguments["register_tokens"] == 1 + 3
     images, _ = NAMED["timm_options"].expected()
     ours = np.asarray(build_model(weights)(images))
     theirs = reference_outputs(arrays_of(NAMED["timm_options"]), weights, images)
     np.testing.assert_allclose(ours, theirs, atol=CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("augreg_pre_logits", "(head|pre_logits)/.*"),
+        ("bv_token", "head/.*"),
+        ("timm_token", r"head\..*"),
+        ("hf_vit", "classifier.*"),
+        ("hf_vit_pooler", "pooler.*"),
+    ],
+)
+@pytest.mark.parametrize("head", ["token", "gap"])
+def test_reference_computes_without_what_was_left_out(name, pattern, head):
+    case = NAMED[name]
+    weights = case.read(head=head, ignore=pattern)
+    images, _ = case.expected()
+    answer = reference_outputs(arrays_of(case), weights, images)
+    assert answer.shape == (2, 8)  # Features: no classifier, no layer before it.
+    np.testing.assert_allclose(
+        np.asarray(build_model(weights)(images)), answer, atol=CLOSE
+    )
+
+
+@pytest.mark.parametrize("name", ["bv_token", "timm_token", "hf_vit"])
+def test_class_tokens_classifier_is_not_put_on_the_average(name):
+    with pytest.raises(ValueError, match="classifier was trained on its class token"):
+        NAMED[name].read(head="gap")
+
+
+def test_hugging_face_vit_without_its_configuration_computes_erfs_gelu(tmp_path):
+    case = NAMED["hf_vit"]
+    path = shutil.copy(case.path, tmp_path)  # No config.json beside it.
+    weights = read_weights(path, heads=2)
+    assert weights.arguments["approximate_gelu"] is False
+    images, wanted = case.expected()
+    answer = np.asarray(build_model(weights)(images))
+    np.testing.assert_allclose(answer, wanted, atol=CLOSE)

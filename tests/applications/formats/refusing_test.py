@@ -175,6 +175,15 @@ def test_naflex_positions_are_refused(tmp_path):
         read_weights(path)
 
 
+def test_naflex_patches_are_refused(tmp_path):
+    def rows_of_numbers(arrays):
+        kernel = arrays["embedding/kernel"]
+        arrays["embedding/kernel"] = kernel.reshape(-1, kernel.shape[-1])
+
+    with pytest.raises(ValueError, match="NaFlex"):
+        read_weights(changed(BIG_VISION, tmp_path, rows_of_numbers))
+
+
 def test_unknown_layout_lists_the_known_ones(tmp_path):
     path = str(tmp_path / "other.npz")
     np.savez(path, weight=np.ones(3))

@@ -1,7 +1,8 @@
 """Load a file that this package exported into the peer's own model; write its outputs.
 
 `python answer.py timm|big_vision FILE ARGUMENTS_JSON IMAGES.npy OUTPUT.npy`, run by the
-peer's interpreter; the arguments are those of the peer's own model class.
+peer's interpreter; the arguments are those of big_vision's model class, or for timm the
+Python that `export_weights` says to load the file with.
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -11,17 +12,25 @@ import sys
 import numpy as np
 
 
-def timm(file: str, arguments: dict, images: np.ndarray) -> np.ndarray:
+def timm(file: str, load_with: str, images: np.ndarray) -> np.ndarray:
+    import functools
+
     import torch
 
     operators = torch.library.Library("torchvision", "DEF")
     for operator in ("nms", "qnms"):  # A torchvision built for another torch.
         operators.define(f"{operator}(Tensor a, Tensor b, float c) -> Tensor")
-    from safetensors.torch import load_file
-    from timm.models.vision_transformer import VisionTransformer
+    import safetensors.torch
+    import timm.models.vision_transformer
 
-    model = VisionTransformer(**arguments).eval()
-    model.load_state_dict(load_file(file), strict=True)
+    names = {
+        "functools": functools,
+        "safetensors": safetensors,
+        "timm": timm,
+        "torch": torch,
+    }
+    exec(load_with, names)  # Of our own making.
+    model = names["model"].eval()
     with torch.no_grad():
         return model(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
 

@@ -28,6 +28,12 @@ DEFAULTS = {
     "register_tokens": 0,
     "norm_after_pooling": False,
 }
+HEADS = {
+    "map": "MAP head",
+    "token": "class token",
+    "gap": "average of tokens",
+    "none": "tokens",
+}
 CLASSIFIERS = {"head/kernel": "classes", "pre_logits/kernel": "representation_width"}
 
 
@@ -69,8 +75,14 @@ def assemble(
     refuse_rest(source, set(became))
     used = {source.origin.get(name, name): ", ".join(became[name]) for name in became}
     return ViTWeights(
-        source.layout, arguments, variables, used, source.left_out, filled
-    )  # fmt: skip
+        layout=source.layout,
+        arguments=arguments,
+        variables=variables,
+        used=used,
+        left_out=source.left_out,
+        filled=filled,
+        assumed=tuple(source.assumed),
+    )
 
 
 def reassemble(weights: ViTWeights, request: Request) -> ViTWeights:
@@ -80,7 +92,12 @@ def reassemble(weights: ViTWeights, request: Request) -> ViTWeights:
         ValueError: The weights are not of the shape or head asked for.
     """
     tidy = {"class_token/token": "cls", "register_tokens/tokens": "register"}
-    source = Source(weights.layout, {}, left_out=dict(weights.left_out))
+    source = Source(
+        weights.layout,
+        {},
+        left_out=dict(weights.left_out),
+        assumed=list(weights.assumed),
+    )
     for path, value in weights.variables.items():
         name = tidy.get(path, path.replace("map_head/", "map/"))
         source.arrays[name] = value
@@ -101,20 +118,35 @@ def _path_of(name: str) -> str:
 
 
 def _take_head(source: Source, arguments: dict[str, Any], request: Request) -> str:
-    """Return the head, taking a file's MAP head out where another is asked for."""
+    """Return the head, taking a file's MAP head out where another is asked for.
+
+    Raises:
+        ValueError: The arrays do not make that head, or the file's classifier was
+            trained on another.
+    """
     found, asked = arguments["head"], request.head or arguments["head"]
-    allowed = {"map": ("gap", "none"), "token": ("gap", "none"), "gap": ("none",)}
+    allowed = {
+        "map": ("gap", "none"),
+        "token": ("gap", "none"),
+        "gap": ("none",),
+        "none": ("gap",),  # An average needs no arrays.
+    }
     if asked != found and asked not in allowed.get(found, ()):
         raise ValueError(
             f"`head` is {asked!r}, but the file holds the arrays of a {found!r} head. "
             f"Take {' or '.join(map(repr, (found, *allowed.get(found, ()))))}."
         )
+    if asked != found and (
+        arguments.get("classes") or arguments.get("representation_width")
+    ):
+        hugging_face = source.layout.startswith("huggingface")
+        layers = "(classifier|pooler)" if hugging_face else "(head|pre_logits)"
+        raise ValueError(
+            f"`head` is {asked!r}, but the file's classifier was trained on its "
+            f"{HEADS[found]}. Take head={found!r}, or ignore='{layers}.*' to leave it "
+            "out."
+        )
     if found == "map" and asked != "map":
-        if arguments.get("classes"):
-            raise ValueError(
-                f"`head` is {asked!r}, but the file's classifier was trained on its "
-                "MAP head. Take head='map', or ignore='head.*' to leave it out."
-            )
         source.leave_out("map/.*", f"the head asked for is {asked!r}")
     return asked
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from vit_scaling.applications.formats.assembly import assemble
+from vit_scaling.applications.formats.checks import check_functions
 from vit_scaling.applications.formats.layout import (
     Arrays,
     Row,
@@ -16,7 +17,7 @@ from vit_scaling.applications.formats.layout import (
     rows_for,
     square,
 )
-from vit_scaling.applications.formats.positions import fold_positions
+from vit_scaling.applications.formats.positions import fold_positions, patch_shape
 from vit_scaling.applications.formats.source import Request, Source
 from vit_scaling.modeling.shapes import ViTShape
 
@@ -88,7 +89,7 @@ def read_big_vision(arrays: Arrays, request: Request) -> ViTWeights:
     for name in ("embedding/kernel", BLOCK + "0/MlpBlock_0/Dense_0/kernel"):
         if name not in held:
             raise ValueError(f"The file lacks the array {name!r}: it is incomplete.")
-    patch, _, _, width = held["embedding/kernel"].shape
+    patch, _, _, width = patch_shape(source, "embedding/kernel")
     query = held[BLOCK + "0/MultiHeadDotProductAttention_0/query/kernel"]
     shape = ViTShape(
         patch=patch,
@@ -112,7 +113,8 @@ def write_big_vision(weights: ViTWeights) -> Arrays:
     """Return the arrays of big_vision's own file, parameters only.
 
     Raises:
-        ValueError: The model has parts that big_vision's ViT does not have.
+        ValueError: The model has parts that big_vision's ViT does not have, or
+            computes with another GELU or epsilon.
     """
     rows = rows_for(TABLE, weights.shape.depth)
     arrays, held = from_ours(rows, weights.variables, weights.shape.heads)
@@ -128,6 +130,7 @@ def write_big_vision(weights: ViTWeights) -> Arrays:
             f"{', '.join(rest[:4])}{' …' if len(rest) > 4 else ''}: no LayerScale, "
             "query-key norm or registers. Write timm's layout."
         )
+    check_functions(weights.arguments, "big_vision's ViT")
     return {re.sub("^map/", "MAPHead_0/", name): arrays[name] for name in arrays}
 
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,21 @@ def check_complete(
                 f"{variables[path].shape}, where the file's other arrays need {shape} "
                 f"({arguments['shape']})."
             )
+
+
+def check_functions(arguments: Mapping[str, Any], target: str) -> None:
+    """Raise unless GELU and epsilon are the authors': no array can carry them."""
+    tanh = arguments.get("approximate_gelu", True)
+    epsilon = arguments.get("norm_epsilon", 1e-6)
+    if not tanh or epsilon != 1e-6:
+        raise ValueError(
+            f"{target} computes GELU by tanh and norms with epsilon 1e-6; this model "
+            f"has GELU by {'tanh' if tanh else 'erf'} and epsilon {epsilon:g}, so its "
+            "outputs would differ there. Write timm's layout (.safetensors), or, if "
+            "the difference does not matter, read the source with "
+            "approximate_gelu=True, norm_epsilon=1e-6 (--gelu=tanh "
+            "--norm_epsilon=1e-6)."
+        )
 
 
 def refuse_rest(source: Source, used: set[str]) -> None:

@@ -25,6 +25,7 @@ class Forward:
             name.removeprefix(prefix): array
             for name, array in arrays.items()
             if name.startswith((prefix, "classifier."))
+            and name not in weights.left_out  # By the caller's wish, or of no effect.
         }
         self.weights = weights
         self.head = weights.arguments["head"]

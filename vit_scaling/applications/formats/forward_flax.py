@@ -17,6 +17,7 @@ class FlaxForward(Forward):
     def outputs(self, images: np.ndarray) -> np.ndarray:
         """Return logits or features of images (batch, height, width, 3)."""
         x = self.patches(images, self["embedding/kernel"]) + self["embedding/bias"]
+        patches = x.shape[1]
         x = self._with_positions(x)
         for block in range(self.weights.shape.depth):
             x = self._block(x, block)
@@ -24,7 +25,7 @@ class FlaxForward(Forward):
         if self.head == "map":
             x = self._pool(x)
         elif self.head != "none":
-            x = x[:, 0] if self.head == "token" else x.mean(1)
+            x = x[:, 0] if self.head == "token" else x[:, -patches:].mean(1)
         for name in ("pre_logits", "head"):
             if f"{name}/kernel" in self.arrays:
                 x = x @ self[f"{name}/kernel"] + self[f"{name}/bias"]

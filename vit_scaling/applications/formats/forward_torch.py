@@ -103,27 +103,30 @@ class HuggingFaceForward(TorchForward):
     def outputs(self, images: np.ndarray) -> np.ndarray:
         """Return logits or features of images (batch, height, width, 3)."""
         siglip = self.weights.layout == "huggingface_siglip"
-        x = self._embedded(images, siglip)
+        x, patches = self._embedded(images, siglip)
         for number in range(self.weights.shape.depth):
             x = (self._siglip_block if siglip else self._vit_block)(x, number)
         x = self.norm("post_layernorm" if siglip else "layernorm", x)
         if self.head == "map":
             x = self._pool(x)
         elif self.head != "none":
-            x = x[:, 0] if self.head == "token" else x.mean(1)
+            x = x[:, 0] if self.head == "token" else x[:, -patches:].mean(1)
         if "pooler.dense.weight" in self.arrays:
             x = np.tanh(self.linear("pooler.dense", x))
         if "classifier.weight" in self.arrays:
             x = self.linear("classifier", x)
         return x
 
-    def _embedded(self, images: np.ndarray, siglip: bool) -> np.ndarray:
+    def _embedded(self, images: np.ndarray, siglip: bool) -> tuple[np.ndarray, int]:
+        """Return all tokens, and how many of them, the last ones, are patches."""
         if siglip:
             positions = self["embeddings.position_embedding.weight"][None]
-            return self.embed(images, "embeddings.patch_embedding") + positions
+            x = self.embed(images, "embeddings.patch_embedding") + positions
+            return x, x.shape[1]
         x = self.embed(images, "embeddings.patch_embeddings.projection")
         positions = self["embeddings.position_embeddings"]
-        return self.with_tokens(x, ["embeddings.cls_token"], positions)
+        tokens = self.with_tokens(x, ["embeddings.cls_token"], positions)
+        return tokens, x.shape[1]
 
     def _vit_block(self, x: np.ndarray, number: int) -> np.ndarray:
         name = f"encoder.layer.{number}."

@@ -19,13 +19,17 @@ from vit_scaling.applications.formats.layout import (
     ViTWeights,
     count_blocks,
 )
-from vit_scaling.applications.formats.positions import fold_positions
+from vit_scaling.applications.formats.positions import fold_positions, patch_shape
 from vit_scaling.applications.formats.source import Request, Source
 from vit_scaling.modeling.shapes import ViTShape
 
 PREFIXES = ("", "vit.", "vision_model.", "model.vision_model.")
 VIT_PATCH = "embeddings.patch_embeddings.projection.weight"
 SIGLIP_PATCH = "embeddings.patch_embedding.weight"
+
+# transformers' names of GELU; what is not here is another function.
+ERF_GELU = ("gelu", "gelu_python")
+TANH_GELU = ("gelu_pytorch_tanh", "gelu_new", "gelu_accurate", "gelu_fast")
 
 # Names inside transformers 5; its files, and all older ones, have those on the right.
 NEWER_NAMES = (
@@ -144,14 +148,15 @@ def read_huggingface(
         config: The model's config.json, or {}: heads, norms' epsilon, GELU.
 
     Raises:
-        ValueError: The file holds another model, is incomplete, or is not of the shape
-            asked for.
+        ValueError: The file holds another model, is incomplete, is not of the shape
+            asked for, or its configuration names another function than GELU.
     """
     config = config.get("vision_config", config)
     source = _tidy(arrays)
+    siglip = source.layout == "huggingface_siglip"
+    approximate_gelu = _approximate_gelu(config, siglip, request)
     if request.ignore:
         source.leave_out(request.ignore, "ignored, as asked")
-    siglip = source.layout == "huggingface_siglip"
     held = source.arrays
     first = (
         "encoder.layers.0.mlp.fc1" if siglip else "encoder.layer.0.intermediate.dense"
@@ -160,7 +165,7 @@ def read_huggingface(
         raise ValueError(
             f"The file lacks {first + '.weight'!r}: it is incomplete, or no plain ViT."
         )
-    width, _, patch, _ = held[SIGLIP_PATCH if siglip else VIT_PATCH].shape
+    width, _, patch, _ = patch_shape(source, SIGLIP_PATCH if siglip else VIT_PATCH)
     depth = count_blocks(held, r"encoder\.layers?\.(\d+)\.")
     mlp_width = held[f"{first}.weight"].shape[0]
     heads = request.heads or config.get("num_attention_heads")
@@ -178,10 +183,29 @@ def read_huggingface(
         "position": "learned",
         "classes": None if classifier is None else classifier.shape[0],
         "representation_width": None if hidden is None else hidden.shape[0],
-        "approximate_gelu": config.get("hidden_act", "gelu_" * siglip) != "gelu",
+        "approximate_gelu": approximate_gelu,
         "norm_epsilon": config.get("layer_norm_eps", 1e-6 if siglip else 1e-12),
     }
     return assemble(source, SIGLIP_TABLE if siglip else VIT_TABLE, arguments, request)
+
+
+def _approximate_gelu(
+    config: Mapping[str, Any], siglip: bool, request: Request
+) -> bool:
+    """Return whether `hidden_act`, or the model's default without it, is tanh's GELU.
+
+    Raises:
+        ValueError: It is another function, and the caller does not say which to take.
+    """
+    act = config.get("hidden_act", "gelu_pytorch_tanh" if siglip else "gelu")
+    if request.approximate_gelu is None and act not in (*ERF_GELU, *TANH_GELU):
+        raise ValueError(
+            f"The config.json beside the file says hidden_act={act!r}; this package's "
+            f"ViT computes GELU: {', '.join((*ERF_GELU, *TANH_GELU))}. "
+            "`approximate_gelu` (--gelu) takes the weights with GELU all the same; the "
+            "outputs are then not the source's."
+        )
+    return act in TANH_GELU
 
 
 def _tidy(arrays: Arrays) -> Source:

@@ -84,6 +84,7 @@ class ViTWeights:
         used: From each array of the source that was used to what it became.
         left_out: From each array that was not used to the reason.
         filled: Variables the source does not hold and that are zero by its definition.
+        assumed: What neither file nor caller says, in sentences.
     """
 
     layout: str
@@ -92,6 +93,7 @@ class ViTWeights:
     used: dict[str, str] = dataclasses.field(default_factory=dict)
     left_out: dict[str, str] = dataclasses.field(default_factory=dict)
     filled: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
     @property
     def shape(self) -> ViTShape:

@@ -1,9 +1,25 @@
-"""Positions of class and register tokens, which old files keep with the patches'."""
+"""The patches' size, and positions that old files keep for class tokens too."""
 # SPDX-License-Identifier: Apache-2.0
 
 from vit_scaling.applications.formats.layout import square
 from vit_scaling.applications.formats.source import Request, Source
 from vit_scaling.modeling.shapes import ViTShape
+
+
+def patch_shape(source: Source, kernel: str) -> tuple[int, ...]:
+    """Return the four sizes of the patch embedding's kernel.
+
+    Raises:
+        ValueError: It is no convolution's.
+    """
+    shape = source.arrays[kernel].shape
+    if len(shape) != 4:
+        raise ValueError(
+            f"Array {source.origin.get(kernel, kernel)!r} must be a convolution's, of "
+            f"4 axes; it is of shape {shape}. Patches that come as rows of numbers "
+            "(NaFlex) are not supported."
+        )
+    return shape
 
 
 def fold_positions(

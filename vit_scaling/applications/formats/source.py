@@ -59,12 +59,14 @@ class Source:
         arrays: From tidy name to array.
         origin: From tidy name to the name in the file, where they differ.
         left_out: From names in the file to the reason why they are not used.
+        assumed: What neither file nor caller says, and was taken to be so.
     """
 
     layout: str
     arrays: Arrays
     origin: dict[str, str] = dataclasses.field(default_factory=dict)
     left_out: dict[str, str] = dataclasses.field(default_factory=dict)
+    assumed: list[str] = dataclasses.field(default_factory=list)
 
     def rename(self, new_name: Callable[[str], str]) -> None:
         """Rename all arrays, remembering what each is called in the file."""

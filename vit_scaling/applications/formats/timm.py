@@ -21,7 +21,7 @@ from vit_scaling.applications.formats.layout import (
     from_ours,
     rows_for,
 )
-from vit_scaling.applications.formats.positions import fold_positions
+from vit_scaling.applications.formats.positions import fold_positions, patch_shape
 from vit_scaling.applications.formats.source import Request, Source
 from vit_scaling.modeling.positions import sincos
 from vit_scaling.modeling.shapes import ViTShape
@@ -29,6 +29,15 @@ from vit_scaling.modeling.shapes import ViTShape
 # Wrappers that keep a timm model inside: open_clip's SigLIP, DataParallel, Lightning.
 PREFIXES = ("", "visual.trunk.", "trunk.", "module.", "model.")
 PATCH = "patch_embed.proj.weight"
+
+# The models of timm 1.0.31's vision_transformer.py with act_layer="gelu_tanh"; its
+# others with GELU compute erf's, most of its SigLIP models too.
+TANH_GELU = re.compile(
+    r"vit_base_patch32_siglip(_gap)?_256"
+    r"|vit_large_patch16_siglip(_gap)?_512"
+    r"|vit_so400m_patch16_siglip(_gap)?_(256|384|512)"
+    r"|vit_giantopt_patch16_siglip(_gap)?_(256|384)"
+)
 
 
 def _linear_rows(there: str, here: str) -> tuple[Row, ...]:
@@ -105,11 +114,12 @@ def read_timm(
     Args:
         arrays: The file's arrays.
         request: What the caller knows or wants.
-        config: The model's config.json on the hub, or {}; `global_pool` is read.
+        config: The model's config.json on the hub, or {}; `architecture` and
+            `model_args` (they decide GELU) and `global_pool` are read.
 
     Raises:
-        ValueError: The file holds another model, is incomplete, or is not of the shape
-            asked for.
+        ValueError: The file holds another model, is incomplete, is not of the shape
+            asked for, or its architecture computes another function than GELU.
     """
     source = _tidy(arrays)
     after = "fc_norm.weight" in source.arrays and "norm.weight" not in source.arrays
@@ -123,7 +133,7 @@ def read_timm(
             "The file lacks 'blocks.0.mlp.fc1.weight' or 'pos_embed': it is "
             "incomplete, or no plain Vision Transformer of timm's."
         )
-    width, _, patch, _ = held[PATCH].shape
+    width, _, patch, _ = patch_shape(source, PATCH)
     depth = count_blocks(held, r"blocks\.(\d+)\.")
     mlp_width = held["blocks.0.mlp.fc1.weight"].shape[0]
     qk_norm = "blocks.0.attn.q_norm.weight" in held
@@ -147,15 +157,47 @@ def read_timm(
         "representation_width": None if hidden is None else hidden.shape[0],
         "layer_scale": 1.0 if "blocks.0.ls1.gamma" in held else None,
         "qk_norm": qk_norm,
-        # timm computes erf's GELU; its SigLIP models (all with a pooling head), tanh's.
-        "approximate_gelu": head == "map",
+        "approximate_gelu": _approximate_gelu(source, head, config, request),
         "norm_after_pooling": after,
     }
     return assemble(source, TABLE, arguments, request)
 
 
+def _approximate_gelu(
+    source: Source, head: str, config: Mapping[str, Any], request: Request
+) -> bool:
+    """Return whether timm's model computes GELU by tanh; note what is assumed.
+
+    Raises:
+        ValueError: It computes no GELU, and the caller does not say which to take.
+    """
+    if request.approximate_gelu is not None:
+        return request.approximate_gelu
+    architecture = str(config.get("architecture", "")).partition(".")[0]
+    told = (config.get("model_args") or {}).get("act_layer")
+    if told is None and head == "map" and not architecture:
+        source.assumed.append(
+            "GELU by tanh, as the authors' SigLIP has it; some of timm's models with a "
+            "pooling head compute erf's. `approximate_gelu` (--gelu=erf) says "
+            "otherwise, and so does the hub's config.json beside the file."
+        )
+        return True
+    known = "gelu_tanh" if TANH_GELU.fullmatch(architecture) else "gelu"
+    act = told or ("quick_gelu" if "quickgelu" in architecture else known)
+    if act not in ("gelu", "gelu_tanh"):
+        raise ValueError(
+            f"timm's {architecture!r} computes {act!r}; this package's ViT computes "
+            "GELU. `approximate_gelu` (--gelu) takes the weights with GELU all the "
+            "same; the outputs are then not the source's."
+        )
+    return act == "gelu_tanh"
+
+
 def write_timm(weights: ViTWeights) -> tuple[Arrays, dict[str, Any]]:
     """Return a timm VisionTransformer's state, and the arguments that make that model.
+
+    Of the arguments `norm_layer`, there only where epsilon is not 1e-6, is the text of
+    a Python expression.
 
     Raises:
         ValueError: The model has parts that timm's does not have.
@@ -203,6 +245,9 @@ def _timm_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
         "fc_norm": bool(arguments.get("norm_after_pooling")),
         "act_layer": "gelu_tanh" if arguments.get("approximate_gelu", True) else "gelu",
     }
+    epsilon = arguments.get("norm_epsilon", 1e-6)
+    if epsilon != 1e-6:  # timm's own default.
+        options["norm_layer"] = f"functools.partial(torch.nn.LayerNorm, eps={epsilon})"
     if arguments.get("register_tokens"):
         options["reg_tokens"] = arguments["register_tokens"]
         options["no_embed_class"] = arguments["head"] != "token"
