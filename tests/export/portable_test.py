@@ -80,14 +80,18 @@ def test_onnx_file_carries_its_record(model_dir, exported):
     assert "Erf" in kinds and "Erfc" not in kinds
 
 
-def test_wrong_outputs_are_found_out_and_nothing_is_written(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["features", "logits", "tokens"])
+@pytest.mark.parametrize("wrong_by", [1e-3, np.nan])
+def test_wrong_outputs_are_found_out_and_nothing_is_written(
+    name, wrong_by, tmp_path, monkeypatch
+):
     monkeypatch.setattr(portable, "_to_litert", lambda *_: b"")
     right = runs.small_model()
 
     def wrong(path, images):
         outputs = portable._numbers_of(right, RECORD)(images)
         outputs = {name: value.numpy() for name, value in outputs.items()}
-        return {**outputs, "logits": outputs["logits"] + 1e-3}
+        return {**outputs, name: outputs[name] + wrong_by}
 
     monkeypatch.setattr(portable, "run_litert", wrong)
     with pytest.raises(RuntimeError, match="outputs differ"):
@@ -107,3 +111,11 @@ def test_unknown_kind_and_kit_of_another_format_are_refused(tmp_path, capsys):
     flags = ["--model_dir=x", "--output_dir=y", "--format=onnx", "--serving_kit=vit"]
     assert export.main(flags) == 1
     assert "--serving_kit serves a SavedModel" in capsys.readouterr().err
+
+
+def test_flags_that_the_format_has_no_use_for_are_refused(tmp_path, capsys):
+    flags = ["--model_dir=x", f"--output_dir={tmp_path}/o"]
+    assert export.main([*flags, "--format=litert", "--top_k=3"]) == 1
+    assert "--top_k lists classes in a SavedModel" in capsys.readouterr().err
+    assert export.main([*flags, "--version=3"]) == 1
+    assert "give --serving_kit=NAME" in capsys.readouterr().err

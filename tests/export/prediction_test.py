@@ -97,17 +97,49 @@ def test_highest_numbered_version_is_taken(folder, tmp_path):
         (["--saved_model={}/served", "--tfrecords={}/no"], "No TFRecord file matches"),
         (
             ["--saved_model={}/served", "--tfrecords={}/a.tfrecord", "--image_key=jpg"],
-            "0 images under 'jpg'; name the right one of its features: image/class",
+            "under 'jpg'; name the right one of its features: image/class/label, "
+            "image/encoded.",
         ),
         (
             ["--saved_model={}/served", "--images", "{}/images/0.png", "{}/a.tfrecord"],
-            "image 1 of the request",
+            "a.tfrecord: The model refused the images",
+        ),
+        (
+            ["--saved_model={}/served", "--images={}/images", "--batch_size=0"],
+            "`batch_size` must be at least 1; received 0",
+        ),
+        (
+            ["--saved_model={}/served", "--images={}/images", "--version=2"],
+            "--version is of a served model",
         ),
     ],
 )
 def test_wrong_input_is_named(folder, capsys, flags, message):
     assert predict.main([flag.replace("{}", str(folder)) for flag in flags]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+def test_damaged_image_is_named_among_whole_ones(folder, tmp_path, capsys, format):
+    whole = runs.image_file(60, 70, format=format)
+    for number in range(3):
+        content = whole[:200] + b"garbage" if number == 1 else whole
+        (tmp_path / f"{number}.{format.lower()}").write_bytes(content)
+    flags = [f"--saved_model={folder}/served", f"--images={tmp_path}"]
+    assert predict.main(flags) == 1
+    told = capsys.readouterr().err
+    assert f"{tmp_path}/1.{format.lower()}: The model refused" in told
+
+
+def test_refusal_that_no_image_is_the_cause_of_says_so():
+    def refuse_several(contents):  # Such as a server with a smaller largest batch.
+        if len(contents) > 1:
+            raise ValueError("Too many.")
+        return [["ant"]], [[1.0]]
+
+    images = [("a.png", b"", None), ("b.png", b"", None)]
+    with pytest.raises(ValueError, match=r"Too many.*one by one none.*a\.png, b\.png"):
+        list(prediction.predict(images, refuse_several))
 
 
 def test_export_of_no_run_says_so(tmp_path, capsys):

@@ -239,3 +239,13 @@ def test_bytes_become_the_images_that_evaluation_data_gives(preprocess):
         image_bytes.images_from_bytes(tf.constant(files), record),
         preprocessing.value_range(tf.stack(pixels)),
     )
+
+
+def test_outputs_that_are_no_numbers_are_found_out_wherever_they_stand(tmp_path):
+    model = runs.small_model()
+    bias = model.get_layer("head").bias
+    bias.assign(np.full(bias.shape, np.nan))  # Features and tokens are as they should.
+    record = loading.RunRecord(runs.CLASS_NAMES, runs.IMAGE_SIZE)
+    with pytest.raises(RuntimeError, match="outputs differ"):
+        saved_model.export_model(model, tmp_path / "out", record)
+    assert not list(tmp_path.iterdir())

@@ -56,3 +56,24 @@ def test_model_of_two_inputs_is_refused():
     model = keras.Model(inputs, keras.layers.Add()(inputs))
     with pytest.raises(ValueError, match=r"functional keras\.Model of one input"):
         servable.inner_outputs(model)
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [keras.layers.Activation("sigmoid"), keras.layers.Softmax()],
+    ids=["sigmoid", "softmax"],
+)
+def test_activation_behind_the_classifier_is_not_applied_twice(activation):
+    plain = runs.small_model()
+    ended = keras.Model(plain.input, activation(plain.output))
+    found = servable.answer(servable.inner_outputs(ended), images(), RECORD, top_k=1)
+    wanted = servable.answer(servable.inner_outputs(plain), images(), RECORD, top_k=1)
+    for key in ("logits", "probabilities", "features"):
+        np.testing.assert_array_equal(found[key], wanted[key])
+
+
+def test_model_whose_classifier_computes_probabilities_itself_is_refused():
+    inputs = keras.Input((4,))
+    outputs = keras.layers.Dense(3, activation="softmax", name="classes")(inputs)
+    with pytest.raises(ValueError, match="last layer 'classes' has an activation"):
+        servable.inner_outputs(keras.Model(inputs, outputs))

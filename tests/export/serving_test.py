@@ -135,7 +135,8 @@ def test_predict_command_asks_the_server(tmp_path, capsys, request, kind):
     assert "Servable not found" in capsys.readouterr().err
     (tmp_path / "b.png").write_bytes(b"no image")
     assert predict.main([*flags, f"{tmp_path}/b.png"]) == 1
-    assert "image 1 of the request" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"{tmp_path}/b.png: The model refused the images" in told
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     made.add_argument("--step", type=int, help="checkpoint to take (default: newest)")
     made.add_argument("--averages", action="store_true", help="take Polyak averages")
-    made.add_argument("--top_k", type=int, default=5, help="best classes listed")
+    made.add_argument("--top_k", type=int, help="best classes listed (default: 5)")
     made.add_argument(
         "--preprocess",
         choices=("central_crop", "resize"),
@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _export(arguments: argparse.Namespace) -> Mapping[str, Any]:
     from vit_scaling.export import saved_model  # TensorFlow only after the flags.
 
+    if arguments.version is not None and arguments.serving_kit is None:
+        raise ValueError("--version is of a serving kit: give --serving_kit=NAME too.")
     names = ("averages", "step", "preprocess", "resize")
     options = {name: getattr(arguments, name) for name in names}
     if arguments.format != "saved_model":
@@ -50,12 +52,17 @@ def _export(arguments: argparse.Namespace) -> Mapping[str, Any]:
                 "--serving_kit serves a SavedModel; leave out --format="
                 f"{arguments.format}."
             )
+        if arguments.top_k is not None:
+            raise ValueError(
+                "--top_k lists classes in a SavedModel; an "
+                f"{arguments.format} file answers all probabilities."
+            )
         from vit_scaling.export import portable
 
         return portable.export_run(
             arguments.model_dir, arguments.output_dir, kind=arguments.format, **options
         )
-    options["top_k"] = arguments.top_k
+    options["top_k"] = 5 if arguments.top_k is None else arguments.top_k
     if arguments.serving_kit is None:
         return saved_model.export_run(
             arguments.model_dir, arguments.output_dir, **options

@@ -27,7 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     made.add_argument("--top", type=int, help="classes shown (default: all answered)")
     made.add_argument("--limit", type=int, help="images at most")
-    made.add_argument("--batch_size", type=int, default=16, help="images per request")
+    made.add_argument(
+        "--batch_size",
+        type=int,
+        default=16,
+        help="images per request; a kit's server takes at most 32",
+    )
     return cli.run(made, argv, _predict, _show)
 
 
@@ -39,6 +44,11 @@ def _predict(arguments: argparse.Namespace) -> Mapping[str, Any]:
         raise ValueError("Give either --images or --tfrecords.")
     if (arguments.saved_model is None) == (arguments.server is None):
         raise ValueError("Give either --saved_model or --server.")
+    if arguments.saved_model is not None and arguments.version is not None:
+        raise ValueError(
+            "--version is of a served model (--server); for --saved_model name the "
+            "version's own folder."
+        )
     if arguments.images is not None:
         images = prediction.images_of_files(arguments.images)
     else:

@@ -21,8 +21,9 @@ def images_from_bytes(image_bytes: tf.Tensor, record: RunRecord) -> tf.Tensor:
         (batch, height, width, 3) float32.
 
     Raises:
-        tf.errors.InvalidArgumentError: An image is neither JPEG nor PNG, or is damaged;
-            the message gives its position in the request.
+        tf.errors.InvalidArgumentError: An image is neither JPEG nor PNG: the message
+            gives its position in the request. Or one begins as such but is damaged
+            behind: the message is the decoder's and gives none.
     """
 
     def one_image(number_and_content: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:

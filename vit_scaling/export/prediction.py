@@ -135,11 +135,12 @@ def images_of_tfrecords(
         for number, record in enumerate(tf.data.TFRecordDataset(file)):
             name = f"{file}:{number}"
             features = tf.train.Example.FromString(record.numpy()).features.feature
+            held = sorted(features)  # First: reading a key puts it there.
             images = features[image_key].bytes_list.value
             if len(images) != 1:
                 raise ValueError(
                     f"{name} holds {len(images)} images under {image_key!r}; name the "
-                    f"right one of its features: {', '.join(sorted(features))}."
+                    f"right one of its features: {', '.join(held)}."
                 )
             labels = features[label_key].int64_list.value
             yield name, images[0], labels[0] if labels else None
@@ -148,17 +149,43 @@ def images_of_tfrecords(
 def predict(
     images: Iterable[NamedImage], answer: Answer, *, batch_size: int = 16
 ) -> Iterator[Prediction]:
-    """Yield the prediction of each image, asked `batch_size` at a time."""
-    iterator = iter(images)
-    while batch := list(itertools.islice(iterator, batch_size)):
+    """Yield the prediction of each image, asked `batch_size` at a time.
+
+    Raises:
+        ValueError: `batch_size` is not positive, or the model refuses an image: the
+            message names it.
+    """
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` must be at least 1; received {batch_size}.")
+    return _predictions(iter(images), answer, batch_size)
+
+
+def _predictions(
+    images: Iterator[NamedImage], answer: Answer, batch_size: int
+) -> Iterator[Prediction]:
+    while batch := list(itertools.islice(images, batch_size)):
         try:
             classes, probabilities = answer([content for _, content, _ in batch])
         except ValueError as error:
-            names = ", ".join(
-                f"{number} = {name}" for number, (name, _, _) in enumerate(batch)
-            )
-            raise ValueError(f"{error} Images of the request: {names}.") from error
+            _name_the_refused(batch, answer)
+            names = ", ".join(name for name, _, _ in batch)
+            raise ValueError(
+                f"{error} Asked one by one none of these images was refused: {names}."
+            ) from error
         for (name, _, label), best, values in zip(
             batch, classes, probabilities, strict=True
         ):
             yield Prediction(name, tuple(best), tuple(values), label)
+
+
+def _name_the_refused(batch: Sequence[NamedImage], answer: Answer) -> None:
+    """Ask again image by image; raise at the first that is refused.
+
+    A decoder's complaint of a damaged image does not say which of the request it was,
+    and a server may have run the request together with other clients'.
+    """
+    for name, content, _ in batch:
+        try:
+            answer([content])
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -21,12 +22,15 @@ Outputs = dict[str, tf.Tensor]
 def inner_outputs(model: keras.Model) -> keras.Model:
     """Return `model` answering a dict of float32 `logits`, `features` and `tokens`.
 
-    `features` are the classifier's input (what few-shot evaluation takes), `tokens` the
-    encoder's last layer norm; `tokens` are left out of a model that has no such layer,
-    or norms their average.
+    `logits` are the model's output, or where an activation stands behind the layer
+    "head" (an application's `classifier_activation`) that layer's. `features` are the
+    classifier's input (what few-shot evaluation takes), `tokens` the encoder's last
+    layer norm; `tokens` are left out of a model that has no such layer, or norms their
+    average.
 
     Raises:
-        ValueError: `model` has several inputs or is not functional.
+        ValueError: `model` has several inputs or is not functional, or ends in another
+            layer with an activation, so that its output is no logits.
     """
     if len(getattr(model, "inputs", None) or ()) != 1:
         raise ValueError(
@@ -34,11 +38,27 @@ def inner_outputs(model: keras.Model) -> keras.Model:
             f"received {type(model).__name__} {model.name!r}."
         )
     layers = {layer.name: layer for layer in model.layers}
-    classifier = layers.get(CLASSIFIER, model.layers[-1])
-    outputs = {"logits": model.output, "features": classifier.input}
+    last = model.layers[-1]
+    classifier = layers.get(CLASSIFIER, last)
+    if _is_activation(last) and last.input is classifier.output:
+        last = classifier
+    if _is_activation(last) or _function_of(last) is not keras.activations.linear:
+        raise ValueError(
+            f"`model` must end in logits; its last layer {last.name!r} has an "
+            "activation. Build it without: the record's loss makes the probabilities."
+        )
+    outputs = {"logits": last.output, "features": classifier.input}
     if LAST_NORM in layers and len(layers[LAST_NORM].output.shape) == 3:
         outputs["tokens"] = layers[LAST_NORM].output
     return keras.Model(model.input, outputs, name=model.name)
+
+
+def _is_activation(layer: keras.Layer) -> bool:
+    return isinstance(layer, keras.layers.Activation | keras.layers.Softmax)
+
+
+def _function_of(layer: keras.Layer) -> Any:
+    return getattr(layer, "activation", None) or keras.activations.linear
 
 
 def answer(
