@@ -100,6 +100,15 @@ def test_application_is_evaluated(folder, capsys):
         (["--features=/nowhere.npz"], "/nowhere.npz"),
         (["--model_dir=a"], "A model needs images"),
         (["--application=ViTX", "--train=a", "--test=b"], "is called 'ViTX'. Known"),
+        (
+            ["--application=preprocess_input", "--train=a", "--test=b"],
+            "is called 'preprocess_input'. Known: ViTs28",
+        ),
+        (["--features=a", "--layer=b"], "--layer has no effect with --features"),
+        (["--saved_model=a", "--layer=b"], "--layer has no effect with --saved_model"),
+        (["--saved_model=a", "--averages"], "--averages has no effect with --saved"),
+        (["--model_dir=a", "--weights=b"], "--weights has no effect with --model_dir"),
+        (["--features=a", "--save_features=/no/f.npz"], "There is no folder '/no'"),
         (["--saved_model={}/run", "--train=a", "--test=b"], "No saved_model.pb"),
         (
             ["--model_dir={}/run", "--train={}/none*", "--test={}/none*"],

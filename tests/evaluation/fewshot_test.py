@@ -93,11 +93,36 @@ def test_wrong_files_are_named(tmp_path):
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"no \.npz file"):
         FeatureSet.from_file(str(tmp_path / "cut.npz"))
+    damaged = bytearray(whole)
+    damaged[whole.index(b"NUMPY") + 130] ^= 1  # Its checksum tells.
+    (tmp_path / "damaged.npz").write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"can't be read as \.npz"):
+        FeatureSet.from_file(str(tmp_path / "damaged.npz"))
     objects = np.array([{}], dtype=object)
     names = ("train_features", "train_labels", "test_features", "test_labels")
     np.savez(tmp_path / "objects.npz", **dict.fromkeys(names, objects))
     with pytest.raises(ValueError, match="allow_pickle=False"):
         FeatureSet.from_file(str(tmp_path / "objects.npz"))
+
+
+def test_set_is_written_whole_and_into_a_folder_that_is_there(tmp_path, monkeypatch):
+    data = sets.blobs()
+    data.to_file(str(tmp_path / "kept"))  # No suffix is added.
+    kept = (tmp_path / "kept").read_bytes()
+    again = FeatureSet.from_file(str(tmp_path / "kept"))
+    np.testing.assert_array_equal(again.test_features, data.test_features)
+
+    def fails(file, **arrays):
+        file.write(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(np, "savez", fails)
+    with pytest.raises(OSError, match="No space left"):
+        data.to_file(str(tmp_path / "kept"))
+    assert (tmp_path / "kept").read_bytes() == kept
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    with pytest.raises(FileNotFoundError, match="There is no folder"):
+        data.to_file(str(tmp_path / "none" / "f.npz"))
 
 
 X, Y = np.zeros((4, 3), np.float32), np.array([0, 1, 0, 1])
@@ -143,4 +168,13 @@ def test_fewer_images_than_shots_are_refused():
 )
 def test_empty_or_negative_choices_are_refused(options):
     with pytest.raises(ValueError, match="must be one or more numbers"):
+        fewshot.accuracies(sets.blobs(), **{"shots": (1,), **options})
+
+
+@pytest.mark.parametrize(
+    "options", [{"shots": (1, 1)}, {"seeds": (0, 0, 0)}, {"strengths": (1.0, 1.0)}]
+)
+def test_numbers_that_come_twice_are_refused(options):
+    name = next(iter(options))
+    with pytest.raises(ValueError, match=f"`{name}` must differ from each other"):
         fewshot.accuracies(sets.blobs(), **{"shots": (1,), **options})

@@ -56,10 +56,29 @@ def test_votes_are_weighted_by_similarity(monkeypatch):
     )
     peer.fit(data.train_features, data.train_labels)
     expected = peer.predict(data.test_features)
-    monkeypatch.setattr(probes, "ROWS", 11)
+    monkeypatch.setattr(probes, "SIMILARITIES", 11 * len(data.train_labels))
     np.testing.assert_array_equal(
         probes.nearest_neighbours(data, neighbours=9), expected
     )
+
+
+def test_fewer_test_images_are_compared_at_a_time_with_more_training_images(
+    monkeypatch,
+):
+    data = sets.blobs(4, 8, 15, 25, dtype=np.float64)
+    whole, sizes = probes.nearest_neighbours(data), []
+    normalised = probes._normalised
+
+    def recorded(features):
+        sizes.append(len(features))
+        return normalised(features)
+
+    monkeypatch.setattr(probes, "_normalised", recorded)
+    monkeypatch.setattr(probes, "SIMILARITIES", 500)
+    np.testing.assert_array_equal(probes.nearest_neighbours(data), whole)
+    train, *parts = sizes
+    assert sum(parts) == len(data.test_labels)
+    assert max(parts) * train <= 500
 
 
 def test_more_neighbours_than_images_are_all_asked():

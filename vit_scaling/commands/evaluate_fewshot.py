@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--weights", help="file of the application's weights (default: random)")
     add("--image_size", type=int, default=224, help="of the application, pixels")
     add("--averages", action="store_true", help="the run's Polyak averages")
-    add("--layer", default="pre_logits", help="layer whose output the features are")
+    add("--layer", help="layer whose output the features are (default: pre_logits)")
     add("--train", help="TFRecords to take shots from, or a TFDS split with --tfds")
     add("--test", help="TFRecords to test on, or a TFDS split with --tfds")
     add("--tfds", help="name or folder of a prepared TFDS set")
@@ -54,13 +54,15 @@ def _evaluate(arguments: argparse.Namespace) -> Mapping[str, Any]:
             f"Give one of {', '.join('--' + name for name in MODELS)}; received "
             f"{', '.join('--' + name for name in given) or 'none'}."
         )
+    _refuse_flags_without_use(arguments, given[0])
+    if arguments.save_features:
+        fewshot.check_folder(arguments.save_features)
     if arguments.features is not None:
         data = fewshot.FeatureSet.from_file(arguments.features)
     else:
         data = _extract(arguments)
     if arguments.save_features:
-        arrays = {name: getattr(data, name) for name in fewshot.ARRAYS}
-        np.savez(arguments.save_features, **arrays)
+        data.to_file(arguments.save_features)
     found = fewshot.accuracies(
         data, shots=arguments.shots, seeds=arguments.seeds, strengths=arguments.l2
     )
@@ -87,6 +89,21 @@ def _evaluate(arguments: argparse.Namespace) -> Mapping[str, Any]:
         right = np.mean(probes.nearest_neighbours(data) == data.test_labels)
         result["neighbours"] = {"accuracy": right}
     return result
+
+
+def _refuse_flags_without_use(arguments: argparse.Namespace, model: str) -> None:
+    """Raise if a flag is given that the kind of model has no use for."""
+    uses = {
+        "layer": ("model_dir", "application"),
+        "averages": ("model_dir",),
+        "weights": ("application",),
+    }
+    for name, models in uses.items():
+        if getattr(arguments, name) and model not in models:
+            raise ValueError(
+                f"--{name} has no effect with --{model}: it goes with "
+                f"{' or '.join('--' + one for one in models)}."
+            )
 
 
 def _extract(arguments: argparse.Namespace) -> Any:
@@ -135,13 +152,15 @@ def _model(
     """Return the function from images to features, the images' side and their range."""
     from vit_scaling.evaluation.images import layer_output
 
+    layer = arguments.layer or "pre_logits"
     if arguments.application is not None:
         from vit_scaling import applications
 
-        if arguments.application not in applications.__all__:
+        known = [name for name in applications.__all__ if name.startswith("ViT")]
+        if arguments.application not in known:
             raise ValueError(
                 f"No application is called {arguments.application!r}. Known: "
-                f"{', '.join(applications.__all__)}."
+                f"{', '.join(known)}."
             )
         size = arguments.image_size
         model = getattr(applications, arguments.application)(
@@ -150,14 +169,14 @@ def _model(
             input_shape=(size, size, 3),
             pooling="head",
         )
-        return layer_output(model, arguments.layer), size, (-1.0, 1.0)
+        return layer_output(model, layer), size, (-1.0, 1.0)
     from vit_scaling.export import loading, prediction, saved_model
 
     if arguments.model_dir is not None:
         model, record = loading.load_run(
             arguments.model_dir, averages=arguments.averages
         )
-        compute = layer_output(model, arguments.layer)
+        compute = layer_output(model, layer)
     else:
         folder = prediction.version_folder(arguments.saved_model)
         record = saved_model.saved_record(folder)

@@ -3,7 +3,10 @@
 
 import dataclasses
 import math
+import os
+import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -17,6 +20,7 @@ STRENGTH = 1024.0  # 2¹⁰, the authors' configuration; the paper does not say.
 SEEDS = (0, 1, 2)  # The authors' configuration.
 CONFIDENCE = 0.95
 ARRAYS = ("train_features", "train_labels", "test_features", "test_labels")
+UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,19 +82,38 @@ class FeatureSet:
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: It is no .npz file, or an array is missing.
+            ValueError: It is no .npz file, is damaged, or an array is missing.
         """
         with open(path, "rb") as file:
             if not zipfile.is_zipfile(file):
                 raise ValueError(f"{path} is no .npz file, or is cut off.")
-        with np.load(path, allow_pickle=False) as arrays:
-            missing = [name for name in ARRAYS if name not in arrays]
-            if missing:
-                raise ValueError(
-                    f"{path} must hold the arrays {', '.join(ARRAYS)}; it has no "
-                    f"{', '.join(missing)}."
-                )
-            return cls(*(arrays[name] for name in ARRAYS))
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                held = {name: arrays[name] for name in ARRAYS if name in arrays}
+        except UNREADABLE as error:
+            raise ValueError(f"{path} can't be read as .npz: {error}") from error
+        missing = [name for name in ARRAYS if name not in held]
+        if missing:
+            raise ValueError(
+                f"{path} must hold the arrays {', '.join(ARRAYS)}; it has no "
+                f"{', '.join(missing)}."
+            )
+        return cls(**held)
+
+    def to_file(self, path: str) -> None:
+        """Write the four arrays as an .npz file, whole or not at all.
+
+        Raises:
+            FileNotFoundError: The file's folder is not there.
+        """
+        check_folder(path)
+        with tempfile.TemporaryDirectory(
+            prefix=".partial-", dir=os.path.dirname(path) or "."
+        ) as work:
+            partial = os.path.join(work, os.path.basename(path))
+            with open(partial, "wb") as file:  # NumPy would add a suffix to a name.
+                np.savez(file, **{name: getattr(self, name) for name in ARRAYS})
+            os.replace(partial, path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +182,7 @@ def accuracies(
 
     Raises:
         ValueError: A class has fewer training images than the most shots, or an
-            argument is empty or not positive.
+            argument is empty, not positive or holds a number twice.
 
     References: Zhai et al. 2022, §2; the authors' evaluator for what §2 leaves open.
     """
@@ -185,6 +208,16 @@ def accuracies(
         strength: {number: Accuracy(tuple(values)) for number, values in rows.items()}
         for strength, rows in found.items()
     }
+
+
+def check_folder(path: str) -> None:
+    """Raise unless the folder is there that a file is to be written into."""
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(
+            f"There is no folder {folder!r} to write {os.path.basename(path)!r} into: "
+            "make it first."
+        )
 
 
 def permuted_classes(labels: np.ndarray, classes: int, seed: int) -> list[np.ndarray]:
@@ -218,6 +251,12 @@ def _check_given(name: str, values: Sequence[float]) -> None:
         sign = "not negative" if name == "seeds" else "positive"
         raise ValueError(
             f"`{name}` must be one or more numbers, {sign}; received {values}."
+        )
+    if len(set(values)) < len(values):
+        raise ValueError(
+            f"`{name}` must differ from each other: one seed counted twice would "
+            "narrow the interval, and other repeats are not kept apart; received "
+            f"{values}."
         )
 
 

@@ -7,7 +7,7 @@ from scipy import optimize, special
 from vit_scaling.evaluation.fewshot import FeatureSet
 from vit_scaling.evaluation.regression import DEVIATION_FLOOR
 
-ROWS = 4096  # Test features compared at a time: memory stays bounded.
+SIMILARITIES = 2**25  # Computed at a time: 256 MiB; their order takes twice that.
 
 
 def linear_probe(
@@ -103,7 +103,9 @@ def nearest_neighbours(
     train = _normalised(data.train_features)
     number = min(neighbours, len(train))
     predicted = []
-    for part in np.array_split(data.test_features, -(-len(data.test_features) // ROWS)):
+    rows_at_a_time = max(1, SIMILARITIES // len(train))
+    parts = -(-len(data.test_features) // rows_at_a_time)
+    for part in np.array_split(data.test_features, parts):
         similarity = _normalised(part) @ train.T  # (rows, N)
         nearest = np.argpartition(-similarity, number - 1, axis=1)[:, :number]
         closeness = np.take_along_axis(similarity, nearest, axis=1)
