@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tests.training import small
 from vit_scaling import experiment as runs
+from vit_scaling.data.preprocessing import CentralCrop
 from vit_scaling.optimization.accumulation import accumulate_gradients
 from vit_scaling.optimization.adam import Adam
 from vit_scaling.optimization.momentum import Momentum
@@ -116,6 +117,16 @@ def test_a_run_leaves_checkpoints_figures_and_what_rebuilds_it(finished):
     assert facts["train_images"] == small.experiment().train_data.num_examples
     assert read_model(path).count_params() == facts["parameters"] == 1930
     assert (path / "config.gin").read_text() == "last"
+
+
+@pytest.mark.parametrize(
+    ("crop", "pixels"),
+    [(CentralCrop(), None), (CentralCrop(50), 50), (CentralCrop(ratio=7 / 6), 56)],
+)
+def test_facts_tell_servers_an_images_size_before_the_crop(crop, pixels):
+    made = small.experiment()
+    made.eval_data.preprocess, made.eval_data.image_size = crop, 48
+    assert runs.run_facts(made, seed=0)["resize"] == pixels
 
 
 def test_train_figures_are_complete(finished):

@@ -51,7 +51,9 @@ def test_finetuning_is_the_papers():
     data = experiment.train_data
     assert data.image_size == experiment.eval_data.image_size == 384
     assert type(data.preprocess).__name__ == InceptionCrop.__name__
-    assert type(experiment.eval_data.preprocess).__name__ == CentralCrop.__name__
+    crop = experiment.eval_data.preprocess
+    assert type(crop).__name__ == CentralCrop.__name__
+    assert [crop.smaller_side(size) for size in (384, 518)] == [448, 604]
 
 
 def test_finetuning_of_g_is_flat_at_518_and_averaged():
@@ -69,7 +71,8 @@ def test_vtab_is_one_light_setting_for_all_tasks():
     assert isinstance(schedule, Cosine)
     assert schedule.base_learning_rate == 0.01
     assert (schedule.total_steps, schedule.warmup_steps) == (2_500, 200)
-    assert type(experiment.train_data.preprocess).__name__ == Resize.__name__
+    for data in (experiment.train_data, experiment.eval_data):
+        assert type(data.preprocess).__name__ == Resize.__name__
 
 
 @pytest.fixture(scope="module")

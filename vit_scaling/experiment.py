@@ -383,8 +383,12 @@ def run_facts(
     """Return what later programs need to know of the run and its data."""
     names = experiment.train_data.source.class_names
     sets = experiment.eval_sets()
-    prepared = sets[next(iter(sets))].preprocess if sets else CentralCrop()
+    first = sets[next(iter(sets))] if sets else None
+    prepared = first.preprocess if first else CentralCrop()
     crop = prepared if isinstance(prepared, CentralCrop) else None
+    resize = crop.resize_to if crop else None
+    if first and crop and crop.ratio != CentralCrop.ratio:  # What None stands for.
+        resize = crop.smaller_side(first.image_size)
     return {
         "loss": experiment.loss.__name__,
         "seed": seed,
@@ -393,5 +397,5 @@ def run_facts(
         "train_images": int(experiment.train_data.num_examples),
         "value_range": list(experiment.train_data.value_range),
         "preprocess": "central_crop" if crop else "resize",
-        "resize": crop.resize_to if crop else None,
+        "resize": resize,
     }

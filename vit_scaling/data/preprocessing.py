@@ -204,16 +204,22 @@ class CentralCrop:
     """The middle of the image, its smaller side resized first: for evaluation.
 
     Args:
-        resize_to: Length of the smaller side before the crop; None is 8/7 of the size,
-            as 256 is to 224.
+        resize_to: Length of the smaller side before the crop, in pixels; None takes
+            `ratio`.
+        ratio: That length over the size; the default is 8/7, as 256 is to 224.
     """
 
     resize_to: int | None = None
+    ratio: float = 8 / 7
+
+    def smaller_side(self, size: int) -> int:
+        """Return the length of the smaller side before the crop."""
+        return self.resize_to or round(size * self.ratio)
 
     def __call__(self, encoded: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
         """Return uint8 (size, size, 3); the seed is not used."""
         del seed
-        smaller = self.resize_to or round(size * 8 / 7)
+        smaller = self.smaller_side(size)
         if smaller < size:
             raise ValueError(
                 "`resize_to` must be at least the image size; "
