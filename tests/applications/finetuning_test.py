@@ -126,6 +126,14 @@ def test_body_that_does_not_fit_is_refused_and_nothing_changes(options, told):
         np.testing.assert_array_equal(value, before[path])
 
 
+def test_learned_positions_are_not_dropped_for_sines_and_cosines():
+    options = {"position": "sincos", "image_size": 8, "classes": 2}
+    shape = ViTShape(2, 8, 2, 12, 2)
+    model = vit(shape, "map", **options)
+    with pytest.raises(ValueError, match=r"no place for 1 .*position_embedding/"):
+        load_for_finetuning(model, NAMED["bv_map"].path)
+
+
 def test_backbone_takes_a_backbone(tmp_path):
     options = {"image_size": 32, "classes": 2}
     trained = drawn(keras_backbone("MobileNet", **options))

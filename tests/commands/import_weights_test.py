@@ -38,6 +38,13 @@ def test_command_resizes_and_tells_people(tmp_path, capsys):
     assert keras.saving.load_model(output).input_shape == (None, 6, 6, 3)
 
 
+def test_size_of_a_model_is_refused_with_npz(tmp_path, capsys):
+    flags = [f"--source={NAMED['bv_map'].path}", f"--output={tmp_path}/m.npz"]
+    assert import_weights.main([*flags, "--image_size=6"]) == 1
+    assert "`image_size` is of a model: write '.keras'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_command_fails_in_one_line_and_writes_nothing(tmp_path, capsys):
     flags = [f"--source={NAMED['bv_map'].path}", "--shape=B/16", "--json"]
     assert import_weights.main([*flags, f"--output={tmp_path}/m.keras"]) == 1

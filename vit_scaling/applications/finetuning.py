@@ -179,13 +179,14 @@ def _check(model: keras.Model, values: Arrays, left: list[str]) -> None:
                 f"The source's {variable.path!r} is of shape {value.shape}, the "
                 f"model's of {tuple(variable.shape)}. {_fitting(values)}"
             )
-    lost = [path for path in left if path.startswith(("block_", "register_tokens/"))]
+    body = ("block_", "register_tokens/", "position_embedding/")
+    lost = [path for path in left if path.startswith(body)]
     if lost:
         raise ValueError(
             f"The model has no place for {len(lost)} variables of the source's body: "
             f"{', '.join(lost[:4])}{' …' if len(lost) > 4 else ''}. Build it with as "
             "many blocks and with the same options (LayerScale, query-key norm, "
-            f"registers). {_fitting(values)}"
+            f"registers, learned positions). {_fitting(values)}"
         )
 
 

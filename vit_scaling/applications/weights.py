@@ -184,9 +184,15 @@ def save_weights(
         image_size: See `build_model`; for `.keras` only.
 
     Raises:
-        ValueError: The name ends otherwise.
+        ValueError: The name ends otherwise, or `image_size` comes with `.npz`.
     """
     if output.endswith(".npz"):
+        if image_size is not None:
+            raise ValueError(
+                "`image_size` is of a model: write '.keras'. An '.npz' keeps the "
+                "source's positions, which are resampled when it is read into a model; "
+                f"received image_size={image_size}, output={output!r}."
+            )
         files.write_npz(output, own.write_own(weights))
     elif output.endswith(".keras"):
         model = build_model(weights, image_size=image_size)
