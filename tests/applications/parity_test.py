@@ -42,7 +42,10 @@ def test_a_wrong_table_is_found_out_and_nothing_is_written(tmp_path, monkeypatch
         ("bv_token", {"ignore": "head/.*"}),
         ("bv_token", {"head": "gap", "ignore": "head/.*"}),
         ("bv_map_tower", {"head": "gap", "ignore": "(head|pre_logits)/.*"}),
+        ("bv_token", {"head": "none", "ignore": "head/.*"}),
         ("hf_vit", {"ignore": "classifier.*"}),
+        ("hf_vit", {"head": "none", "ignore": "classifier.*"}),
+        ("timm_token", {"head": "none", "ignore": "head.*", "heads": 2}),
         ("hf_siglip_vision", {"head": "gap"}),
     ],
 )

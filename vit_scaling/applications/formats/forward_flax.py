@@ -24,8 +24,11 @@ class FlaxForward(Forward):
         x = self._norm("Transformer/encoder_norm", x)
         if self.head == "map":
             x = self._pool(x)
-        elif self.head != "none":
-            x = x[:, 0] if self.head == "token" else x[:, -patches:].mean(1)
+        elif self.head == "token":
+            x = x[:, 0]
+        else:  # The class token and registers are no patches.
+            x = x[:, -patches:]
+            x = x if self.head == "none" else x.mean(1)
         for name in ("pre_logits", "head"):
             if f"{name}/kernel" in self.arrays:
                 x = x @ self[f"{name}/kernel"] + self[f"{name}/bias"]

@@ -60,8 +60,11 @@ class TimmForward(TorchForward):
         x = self.norm("norm", x)
         if self.head == "map":
             x = self._pool(x[:, -patches:])
-        elif self.head != "none":
-            x = x[:, 0] if self.head == "token" else x[:, -patches:].mean(1)
+        elif self.head == "token":
+            x = x[:, 0]
+        else:  # The class token and registers are no patches.
+            x = x[:, -patches:]
+            x = x if self.head == "none" else x.mean(1)
         return self.linear("head", x) if "head.weight" in self.arrays else x
 
     def _block(self, x: np.ndarray, name: str) -> np.ndarray:
@@ -109,8 +112,11 @@ class HuggingFaceForward(TorchForward):
         x = self.norm("post_layernorm" if siglip else "layernorm", x)
         if self.head == "map":
             x = self._pool(x)
-        elif self.head != "none":
-            x = x[:, 0] if self.head == "token" else x[:, -patches:].mean(1)
+        elif self.head == "token":
+            x = x[:, 0]
+        else:  # The class token and registers are no patches.
+            x = x[:, -patches:]
+            x = x if self.head == "none" else x.mean(1)
         if "pooler.dense.weight" in self.arrays:
             x = np.tanh(self.linear("pooler.dense", x))
         if "classifier.weight" in self.arrays:
