@@ -102,7 +102,7 @@ def test_application_is_evaluated(folder, capsys):
         (["--application=ViTX", "--train=a", "--test=b"], "is called 'ViTX'. Known"),
         (
             ["--application=preprocess_input", "--train=a", "--test=b"],
-            "is called 'preprocess_input'. Known: ViTs28",
+            "is called 'preprocess_input'. Known: ViTB16",
         ),
         (["--features=a", "--layer=b"], "--layer has no effect with --features"),
         (["--saved_model=a", "--layer=b"], "--layer has no effect with --saved_model"),
