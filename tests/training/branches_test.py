@@ -5,10 +5,12 @@ import functools
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from tests.training import small
 from vit_scaling import experiment as runs
 from vit_scaling.optimization.schedules import Linear, ReciprocalSqrt
+from vit_scaling.training import branches
 from vit_scaling.training.branches import (
     branch_cooldowns,
     prepare_branch,
@@ -20,6 +22,7 @@ from vit_scaling.training.checkpoint_files import (
     read_checkpoint,
     saved_steps,
 )
+from vit_scaling.training.checkpoints import Checkpoints
 from vit_scaling.training.logs import read_metrics
 from vit_scaling.training.strategy import make_strategy
 
@@ -107,6 +110,27 @@ def test_a_branch_that_was_prepared_is_found_again(tmp_path):
     assert first == again and first.total_steps == 7
     assert saved_steps(first.model_dir / "checkpoints") == [4]
     assert read_branch_record(tmp_path) is None  # The long run is no branch.
+
+
+def test_on_an_object_store_a_branch_is_copied_manifest_last(tmp_path, monkeypatch):
+    monkeypatch.setattr(branches, "is_remote", lambda path: True)
+    saved = Checkpoints(tmp_path, asynchronous=False)
+    saved.save(4, {"run/global_step": tf.Variable(4)}, {"images_seen": 32})
+    target = tmp_path / "branch_000000007_from_000000005" / "checkpoints"
+    half = checkpoint_folder(target, 4)  # Of a copy that was cut off.
+    half.mkdir(parents=True)
+    (half / "half").write_text("half")
+    copy, copied = type(saved.directory).copy, []
+
+    def noted(path, *arguments, **options):
+        copied.append((path.name, saved_steps(target)))
+        return copy(path, *arguments, **options)
+
+    monkeypatch.setattr(type(saved.directory), "copy", noted)
+    prepare_branch(tmp_path, 5, 2)
+    assert copied[-1] == ("manifest.json", []) and len(copied) == 3
+    assert saved_steps(target) == [4] and not (half / "half").exists()
+    assert read_checkpoint(half)[1]["step"] == 4
 
 
 def test_a_branch_needs_a_whole_checkpoint_at_or_below_its_start(tmp_path):

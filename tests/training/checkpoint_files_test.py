@@ -17,7 +17,9 @@ from vit_scaling.training.checkpoint_files import (
     CorruptCheckpointError,
     checkpoint_folder,
     read_checkpoint,
+    remove_checkpoint,
     saved_steps,
+    step_folders,
     write_checkpoint,
     write_json,
 )
@@ -80,8 +82,23 @@ def test_folders_that_are_being_written_or_set_aside_are_not_listed(tmp_path):
         "step_1000000000",
     ):
         (tmp_path / name).mkdir()
+        (tmp_path / name / MANIFEST).write_text("{}")
+    (tmp_path / "step_000000013").mkdir()  # Its manifest is still to come.
     assert saved_steps(tmp_path) == [3, 12, 10**9]
+    assert step_folders(tmp_path) == [3, 12, 13, 10**9]
     assert saved_steps(tmp_path / "nowhere") == []
+
+
+def test_a_checkpoint_is_removed_manifest_first(tmp_path, monkeypatch):
+    folder, left = written(tmp_path), []
+
+    def rmtree(path):
+        left.extend(sorted(file.name for file in path.iterdir()))
+
+    monkeypatch.setattr(type(folder), "rmtree", rmtree)
+    remove_checkpoint(folder)
+    assert left == sorted(FILES[:2])
+    assert saved_steps(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", FILES)

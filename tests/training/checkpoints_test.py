@@ -15,7 +15,7 @@ from tests.training import small
 from vit_scaling.optimization.adafactor import Adafactor
 from vit_scaling.optimization.adam import Adam
 from vit_scaling.optimization.momentum import Momentum
-from vit_scaling.training import checkpoints
+from vit_scaling.training import checkpoint_files, checkpoints
 from vit_scaling.training.checkpoint_files import CorruptCheckpointError
 from vit_scaling.training.checkpoints import Checkpoints, restore_model, variables_of
 
@@ -255,6 +255,53 @@ def test_a_write_that_was_killed_is_not_listed_and_does_not_disturb(tmp_path):
     assert saved.steps() == [1] and saved.restore(plain(0))["step"] == 1
     saved.save(2, plain(2), {})
     assert saved.restore(plain(0))["step"] == 2 and not working.exists()
+
+
+def test_on_an_object_store_the_manifest_makes_a_checkpoint_of_its_files(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(checkpoints, "is_remote", lambda path: True)
+    saved, seen = saver(tmp_path), []
+    write = checkpoint_files.write_json
+
+    def looked_at(path, value):
+        names = sorted(file.name for file in path.parent.iterdir())
+        seen.append((saved.steps(), names))
+        write(path, value)
+
+    monkeypatch.setattr(checkpoint_files, "write_json", looked_at)
+    half = saved.path(1)  # Of a write that was killed.
+    half.mkdir(parents=True)
+    (half / "variables.data-00000-of-00007").write_text("half")
+    saved.save(1, plain(1), {})
+    saved.save(2, plain(2), {})
+    files = ["variables.data-00000-of-00001", "variables.index"]
+    assert seen == [([], files), ([1], files)]
+    assert [path.name for path in sorted(saved.directory.iterdir())] == [
+        "step_000000001",
+        "step_000000002",
+    ]
+    assert saved.restore(plain(0))["step"] == 2
+
+
+def test_what_lacks_its_manifest_is_named_passed_over_and_written_anew(
+    tmp_path, caplog
+):
+    saved = saver(tmp_path)
+    for step in (1, 2, 3):
+        saved.save(step, plain(step), {})
+    for step in (1, 3):
+        (saved.path(step) / "manifest.json").unlink()
+    assert saved.steps() == [2]
+    assert saved.restore(plain(0))["step"] == 2
+    assert "step_000000003" in caplog.text and "manifest.json is missing" in caplog.text
+    saved.discard_after(2)
+    assert (saved.directory / "damaged_000000003").exists()
+    saved.save(3, plain(30), {})
+    assert saved.steps() == [2, 3] and saved.restore(plain(0))["step"] == 3
+    for step in (4, 5, 6):
+        saved.save(step, plain(step), {})
+    assert not saved.path(1).exists()  # Removed with the old ones.
 
 
 # Writing in the background.

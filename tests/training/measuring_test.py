@@ -35,7 +35,9 @@ def follow(path, events, **options):
 def folder(path, *steps):
     def make():
         for step in steps:
-            (path / "checkpoints" / f"step_{step:09d}").mkdir(parents=True)
+            made = path / "checkpoints" / f"step_{step:09d}"
+            made.mkdir(parents=True)
+            (made / "manifest.json").write_text("{}")
 
     return make
 
@@ -44,6 +46,13 @@ def test_checkpoints_are_met_as_they_appear_until_the_last(tmp_path):
     events = {3: folder(tmp_path, 10), 6: folder(tmp_path, 20), 9: folder(tmp_path, 30)}
     steps, now = follow(tmp_path, events, timeout_seconds=100, last_step=30)
     assert steps == [10, 20, 30] and now == 9
+
+
+def test_a_checkpoint_whose_manifest_is_still_to_come_is_not_met(tmp_path):
+    (tmp_path / "checkpoints" / "step_000000020").mkdir(parents=True)
+    last = tmp_path / "checkpoints" / "step_000000020" / "manifest.json"
+    events = {3: folder(tmp_path, 10), 6: lambda: last.write_text("{}")}
+    assert follow(tmp_path, events, timeout_seconds=9, last_step=20)[0] == [10, 20]
 
 
 def test_only_the_newest_of_several_is_met(tmp_path):
@@ -73,9 +82,19 @@ def test_a_step_that_is_written_again_is_met_again(tmp_path):
     assert follow(tmp_path, events, timeout_seconds=9, last_step=30)[0] == [20, 20, 30]
 
 
+@pytest.fixture
+def no_pause(monkeypatch):
+    """Let continuous evaluation wait by a clock that does not cost time."""
+    clock = Clock({})
+    defaults = measuring.new_checkpoints.__kwdefaults__
+    mended = {**defaults, "clock": clock, "sleep": clock.sleep}
+    monkeypatch.setattr(measuring.new_checkpoints, "__kwdefaults__", mended)
+    return clock
+
+
 @pytest.mark.parametrize("error", [CorruptCheckpointError, FileNotFoundError])
 def test_a_checkpoint_that_cannot_be_read_is_named_and_left_out(
-    tmp_path, caplog, error
+    tmp_path, caplog, error, no_pause
 ):
     folder(tmp_path, 10)()
 
@@ -88,6 +107,37 @@ def test_a_checkpoint_that_cannot_be_read_is_named_and_left_out(
     found = measuring.measure_as_they_appear(measure, tmp_path, 60.0, 20)
     assert found == {"step": 20}
     assert "Step 10 is not evaluated: step 10 is damaged" in caplog.text
+
+
+def test_the_last_checkpoint_is_tried_again_when_it_cannot_be_read(tmp_path, no_pause):
+    folder(tmp_path, 20)()
+    failing = [CorruptCheckpointError("a file is still to come")] * 2
+
+    def measure(step):
+        if failing:
+            raise failing.pop()
+        return {"step": step}
+
+    assert measuring.measure_as_they_appear(measure, tmp_path, 60.0, 20) == {"step": 20}
+    assert no_pause.now == 4.0  # Two pauses.
+
+
+def test_a_last_checkpoint_that_stays_damaged_is_waited_for_until_it_is_written_again(
+    tmp_path, no_pause
+):
+    folder(tmp_path, 20)()
+    manifest = tmp_path / "checkpoints" / "step_000000020" / "manifest.json"
+    no_pause.events = {40.0: lambda: os.utime(manifest, (1, 1))}
+    looks = []
+
+    def measure(step):
+        looks.append(no_pause.now)
+        if no_pause.now < 40.0:
+            raise CorruptCheckpointError("damaged")
+        return {"step": step}
+
+    assert measuring.measure_as_they_appear(measure, tmp_path, 60.0, 20) == {"step": 20}
+    assert looks == [0.0, 2.0, 4.0, 40.0]
 
 
 def test_checkpoints_of_which_none_is_whole_count_as_none(tmp_path):

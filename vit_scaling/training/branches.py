@@ -9,8 +9,11 @@ from typing import Any
 from etils import epath
 
 from vit_scaling.training.checkpoint_files import (
+    MANIFEST,
     checkpoint_folder,
+    is_remote,
     read_checkpoint,
+    remove_checkpoint,
     saved_steps,
     write_json,
 )
@@ -157,12 +160,15 @@ def _record(path: epath.Path) -> dict[str, Any]:
 
 
 def _copy_folder(source: epath.Path, target: epath.Path) -> None:
-    working = target.with_name(f".writing_{target.name}")
-    if working.exists():
-        working.rmtree()
-    if target.exists():
+    """Copy a checkpoint, its manifest last: it makes the copy a checkpoint."""
+    if (target / MANIFEST).exists():
         return
+    remote = is_remote(target)
+    working = target if remote else target.with_name(f".writing_{target.name}")
+    for rest in {working, target}:  # Of a copy that was cut off.
+        remove_checkpoint(rest)
     working.mkdir(parents=True)
-    for path in source.iterdir():
+    for path in sorted(source.iterdir(), key=lambda path: path.name == MANIFEST):
         path.copy(working / path.name)
-    working.rename(target)
+    if not remote:
+        working.rename(target)

@@ -2,8 +2,10 @@
 
 A checkpoint is a folder `step_000001000` that holds TensorFlow's tensor bundle, whose
 keys are `model/PATH`, `optimizer/PATH`, `averages/PATH` and `run/NAME`, and a
-`manifest.json` with shapes, checksums and the run's plain state. A folder appears under
-its final name only when it is complete. Folders may be local or on Cloud Storage.
+`manifest.json` with shapes, checksums and the run's plain state, which is written last
+and removed first: a folder without it is no checkpoint. A local folder appears under
+its final name only when it is complete. Object stores such as Cloud Storage have no
+folders to rename, only names of files: there it fills under its final name.
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -34,9 +36,30 @@ def checkpoint_folder(directory: epath.PathLike, step: int) -> epath.Path:
 
 
 def saved_steps(directory: epath.PathLike) -> list[int]:
-    """Return the steps of the complete checkpoints in a folder, ascending."""
-    found = epath.Path(directory).glob("step_*")
-    matches = (_STEP_FOLDER.fullmatch(path.name) for path in found)
+    """Return the steps of the checkpoints that have a manifest, ascending."""
+    found = epath.Path(directory).glob(f"step_*/{MANIFEST}")
+    return _steps_of(path.parent.name for path in found)
+
+
+def step_folders(directory: epath.PathLike) -> list[int]:
+    """Return the steps that a folder has anything of, complete or not, ascending."""
+    return _steps_of(path.name for path in epath.Path(directory).glob("step_*"))
+
+
+def is_remote(path: epath.PathLike) -> bool:
+    """Return whether a path is on an object store, where renaming copies each file."""
+    return "://" in str(path)
+
+
+def remove_checkpoint(folder: epath.Path) -> None:
+    """Remove a folder so that it is no checkpoint from the first moment on."""
+    if folder.exists():
+        (folder / MANIFEST).unlink(missing_ok=True)
+        folder.rmtree()
+
+
+def _steps_of(names: Iterable[str]) -> list[int]:
+    matches = (_STEP_FOLDER.fullmatch(name) for name in names)
     return sorted(int(match[1]) for match in matches if match)
 
 
@@ -46,7 +69,7 @@ def write_checkpoint(
     values: Mapping[str, np.ndarray],
     state: Mapping[str, Any],
 ) -> None:
-    """Write values and manifest into an existing, empty folder, down to the disk."""
+    """Write values, then the manifest, into an existing, empty folder, to the disk."""
     keys = sorted(values)
     with tf.device("CPU:0"):
         tf.raw_ops.SaveV2(
@@ -167,14 +190,14 @@ def _crc32(path: epath.Path) -> int:
 
 def _flush_to_disk(path: epath.Path) -> None:
     """Make a local file outlive a power cut; remote stores do so by themselves."""
-    if "://" not in str(path):
+    if not is_remote(path):
         with open(path, "rb") as file:
             os.fsync(file.fileno())
 
 
 def flush_folder(folder: epath.Path) -> None:
     """Make a local folder's list of names outlive a power cut."""
-    if "://" not in str(folder):
+    if not is_remote(folder):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -16,8 +16,11 @@ from vit_scaling.training.checkpoint_files import (
     CorruptCheckpointError,
     checkpoint_folder,
     flush_folder,
+    is_remote,
     read_checkpoint,
+    remove_checkpoint,
     saved_steps,
+    step_folders,
     write_checkpoint,
     write_json,
 )
@@ -131,7 +134,7 @@ class Checkpoints:
                 saved before it is still there.
         """
         self.wait()
-        if not self.writes or self.path(step).exists():
+        if not self.writes or step in self.steps():
             return
         values = {
             key: np.asarray(value.numpy())  # A copy already.
@@ -174,7 +177,8 @@ class Checkpoints:
             CorruptCheckpointError: It is damaged, and so are all before it.
             FileNotFoundError: There is no checkpoint of `step`.
         """
-        steps = self.steps() if step is None else [step]
+        # One without its manifest is named as well.
+        steps = step_folders(self.directory) if step is None else [step]
         damaged = []
         for candidate in reversed(steps):
             try:
@@ -198,10 +202,10 @@ class Checkpoints:
         """Set aside checkpoints newer than `step`: damaged ones and a lost future."""
         if not self.writes:
             return
-        for later in self.steps():
+        for later in step_folders(self.directory):
             if later > step:
                 aside = self.path(later).with_name(f"damaged_{later:09d}")
-                _remove(aside)
+                remove_checkpoint(aside)
                 self.path(later).rename(aside)
         best = self.best()
         if best is not None and best["step"] > step:
@@ -224,18 +228,21 @@ class Checkpoints:
         self, step: int, values: Mapping[str, np.ndarray], state: Mapping[str, Any]
     ) -> None:
         final = self.path(step)
-        working = final.with_name(f".writing_{final.name}")
+        remote = is_remote(final)
+        working = final if remote else final.with_name(f".writing_{final.name}")
         try:
-            _remove(working)
+            for rest in {working, final}:  # Of a write that was cut off.
+                remove_checkpoint(rest)
             working.mkdir(parents=True)
             write_checkpoint(working, step, values, state)
-            working.rename(final)
+            if not remote:
+                working.rename(final)
             flush_folder(self.directory)  # Before what came before it is removed.
             self._remove_old()
         except Exception as error:  # In a thread nobody else would hear of it.
             self._error = error
             with contextlib.suppress(OSError):
-                _remove(working)
+                remove_checkpoint(working)
 
     def _remove_old(self) -> None:
         steps = self.steps()
@@ -243,10 +250,11 @@ class Checkpoints:
         kept = {*steps[-self._keep_last :], *self._keep_steps}
         if best is not None:
             kept.add(best["step"])
-        for step in steps:
+        for step in step_folders(self.directory):
             every = self._keep_every_steps
-            if step not in kept and not (every and step and step % every == 0):
-                self.path(step).rmtree()
+            old = bool(steps) and step < steps[-1]
+            if old and step not in kept and not (every and step and step % every == 0):
+                remove_checkpoint(self.path(step))
 
 
 def restore_model(
@@ -269,7 +277,7 @@ def restore_model(
         ValueError: The checkpoint is of another model, or has no averages.
     """
     directory = epath.Path(model_dir) / FOLDER
-    steps = saved_steps(directory) if step is None else [step]
+    steps = step_folders(directory) if step is None else [step]
     if not steps:
         raise FileNotFoundError(
             f"`model_dir` must hold a trained run; `{directory}` has no checkpoint."
@@ -319,8 +327,3 @@ def _check_same_variables(
             "Take a new --model_dir, or the configuration that wrote this one "
             "(its config.gin)."
         )
-
-
-def _remove(folder: epath.Path) -> None:
-    if folder.exists():
-        folder.rmtree()

@@ -3,7 +3,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import orbit
@@ -25,6 +25,7 @@ from vit_scaling.training.logs import RunLog, Silence
 from vit_scaling.training.run_files import evaluates_averages
 
 Measure = Callable[[int | None], dict[str, Any]]
+TRIES = 3  # Of a checkpoint that cannot be read: its files may still be arriving.
 
 
 def make_measure(
@@ -91,19 +92,28 @@ def measure_as_they_appear(
 ) -> dict[str, Any]:
     """Measure each newest checkpoint until the last one; return its figures.
 
-    One that is damaged, or that its run removes meanwhile, is named and left out.
+    One that is damaged, or that its run removes meanwhile, is named, tried again after
+    a pause, and left out if nothing comes of it.
 
     Raises:
         TimeoutError: Not one whole checkpoint appeared in time.
     """
     results: dict[str, Any] = {}
-    for step in new_checkpoints(
+    appearing = new_checkpoints(
         model_dir, timeout_seconds=timeout_seconds, last_step=last_step
-    ):
+    )
+    step = next(appearing, None)
+    while step is not None:
+        failed = False
         try:
             results = measure(step)
         except (CorruptCheckpointError, FileNotFoundError) as error:
             logging.error("Step %d is not evaluated: %s", step, error)
+            failed = True
+        try:
+            step = appearing.send(failed)
+        except StopIteration:
+            step = None
     if not results:
         raise TimeoutError(
             f"No checkpoint appeared in `{model_dir}` within {timeout_seconds:g} s."
@@ -119,10 +129,12 @@ def new_checkpoints(
     poll_seconds: float = 2.0,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> Iterator[int]:
+) -> Generator[int, bool | None, None]:
     """Yield the step of each newest checkpoint as it appears, until none comes.
 
-    A step that is written again, after damage or a roll-back, counts as new.
+    A step that is written again, after damage or a roll-back, counts as new. Sent True,
+    that a step could not be read, it yields it again after a pause, `TRIES` times in
+    all; then something new is waited for, even if the step was the last.
 
     Args:
         model_dir: The folder of a run, perhaps of another process.
@@ -133,17 +145,22 @@ def new_checkpoints(
         sleep: Waits for seconds.
     """
     directory = epath.Path(model_dir) / FOLDER
-    seen, waited_since = (-1, 0.0), clock()
+    seen, waited_since, tries = (-1, 0.0), clock(), 0
     while clock() - waited_since <= timeout_seconds:
         newest = _newest(directory)
-        if newest is not None and newest != seen:
+        again = newest == seen and 0 < tries < TRIES
+        if newest is not None and (newest != seen or again):
+            tries = tries if again else 0
             seen = newest
-            yield seen[0]
-            waited_since = clock()
-            if last_step is not None and seen[0] >= last_step:
+            failed = yield seen[0]
+            tries = tries + 1 if failed else 0
+            if not again:
+                waited_since = clock()
+            if not failed and last_step is not None and seen[0] >= last_step:
                 return
-        else:
-            sleep(min(poll_seconds, timeout_seconds))
+            if not failed:
+                continue
+        sleep(min(poll_seconds, timeout_seconds))
     logging.warning("No new checkpoint in `%s` for %g s.", directory, timeout_seconds)
 
 
