@@ -180,7 +180,10 @@ def add_legend(figure: Any, runs: Runs, *, columns: int = 1) -> None:
 
 
 def best_by_flops(axes: Any, runs: Runs, *, image_size: int = 224) -> bool:
-    """Draw Figure 2, right top: best error against the model's GFLOPs.
+    """Draw Figure 2, right top: best error against the model's GFLOPs, forward.
+
+    Runs counted in FLOPs tell their model's by what an image took; of others the shape
+    does, at `image_size` pixels.
 
     Returns:
         Whether any shape was known.
@@ -189,7 +192,10 @@ def best_by_flops(axes: Any, runs: Runs, *, image_size: int = 224) -> bool:
     best: dict[str, tuple[float, float]] = {}
     for run in runs:
         if run.shape is not None:
-            x = flops(run.shape, head="none", image_size=image_size).encoder / 1e9
+            if runs.compute_unit == "flops" and run.images_seen:
+                x = run.compute / run.images_seen / 3e9  # Backward is twice forward.
+            else:
+                x = flops(run.shape, head="none", image_size=image_size).encoder / 1e9
             axes.scatter(x, run.error * 100, s=10, color="#cccccc", zorder=2)
             known = best.get(run.model, (x, 1.0))
             best[run.model] = (x, min(known[1], run.error))
@@ -217,6 +223,8 @@ def best_by_data(axes: Any, runs: Runs) -> bool:
         axes.annotate(best.model, (size, best.error * 100), xytext=(0, -12),
                       textcoords="offset points", ha="center", fontsize=8)  # fmt: skip
     axes.set_xscale("log")
+    axes.set_xticks(sizes, [amount(size) for size in sizes])
+    axes.minorticks_off()
     axes.set_xlabel("Training images")
     percent_axis(axes, runs.error * 100)
     axes.set_ylim(bottom=axes.get_ylim()[0] * 0.8 / 0.9)
