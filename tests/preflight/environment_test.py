@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -48,3 +49,53 @@ def test_the_cache_follows_the_xdg_convention(monkeypatch, tmp_path):
         "vit_scaling",
         "preflight",
     )
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+    """Return where the environment goes; a stand-in is whole if it has a Python."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv(environment.VARIABLE, raising=False)
+    monkeypatch.setattr(
+        environment, "_whole", lambda python: python.is_file() and python.read_text()
+    )
+    return environment.cache_root()
+
+
+def fill(folder, text):
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").write_text(text)
+
+
+def test_an_environment_that_another_process_makes_meanwhile_is_left_alone(
+    monkeypatch, cache
+):
+    def slowly(folder):
+        assert not (cache / "environment").exists()  # Nobody sees it half made.
+        fill(folder, "second")
+        fill(cache / "environment", "first")
+
+    monkeypatch.setattr(environment, "_fill", slowly)
+    assert environment.tpu_python().read_text() == "first"
+    assert [path.name for path in cache.iterdir()] == ["environment"]
+
+
+def test_an_unfinished_environment_is_replaced(monkeypatch, cache):
+    fill(cache / "environment", "")
+    monkeypatch.setattr(environment, "_fill", lambda folder: fill(folder, "whole"))
+    assert environment.tpu_python().read_text() == "whole"
+    assert [path.name for path in cache.iterdir()] == ["environment"]
+
+
+def test_what_keeps_an_environment_from_being_made_is_said(monkeypatch, cache):
+    def failing(folder, with_pip):
+        fill(folder, "half")
+        output = b"some lines\nNo module named ensurepip\n"
+        raise subprocess.CalledProcessError(1, ["python"], output=output)
+
+    monkeypatch.setattr(environment.venv, "create", failing)
+    with pytest.raises(
+        RuntimeError, match=r"cannot be made: No module named ensurepip\. Install jax"
+    ):
+        environment.tpu_python()
+    assert not list(cache.iterdir())

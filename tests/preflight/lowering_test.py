@@ -44,6 +44,12 @@ def signature(text: str) -> tuple[list[str], list[str]]:
     )
 
 
+def test_a_batch_that_micro_batches_cannot_share_is_told_from_other_errors():
+    with pytest.raises(program.IndivisibleBatchError) as raised:
+        lowering("MICRO_BATCHES = 16").text(8)
+    assert raised.value.micro_batches == 16
+
+
 def test_the_step_is_stablehlo_of_static_shapes(text):
     names = program.operations(text)
     assert {name.split(".")[0] for name in names} <= {"stablehlo", "func", "mhlo"}

@@ -36,6 +36,12 @@ def test_a_fingerprint_sees_what_is_computed_not_where_it_came_from():
     assert program.fingerprint(LINEAR.replace("hlo.add", "hlo.multiply")) != first
 
 
+def test_a_fingerprint_sees_what_a_custom_call_calls():
+    other = CUSTOM_CALL.replace("@nobody", "@somebody")
+    assert other != CUSTOM_CALL
+    assert program.fingerprint(other) != program.fingerprint(CUSTOM_CALL)
+
+
 def test_operations_are_counted():
     counted = program.operations(LINEAR)
     assert counted["stablehlo.add"] == 2

@@ -52,6 +52,37 @@ def test_the_largest_batch_is_found():
     assert "152 images per core fit: 15.20 GiB." in told
 
 
+class InPieces(Linear):
+    """A step of so many micro-batches."""
+
+    def __init__(self, pieces):
+        self.pieces, self.lowered = pieces, []
+
+    def text(self, per_core_batch):
+        if per_core_batch % self.pieces:
+            raise program.IndivisibleBatchError("not to be shared", self.pieces)
+        self.lowered.append(per_core_batch)
+        return super().text(per_core_batch)
+
+
+@pytest.mark.parametrize(("pieces", "largest"), [(2, 152), (16, 144), (6, 144)])
+def test_the_largest_batch_is_one_that_the_micro_batches_can_share(pieces, largest):
+    step = InPieces(pieces)
+    found = Preflight(step, Growing(), "v3:2x2").largest()
+    assert found["largest_batch"] == found["per_core_batch"] == largest
+    assert len(step.lowered) == len(set(step.lowered))  # None is lowered twice.
+
+
+def test_where_nothing_fits_batches_that_cannot_be_shared_are_passed_over():
+    class Full:
+        def answer(self, text, topology):
+            error = "RESOURCE_EXHAUSTED: Used 16.00G of 15.48G hbm"
+            return {"error": error, "kind": "compile"}, False
+
+    found = Preflight(InPieces(4), Full(), "v3:2x2").largest()
+    assert found["largest_batch"] == 0 and found["tried"] == {"4": False, "8": False}
+
+
 def test_a_step_that_no_tpu_can_run_has_no_largest_batch():
     class Refusing:
         def answer(self, text, topology):

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import venv
 from collections.abc import Mapping
 from pathlib import Path
@@ -86,16 +87,45 @@ def _whole(python: Path) -> bool:
 def _make(python: Path) -> None:
     folder = python.parent.parent
     print(f"Making the TPU compiler's environment in {folder} …", file=sys.stderr)
-    venv.create(folder, with_pip=True, clear=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Beside it, and renamed when it is whole: two may make it at the same time.
+    with tempfile.TemporaryDirectory(prefix="making_", dir=folder.parent) as scratch:
+        made = Path(scratch) / folder.name
+        try:
+            _fill(made)
+        except subprocess.CalledProcessError as error:
+            why = _last_line(_text(error.stderr) or _text(error.stdout))
+            raise RuntimeError(
+                f"The TPU compiler's environment cannot be made: {why}. Install "
+                f"{' '.join(REQUIREMENTS)} yourself and pass --tpu_python."
+            ) from error
+        if _whole(python):  # Another process was first.
+            return
+        if folder.exists():  # One that was not made to its end.
+            folder.rename(Path(scratch) / "unfinished")
+        try:
+            made.rename(folder)
+        except OSError:
+            if not _whole(python):
+                raise
+
+
+def _fill(folder: Path) -> None:
+    """Make an environment with the requirements in it.
+
+    Raises:
+        subprocess.CalledProcessError: Python or pip could not.
+    """
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "-q", "install"]
-    done = subprocess.run(
-        [*pip, *REQUIREMENTS], capture_output=True, text=True, check=False
+    subprocess.run([*pip, *REQUIREMENTS], capture_output=True, text=True, check=True)
+
+
+def _text(output: str | bytes | None) -> str:
+    return (
+        output.decode(errors="replace") if isinstance(output, bytes) else output or ""
     )
-    if done.returncode:
-        raise RuntimeError(
-            f"The TPU compiler's environment cannot be made: {_last_line(done.stderr)}."
-            f" Install {' '.join(REQUIREMENTS)} yourself and pass --tpu_python."
-        )
 
 
 def _last_line(text: str) -> str:

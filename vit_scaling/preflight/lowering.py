@@ -40,6 +40,7 @@ class StepLowering:
 
         Raises:
             UnsupportedError: XLA has no kernel for an operation.
+            IndivisibleBatchError: Micro-batches cannot share the batch.
             ValueError: The batch is below 1.
         """
         if per_core_batch < 1:
@@ -59,7 +60,13 @@ class StepLowering:
             self.experiment.loss,
             accumulate=self.experiment.accumulate,
         )
-        return program.mended(lowered(step, *specs))
+        try:
+            return program.mended(lowered(step, *specs))
+        except ValueError as error:
+            pieces = micro_batches(str(error))
+            if not pieces or not per_core_batch % pieces:
+                raise
+            raise program.IndivisibleBatchError(str(error), pieces) from error
 
     @property
     def parameters(self) -> int:
@@ -106,6 +113,16 @@ def lowered(step: Callable[..., Any], images: Any, labels: Any) -> str:
 def unsupported(message: str) -> list[str]:
     """Return the operations that TensorFlow's error says XLA has no kernel for."""
     return sorted(set(re.findall(r"(\w+) \(No registered '\1' OpKernel", message)))
+
+
+def micro_batches(message: str) -> int:
+    """Return the micro-batches that an error says cannot share a batch, or 0.
+
+    An error of its own type would not survive AutoGraph, which makes the known ones
+    anew.
+    """
+    found = re.search(r"received micro_batches=(\d+) and a tensor", message)
+    return int(found[1]) if found else 0
 
 
 @contextlib.contextmanager

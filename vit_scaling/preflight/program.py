@@ -10,7 +10,8 @@ from collections.abc import Mapping
 _COPY = re.compile(r"mhlo\.copy (%\S+) : (tensor<[^>]*>)")
 # Where a line of the program came from: says nothing of what it computes.
 _LOCATION = re.compile(r"^#loc.*\n| loc\((?:[^()\"]|\"[^\"]*\"|\([^()]*\))*\)", re.M)
-_SYMBOL = re.compile(r"@[\w.$\-]+|@\"[^\"]*\"")
+# A name that TensorFlow chose; what a custom call names is what it computes.
+_SYMBOL = re.compile(r"(?<!custom_call )(?:@[\w.$\-]+|@\"[^\"]*\")")
 _CUSTOM_CALL = re.compile(r"stablehlo\.custom_call @([\w.$\-]+)")
 _TENSOR = re.compile(r"tensor<(?:([\dx]+)x)?([a-z]\w*)>")
 _BITS = re.compile(r"\d+$")
@@ -31,6 +32,18 @@ class UnsupportedError(ValueError):
             "input pipeline, or leave them out."
         )
         self.operations = operations
+
+
+class IndivisibleBatchError(ValueError):
+    """A batch that the step's micro-batches cannot share evenly.
+
+    Attributes:
+        micro_batches: How many there are.
+    """
+
+    def __init__(self, message: str, micro_batches: int) -> None:
+        super().__init__(message)
+        self.micro_batches = micro_batches
 
 
 def mended(text: str) -> str:

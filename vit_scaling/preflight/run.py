@@ -1,6 +1,7 @@
 """Preflight of a run: lower its step, have it compiled, say what that means."""
 # SPDX-License-Identifier: Apache-2.0
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -88,12 +89,21 @@ class Preflight:
     def largest(self, multiple: int = 8) -> dict[str, Any]:
         """Return the verdict for the largest batch that fits, and all that was tried.
 
-        Where nothing fits, it is that of the smallest batch tried.
+        A batch that the run's micro-batches cannot share is no candidate. Where nothing
+        fits, it is the verdict of the smallest batch tried.
         """
         tried: dict[int, dict[str, Any]] = {}
+        pieces = 1
+        try:
+            tried[multiple] = self.at(multiple)
+        except program.IndivisibleBatchError as error:
+            pieces = error.micro_batches
 
         def probe(batch: int) -> tuple[bool, float | None, float]:
-            found = tried.setdefault(batch, self.at(batch))
+            try:
+                found = tried[batch] = tried.get(batch) or self.at(batch)
+            except program.IndivisibleBatchError:  # Below what was tried first.
+                return False, None, 0.0
             if found["fits"] is None:
                 raise ValueError(
                     "The step cannot be compiled for a TPU, whatever its batch: "
@@ -102,7 +112,10 @@ class Preflight:
             self.say(f"{batch} images per core {_told(found)}.")
             return bool(found["fits"]), found["total_bytes"], found["limit_bytes"]
 
-        best = search.largest_batch(probe, multiple=multiple)
+        best = pieces * search.largest_batch(
+            lambda share: probe(pieces * share),
+            multiple=math.lcm(multiple, pieces) // pieces,
+        )
         fits = {str(batch): found["fits"] for batch, found in sorted(tried.items())}
         return {**tried[best or min(tried)], "largest_batch": best, "tried": fits}
 
