@@ -464,6 +464,18 @@ def test_a_step_that_is_not_finite_is_left_out_where_that_is_bound(tmp_path):
     assert all(np.isfinite(v.astype(np.float32)).all() for v in values.values())
 
 
+def test_a_run_of_which_no_step_is_finite_stops_though_such_are_left_out(tmp_path):
+    data = small.Arrays(IMAGES[:200] * np.float32("nan"), LABELS[:200])
+    lost = {"make_optimizer": functools.partial(Adam, skip_nonfinite=True)}
+    with pytest.raises(NonFiniteError, match=r"the last 2 loops, up to 4, had"):
+        train(
+            tmp_path,
+            {**lost, "train_data": data},
+            loss_guard=LossGuard(max_lost_loops=2),
+            evaluates=False,
+        )
+
+
 GUARD = LossGuard(roll_back=True, max_roll_backs=2)
 
 
@@ -546,6 +558,66 @@ def test_sigterm_saves_at_the_end_of_the_loop_and_the_run_ends_as_undisturbed(
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     train(tmp_path, changes)
     assert saved(tmp_path) == saved(noisy)
+
+
+@pytest.fixture
+def survives_sigterm():
+    """Keep the process of the tests alive where a run does not watch for SIGTERM."""
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+class Terminating:
+    """An evaluator in whose first turn SIGTERM comes."""
+
+    name, interval_steps = "other", 2
+
+    def __init__(self):
+        self.turns = 0
+
+    def evaluate(self, model, strategy):
+        self.turns += 1
+        if self.turns == 1:
+            signal.raise_signal(signal.SIGTERM)
+        return {"turns": float(self.turns)}
+
+
+def test_sigterm_while_evaluating_ends_the_run_before_another_loop(
+    finished, tmp_path, survives_sigterm
+):
+    changes = {"make_optimizer": AVERAGED, "evaluators": [Terminating()]}
+    options = {"evaluate_averages": True, "checkpoint_every_steps": 6}
+    with pytest.raises(PreemptedError, match="saved at step 2"):
+        train(tmp_path, changes, **options)
+    assert steps_of(tmp_path) == [0, 2]
+    assert saved(tmp_path, 2) == saved(finished[0], 2)  # Not the averages.
+    train(tmp_path, changes, **options)
+    assert saved(tmp_path) == saved(finished[0])
+
+
+def test_sigterm_while_the_run_is_made_ends_it_before_its_first_loop(
+    tmp_path, survives_sigterm
+):
+    def make_model():
+        signal.raise_signal(signal.SIGTERM)
+        return small.linear()
+
+    with pytest.raises(PreemptedError, match="saved at step 0"):
+        train(tmp_path, {"make_model": make_model})
+    assert steps_of(tmp_path) == [0] and not read_metrics(tmp_path, "train")
+
+
+def test_sigterm_in_the_last_evaluation_lets_the_run_end(tmp_path, survives_sigterm):
+    changes = {"evaluators": [Terminating()]}
+    assert train(tmp_path, changes, eval_every_steps=None)["other"] == {"turns": 1}
+
+
+def test_another_batch_size_does_not_go_on_with_a_run(tmp_path):
+    train(tmp_path, evaluates=False, checkpoint_every_steps=6)
+    with pytest.raises(ValueError, match="`batch_size` must be the one that the run"):
+        train(tmp_path, {"batch_size": 16}, evaluates=False)
+    assert steps_of(tmp_path) == [0, 6]
 
 
 def test_chosen_steps_are_profiled(tmp_path):

@@ -163,7 +163,7 @@ def train(
 
     with strategy's scope: model, optimizer           (variables are born on devices)
     state = newest whole checkpoint, if any
-    until the schedule's end: a loop of steps; log; save; leave if asked to; evaluate
+    until the schedule's end: a loop; log; save; leave if asked to; evaluate; the same
 
     Args:
         experiment: What is trained, on what, how.
@@ -200,115 +200,119 @@ def train(
         PreemptedError: SIGTERM came; the run is saved and can be started again.
         OSError: A checkpoint or the log could not be written; those before are there.
     """
-    experiment.check(strategy, evaluates, best_metric)
-    keras.utils.set_random_seed(seed)
-    images = experiment.train_data.num_examples  # Missing files are named at once.
-    schedule = experiment.schedule_in_steps()
-    total, keep_steps = schedule.total_steps, [*keep_steps, *also_keep]
-    chief, jit = strategies.is_chief(strategy), strategies.xla_of(strategy, jit_compile)
-    log, watch = RunLog(model_dir, writes=chief), LossWatch(loss_guard or LossGuard())
-    profiler, times = (
-        Profiler(model_dir, profile_steps, on=chief),
-        StepTimes.under(strategy),
-    )
     notice = Notice(sum_over_processes(strategy))
-    loops = run.loop_length(
-        steps_per_loop,
-        total,
-        every={
-            "checkpoint_every_steps": checkpoint_every_steps,
-            "eval_every_steps": eval_every_steps,
-        },
-        at=[*keep_steps, *profiler.steps],
-    )
-    model, optimizer, global_step = experiment.made(strategy, schedule)
-    progress = run.progress_of(
-        model, strategy, experiment.batch_size, total, peak_flops_per_core
-    )
-    saved = Checkpoints(
-        model_dir,
-        keep_last=keep_last,
-        keep_every_steps=keep_every_steps,
-        keep_steps=keep_steps,
-        asynchronous=asynchronous_checkpoints,
-        writes=chief,
-    )
-    state = RunState(
-        variables_of(model, optimizer, global_step),
-        saved,
-        progress,
-        watch,
-        seed=seed,
-        agree=notice.agree,
-    )
-    resumed, batches = state.restore(), experiment.batches(strategy, seed)
-    checks.check_averages(optimizer, wanted=evaluate_averages)
-    averaged = functools.partial(averaged_weights, optimizer, model.trainable_variables)
-    log.say(cost_text([cost_of(optimizer, model.trainable_variables)]))
-    run.announce(log, model, strategy, state.step, total, images=images, xla=jit.on)
-    if chief:
-        facts = run_facts(experiment, seed, evaluate_averages)
-        run_files.write_run_files(model_dir, model, facts, texts())
-    with strategy.scope():
-        trainer = Trainer(
-            make_train_step(
-                model,
+    with notice.watched():
+        experiment.check(strategy, evaluates, best_metric)
+        keras.utils.set_random_seed(seed)
+        images = experiment.train_data.num_examples  # Missing files are named at once.
+        schedule, chief = experiment.schedule_in_steps(), strategies.is_chief(strategy)
+        total, keep_steps = schedule.total_steps, [*keep_steps, *also_keep]
+        watch = LossWatch(loss_guard or LossGuard())
+        jit = strategies.xla_of(strategy, jit_compile)
+        log, times = RunLog(model_dir, writes=chief), StepTimes.under(strategy)
+        profiler = Profiler(model_dir, profile_steps, on=chief)
+        loops = run.loop_length(
+            steps_per_loop,
+            total,
+            every={
+                "checkpoint_every_steps": checkpoint_every_steps,
+                "eval_every_steps": eval_every_steps,
+            },
+            at=[*keep_steps, *profiler.steps],
+        )
+        model, optimizer, global_step = experiment.made(strategy, schedule)
+        progress = run.progress_of(
+            model, strategy, experiment.batch_size, total, peak_flops_per_core
+        )
+        saved = Checkpoints(
+            model_dir,
+            keep_last=keep_last,
+            keep_every_steps=keep_every_steps,
+            keep_steps=keep_steps,
+            asynchronous=asynchronous_checkpoints,
+            writes=chief,
+        )
+        state = RunState(
+            variables_of(model, optimizer, global_step),
+            saved,
+            progress,
+            watch,
+            seed=seed,
+            agree=notice.agree,
+            pipelines=strategies.input_pipelines(strategy),
+        )
+        resumed, batches = state.restore(), experiment.batches(strategy, seed)
+        checks.check_averages(optimizer, wanted=evaluate_averages)
+        weights = model.trainable_variables
+        averaged = functools.partial(averaged_weights, optimizer, weights)
+        log.say(cost_text([cost_of(optimizer, weights)]))
+        run.announce(log, model, strategy, state.step, total, images=images, xla=jit.on)
+        if chief:
+            facts = run_facts(experiment, seed, evaluate_averages)
+            run_files.write_run_files(model_dir, model, facts, texts())
+        with strategy.scope():
+            trainer = Trainer(
+                make_train_step(
+                    model,
+                    optimizer,
+                    experiment.loss,
+                    replicas=strategy.num_replicas_in_sync,
+                    accumulate=experiment.accumulate,
+                    jit_compile=jit.each_replica,
+                ),
                 optimizer,
+                batches(state.batch),
+                strategy=strategy,
+                global_step=global_step,
+                progress=progress,
+                learning_rate=schedule.at,
+                watch=watch,
+                times=times,
+                profiler=profiler,
+                jit_compile=jit.whole_step,
+            )
+            evaluator = Evaluator(
+                model,
                 experiment.loss,
-                replicas=strategy.num_replicas_in_sync,
-                accumulate=experiment.accumulate,
-                jit_compile=jit.each_replica,
-            ),
-            optimizer,
-            batches(state.batch),
-            strategy=strategy,
+                experiment.distributed_eval_sets(strategy) if evaluates else {},
+                strategy=strategy,
+                global_step=global_step,
+                log=log,
+                others=experiment.evaluators if evaluates else (),
+                jit_compile=jit.on,
+            )
+        if not resumed and chief:
+            state.save(wait=True)  # A run that cannot save says so before it trains.
+        controller = orbit.Controller(
             global_step=global_step,
-            progress=progress,
-            learning_rate=schedule.at,
-            watch=watch,
-            times=times,
-            profiler=profiler,
-            jit_compile=jit.whole_step,
-        )
-        evaluator = Evaluator(
-            model,
-            experiment.loss,
-            experiment.distributed_eval_sets(strategy) if evaluates else {},
+            trainer=trainer,
+            evaluator=evaluator,
             strategy=strategy,
-            global_step=global_step,
-            log=log,
-            others=experiment.evaluators if evaluates else (),
-            jit_compile=jit.on,
+            steps_per_loop=loops,
+            train_actions=[
+                lambda outputs: run.log_loop(log, state.step, total, outputs, times),
+                lambda outputs: run.save_if_due(
+                    state, total, checkpoint_every_steps, keep_steps
+                ),
+                lambda outputs: run.stop_if_asked(notice, state),
+            ],
         )
-    if not resumed and chief:
-        state.save(wait=True)  # A run that cannot save says so before it trains.
-    controller = orbit.Controller(
-        global_step=global_step,
-        trainer=trainer,
-        evaluator=evaluator,
-        strategy=strategy,
-        steps_per_loop=loops,
-        train_actions=[
-            lambda outputs: run.log_loop(log, state.step, total, outputs, times),
-            lambda outputs: run.save_if_due(
-                state, total, checkpoint_every_steps, keep_steps
-            ),
-            lambda outputs: run.stop_if_asked(notice, state),
-        ],
-    )
-    eval_every = eval_every_steps if evaluates else None
-    stops = run.stops(lambda: state.step, eval_every, total, resumed=resumed)
-    # What Orbit prints is dropped: RunLog says it.
-    with contextlib.redirect_stdout(Silence()), notice.watched(), profiler:
-        for _ in run.trained_to(stops, controller, state, log=log, batches=batches):
-            with averaged() if evaluate_averages else contextlib.nullcontext():
-                figures = controller.evaluate()
-            run.keep_if_best(state, best_metric, figures)
-    saved.wait()
-    if chief:
-        run_files.write_texts(model_dir, texts())
-    state.agree(0)  # Who leaves before the chief has saved could take it along.
-    return {"step": total, "traced": trainer.traced(), **figures}
+        eval_every = eval_every_steps if evaluates else None
+        stops = run.stops(lambda: state.step, eval_every, total, resumed=resumed)
+        with contextlib.redirect_stdout(Silence()), profiler:  # RunLog, not Orbit.
+            figures = run.evaluated_at(
+                run.trained_to(stops, controller, state, log=log, batches=batches),
+                controller.evaluate,
+                state,
+                weights=averaged if evaluate_averages else contextlib.nullcontext,
+                best_metric=best_metric,
+                notice=notice,
+            )
+        saved.wait()
+        if chief:
+            run_files.write_texts(model_dir, texts())
+        state.agree(0)  # Who leaves before the chief has saved could take it along.
+        return {"step": total, "traced": trainer.traced(), **figures}
 
 
 def evaluate(

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import io
+import math
 import signal
 import types
 
@@ -95,6 +96,8 @@ def test_checkpoints_are_due_at_multiples_at_single_steps_and_at_the_end(tmp_pat
         ("eval/top1", [0.2, 0.5, 0.5, 0.4], 2),  # The first of equals.
         ("eval/loss", [3.0, 1.0, 2.0, 1.5], 2),
         ("other/figure", [0.1, 0.2, 0.3, 0.25], 3),
+        ("eval/loss", [math.nan, 2.0, 1.0, math.nan], 3),
+        ("eval/top1", [0.1, math.inf, 0.2, 0.1], 3),
     ],
 )
 def test_the_best_is_kept_the_loss_by_its_smallness(tmp_path, metric, values, best):
@@ -111,6 +114,29 @@ def test_the_best_is_kept_the_loss_by_its_smallness(tmp_path, metric, values, be
 def test_a_metric_that_was_not_measured_is_refused_with_those_that_were(tmp_path):
     with pytest.raises(ValueError, match=r"`best_metric`.*eval/top1; received 'eval/t"):
         run.keep_if_best(state_of(tmp_path), "eval/top2", {"eval": {"top1": 1.0}})
+
+
+def test_a_set_that_is_measured_less_often_is_left_until_it_is(tmp_path):
+    state = state_of(tmp_path)
+    for step, figures in enumerate(({}, {"few": {"mean": 0.5}}, {}), 1):
+        at(state, step)
+        run.keep_if_best(state, "few/mean", {"eval": {"top1": 0.9}, **figures})
+    assert state.checkpoints.best()["step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"), [("eval/loss", 0.01), ("eval/top1", math.nan)]
+)
+def test_the_best_by_another_metric_or_of_no_number_is_not_compared_with(
+    tmp_path, metric, value
+):
+    state = state_of(tmp_path)
+    state.save()
+    state.checkpoints.mark_best(0, metric, value)
+    at(state, 5)
+    run.keep_if_best(state, "eval/top1", {"eval": {"top1": 0.001}})
+    found = {"step": 5, "metric": "eval/top1", "value": 0.001}
+    assert state.checkpoints.best() == found
 
 
 def test_a_loop_is_both_recorded_and_said(tmp_path):

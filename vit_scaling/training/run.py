@@ -1,6 +1,8 @@
 """A run between its loops: when they end, what is saved, evaluated, rolled back."""
 # SPDX-License-Identifier: Apache-2.0
 
+import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -158,18 +160,24 @@ def keep_if_best(
 ) -> None:
     """Save and keep the run as it is if a metric is the best so far.
 
+    Nothing is kept where the metric's set was not measured at this step, as happens
+    with evaluators of a longer interval, nor for a figure that is not finite. What was
+    the best by another metric, before that was bound anew, does not count.
+
     Args:
         state: The run.
         metric: "SET/METRIC"; the less the better if it ends in "loss"; None: nothing.
         figures: {SET: {METRIC: value}}.
 
     Raises:
-        ValueError: No such figure was measured.
+        ValueError: The set was measured, and has no such figure.
     """
     if metric is None:
         return
     name, _, key = metric.partition("/")
-    if key not in figures.get(name, {}):
+    if name not in figures:
+        return
+    if key not in figures[name]:
         known = [f"{one}/{each}" for one, values in figures.items() for each in values]
         raise ValueError(
             f"`best_metric` must be one of {', '.join(known)}; received {metric!r}."
@@ -177,9 +185,47 @@ def keep_if_best(
     value = float(figures[name][key])
     best = state.checkpoints.best()
     sign = -1 if key.endswith("loss") else 1
-    if best is None or sign * value > sign * best["value"]:
+    if best is not None and best["metric"] == metric and math.isfinite(best["value"]):
+        better = sign * value > sign * best["value"]
+    else:
+        better = True
+    if better and math.isfinite(value):
         state.save()
         state.checkpoints.mark_best(state.step, metric, value)
+
+
+def evaluated_at(
+    steps: Iterator[int],
+    evaluate: Callable[[], Any],
+    state: RunState,
+    *,
+    weights: Callable[[], contextlib.AbstractContextManager[Any]],
+    best_metric: str | None,
+    notice: Notice,
+) -> Any:
+    """Evaluate at each of the steps and return the last figures.
+
+    Args:
+        steps: From `trained_to`.
+        evaluate: Returns {SET: {METRIC: value}}.
+        state: The run.
+        weights: Opens a `with` in which the model has the weights to evaluate.
+        best_metric: As `keep_if_best` takes it.
+        notice: Looked at before each loop: making a run or evaluating may take long.
+
+    Raises:
+        PreemptedError: The run was asked to end before its first loop, or in an
+            evaluation that is not its last.
+    """
+    stop_if_asked(notice, state)  # While the run was being made.
+    figures: Any = {}
+    for _ in steps:
+        with weights():
+            figures = evaluate()
+        keep_if_best(state, best_metric, figures)
+        if state.step < state.progress.total_steps:  # Else there is nothing left to do.
+            stop_if_asked(notice, state)
+    return figures
 
 
 def progress_of(
