@@ -50,8 +50,7 @@ class Experiment:
         eval_data: One evaluation set, or several by name.
         eval_batch_size: Images of an evaluation batch; `batch_size` where None.
         evaluators: What else is measured while training, each at its own interval.
-        accumulate: Gathers gradients over micro-batches (`optimization.accumulation`);
-            None takes each replica's batch in one piece.
+        accumulate: Gathers gradients over micro-batches; None takes a batch whole.
         prepare_model: Called on the made model, to regularize or to load weights.
     """
 
@@ -170,8 +169,7 @@ def train(
         model_dir: Folder of checkpoints, logs and the files that tell what the run is.
         strategy: From `training.strategy.make_strategy`.
         seed: Of initial weights, batches, augmentation and masks.
-        jit_compile: Whether XLA compiles the step (of several replicas: forward and
-            backward pass); None: on a single device.
+        jit_compile: Whether XLA compiles the step; None: on a single device.
         evaluates: Whether the evaluation sets are evaluated on the way and at the end.
         evaluate_averages: Whether averaged weights are evaluated in place of the last.
         steps_per_loop: Steps run between two looks at the clock; more on TPU.
@@ -183,20 +181,17 @@ def train(
         also_keep: More of them, from the command line.
         best_metric: "SET/METRIC", such as "eval/top1": its best checkpoint stays too.
         asynchronous_checkpoints: Whether a thread writes checkpoints.
-        loss_guard: When a loss has gone wrong, and what is done; None: a loss that is
-            not finite stops the run.
+        loss_guard: When a loss has gone wrong, and what then; None: `LossGuard()`.
         profile_steps: Two steps: those after the first, to the second, are profiled.
         peak_flops_per_core: What a core can do in a second; None: no share is given.
-        texts: Called when training starts and again when all was used once; returns
-            files for `model_dir`, such as {"config.gin": …}.
+        texts: Called at start and end; returns files, such as {"config.gin": …}.
 
     Returns:
         {"step", "loss", …, SET: {"top1", …}}: the last figures.
 
     Raises:
         ValueError: Something does not fit together; nothing saved is lost.
-        DivergedError: A loss has gone wrong (NonFiniteError: is not finite), and the
-            guard does not roll back, or has done so too often.
+        DivergedError: A loss went wrong for good (NonFiniteError: is not finite).
         PreemptedError: SIGTERM came; the run is saved and can be started again.
         OSError: A checkpoint or the log could not be written; those before are there.
     """
