@@ -1,6 +1,7 @@
 """Two real workers on loopback: killed, ended, restarted, the same weights."""
 # SPDX-License-Identifier: Apache-2.0
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -79,8 +80,9 @@ def test_a_signal_lets_every_worker_save(tmp_path, to_all):
     script = """
     trap 'echo saving; sleep 0.3; echo saved; exit 75' INT TERM
     echo up; for i in {1..600}; do sleep 0.1; done"""
+    heard = ["env", "--default-signal=INT"]  # A job in the background ignores it.
     launcher = subprocess.Popen(
-        [*LAUNCHER, f"--log_dir={tmp_path}/logs", "--", "flag"],
+        [*heard, *LAUNCHER, f"--log_dir={tmp_path}/logs", "--", "flag"],
         env=stand_in(tmp_path, script),
         stdout=subprocess.DEVNULL,
         start_new_session=True,
@@ -94,7 +96,12 @@ def test_a_signal_lets_every_worker_save(tmp_path, to_all):
         os.killpg(launcher.pid, signal.SIGINT)
     else:
         launcher.terminate()
-    assert launcher.wait(60) == 75
+    try:
+        assert launcher.wait(60) == 75
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(launcher.pid, signal.SIGKILL)
+        launcher.wait()
     assert all("saved" in log.read_text() for log in logs)
 
 
