@@ -21,10 +21,12 @@ def pipeline(runner: str, options: Sequence[str]) -> Any:
         options: "NAME=VALUE" or "NAME", as Beam's flags without the dashes.
     """
     import apache_beam as beam  # pip install "vit_scaling[beam]"
-    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.options.pipeline_options import PipelineOptions, TypeOptions
 
-    flags = [f"--{option}" for option in options]
-    return beam.Pipeline(runner=runner, options=PipelineOptions(flags))
+    made = PipelineOptions([f"--{option}" for option in options])
+    # Annotations are for mypy; Beam guesses types anew and refuses what narrows them.
+    made.view_as(TypeOptions).pipeline_type_check = False
+    return beam.Pipeline(runner=runner, options=made)
 
 
 def write_with_beam(
