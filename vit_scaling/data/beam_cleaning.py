@@ -162,10 +162,7 @@ def _repeated(
         unreadable = prints | "unreadable" >> beam.Filter(lambda row: len(row) == 1)
         found = (
             prints
-            | "readable"
-            >> beam.Filter(lambda row: len(row) == 2).with_output_types(
-                tuple[bytes, bytes]  # GroupByKey refuses tuples of any length.
-            )
+            | "readable" >> beam.Filter(lambda row: len(row) == 2)
             | "buckets" >> beam.GroupByKey()
             | "candidates" >> beam.FlatMap(_candidates, thresholds)
             | "by image" >> beam.GroupByKey()

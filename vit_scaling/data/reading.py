@@ -20,6 +20,20 @@ _SCATTERED = 2  # Records in a run, on average, below which they lie apart.
 as_graph = tf.autograph.experimental.do_not_convert
 
 
+def records_from(
+    path: tf.Tensor | str, offset: tf.Tensor, *, buffer_bytes: int = _BUFFER_BYTES
+) -> tf.data.Dataset:
+    """Return the bytes of a file's records from a byte offset on, to its end."""
+    # tf.data.TFRecordDataset offers no `byte_offsets`; its own operation does.
+    variant = tf.raw_ops.TFRecordDatasetV2(
+        filenames=tf.convert_to_tensor(path)[None],
+        compression_type="",
+        buffer_size=tf.constant(buffer_bytes, tf.int64),
+        byte_offsets=offset[None],
+    )
+    return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
+
+
 class BlockReader:
     """Reads one block of a `BlockTable` inside a TensorFlow graph.
 
@@ -49,13 +63,14 @@ class BlockReader:
         size = tf.reduce_sum(tf.cast(exists, tf.int32))
         empty = tf.fill([self._k], UNREADABLE)
         data = tf.cond(
-            size > 0, lambda: self._read_runs(block, numbers, size), lambda: empty
+            size > 0, lambda: self._bytes_of(block, numbers, size), lambda: empty
         )
         return tf.ensure_shape(data, [self._k]), tf.where(exists, numbers, -1)
 
-    def _read_runs(
+    def _bytes_of(
         self, block: tf.Tensor, numbers: tf.Tensor, size: tf.Tensor
     ) -> tf.Tensor:
+        """Return the bytes of a block that is not empty, read run by run."""
         runs = tf.data.Dataset.range(self._block_run[block], self._block_run[block + 1])
         end = numbers[0] + tf.cast(size, tf.int64)
         found = runs.flat_map(lambda run: self._run(run, end))
@@ -75,21 +90,11 @@ class BlockReader:
         until = tf.where(following > run, self._run_first[following], end)
         count = tf.minimum(until, end) - first
         return (
-            self._file(self._run_file[run], self._offsets[first])
+            records_from(self._paths[self._run_file[run]], self._offsets[first])
             .take(count)
             .ignore_errors()
             .enumerate(first)
         )
-
-    def _file(self, file: tf.Tensor, offset: tf.Tensor) -> tf.data.Dataset:
-        # tf.data.TFRecordDataset offers no `byte_offsets`; its own operation does.
-        variant = tf.raw_ops.TFRecordDatasetV2(
-            filenames=self._paths[file][None],
-            compression_type="",
-            buffer_size=tf.constant(_BUFFER_BYTES, tf.int64),
-            byte_offsets=offset[None],
-        )
-        return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
 
     def _repair(
         self, numbers: tf.Tensor, end: tf.Tensor, got: tf.Tensor, data: tf.Tensor
@@ -110,7 +115,8 @@ class BlockReader:
         return tf.tensor_scatter_nd_update(placed, rows[:, None], again)
 
     def _one(self, number: tf.Tensor) -> tf.Tensor:
-        one = self._file(self._run_file[self._run_of(number)], self._offsets[number])
+        path = self._paths[self._run_file[self._run_of(number)]]
+        one = records_from(path, self._offsets[number])
         missing = tf.data.Dataset.from_tensors(UNREADABLE)
         either = one.take(1).ignore_errors().concatenate(missing).take(1)
         return either.get_single_element()
@@ -131,8 +137,9 @@ class HeldReader(BlockReader):
 
     def __init__(self, table: BlockTable) -> None:
         super().__init__(table)
+        files = BlockReader(table)
         blocks = tf.data.Dataset.range(table.num_blocks).map(
-            as_graph(lambda block: super(HeldReader, self).read(block)[0]),
+            as_graph(lambda block: files.read(block)[0]),
             num_parallel_calls=_BLOCKS_AT_ONCE,
             deterministic=True,
         )
@@ -140,12 +147,10 @@ class HeldReader(BlockReader):
         with tf.device("/cpu:0"):
             self._data = tf.identity(whole)  # (blocks, block_records)
 
-    def read(self, block: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return what `BlockReader.read` does."""
-        numbers = block * self._k + tf.range(self._k, dtype=tf.int64)
-        exists = (block >= 0) & (numbers < self._records)
-        data = tf.where(block >= 0, self._data[tf.maximum(block, 0)], UNREADABLE)
-        return data, tf.where(exists, numbers, -1)
+    def _bytes_of(
+        self, block: tf.Tensor, numbers: tf.Tensor, size: tf.Tensor
+    ) -> tf.Tensor:
+        return self._data[block]
 
 
 def block_reader(table: BlockTable) -> BlockReader:

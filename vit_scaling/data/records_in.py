@@ -21,6 +21,7 @@ from vit_scaling.data.index import (
     refuse_or_warn,
     store,
 )
+from vit_scaling.data.reading import records_from
 from vit_scaling.data.tfrecords import Features
 
 _BLANK = np.uint64(2**64 - 1)  # The hash of a key that cannot be read.
@@ -255,14 +256,7 @@ def read_shard(path: str, offsets: list[int]) -> Iterator[bytes | None]:
     """
 
     def behind(offset: tf.Tensor) -> tf.data.Dataset:
-        # tf.data.TFRecordDataset offers no `byte_offsets`; its own operation does.
-        variant = tf.raw_ops.TFRecordDatasetV2(
-            filenames=[path],
-            compression_type="",
-            buffer_size=tf.constant(_BUFFER_BYTES, tf.int64),
-            byte_offsets=offset[None],
-        )
-        return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
+        return records_from(path, offset, buffer_bytes=_BUFFER_BYTES)
 
     number = 0
     while number < len(offsets):

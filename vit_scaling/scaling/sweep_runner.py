@@ -5,7 +5,6 @@ import csv
 import dataclasses
 import io
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -15,7 +14,12 @@ from typing import Any
 
 from vit_scaling.scaling.runs import CSV_COLUMNS, SHAPE_COLUMNS
 from vit_scaling.scaling.sweep import Job, Study, command, command_text, together
-from vit_scaling.scaling.sweep_settings import Find, check_settings, write_settings
+from vit_scaling.scaling.sweep_settings import (
+    Find,
+    check_settings,
+    write_settings,
+    write_whole,
+)
 
 METRICS_FILE = "metrics.jsonl"
 RUN_FILE = "run.json"
@@ -140,9 +144,7 @@ def write_table(study: Study, path: pathlib.Path, work: pathlib.Path) -> int:
         for metric in study.metrics:
             writer.writerow(_row(study, job, metric, found, size, seed))
             count += 1
-    working = path.with_name(f".writing_{path.name}")
-    working.write_text(text.getvalue(), encoding="utf-8")
-    os.replace(working, path)
+    write_whole(path, text.getvalue())
     return count
 
 

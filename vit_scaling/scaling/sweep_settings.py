@@ -75,8 +75,12 @@ def write_settings(job: Job, work: pathlib.Path, find: Find = pathlib.Path) -> N
     """Write a run's settings into its folder, before it starts or goes on."""
     path = work / job.folder / SETTINGS_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(settings(job, find), indent=1) + "\n")
+
+
+def write_whole(path: pathlib.Path, text: str) -> None:
+    """Write a text file under another name and rename it: whole, or not at all."""
     working = path.with_name(f".writing_{path.name}")
-    text = json.dumps(settings(job, find), indent=1) + "\n"
     working.write_text(text, encoding="utf-8")
     os.replace(working, path)
 
