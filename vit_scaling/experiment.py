@@ -385,9 +385,7 @@ def run_facts(
     first = sets[next(iter(sets))] if sets else None
     prepared = first.preprocess if first else CentralCrop()
     crop = prepared if isinstance(prepared, CentralCrop) else None
-    resize = crop.resize_to if crop else None
-    if first and crop and crop.ratio != CentralCrop.ratio:  # What None stands for.
-        resize = crop.smaller_side(first.image_size)
+    size = (first or experiment.train_data).image_size
     return {
         "loss": experiment.loss.__name__,
         "seed": seed,
@@ -396,5 +394,5 @@ def run_facts(
         "train_images": int(experiment.train_data.num_examples),
         "value_range": list(experiment.train_data.value_range),
         "preprocess": "central_crop" if crop else "resize",
-        "resize": resize,
+        "resize": crop.smaller_side(size) if crop else None,
     }

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.applications.cases import NAMED, TINY
-from vit_scaling.applications.formats import arrays as files
+from vit_scaling import array_files as files
 from vit_scaling.applications.formats import big_vision, own
 from vit_scaling.applications.weights import (
     assign,

@@ -116,6 +116,9 @@ def test_evaluation_crop_is_resize_small_then_the_middle():
     small = ops.resize_small(tf.constant(photo), 40)
     np.testing.assert_array_equal(got, ops.central_crop(small, 32))
     assert CentralCrop()(data, 28, SEEDS[0]).shape == (28, 28, 3)
+    assert CentralCrop().smaller_side(224) == 256  # The authors' evaluation.
+    assert CentralCrop().smaller_side(384) == 448  # The same after fine-tuning.
+    assert CentralCrop(ratio=2.0).smaller_side(384) == 768
     with pytest.raises(ValueError, match="`resize_to` must be at least the image size"):
         CentralCrop(16)(data, 32, SEEDS[0])
 

@@ -112,11 +112,11 @@ def test_set_is_written_whole_and_into_a_folder_that_is_there(tmp_path, monkeypa
     again = FeatureSet.from_file(str(tmp_path / "kept"))
     np.testing.assert_array_equal(again.test_features, data.test_features)
 
-    def fails(file, **arrays):
+    def fails(file, array, **settings):
         file.write(b"half")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(np, "savez", fails)
+    monkeypatch.setattr(np.lib.format, "write_array", fails)
     with pytest.raises(OSError, match="No space left"):
         data.to_file(str(tmp_path / "kept"))
     assert (tmp_path / "kept").read_bytes() == kept

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from tests.modeling.small import images, small_vit
+from vit_scaling.modeling.blocks import EncoderBlock
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DROPPING = {"dropout": 0.3, "stochastic_depth": 0.3, "seed": 5}
@@ -25,10 +26,19 @@ def gradients(model, pixels, training=True):
     return tape.gradient(loss, variables)
 
 
-@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
-def test_gradients_with_rematerialization_equal_those_without(mode):
+@pytest.mark.parametrize(
+    ("mode", "policy"),
+    [
+        ("eager", "all"),
+        ("graph", "all"),
+        ("xla", "all"),
+        ("graph", "attention"),
+        ("graph", "mlp"),
+    ],
+)
+def test_gradients_with_rematerialization_equal_those_without(mode, policy):
     results = []
-    for rematerialize in ("none", "all"):
+    for rematerialize in ("none", policy):
         model = small_vit("gap", rematerialize=rematerialize, **DROPPING)
         call = lambda x, m=model: gradients(m, x)  # noqa: E731
         if mode != "eager":
@@ -91,6 +101,19 @@ def test_the_memory_of_a_compiled_step_falls(tmp_path):
     kept = compiled_temporary_bytes("none", tmp_path / "none")
     every_2 = compiled_temporary_bytes("every_2", tmp_path / "every_2")
     again = compiled_temporary_bytes("all", tmp_path / "all")
+    attention = compiled_temporary_bytes("attention", tmp_path / "attention")
+    mlp = compiled_temporary_bytes("mlp", tmp_path / "mlp")
     # Of four blocks' activations one (two) and the blocks' inputs remain.
     assert again < 0.5 * kept
     assert again < every_2 < 0.8 * kept
+    assert again < attention < 0.8 * kept
+    assert again < mlp < 0.95 * kept
+
+
+def test_files_of_before_the_policies_still_say_which_blocks():
+    config = EncoderBlock(2, 8).get_config()
+    for value, policy in ((True, "all"), (False, "none"), ("mlp", "mlp")):
+        block = EncoderBlock.from_config({**config, "rematerialize": value})
+        assert block.rematerialize == policy
+    with pytest.raises(ValueError, match="`rematerialize` must be 'none'"):
+        EncoderBlock(2, 8, rematerialize="some")

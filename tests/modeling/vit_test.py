@@ -15,7 +15,7 @@ from tests.modeling.small import (
     weights,
 )
 from tests.oracles.vit_forward import norm, vit_forward
-from vit_scaling.modeling.vit import outputs_at, rematerialized, vit
+from vit_scaling.modeling.vit import outputs_at, vit
 
 # float32 keeps 24 bits; some hundred sums of it stay well within this.
 TOLERANCE = 1e-5
@@ -210,15 +210,6 @@ def test_a_head_of_ones_own_is_a_function_from_the_shape_to_a_layer():
     tokens = outputs_at(model, ["encoder_norm", "max_head"])(images())
     expected = np.max(tokens["encoder_norm"], axis=1)
     np.testing.assert_array_equal(tokens["max_head"], expected)
-
-
-@pytest.mark.parametrize(
-    ("policy", "again"),
-    [("none", []), ("all", [0, 1, 2, 3, 4]), ("every_2", [0, 2, 4])],
-)
-def test_rematerialization_policies_choose_blocks(policy, again):
-    chosen = rematerialized(policy)
-    assert [number for number in range(5) if chosen(number)] == again
 
 
 @pytest.mark.parametrize(

@@ -53,9 +53,17 @@ def test_products_alone_are_the_textbook_count():
 
 def test_training_is_three_times_forward_and_more_when_computed_again():
     shape = shape_named("B/16")
-    plain, again = flops(shape), flops(shape, rematerialize=True)
+    plain, again = flops(shape), flops(shape, rematerialize="all")
     assert plain.training == 3 * plain.forward
     assert 3.9 < again.training / plain.forward < 4
+    extra = {
+        policy: flops(shape, rematerialize=policy).training - plain.training
+        for policy in ("attention", "mlp", "every_2", "every_3", "all")
+    }
+    assert extra["attention"] + extra["mlp"] == pytest.approx(extra["all"])
+    assert extra["mlp"] > 12 * 4 * 196 * 768 * 3072  # Its two products, 12 blocks.
+    assert extra["every_2"] == pytest.approx(extra["all"] / 2)
+    assert extra["every_3"] == pytest.approx(extra["all"] / 3)
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,7 @@ class EvalArrays:
     labels: np.ndarray
 
     preprocess = CentralCrop()
+    image_size = SIDE
 
     def dataset(self, *, batch_size: int, input_context=None) -> tf.data.Dataset:
         replicas = input_context.num_replicas_in_sync if input_context else 1

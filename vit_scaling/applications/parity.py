@@ -7,9 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from vit_scaling import array_files as files
 from vit_scaling.applications import weights as weights_module
 from vit_scaling.applications.addresses import local_path
-from vit_scaling.applications.formats import arrays as files
 from vit_scaling.applications.formats.layout import ViTWeights
 from vit_scaling.applications.formats.reference import FORWARDS, reference_outputs
 from vit_scaling.applications.formats.source import Request

@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from vit_scaling import array_files as files
 from vit_scaling.applications.addresses import is_folder, local_path
-from vit_scaling.applications.formats import arrays as files
 from vit_scaling.applications.formats import big_vision, huggingface, own, timm
 from vit_scaling.applications.formats.assembly import reassemble
 from vit_scaling.applications.formats.layout import ViTWeights

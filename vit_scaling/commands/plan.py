@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--image_size", type=int, default=224, help="pixels")
     add("--classes", type=int, default=1000)
     add("--precision", default="mixed_bfloat16", help="or float32")
-    add("--rematerialize", default="none", help="none, all or every_N")
+    add("--rematerialize", default="none", help="none, all, attention, mlp or every_N")
     add("--no_clip", action="store_true", help="gradients are not clipped")
     add("--device", default="tpu_v3", help="a name such as a100_80gb, or 24GiB")
     add("--devices", type=int, default=1, help="data-parallel replicas")

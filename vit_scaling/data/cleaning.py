@@ -281,7 +281,7 @@ def _without_counts(row: dict[str, Any]) -> dict[str, Any]:
 
 def _split_of(file: str) -> str:
     """Return a shard's split: train-extra of train-extra-00000-of-00004.tfrecord."""
-    return re.sub(r"-\d{5,}-of-\d{5,}.*", "", file).split(".")[0]
+    return re.sub(f"{files.NUMBERED}.*", "", file).split(".")[0]
 
 
 def _write_manifest(

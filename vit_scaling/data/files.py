@@ -1,10 +1,17 @@
-"""Files that are whole or not there: renamed when they are on the disk."""
+"""Files that are whole or not there, and the names of those that are numbered."""
 # SPDX-License-Identifier: Apache-2.0
 
 import hashlib
 import json
 import os
 from typing import Any
+
+NUMBERED = r"-(\d{5,})-of-(\d{5,})"  # Of a shard's name, as `numbered` writes it.
+
+
+def numbered(stem: str, number: int, count: int, rest: str) -> str:
+    """Return the name of one shard of `count`: stem, its place among them, rest."""
+    return f"{stem}-{number:05d}-of-{count:05d}{rest}"
 
 
 def sync_and_hash(path: str) -> str:

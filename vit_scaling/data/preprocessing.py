@@ -206,15 +206,17 @@ class CentralCrop:
     Args:
         resize_to: Length of the smaller side before the crop, in pixels; None takes
             `ratio`.
-        ratio: That length over the size; the default is 8/7, as 256 is to 224.
+        ratio: That length over the size; None takes the authors': 8/7, as 256 is to
+            224, and from 384 pixels on 7/6, as 448 is to 384 (their fine-tuning).
     """
 
     resize_to: int | None = None
-    ratio: float = 8 / 7
+    ratio: float | None = None
 
     def smaller_side(self, size: int) -> int:
         """Return the length of the smaller side before the crop."""
-        return self.resize_to or round(size * self.ratio)
+        ratio = self.ratio or (8 / 7 if size < 384 else 7 / 6)
+        return self.resize_to or round(size * ratio)
 
     def __call__(self, encoded: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
         """Return uint8 (size, size, 3); the seed is not used."""

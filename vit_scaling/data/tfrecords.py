@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
+from vit_scaling.data import files
 from vit_scaling.data.index import RecordIndex, Shard, refuse_or_warn
 
 CLASSES_FILE = "classes.txt"
-_NUMBERED = re.compile(r"(.*)-(\d{5,})-of-(\d{5,})([^/]*)", re.DOTALL)
+_SHARD = re.compile(rf"(.*){files.NUMBERED}([^/]*)", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,13 +176,13 @@ def _missing(paths: Sequence[str], patterns: Sequence[str]) -> Iterator[str]:
     """Yield the paths that a complete set has beside these, if they fit a pattern."""
     numbers: dict[tuple[str, int, str], set[int]] = {}
     for path in paths:
-        found = _NUMBERED.fullmatch(path)
+        found = _SHARD.fullmatch(path)
         if found:
             stem, number, count, rest = found.groups()
             numbers.setdefault((stem, int(count), rest), set()).add(int(number))
     for (stem, count, rest), present in sorted(numbers.items()):
         for number in sorted(set(range(count)) - present):
-            path = f"{stem}-{number:05d}-of-{count:05d}{rest}"
+            path = files.numbered(stem, number, count, rest)
             if any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns):
                 yield path
 

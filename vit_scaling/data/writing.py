@@ -61,7 +61,7 @@ def shard_name(split: str, number: int, count: int) -> str:
     >>> shard_name("train", 3, 16)
     'train-00003-of-00016.tfrecord'
     """
-    return f"{split}-{number:05d}-of-{count:05d}.tfrecord"
+    return files.numbered(split, number, count, ".tfrecord")
 
 
 def manifest_path(folder: str, split: str) -> str:
@@ -342,7 +342,7 @@ def _remove_others(output_dir: str, split: str, paths: list[str]) -> None:
     """Remove this split's files that are no part of it: other counts', half-written."""
     keep = set(map(os.path.basename, paths))
     # Of this split and no other whose name begins with its name, such as train-extra.
-    ours = re.compile(rf"{re.escape(split)}-\d{{5,}}-of-\d{{5,}}\.tfrecord")
+    ours = re.compile(rf"{re.escape(split)}{files.NUMBERED}\.tfrecord")
     for folder in (output_dir, os.path.join(output_dir, index.INDEX_FOLDER)):
         for name in os.listdir(folder):
             found = ours.match(name)

@@ -4,15 +4,14 @@
 import dataclasses
 import math
 import os
-import tempfile
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 from scipy import stats
 
+from vit_scaling import array_files
 from vit_scaling.evaluation import regression
 
 SHOTS = (1, 5, 10, 25)  # Paper, §2.
@@ -20,7 +19,6 @@ STRENGTH = 1024.0  # 2¹⁰, the authors' configuration; the paper does not say.
 SEEDS = (0, 1, 2)  # The authors' configuration.
 CONFIDENCE = 0.95
 ARRAYS = ("train_features", "train_labels", "test_features", "test_labels")
-UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +88,7 @@ class FeatureSet:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 held = {name: arrays[name] for name in ARRAYS if name in arrays}
-        except UNREADABLE as error:
+        except array_files.UNREADABLE as error:
             raise ValueError(f"{path} can't be read as .npz: {error}") from error
         missing = [name for name in ARRAYS if name not in held]
         if missing:
@@ -107,13 +105,7 @@ class FeatureSet:
             FileNotFoundError: The file's folder is not there.
         """
         check_folder(path)
-        with tempfile.TemporaryDirectory(
-            prefix=".partial-", dir=os.path.dirname(path) or "."
-        ) as work:
-            partial = os.path.join(work, os.path.basename(path))
-            with open(partial, "wb") as file:  # NumPy would add a suffix to a name.
-                np.savez(file, **{name: getattr(self, name) for name in ARRAYS})
-            os.replace(partial, path)
+        array_files.write_npz(path, {name: getattr(self, name) for name in ARRAYS})
 
 
 @dataclasses.dataclass(frozen=True)

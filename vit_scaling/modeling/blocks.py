@@ -15,6 +15,7 @@ from vit_scaling.modeling.layers import (
     layer_norm,
     register,
 )
+from vit_scaling.modeling.rematerialization import recomputed_parts
 
 
 @register
@@ -26,8 +27,9 @@ class EncoderBlock(keras.layers.Layer):
         mlp_width: Width of the MLP's hidden layer.
         dropout: Share dropped after attention, inside and after the MLP, in training.
         stochastic_depth: Share of examples for which a branch is left out, in training.
-        rematerialize: Keep only the block's input and compute the rest again in the
-            backward pass.
+        rematerialize: What is computed again in the backward pass: "none", "all" (only
+            the block's input is kept), "attention" or "mlp" (that branch). True and
+            False, as older files have them, are "all" and "none".
         approximate_gelu: GELU by tanh.
         norm_epsilon: Epsilon of the norms.
         layer_scale: First value of the branches' factors; None leaves them out.
@@ -42,7 +44,7 @@ class EncoderBlock(keras.layers.Layer):
         *,
         dropout: float = 0.0,
         stochastic_depth: float = 0.0,
-        rematerialize: bool = False,
+        rematerialize: str | bool = "none",
         approximate_gelu: bool = True,
         norm_epsilon: float = 1e-6,
         layer_scale: float | None = None,
@@ -55,7 +57,11 @@ class EncoderBlock(keras.layers.Layer):
         self.mlp_width = mlp_width
         self.dropout = dropout
         self.stochastic_depth = stochastic_depth
-        self.rematerialize = rematerialize
+        self.rematerialize = {True: "all", False: "none"}.get(
+            rematerialize,  # type: ignore[arg-type]
+            str(rematerialize),
+        )
+        recomputed_parts(self.rematerialize, depth=1)
         self.approximate_gelu = approximate_gelu
         self.norm_epsilon = norm_epsilon
         self.layer_scale = layer_scale
@@ -113,15 +119,22 @@ class EncoderBlock(keras.layers.Layer):
             training: Whether dropout and stochastic depth act.
         """
 
-        def forward(x: tf.Tensor) -> tf.Tensor:
+        def attend(x: tf.Tensor) -> tf.Tensor:
             y = self.attention(self.attention_norm(x))
-            x = x + self._branch(y, "attention", mask_seed, training)
+            return x + self._branch(y, "attention", mask_seed, training)
+
+        def transform(x: tf.Tensor) -> tf.Tensor:
             y = self.mlp(self.mlp_norm(x), mask_seed, training=training)
             return x + self._branch(y, "mlp", mask_seed, training)
 
-        if self.rematerialize and training:
-            return tf.recompute_grad(forward)(tokens)
-        return forward(tokens)
+        again = self.rematerialize if training else "none"
+        if again == "all":
+            return tf.recompute_grad(lambda x: transform(attend(x)))(tokens)
+        if again == "attention":
+            attend = tf.recompute_grad(attend)
+        elif again == "mlp":
+            transform = tf.recompute_grad(transform)
+        return transform(attend(tokens))
 
     def _branch(
         self, y: tf.Tensor, name: str, mask_seed: tf.Tensor | None, training: bool

@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import difflib
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -13,6 +12,7 @@ from vit_scaling.modeling.blocks import EncoderBlock
 from vit_scaling.modeling.heads import HeadMaker, make_head
 from vit_scaling.modeling.layers import PatchEmbedding, layer_norm
 from vit_scaling.modeling.positions import LearnedPositions, SinCosPositions
+from vit_scaling.modeling.rematerialization import recomputed_parts
 from vit_scaling.modeling.shapes import ViTShape, as_shape
 from vit_scaling.modeling.tokens import ClassToken, DropRegisters, RegisterTokens
 
@@ -65,8 +65,8 @@ def vit(
         stochastic_depth: Share of examples that skip the last block's branches in
             training; the first block's share is 0 and between them it grows linearly.
         dtype: "float32", or "mixed_bfloat16" (variables and logits stay float32).
-        rematerialize: Which blocks compute their activations again in the backward
-            pass: "none", "all", or "every_N" (blocks 0, N, 2N, …).
+        rematerialize: What the blocks compute again in the backward pass: "none",
+            "all", "attention", "mlp" or "every_N" (blocks 0, N, 2N, …).
         approximate_gelu: GELU by tanh, as the authors' code; False: by erf.
         norm_epsilon: Epsilon of all norms (1e-6 in the authors' code).
         layer_scale: First value of LayerScale's factors; None leaves it out.
@@ -124,14 +124,13 @@ def vit(
         masks = (noise.MaskSeed(seed=seed, name="mask_seed")(images),)
     if dropout:
         x = noise.Dropout(dropout, **options("dropout"))(x, *masks)
-    again = rematerialized(rematerialize)
-    for number in range(shape.depth):
+    for number, again in enumerate(recomputed_parts(rematerialize, shape.depth)):
         x = EncoderBlock(
             shape.heads,
             shape.mlp_width,
             dropout=dropout,
             stochastic_depth=stochastic_depth * number / max(shape.depth - 1, 1),
-            rematerialize=again(number),
+            rematerialize=again,
             layer_scale=layer_scale,
             qk_norm=qk_norm,
             **forms,
@@ -166,25 +165,6 @@ def outputs_at(model: keras.Model, names: Sequence[str]) -> keras.Model:
         {name: model.get_layer(name).output for name in names},
         name=f"{model.name}_outputs",
     )
-
-
-def rematerialized(policy: str) -> Callable[[int], bool]:
-    """Return a function that says of a block's number whether it is computed again.
-
-    Args:
-        policy: "none", "all" or "every_N" (blocks 0, N, 2N, …).
-
-    Raises:
-        ValueError: The policy is none of these.
-    """
-    match = re.fullmatch(r"none|all|every_([1-9][0-9]*)", str(policy))
-    if match is None:
-        raise ValueError(
-            "`rematerialize` must be 'none', 'all' or 'every_N' (every N-th block); "
-            f"received {policy!r}."
-        )
-    every = int(match[1]) if match[1] else {"none": 0, "all": 1}[policy]
-    return lambda number: bool(every) and number % every == 0
 
 
 def _images(

@@ -4,6 +4,7 @@
 import dataclasses
 import math
 
+from vit_scaling.modeling.rematerialization import recomputed_parts
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.scaling.runs import nearest
 
@@ -184,7 +185,7 @@ def flops(
     image_size: int = 224,
     classes: int | None = 1000,
     representation_width: int | None = None,
-    rematerialize: bool = False,
+    rematerialize: str = "none",
 ) -> Flops:
     """Count the operations on one image.
 
@@ -197,18 +198,20 @@ def flops(
         image_size: Side of the images, in pixels.
         classes: Outputs of the classifier; None has none.
         representation_width: See `weight_shapes`.
-        rematerialize: Whether the blocks are computed again in the backward pass.
+        rematerialize: What is computed again in the backward pass, see
+            `rematerialization.recomputed_parts`.
     """
     d, m, h = shape.width, shape.mlp_width, shape.heads
     n = sequence_length(shape, image_size, head)
     patches = shape.tokens(image_size)
+    # Beside the products each branch has a norm, a sum and biases.
+    attention = n * d * (_LAYER_NORM + 1 + 4) + _SOFTMAX * h * n * n
+    mlp = n * d * (_LAYER_NORM + 1 + 1) + (_GELU + 1) * n * m
     block = {
         "projections": 8.0 * n * d * d,
         "scores_and_values": 4.0 * n * n * d,
         "mlp": 4.0 * n * d * m,
-        "elementwise": n * d * (2 * _LAYER_NORM + 2 + 5)
-        + _SOFTMAX * h * n * n
-        + (_GELU + 1) * n * m,
+        "elementwise": attention + mlp,
     }
     terms = {name: shape.depth * count for name, count in block.items()}
     terms["elementwise"] += _LAYER_NORM * n * d + 2 * patches * d
@@ -220,7 +223,9 @@ def flops(
     terms["classifier"] = 2.0 * width * classes if classes else 0.0
     forward = sum(terms.values())
     encoder = forward - terms["pooling_head"] - terms["classifier"]
-    again = shape.depth * sum(block.values()) if rematerialize else 0.0
+    parts = {"none": 0.0, "all": sum(block.values()), "mlp": block["mlp"] + mlp}
+    parts["attention"] = parts["all"] - parts["mlp"]
+    again = sum(parts[part] for part in recomputed_parts(rematerialize, shape.depth))
     return Flops(encoder, forward, 3 * forward + again, terms)
 
 

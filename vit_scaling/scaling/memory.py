@@ -13,6 +13,7 @@ import functools
 import math
 from collections.abc import Sequence
 
+from vit_scaling.modeling.rematerialization import recomputed_parts
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.optimization.state_size import BYTES, OPTIMIZERS, Shape
 from vit_scaling.scaling.devices import GIB
@@ -68,7 +69,7 @@ class Step:
         classes: Outputs of the classifier.
         optimizer: "adam", "adam_hp", "adafactor", "momentum" or "momentum_hp".
         precision: "mixed_bfloat16" or "float32", of activations and gradients.
-        rematerialize: "none", "all", or "every_N" blocks.
+        rematerialize: What is computed again, see `rematerialization.recomputed_parts`.
         clip: Whether the gradients' global norm is clipped: all gradients must then
             exist before the first update.
         scan: Whether the blocks are one loop over stacked weights (the authors' JAX
@@ -99,25 +100,12 @@ class Step:
                 raise ValueError(
                     f"No {name} is called {value!r}. {nearest(value, known)}"
                 )
-        _ = self.saved_blocks
+        recomputed_parts(self.rematerialize, depth=1)
 
     @property
     def activation_bytes(self) -> int:
         """Bytes of one activation."""
         return PRECISIONS[self.precision]
-
-    @property
-    def saved_blocks(self) -> int:
-        """Of how many blocks one is computed again: 0 none, 1 all, N every N-th."""
-        if self.rematerialize in ("none", "all"):
-            return int(self.rematerialize == "all")
-        number = self.rematerialize.removeprefix("every_")
-        if number == self.rematerialize or not number.isdecimal() or not int(number):
-            raise ValueError(
-                "`rematerialize` must be 'none', 'all' or 'every_N'; received "
-                f"{self.rematerialize!r}."
-            )
-        return int(number)
 
 
 def array_bytes(dimensions: Sequence[int], itemsize: int, *, tpu: bool) -> int:
@@ -326,23 +314,38 @@ def _image_copy(step: Step, batch: float) -> int:
 
 def _saved(shape: ViTShape, step: Step, block: _Block, recomputed: bool) -> int:
     """Return the bytes per image that the forward pass keeps of all blocks."""
-    every = step.saved_blocks
+    parts = recomputed_parts(step.rematerialize, shape.depth)
     if step.scan:
         # The loop's carry is float32; without rematerialisation it keeps all that
         # differentiation asks for, since a fusion cannot reach across its turns.
         carry = block.residual * 4 // step.activation_bytes
-        if every:
-            return shape.depth * carry
-        own = 4 * carry + 4 * block.projection + 2 * block.probabilities
-        return shape.depth * (own + 4 * block.hidden)
-    kept = block.saved - (block.probabilities if recomputed else 0)
-    again = math.ceil(shape.depth / every) if every else 0
-    return (shape.depth - again) * kept + again * block.residual
+        own = {
+            "attention": 2 * carry + 4 * block.projection + 2 * block.probabilities,
+            "mlp": carry + 4 * block.hidden,
+        }
+        again = parts[0]  # The loop's body is one for all blocks.
+        kept = 0 if again == "all" else sum(own.values()) - own.get(again, 0)
+        return shape.depth * (carry + kept)
+    probabilities = 0 if recomputed else block.probabilities
+    attention = 4 * block.projection + probabilities
+    own = {
+        "none": 2 * block.residual + attention + block.hidden,
+        "attention": 2 * block.residual + block.hidden,
+        "mlp": 2 * block.residual + attention,
+        "all": block.residual,
+    }
+    return sum(own[part] for part in parts)
 
 
 def _forward_work(block: _Block, step: Step) -> int:
     """Return the bytes per image of the last block's backward pass, as it begins."""
-    again = block.saved if step.saved_blocks else 0
+    parts = recomputed_parts(step.rematerialize, depth=1)
+    again = {
+        "none": 0,
+        "attention": 4 * block.projection + block.probabilities,
+        "mlp": block.hidden,
+        "all": block.saved,
+    }[parts[0]]
     # Gradients of the residual, q, k, v, output and probabilities.
     return again + block.residual + 4 * block.projection + block.probabilities
 

@@ -55,7 +55,7 @@ def plan(
     _check_positive(devices=devices, utilisation=utilisation)
     _check_given(images_per_second=images_per_second, price_per_hour=price_per_hour)
     count = parameters(shape, **_model(step))
-    work = flops(shape, rematerialize=step.rematerialize != "none", **_model(step))
+    work = flops(shape, rematerialize=step.rematerialize, **_model(step))
     used = memory(shape, batch=batch, step=step, limit_bytes=device.memory_bytes)
     result: dict[str, Any] = {
         "shape": dataclasses.asdict(shape),

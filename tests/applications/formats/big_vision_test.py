@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 
 from tests.applications.cases import NAMED
-from vit_scaling.applications.formats import arrays, big_vision
+from vit_scaling import array_files
+from vit_scaling.applications.formats import big_vision
 from vit_scaling.applications.formats.source import Request
 
 CASES = ("augreg", "bv_token", "bv_gap", "bv_map", "bv_map_scan", "bv_map_inlined")
 
 
 def held(name):
-    return arrays.read_npz(NAMED[name].path)
+    return array_files.read_npz(NAMED[name].path)
 
 
 @pytest.mark.parametrize("name", CASES)

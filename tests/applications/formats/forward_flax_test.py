@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from tests.applications.cases import CASES
-from vit_scaling.applications.formats import arrays, reference
+from vit_scaling import array_files
+from vit_scaling.applications.formats import reference
 
 LAYOUTS = ("big_vision",)
 
@@ -15,9 +16,9 @@ LAYOUTS = ("big_vision",)
 )
 def test_outputs_are_the_peers(case):
     """The fixture's outputs were computed by the peer, in float32."""
-    read = arrays.read_npz
+    read = array_files.read_npz
     if case.path.endswith(".safetensors"):
-        read = lambda path: arrays.read_safetensors(path)[0]  # noqa: E731
+        read = lambda path: array_files.read_safetensors(path)[0]  # noqa: E731
     images, wanted = case.expected()
     found = reference.reference_outputs(read(case.path), case.read(), images)
     assert found.dtype == np.float64

@@ -7,14 +7,15 @@ import os
 import pytest
 
 from tests.applications.cases import NAMED
-from vit_scaling.applications.formats import arrays, huggingface
+from vit_scaling import array_files
+from vit_scaling.applications.formats import huggingface
 from vit_scaling.applications.formats.source import Request
 
 CASES = [name for name in NAMED if name.startswith("hf_")]
 
 
 def held(name):
-    found, _ = arrays.read_safetensors(NAMED[name].path)
+    found, _ = array_files.read_safetensors(NAMED[name].path)
     with open(os.path.join(os.path.dirname(NAMED[name].path), "config.json")) as file:
         return found, json.load(file)
 
@@ -30,7 +31,7 @@ def test_files_are_recognised_with_their_tower(name):
 
 
 def test_other_projects_files_are_not():
-    timm, _ = arrays.read_safetensors(NAMED["timm_token"].path)
+    timm, _ = array_files.read_safetensors(NAMED["timm_token"].path)
     assert not huggingface.is_huggingface(set(timm))
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from tests.applications.cases import CASES, NAMED
-from vit_scaling.applications.formats.arrays import read_npz, read_safetensors
 from vit_scaling.applications.formats.reference import reference_outputs
 from vit_scaling.applications.weights import build_model, read_weights
+from vit_scaling.array_files import read_npz, read_safetensors
 
 each_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 CLOSE = 1e-5  # The bound; float32 in two frameworks.

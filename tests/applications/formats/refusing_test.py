@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 
 from tests.applications.cases import NAMED, TINY
-from vit_scaling.applications.formats import arrays as files
+from vit_scaling import array_files as files
 from vit_scaling.applications.formats.source import Request
 from vit_scaling.applications.weights import read_weights
 from vit_scaling.modeling.shapes import ViTShape

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 
 from tests.applications.cases import NAMED
-from vit_scaling.applications.formats import arrays, timm
+from vit_scaling import array_files
+from vit_scaling.applications.formats import timm
 from vit_scaling.applications.formats.source import Request
 
 
 def held(name):
-    return arrays.read_safetensors(NAMED[name].path)[0]
+    return array_files.read_safetensors(NAMED[name].path)[0]
 
 
 def read(found, config=None):

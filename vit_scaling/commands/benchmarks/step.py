@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch_size", type=int, default=16, help="images per step")
     add("--dtype", default="float32", help="float32 or mixed_bfloat16")
     add("--jit_compile", action="store_true", help="compile both programs by XLA")
-    add("--rematerialize", default="none", help="none, all or every_N")
+    add("--rematerialize", default="none", help="none, all, attention, mlp or every_N")
     add("--steps", type=int, default=8, help="measured steps; their median counts")
     add("--warmup_steps", type=int, default=2, help="steps before these")
     add(

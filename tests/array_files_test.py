@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from vit_scaling.applications.formats import arrays as files
+from vit_scaling import array_files as files
 
 VALUES = np.array([1.0, -0.0, 1e-30, 3.14159274, np.inf], np.float32)
 
