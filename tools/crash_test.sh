@@ -4,10 +4,12 @@
 #
 # A small ViT with dropout and averaged weights trains on scikit-learn's digits, once in
 # peace, then under `kill -9`: half of the kills on one device, half on two virtual ones.
-# They fall anywhere in a life: while TensorFlow loads, while steps run, while a checkpoint
-# is written. Whenever the run reaches its end, its last checkpoint (weights, optimizer,
-# averages, counters) and its losses must equal those of the undisturbed run, and it begins
-# anew until all kills are spent. Started again in the same DIR, the test goes on counting.
+# They fall anywhere in a life: while TensorFlow loads, while steps run. A checkpoint is
+# written in so short a time that chance would hardly ever meet it: one kill in five waits,
+# from its random moment on, until the next one is being written. Whenever the run reaches
+# its end, its last checkpoint (weights, optimizer, averages, counters) and its losses must
+# equal those of the undisturbed run, and it begins anew until all kills are spent. Started
+# again in the same DIR, the test goes on counting.
 set -euo pipefail
 
 kills=${1:-50}
@@ -116,21 +118,33 @@ live() { # live NAME FLAG…: start the run and kill it; NAME.kills tells where 
   # From half-way through loading to the end of an undisturbed life.
   moment=$(random_between $((first / 2000)) $((length / 1000)))
   reached=$(count '^step' "$run.log")
+  touch "$name.began" # What an earlier life left half-written is older.
   start "$run" "$@"
   sleep "$(printf '%d.%06d' $((moment / 1000000)) $((moment % 1000000)))"
+  if (($(count . "$name.kills") % 5 == 0)); then
+    until is_writing "$name" || ! kill -0 "$pid" 2>/dev/null; do sleep 0.001; done
+  fi
   if ! kill -9 "$pid" 2>/dev/null; then
     at_the_end "$name"
     rm -rf "$run" "$run.log"
     return
   fi
   wait "$pid" 2>/dev/null || true
-  if [[ -n $(find "$run/checkpoints" -maxdepth 1 -name '.writing_*' 2>/dev/null) ]]; then
+  if is_writing "$name"; then
     echo writing
   elif [[ $(count '^step' "$run.log") == "$reached" ]]; then
     echo loading
   else
     echo training
   fi >>"$name.kills"
+}
+
+is_writing() { # is_writing NAME: a checkpoint of this life lies there half-written
+  local folder
+  for folder in "$1-killed"/checkpoints/.writing_*; do
+    [[ $folder -nt $1.began ]] && return
+  done
+  return 1
 }
 
 at_the_end() { # at_the_end NAME: the run has ended by itself; compare
