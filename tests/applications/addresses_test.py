@@ -18,9 +18,7 @@ from vit_scaling.applications.weights import read_weights
 def cache(tmp_path, monkeypatch):
     home = tmp_path / "keras_home"
     home.mkdir()
-    monkeypatch.setenv("KERAS_HOME", str(home))  # Keras itself read it at import.
-    fetch = functools.partial(keras.utils.get_file, cache_dir=str(home))
-    monkeypatch.setattr(keras.utils, "get_file", fetch)
+    monkeypatch.setenv("KERAS_HOME", str(home))
     return home
 
 
@@ -53,6 +51,34 @@ def test_address_that_is_not_there_is_told(server):
         addresses.local_path(f"{server}/nothing.npz")
 
 
+def test_query_of_an_address_is_no_part_of_the_files_name(server, cache):
+    first = addresses.local_path(f"{server}/model.npz?download=true")
+    assert first.endswith("/download_true/model.npz")
+    assert read_weights(f"{server}/model.npz?download=true").layout == "big_vision"
+    assert addresses.local_path(f"{server}/model.npz?id=2") != first
+    assert open_bytes(first) == open_bytes(NAMED["augreg"].path)
+
+
+def test_http_address_that_ends_as_no_file_of_weights_is_refused(server):
+    with pytest.raises(ValueError, match=r"must end in \.npz"):
+        addresses.local_path(f"{server}/runs/1")
+
+
+def test_download_that_is_killed_half_way_is_begun_anew(server, cache, monkeypatch):
+    def killed(name, address, *, cache_dir, **_):
+        with open(os.path.join(cache_dir, name), "wb") as file:
+            file.write(b"half")
+        raise SystemExit  # No `Exception`: nothing is cleared away, as by a kill.
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(keras.utils, "get_file", killed)
+        addresses.local_path(f"{server}/model.npz")
+    assert not list(cache.rglob("model.npz"))
+    path = addresses.local_path(f"{server}/model.npz")
+    assert open_bytes(path) == open_bytes(NAMED["augreg"].path)
+    assert not list(cache.rglob("*.partial"))
+
+
 def test_other_schemes_go_through_gfile(cache):
     path = addresses.local_path("file://" + NAMED["bv_map"].path)
     assert path.startswith(str(cache))
@@ -64,11 +90,13 @@ def test_other_schemes_go_through_gfile(cache):
 
 def test_published_names_go_to_their_buckets(monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        keras.utils,
-        "get_file",
-        lambda name, address, **_: asked.append(address) or name,
-    )
+
+    def fetch(name, address, *, cache_dir, **_):
+        asked.append(address)
+        with open(os.path.join(cache_dir, name), "wb") as file:
+            file.write(b"weights")
+
+    monkeypatch.setattr(keras.utils, "get_file", fetch)
     addresses.local_path("SigLIP B/16 224")
     addresses.local_path("howto-i21k-B/32")
     host = "https://storage.googleapis.com/"

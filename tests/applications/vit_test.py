@@ -207,6 +207,22 @@ def test_keras_file_of_weights_loads_as_in_keras(weights_file, tmp_path):
     np.testing.assert_array_equal(loaded(images()), weights_file[1](images()))
 
 
+def test_keras_file_of_weights_is_fetched_from_an_address(
+    weights_file, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "cache"))
+    path = str(tmp_path / "mu.weights.h5")
+    weights_file[1].save_weights(path)
+    loaded = mu(weights=f"file://{path}", **SMALL, classifier_activation=None)
+    np.testing.assert_array_equal(loaded(images()), weights_file[1](images()))
+
+
+def test_missing_keras_file_is_told_before_the_model_is_built(monkeypatch):
+    monkeypatch.setattr(module, "_build", lambda *_: pytest.fail("built"))
+    with pytest.raises(ValueError, match="`weights` argument should be either"):
+        mu(weights="no/such.weights.h5")
+
+
 def test_weights_that_disagree_are_refused(weights_file):
     path, _ = weights_file
     with pytest.raises(ValueError, match="must be the 5 of the weights' classifier"):

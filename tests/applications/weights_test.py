@@ -1,6 +1,7 @@
 """Weights go out and come back bit for bit, and fit models of another resolution."""
 # SPDX-License-Identifier: Apache-2.0
 
+import keras
 import numpy as np
 import pytest
 
@@ -223,3 +224,15 @@ def test_norm_of_the_average_has_no_place_in_big_vision(tmp_path):
     with pytest.raises(ValueError, match=r"norms the tokens.*Write timm's layout"):
         export_weights(model, str(tmp_path / "out.npz"))
     assert not list(tmp_path.iterdir())
+
+
+def test_keras_file_with_layers_of_others_is_refused_in_words(tmp_path):
+    class Unheard(keras.layers.Layer):
+        def call(self, x):
+            return x
+
+    images = keras.Input((4,))
+    path = str(tmp_path / "m.keras")
+    keras.Model(images, Unheard()(images)).save(path)
+    with pytest.raises(ValueError, match=r"'Unheard'.*must be registered with Keras"):
+        load_trained(path)

@@ -35,6 +35,7 @@ def test_command_resizes_and_tells_people(tmp_path, capsys):
     assert import_weights.main([*flags, "--image_size=6", "--gelu=erf"]) == 0
     told = capsys.readouterr().out
     assert "from the layout of timm" in told and "outputs on 2 images differ" in told
+    assert "taken as read, not compared: heads, kind of head" in told
     assert keras.saving.load_model(output).input_shape == (None, 6, 6, 3)
 
 

@@ -4,6 +4,8 @@
 import difflib
 import os
 import re
+import tempfile
+from urllib.parse import urlsplit
 
 import keras
 
@@ -66,6 +68,7 @@ def local_path(source: str) -> str:
 
     Raises:
         FileNotFoundError: Neither a file, a folder, a known name nor an address.
+        ValueError: An http(s) address whose path ends as no file of weights does.
         OSError: The address can't be fetched.
     """
     source = os.path.expanduser(os.fspath(source))
@@ -81,43 +84,68 @@ def local_path(source: str) -> str:
             f"No weights at {source!r}: neither a file, a folder nor an address, and "
             f"no published weights are called that (the nearest name is {near!r})."
         )
+    parts = urlsplit(address)
+    if scheme in ("http", "https") and not parts.path.endswith(ENDINGS):
+        raise ValueError(
+            f"The path of {address!r} must end in {', '.join(ENDINGS)}: nothing else "
+            "is read over http. Fetch a run's folder by other means and give its path."
+        )
     if is_folder(address):
         return address
-    folder, name = os.path.split(rest)
+    folder, name = os.path.split(parts.netloc + parts.path)
+    folder = f"{folder}/{parts.query}" if parts.query else folder
     folder = re.sub(r"[^\w./-]", "_", folder).strip("/")
-    folder = os.path.join("vit_scaling", folder)
-    if scheme in ("http", "https", "gs"):
-        host = "storage.googleapis.com/" if scheme == "gs" else ""
-        protocol = "https" if scheme == "gs" else scheme
-        return _download(f"{protocol}://{host}{rest}", name, folder)
-    return _copy(address, name, folder)
+    path = os.path.join(_cache(), "vit_scaling", folder, name)
+    if not os.path.exists(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        # Under another name until it is whole: who is killed half-way leaves no file.
+        partial = f"{path}.{os.getpid()}.partial"
+        if scheme in ("http", "https", "gs"):
+            host = "storage.googleapis.com/" if scheme == "gs" else ""
+            protocol = "https" if scheme == "gs" else scheme
+            _download(f"{protocol}://{host}{rest}", partial)
+        else:
+            _copy(address, partial)
+        os.replace(partial, path)
+    return path
 
 
 def is_folder(path: str) -> bool:
     """Return whether this is a folder, here or (no file's ending) at an address."""
-    return os.path.isdir(path) or ("://" in path and not path.endswith(ENDINGS))
+    return os.path.isdir(path) or ("://" in path and not ends_in(path, ENDINGS))
 
 
-def _download(address: str, name: str, folder: str) -> str:
+def ends_in(source: str, endings: str | tuple[str, ...]) -> bool:
+    """Return whether a path, or an address without its query, ends so."""
+    return (urlsplit(source).path if "://" in source else source).endswith(endings)
+
+
+def _cache() -> str:
+    """Return Keras' cache folder, by Keras' own rule."""
+    home = os.path.expanduser(os.environ.get("KERAS_HOME", os.path.join("~", ".keras")))
+    nearest = home if os.path.isdir(home) else os.path.dirname(os.path.abspath(home))
+    if os.access(nearest, os.W_OK):
+        return home
+    return os.path.join(tempfile.gettempdir(), ".keras")
+
+
+def _download(address: str, partial: str) -> None:
+    folder, name = os.path.split(partial)
     try:
-        return str(keras.utils.get_file(name, address, cache_subdir=folder))
+        keras.utils.get_file(
+            name, address, cache_dir=folder, cache_subdir="", force_download=True
+        )
     except Exception as error:  # Keras raises a bare Exception.
         raise OSError(_unreachable(address, error)) from error
 
 
-def _copy(address: str, name: str, folder: str) -> str:
+def _copy(address: str, partial: str) -> None:
     import tensorflow as tf  # Only here: gfile knows schemes that Python does not.
 
-    home = os.environ.get("KERAS_HOME", os.path.join("~", ".keras"))  # As Keras does.
-    path = os.path.join(os.path.expanduser(home), folder, name)
-    if not os.path.exists(path):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        try:
-            tf.io.gfile.copy(address, path + ".partial", overwrite=True)
-        except tf.errors.OpError as error:
-            raise OSError(_unreachable(address, error)) from error
-        os.replace(path + ".partial", path)
-    return path
+    try:
+        tf.io.gfile.copy(address, partial, overwrite=True)
+    except tf.errors.OpError as error:
+        raise OSError(_unreachable(address, error)) from error
 
 
 def _unreachable(address: str, error: Exception) -> str:

@@ -1,12 +1,13 @@
 """The arguments that Keras Applications share, checked as Keras checks them."""
 # SPDX-License-Identifier: Apache-2.0
 
-import os
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import keras
+
+from vit_scaling.applications.addresses import local_path
 
 POOLINGS = (None, "avg", "max", "head")
 HEADS = (None, "map", "gap", "token")
@@ -45,14 +46,20 @@ def check_activation(
         )
 
 
-def existing(path: str) -> str:
-    """Return the path of a Keras file of weights that is there."""
-    if not os.path.exists(path):
+def existing(weights: str) -> str:
+    """Return the path of weights that are there, fetched if that is an address.
+
+    Raises:
+        ValueError: As Keras raises for a `weights` argument that names nothing.
+    """
+    try:
+        return local_path(weights)
+    except FileNotFoundError as error:
         raise ValueError(
             "The `weights` argument should be either `None` (random initialization) or "
-            f"the path to the weights file to be loaded. Received: weights={path}"
-        )
-    return path
+            f"the path to the weights file to be loaded. Received: weights={weights}. "
+            f"{error}"
+        ) from error
 
 
 def images(

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from vit_scaling.applications import arguments as checks
+from vit_scaling.applications.addresses import ends_in
 from vit_scaling.applications.weights import (
     ViTWeights,
     assign,
@@ -75,12 +76,13 @@ def _application(name: str, shape_name: str) -> Callable[..., keras.Model]:
         checks.check_head(head)
         if include_top:
             checks.check_activation(classifier_activation, weights)
-        if weights is not None and str(weights).endswith(".h5"):
+        if weights is not None and ends_in(str(weights), ".h5"):
+            path = checks.existing(weights)
             model = constructor(
                 include_top, None, input_tensor, input_shape, pooling, classes,
                 classifier_activation, name, head=head,
             )  # fmt: skip
-            model.load_weights(checks.existing(weights))
+            model.load_weights(path)
             return model
         read = (
             None if weights is None else _read(weights, shape_name, head, include_top)

@@ -1,9 +1,7 @@
 """Weights in and out: any known file to a model of ours, and to others' layouts."""
 # SPDX-License-Identifier: Apache-2.0
 
-import dataclasses
-import json
-import os
+import re
 import zipfile
 from typing import Any
 
@@ -14,6 +12,11 @@ from vit_scaling import array_files as files
 from vit_scaling.applications.addresses import is_folder, local_path
 from vit_scaling.applications.formats import big_vision, huggingface, own, timm
 from vit_scaling.applications.formats.assembly import reassemble
+from vit_scaling.applications.formats.beside import (
+    NOTES,
+    config_beside,
+    with_own_notes,
+)
 from vit_scaling.applications.formats.layout import ViTWeights
 from vit_scaling.applications.formats.source import Request
 from vit_scaling.modeling.positions import resample
@@ -67,9 +70,10 @@ def read_weights(
         return reassemble(own.weights_of(load_trained(path)), request)
     if path.endswith(".safetensors"):
         arrays, metadata = files.read_safetensors(path)
-        if "vit_scaling" in metadata:  # Written by `export_weights`.
-            request = _with_own_notes(request, metadata["vit_scaling"])
-        config = _config_beside(path)
+        if NOTES in metadata:  # Written by `export_weights`.
+            request, config = with_own_notes(request, metadata[NOTES])
+        else:
+            config = config_beside(path)
     else:
         arrays, config = files.read_npz(path), {}
     names = set(arrays)
@@ -154,7 +158,8 @@ def load_trained(path: str, *, averages: bool = False) -> keras.Model:
         averages: Whether a run's averaged weights are taken.
 
     Raises:
-        ValueError: The file is truncated or no `.keras`.
+        ValueError: The file is truncated, no `.keras`, or has layers that nothing
+            imported so far knows.
         FileNotFoundError: The folder holds no run, or no checkpoint yet.
     """
     if not is_folder(path):
@@ -162,6 +167,13 @@ def load_trained(path: str, *, averages: bool = False) -> keras.Model:
             return keras.saving.load_model(path, compile=False)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path!r} can't be read as .keras: {error}") from error
+        except TypeError as error:  # How Keras says that it does not know a class.
+            told = re.search(r"Could not locate class '[^']*'", str(error))
+            raise ValueError(
+                f"{path!r} can't be read as .keras: {told[0] if told else error}. "
+                "Layers of other packages must be registered with Keras, by importing "
+                "them, before the file is read; no command does that."
+            ) from error
     from vit_scaling.training.checkpoints import restore_model
     from vit_scaling.training.run_files import read_model
 
@@ -230,7 +242,7 @@ def export_weights(model: keras.Model | ViTWeights, output: str) -> dict[str, An
         arrays, arguments = timm.write_timm(weights)
         notes = {
             "format": "pt",
-            "vit_scaling": own.arguments_as_text(weights.arguments),
+            NOTES: own.arguments_as_text(weights.arguments),
         }
         files.write_safetensors(output, arrays, notes)
         listed = ", ".join(
@@ -251,27 +263,3 @@ def export_weights(model: keras.Model | ViTWeights, output: str) -> dict[str, An
         "`output` must end in '.npz' (big_vision's layout) or '.safetensors' (timm's); "
         f"received {output!r}."
     )
-
-
-def _config_beside(path: str) -> dict[str, Any]:
-    """Return the publisher's config.json in the same folder, or {}."""
-    beside = os.path.join(os.path.dirname(path), "config.json")
-    if not os.path.isfile(beside):
-        return {}
-    with open(beside) as file:
-        config = json.load(file)
-    return config if isinstance(config, dict) else {}
-
-
-def _with_own_notes(request: Request, text: str) -> Request:
-    """Fill in what our own .safetensors says of itself and the caller did not."""
-    notes = own.arguments_from_text(text)
-    known = {
-        "heads": notes["shape"].heads,
-        "head": notes["head"],
-        "source_image_size": notes["image_size"],
-        "approximate_gelu": notes["approximate_gelu"],
-        "norm_epsilon": notes["norm_epsilon"],
-    }
-    told = {key: value for key, value in known.items() if getattr(request, key) is None}
-    return dataclasses.replace(request, **told)

@@ -62,7 +62,8 @@ def _show(result: Mapping[str, Any]) -> str:
         lines.append(
             f"outputs on {compared['images']} images differ from the source's by at "
             f"most {compared['largest_difference']:.3g} (largest output "
-            f"{compared['largest_output']:.3g})"
+            f"{compared['largest_output']:.3g}); taken as read, not compared: "
+            f"{', '.join(compared['taken_as_read'])}"
         )
     return "\n".join(lines)
 

@@ -6,8 +6,9 @@ import pytest
 
 from tests.applications.cases import NAMED
 from vit_scaling import array_files
-from vit_scaling.applications.formats import big_vision
+from vit_scaling.applications.formats import big_vision, reference
 from vit_scaling.applications.formats.source import Request
+from vit_scaling.applications.weights import build_model
 
 CASES = ("augreg", "bv_token", "bv_gap", "bv_map", "bv_map_scan", "bv_map_inlined")
 
@@ -50,3 +51,32 @@ def test_blocks_stacked_by_scan_are_the_blocks():
 def test_parts_that_it_has_no_place_for_are_named():
     with pytest.raises(ValueError, match=r"no place for .*query_norm"):
         big_vision.write_big_vision(NAMED["timm_options"].read())
+
+
+def test_size_of_sin_cos_positions_is_reported_as_assumed():
+    found = held("bv_gap_sincos2d")
+    (told,) = big_vision.read_big_vision(found, Request()).assumed
+    assert told.startswith("images of 224 pixels")
+    asked = Request(source_image_size=4)
+    assert not big_vision.read_big_vision(found, asked).assumed
+
+
+def test_heads_that_contradict_the_file_are_refused():
+    with pytest.raises(ValueError, match="is 4, but the file has 2"):
+        big_vision.read_big_vision(held("bv_map"), Request(heads=4))
+
+
+def test_stacked_array_is_reported_with_all_blocks():
+    used = big_vision.read_big_vision(held("bv_map_scan"), Request()).used
+    (name,) = (n for n in used if n.endswith("encoderblock/LayerNorm_0/scale"))
+    assert used[name] == "block_00/attention_norm/gamma, block_01/attention_norm/gamma"
+
+
+def test_position_of_a_class_token_left_out_is_dropped_by_the_reference_as_well():
+    case = NAMED["augreg"]  # One position more than patches: the class token's.
+    weights = case.read(ignore="cls|head/.*", head="gap")
+    assert weights.left_out["the first position"]
+    images, _ = case.expected()
+    answer = reference.reference_outputs(held("augreg"), weights, images)
+    ours = np.asarray(build_model(weights)(images))
+    np.testing.assert_allclose(ours, answer, atol=1e-5)

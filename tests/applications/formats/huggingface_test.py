@@ -84,3 +84,21 @@ def test_patches_as_rows_of_numbers_are_refused_as_naflex():
     found[name] = found[name].reshape(len(found[name]), -1)
     with pytest.raises(ValueError, match="NaFlex"):
         huggingface.read_huggingface(found, Request(), config)
+
+
+def test_without_a_configuration_the_models_defaults_are_reported_as_assumed():
+    found, config = held("hf_vit")
+    weights = huggingface.read_huggingface(found, Request(heads=2), {})
+    gelu, epsilon = weights.assumed
+    assert gelu.startswith("GELU by erf") and epsilon.startswith("epsilon 1e-12")
+    assert not huggingface.read_huggingface(found, Request(), config).assumed
+    told = Request(heads=2, approximate_gelu=False, norm_epsilon=1e-12)
+    assert not huggingface.read_huggingface(found, told, {}).assumed
+
+
+def test_heads_that_contradict_the_configuration_are_refused():
+    found, config = held("hf_vit")
+    with pytest.raises(
+        ValueError, match=r"is 4, but the file or its config\.json has 2"
+    ):
+        huggingface.read_huggingface(found, Request(heads=4), config)

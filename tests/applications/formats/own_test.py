@@ -46,3 +46,21 @@ def test_clone_with_a_softmax_tells_the_arguments_it_was_made_with(options):
     for name, value in {"shape": TINY, "image_size": (4, 4), **options}.items():
         assert weights.arguments[name] == value
     assert weights.variables.keys() == {v.path for v in model.variables}
+
+
+def test_layers_in_front_do_not_change_the_size_of_the_positions():
+    images = keras.Input((6, 8, 3))
+    cropped = keras.layers.CenterCrop(4, 4)(images)
+    model = vit(TINY, head="map", input_tensor=cropped, classes=3)
+    model = keras.Model(images, model.output)
+    weights = own.weights_of(model)
+    assert weights.arguments["image_size"] == (4, 4)
+    path = "position_embedding/embedding"
+    assert weights.variables[path].shape == (1, 4, TINY.width)
+
+
+def test_model_whose_parts_do_not_fit_together_is_no_vit():
+    model = vit(TINY, head="map", image_size=4, classes=3)
+    model.get_layer("block_00").mlp_width = 16
+    with pytest.raises(ValueError, match="'block_00/mlp/dense_0/kernel' is"):
+        own.weights_of(model)

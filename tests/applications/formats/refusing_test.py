@@ -9,7 +9,6 @@ import safetensors.numpy
 
 from tests.applications.cases import NAMED, TINY
 from vit_scaling import array_files as files
-from vit_scaling.applications.formats.source import Request
 from vit_scaling.applications.weights import read_weights
 from vit_scaling.modeling.shapes import ViTShape
 
@@ -87,7 +86,6 @@ def test_heads_that_no_one_knows_are_asked_for():
         read_weights(TIMM.path)
     with pytest.raises(ValueError, match="multiple of `heads`"):
         read_weights(TIMM.path, heads=3)
-    assert Request().attention_heads(width=384, depth=12, mlp_width=1536) == 6
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,11 @@
 import numpy as np
 import pytest
 
-from vit_scaling.applications.formats.source import Request, Source
+from vit_scaling.applications.formats.source import (
+    Request,
+    Source,
+    attention_heads,
+)
 
 
 def source():
@@ -44,19 +48,23 @@ def test_prefix_is_stripped_and_the_rest_left_out():
     assert made.left_out == {"text.a": "another tower", "step": "another tower"}
 
 
-@pytest.mark.parametrize(
-    ("request_", "heads"),
-    [
-        (Request(), 12),  # B's numbers, below.
-        (Request(heads=5), 5),
-        (Request(shape="S/16"), 6),
-        (Request(shape="S/16", heads=5), 5),
-    ],
-)
-def test_heads_are_the_callers_the_shapes_or_those_of_the_variant(request_, heads):
-    assert request_.attention_heads(768, 12, 3072) == heads
+def test_heads_of_a_named_shape_are_taken_and_reported():
+    source = Source("timm", {})
+    assert attention_heads(source, Request(), None, (384, 12, 1536)) == 6
+    assert source.assumed[0].startswith("6 attention heads, as the named shape 'S'")
+    told = Source("timm", {})
+    assert attention_heads(told, Request(heads=4), None, (384, 12, 1536)) == 4
+    assert attention_heads(told, Request(shape="S/16"), None, (384, 12, 1536)) == 6
+    assert attention_heads(told, Request(), 12, (384, 12, 1536)) == 12
+    assert not told.assumed
 
 
-def test_heads_that_nothing_tells_are_asked_for():
-    with pytest.raises(ValueError, match=r"width 10, depth 1, MLP 20\. Give"):
-        Request().attention_heads(10, 1, 20)
+def test_heads_that_contradict_the_named_shape_are_refused():
+    request = Request(heads=12, shape="S/16")
+    with pytest.raises(ValueError, match="is 12, but `shape` 'S/16' has 6"):
+        attention_heads(Source("timm", {}), request, None, (384, 12, 1536))
+
+
+def test_heads_that_nobody_tells_are_asked_for():
+    with pytest.raises(ValueError, match="number of attention heads can't be read"):
+        attention_heads(Source("timm", {}), Request(), None, (8, 2, 12))

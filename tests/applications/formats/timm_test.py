@@ -65,50 +65,6 @@ def test_arrays_go_out_as_they_came_in_with_the_arguments_of_timms_class(name):
     assert arguments["mlp_ratio"] * arguments["embed_dim"] == 12
 
 
-@pytest.mark.parametrize(
-    ("architecture", "tanh"),
-    [
-        ("vit_base_patch16_siglip_224", False),
-        ("vit_base_patch16_siglip_512.v2_webli", False),
-        ("vit_base_patch32_siglip_256", True),
-        ("vit_large_patch16_siglip_384", False),
-        ("vit_large_patch16_siglip_512", True),
-        ("vit_so400m_patch14_siglip_384", False),
-        ("vit_so400m_patch16_siglip_gap_512", True),
-        ("vit_giantopt_patch16_siglip_384", True),
-        ("vit_so150m_patch16_reg4_map_256", False),
-    ],
-)
-def test_architecture_decides_gelu_as_timm_does(architecture, tanh):
-    weights = read(held("timm_map"), {"architecture": architecture})
-    assert weights.arguments["approximate_gelu"] is tanh
-    assert not weights.assumed
-
-
-def test_arguments_beside_the_architecture_decide_before_it():
-    named = {"architecture": "vit_base_patch16_siglip_224"}
-    config = {**named, "model_args": {"act_layer": "gelu_tanh"}}
-    assert read(held("timm_map"), config).arguments["approximate_gelu"] is True
-
-
-def test_pooling_head_without_an_architecture_reports_what_is_assumed():
-    weights = read(held("timm_map"))
-    assert weights.arguments["approximate_gelu"] is True
-    assert len(weights.assumed) == 1 and "--gelu=erf" in weights.assumed[0]
-    told = Request(heads=2, approximate_gelu=False)
-    assert not timm.read_timm(held("timm_map"), told, {}).assumed
-    assert not read(held("timm_gap")).assumed  # timm's default, erf's.
-
-
-def test_other_functions_than_gelu_are_refused_unless_told():
-    config = {"architecture": "vit_base_patch32_clip_quickgelu_224"}
-    with pytest.raises(ValueError, match="'quick_gelu'"):
-        read(held("timm_token"), config)
-    told = Request(heads=2, approximate_gelu=False)
-    weights = timm.read_timm(held("timm_token"), told, config)
-    assert weights.arguments["approximate_gelu"] is False
-
-
 def test_epsilon_goes_into_the_arguments_of_timms_class():
     told = Request(heads=2, norm_epsilon=1e-5)
     _, arguments = timm.write_timm(timm.read_timm(held("timm_token"), told, {}))

@@ -73,12 +73,14 @@ def assemble(
     filled = fill_zeros(variables, arguments)
     check_complete(variables, names, arguments)
     refuse_rest(source, set(became))
-    used = {source.origin.get(name, name): ", ".join(became[name]) for name in became}
+    used: dict[str, list[str]] = {}  # Stacked blocks are of one array.
+    for name, paths in became.items():
+        used.setdefault(source.origin.get(name, name), []).extend(paths)
     return ViTWeights(
         layout=source.layout,
         arguments=arguments,
         variables=variables,
-        used=used,
+        used={name: ", ".join(paths) for name, paths in used.items()},
         left_out=source.left_out,
         filled=filled,
         assumed=tuple(source.assumed),

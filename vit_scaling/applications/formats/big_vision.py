@@ -18,7 +18,7 @@ from vit_scaling.applications.formats.layout import (
     square,
 )
 from vit_scaling.applications.formats.positions import fold_positions, patch_shape
-from vit_scaling.applications.formats.source import Request, Source
+from vit_scaling.applications.formats.source import Request, Source, check_heads
 from vit_scaling.modeling.shapes import ViTShape
 
 # Where a file may keep the image model: first match wins.
@@ -91,6 +91,7 @@ def read_big_vision(arrays: Arrays, request: Request) -> ViTWeights:
             raise ValueError(f"The file lacks the array {name!r}: it is incomplete.")
     patch, _, _, width = patch_shape(source, "embedding/kernel")
     query = held[BLOCK + "0/MultiHeadDotProductAttention_0/query/kernel"]
+    check_heads(request, query.shape[1], "the file")
     shape = ViTShape(
         patch=patch,
         width=width,
@@ -199,6 +200,11 @@ def _positions(source: Source, patch: int, request: Request) -> dict[str, Any]:
     """Return `position` and `image_size`, the class token's position folded in."""
     if "pos_embedding" not in source.arrays:
         size = request.source_image_size or 224  # The authors' pre-training size.
+        if request.source_image_size is None:
+            source.assumed.append(
+                "images of 224 pixels: sin-cos positions have no array that tells. "
+                "`source_image_size` (--source_image_size) says otherwise."
+            )
         return {"position": "sincos", "image_size": size}
     embedding = source.arrays["pos_embedding"]
     prefix = ["cls"] if "cls" in source.arrays else []

@@ -43,6 +43,8 @@ class FlaxForward(Forward):
             grid = self.weights.shape.grid(self.weights.arguments["image_size"])
             positions = sincos(grid, x.shape[-1]).astype(np.float64)
         cls = [self["cls"]] if "cls" in self.arrays else []
+        if not cls and positions.shape[1] == x.shape[1] + 1:
+            positions = positions[:, 1:]  # That of the class token, which is left out.
         if positions.shape[1] == x.shape[1]:  # Newer: the token has no position.
             x = x + positions
             positions = np.zeros(())

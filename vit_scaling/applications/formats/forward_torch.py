@@ -5,6 +5,18 @@ import numpy as np
 
 from vit_scaling.applications.formats import huggingface, timm
 from vit_scaling.applications.formats.forward import Forward
+from vit_scaling.applications.formats.layout import Arrays, ViTWeights
+
+# A ViT's parts inside transformers 5, and in files. The reader has a list of its
+# own, so that an error in one of them shows.
+NEWER_PARTS = {
+    "attention.q_proj": "attention.attention.query",
+    "attention.k_proj": "attention.attention.key",
+    "attention.v_proj": "attention.attention.value",
+    "attention.o_proj": "attention.output.dense",
+    "mlp.fc1": "intermediate.dense",
+    "mlp.fc2": "output.dense",
+}
 
 
 class TorchForward(Forward):
@@ -102,6 +114,17 @@ class HuggingFaceForward(TorchForward):
 
     prefixes = huggingface.PREFIXES
     markers = (huggingface.VIT_PATCH, huggingface.SIGLIP_PATCH)
+
+    def __init__(self, arrays: Arrays, weights: ViTWeights) -> None:
+        super().__init__(arrays, weights)
+        self.arrays = {self._as_in_files(name): a for name, a in self.arrays.items()}
+
+    def _as_in_files(self, name: str) -> str:
+        if not name.startswith("layers."):
+            return name
+        _, number, rest = name.split(".", 2)
+        part, _, kind = rest.rpartition(".")
+        return f"encoder.layer.{number}.{NEWER_PARTS.get(part, part)}.{kind}"
 
     def outputs(self, images: np.ndarray) -> np.ndarray:
         """Return logits or features of images (batch, height, width, 3)."""

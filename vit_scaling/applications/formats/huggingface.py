@@ -20,7 +20,11 @@ from vit_scaling.applications.formats.layout import (
     count_blocks,
 )
 from vit_scaling.applications.formats.positions import fold_positions, patch_shape
-from vit_scaling.applications.formats.source import Request, Source
+from vit_scaling.applications.formats.source import (
+    Request,
+    Source,
+    attention_heads,
+)
 from vit_scaling.modeling.shapes import ViTShape
 
 PREFIXES = ("", "vit.", "vision_model.", "model.vision_model.")
@@ -154,7 +158,7 @@ def read_huggingface(
     config = config.get("vision_config", config)
     source = _tidy(arrays)
     siglip = source.layout == "huggingface_siglip"
-    approximate_gelu = _approximate_gelu(config, siglip, request)
+    approximate_gelu = _approximate_gelu(source, config, siglip, request)
     if request.ignore:
         source.leave_out(request.ignore, "ignored, as asked")
     held = source.arrays
@@ -168,8 +172,8 @@ def read_huggingface(
     width, _, patch, _ = patch_shape(source, SIGLIP_PATCH if siglip else VIT_PATCH)
     depth = count_blocks(held, r"encoder\.layers?\.(\d+)\.")
     mlp_width = held[f"{first}.weight"].shape[0]
-    heads = request.heads or config.get("num_attention_heads")
-    heads = heads or request.attention_heads(width, depth, mlp_width)
+    told = config.get("num_attention_heads")
+    heads = attention_heads(source, request, told, (width, depth, mlp_width))
     positions = "embeddings.position_embedding" + (".weight" if siglip else "s")
     if siglip:
         held[positions] = NO_BATCH.to_ours(held[positions], heads)
@@ -184,13 +188,13 @@ def read_huggingface(
         "classes": None if classifier is None else classifier.shape[0],
         "representation_width": None if hidden is None else hidden.shape[0],
         "approximate_gelu": approximate_gelu,
-        "norm_epsilon": config.get("layer_norm_eps", 1e-6 if siglip else 1e-12),
+        "norm_epsilon": _epsilon(source, config, siglip, request),
     }
     return assemble(source, SIGLIP_TABLE if siglip else VIT_TABLE, arguments, request)
 
 
 def _approximate_gelu(
-    config: Mapping[str, Any], siglip: bool, request: Request
+    source: Source, config: Mapping[str, Any], siglip: bool, request: Request
 ) -> bool:
     """Return whether `hidden_act`, or the model's default without it, is tanh's GELU.
 
@@ -205,7 +209,27 @@ def _approximate_gelu(
             "`approximate_gelu` (--gelu) takes the weights with GELU all the same; the "
             "outputs are then not the source's."
         )
+    if not config and request.approximate_gelu is None:
+        source.assumed.append(
+            f"GELU by {'tanh' if siglip else 'erf'}, this model's default in "
+            "transformers; its config.json beside the file, or `approximate_gelu` "
+            "(--gelu), says otherwise."
+        )
     return act in TANH_GELU
+
+
+def _epsilon(
+    source: Source, config: Mapping[str, Any], siglip: bool, request: Request
+) -> float:
+    """Return the norms' epsilon, or the model's default; note it without a config."""
+    epsilon = config.get("layer_norm_eps", 1e-6 if siglip else 1e-12)
+    if not config and request.norm_epsilon is None:
+        source.assumed.append(
+            f"epsilon {epsilon:g} in all norms, this model's default in transformers; "
+            "its config.json beside the file, or `norm_epsilon` (--norm_epsilon), "
+            "says otherwise."
+        )
+    return epsilon
 
 
 def _tidy(arrays: Arrays) -> Source:

@@ -15,6 +15,7 @@ from vit_scaling.applications.formats.layout import (
 )
 from vit_scaling.modeling.shapes import ViTShape
 
+LAYERS = {"patch_embedding", "position_embedding", "block_00", "encoder_norm"}
 ARGUMENTS = "vit_scaling_arguments"  # JSON text, held as an array of bytes.
 
 
@@ -73,10 +74,10 @@ def weights_of(model: Any) -> ViTWeights:
         ValueError: The model is no such ViT.
     """
     layers = {layer.name: layer for layer in model.layers}
-    if not {"patch_embedding", "block_00", "encoder_norm"} <= layers.keys():
+    if missing := LAYERS - layers.keys():
         raise ValueError(
             f"Model {model.name!r} is no Vision Transformer of this package: it has no "
-            "layers 'patch_embedding', 'block_00' and 'encoder_norm'."
+            f"layers {', '.join(map(repr, sorted(missing)))}."
         )
     variables = {v.path: np.asarray(v) for v in model.variables}
     block = layers["block_00"]
@@ -89,7 +90,7 @@ def weights_of(model: Any) -> ViTWeights:
     arguments = {
         "shape": ViTShape(patches, width, blocks, block.mlp_width, block.heads),
         "head": heads[0] if heads else "none",
-        "image_size": tuple(model.input.shape[1:3]),
+        "image_size": _image_size(model, layers["position_embedding"].grid, patches),
         "position": "learned"
         if "position_embedding/embedding" in variables
         else "sincos",
@@ -104,6 +105,13 @@ def weights_of(model: Any) -> ViTWeights:
     }
     expected = expected_variables(arguments)
     _check_head(model, layers, variables.keys() - expected.keys())
+    for path, shape in expected.items():
+        found = variables[path].shape if path in variables else "missing"
+        if found != shape:
+            raise ValueError(
+                f"Model {model.name!r} is no Vision Transformer of this package: its "
+                f"{path!r} is {found}, where its other layers make it {shape}."
+            )
     return ViTWeights(
         "vit_scaling",
         arguments,
@@ -111,6 +119,14 @@ def weights_of(model: Any) -> ViTWeights:
         {path: path for path in expected},
         {path: "no part of the model" for path in variables.keys() - expected.keys()},
     )
+
+
+def _image_size(model: Any, grid: tuple[int, int], patch: int) -> tuple[int, int]:
+    """Return the pixels of what is cut into patches, not of layers in front of it."""
+    height, width = model.input.shape[1:3]
+    if height and width and (height // patch, width // patch) == tuple(grid):
+        return height, width
+    return grid[0] * patch, grid[1] * patch
 
 
 def _check_head(model: Any, layers: dict[str, Any], rest: set[str]) -> None:

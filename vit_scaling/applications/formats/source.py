@@ -33,22 +33,6 @@ class Request:
     norm_epsilon: float | None = None
     ignore: str | None = None
 
-    def attention_heads(self, width: int, depth: int, mlp_width: int) -> int:
-        """Return the heads that the shape's numbers or the caller name.
-
-        Raises:
-            ValueError: Neither does.
-        """
-        if self.heads or self.shape:
-            return self.heads or as_shape(self.shape or "").heads
-        for variant in variants_like(width, depth, mlp_width):
-            return as_shape(variant).heads
-        raise ValueError(
-            "The number of attention heads can't be read from this file, and no named "
-            f"shape has width {width}, depth {depth}, MLP {mlp_width}. Give `heads` or "
-            "`shape`, or put the publisher's config.json beside the file."
-        )
-
 
 @dataclasses.dataclass
 class Source:
@@ -89,3 +73,46 @@ class Source:
         if prefix:
             self.leave_out(f"(?!{re.escape(prefix)}).*", reason)
             self.rename(lambda name: name.removeprefix(prefix))
+
+
+def attention_heads(
+    source: Source, request: Request, told: int | None, sizes: tuple[int, int, int]
+) -> int:
+    """Return the heads that file, caller or a named shape tell; note the last.
+
+    Args:
+        source: Takes the note.
+        request: Its `heads` and `shape` tell, too.
+        told: What the file or its configuration says, or None.
+        sizes: Width, depth and MLP width, to look the named shapes up.
+
+    Raises:
+        ValueError: Nobody tells, or `heads` contradicts another.
+    """
+    named = as_shape(request.shape).heads if request.shape else None
+    check_heads(request, told, "the file or its config.json")
+    check_heads(request, named, f"`shape` {request.shape!r}")
+    if known := told or request.heads or named:
+        return known
+    width, depth, mlp_width = sizes
+    for variant in variants_like(*sizes):
+        heads = as_shape(variant).heads
+        source.assumed.append(
+            f"{heads} attention heads, as the named shape {variant!r} of the same "
+            "sizes has. `heads` (--heads) says otherwise."
+        )
+        return heads
+    raise ValueError(
+        "The number of attention heads can't be read from this file, and no named "
+        f"shape has width {width}, depth {depth}, MLP {mlp_width}. Give `heads` or "
+        "`shape`, or put the publisher's config.json beside the file."
+    )
+
+
+def check_heads(request: Request, found: int | None, where: str) -> None:
+    """Raise if the caller's heads are not those that are known from elsewhere."""
+    if request.heads and found and request.heads != found:
+        raise ValueError(
+            f"`heads` (--heads) is {request.heads}, but {where} has {found}. Leave "
+            "`heads` out: no comparison of outputs would show that it is wrong."
+        )

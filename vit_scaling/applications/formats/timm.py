@@ -22,22 +22,24 @@ from vit_scaling.applications.formats.layout import (
     rows_for,
 )
 from vit_scaling.applications.formats.positions import fold_positions, patch_shape
-from vit_scaling.applications.formats.source import Request, Source
+from vit_scaling.applications.formats.source import (
+    Request,
+    Source,
+    attention_heads,
+)
+from vit_scaling.applications.formats.timm_config import (
+    approximate_gelu,
+    check_blocks_and_pool,
+    head_of,
+    model_args,
+    note_epsilon,
+)
 from vit_scaling.modeling.positions import sincos
 from vit_scaling.modeling.shapes import ViTShape
 
 # Wrappers that keep a timm model inside: open_clip's SigLIP, DataParallel, Lightning.
 PREFIXES = ("", "visual.trunk.", "trunk.", "module.", "model.")
 PATCH = "patch_embed.proj.weight"
-
-# The models of timm 1.0.31's vision_transformer.py with act_layer="gelu_tanh"; its
-# others with GELU compute erf's, most of its SigLIP models too.
-TANH_GELU = re.compile(
-    r"vit_base_patch32_siglip(_gap)?_256"
-    r"|vit_large_patch16_siglip(_gap)?_512"
-    r"|vit_so400m_patch16_siglip(_gap)?_(256|384|512)"
-    r"|vit_giantopt_patch16_siglip(_gap)?_(256|384)"
-)
 
 
 def _linear_rows(there: str, here: str) -> tuple[Row, ...]:
@@ -114,14 +116,15 @@ def read_timm(
     Args:
         arrays: The file's arrays.
         request: What the caller knows or wants.
-        config: The model's config.json on the hub, or {}; `architecture` and
-            `model_args` (they decide GELU) and `global_pool` are read.
+        config: The model's config.json on the hub, or {}; `architecture`,
+            `model_args` and `global_pool` are read (`timm_config`).
 
     Raises:
         ValueError: The file holds another model, is incomplete, is not of the shape
-            asked for, or its architecture computes another function than GELU.
+            asked for, or its configuration says that it computes otherwise.
     """
     source = _tidy(arrays)
+    check_blocks_and_pool(source, config)
     after = "fc_norm.weight" in source.arrays and "norm.weight" not in source.arrays
     if after:  # A norm of the average; one of the tokens is then left out by timm.
         source.rename(lambda name: re.sub(r"^fc_norm\.", "norm.", name))
@@ -137,16 +140,14 @@ def read_timm(
     depth = count_blocks(held, r"blocks\.(\d+)\.")
     mlp_width = held["blocks.0.mlp.fc1.weight"].shape[0]
     qk_norm = "blocks.0.attn.q_norm.weight" in held
-    heads = (
-        width // held["blocks.0.attn.q_norm.weight"].shape[0]
-        if qk_norm
-        else request.attention_heads(width, depth, mlp_width)
-    )
+    told = model_args(config).get("num_heads")
+    if qk_norm:
+        told = width // held["blocks.0.attn.q_norm.weight"].shape[0]
+    heads = attention_heads(source, request, told, (width, depth, mlp_width))
     prefix: list[str] = [name for name in ("cls", "register") if name in held]
     size = fold_positions(source, "pos_embed", prefix, patch, request)
-    head = "map" if "map/latent" in held else "token" if "cls" in held else "gap"
-    if head == "token" and (after or config.get("global_pool") == "avg"):
-        head = "gap"
+    head = head_of(source, after, config, request)
+    note_epsilon(source, config, request)
     classifier, hidden = held.get("head.weight"), held.get("pre_logits.fc.weight")
     arguments = {
         "shape": ViTShape(patch, width, depth, mlp_width, heads),
@@ -157,40 +158,10 @@ def read_timm(
         "representation_width": None if hidden is None else hidden.shape[0],
         "layer_scale": 1.0 if "blocks.0.ls1.gamma" in held else None,
         "qk_norm": qk_norm,
-        "approximate_gelu": _approximate_gelu(source, head, config, request),
+        "approximate_gelu": approximate_gelu(source, head, config, request),
         "norm_after_pooling": after,
     }
     return assemble(source, TABLE, arguments, request)
-
-
-def _approximate_gelu(
-    source: Source, head: str, config: Mapping[str, Any], request: Request
-) -> bool:
-    """Return whether timm's model computes GELU by tanh; note what is assumed.
-
-    Raises:
-        ValueError: It computes no GELU, and the caller does not say which to take.
-    """
-    if request.approximate_gelu is not None:
-        return request.approximate_gelu
-    architecture = str(config.get("architecture", "")).partition(".")[0]
-    told = (config.get("model_args") or {}).get("act_layer")
-    if told is None and head == "map" and not architecture:
-        source.assumed.append(
-            "GELU by tanh, as the authors' SigLIP has it; some of timm's models with a "
-            "pooling head compute erf's. `approximate_gelu` (--gelu=erf) says "
-            "otherwise, and so does the hub's config.json beside the file."
-        )
-        return True
-    known = "gelu_tanh" if TANH_GELU.fullmatch(architecture) else "gelu"
-    act = told or ("quick_gelu" if "quickgelu" in architecture else known)
-    if act not in ("gelu", "gelu_tanh"):
-        raise ValueError(
-            f"timm's {architecture!r} computes {act!r}; this package's ViT computes "
-            "GELU. `approximate_gelu` (--gelu) takes the weights with GELU all the "
-            "same; the outputs are then not the source's."
-        )
-    return act == "gelu_tanh"
 
 
 def write_timm(weights: ViTWeights) -> tuple[Arrays, dict[str, Any]]:
