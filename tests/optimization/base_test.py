@@ -74,11 +74,17 @@ def test_a_small_gradient_is_not_clipped():
         np.testing.assert_array_equal(now, w - np.float32(0.1) * g.numpy())
 
 
-def test_norms_are_measured():
-    variables = three_variables()
+@pytest.mark.parametrize("merges", [None, True, False])  # None: under no strategy.
+def test_norms_are_measured(merges, monkeypatch):
+    strategy = tf.distribute.get_strategy() if merges is None else strategy_of(1)
+    if merges is not None:  # On GPUs under XLA, TensorFlow updates without merging.
+        monkeypatch.setattr(strategy.extended, "_use_merge_call", lambda: merges)
+    with strategy.scope():
+        variables = three_variables()
+        optimizer = Adam(1e-2, weight_decay=head_and_body())
+        optimizer.build(variables)
     before = values(variables)
-    optimizer = Adam(1e-2, weight_decay=head_and_body())
-    optimizer.apply(gradients_of(0), variables)
+    strategy.run(lambda: optimizer.apply(gradients_of(0), variables))
     after = values(variables)
     measured = {k: float(v.numpy()) for k, v in optimizer.diagnostics.items()}
     change = norm_of([a - b for a, b in zip(after, before, strict=True)])

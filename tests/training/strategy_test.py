@@ -1,6 +1,7 @@
 """Strategies by name, the chief, and what core-hours count."""
 # SPDX-License-Identifier: Apache-2.0
 
+import json
 import os
 import types
 
@@ -21,6 +22,11 @@ def test_mirrored_without_gpus_takes_every_logical_cpu():
     strategy = strategies.make_strategy("mirrored")
     assert isinstance(strategy, tf.distribute.MirroredStrategy)
     assert strategy.num_replicas_in_sync == 4  # tests/conftest.py splits the CPU.
+
+
+def test_virtual_devices_go_with_mirrored_and_no_other():
+    with pytest.raises(ValueError, match=r"`num_virtual_devices`.*goes with no other"):
+        strategies.make_strategy("one_device", num_virtual_devices=4)
 
 
 def test_virtual_devices_that_exist_are_taken_and_others_refused():
@@ -58,10 +64,36 @@ def test_a_tpu_goes_with_its_distribution_and_no_other(arguments):
         (None, None, True),
     ],
 )
-def test_one_process_of_many_is_the_chief(task, number, chief):
-    resolver = types.SimpleNamespace(task_type=task, task_id=number)
+@pytest.mark.parametrize("with_chief", [False, True])
+def test_one_process_of_many_is_the_chief(task, number, chief, with_chief):
+    jobs = {"worker": ["a:1", "b:1"], "evaluator": ["d:1"]}
+    if with_chief:
+        jobs["chief"] = ["c:1"]
+        chief = chief and task != "worker"
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec(jobs), task_type=task, task_id=number
+    )
     many = types.SimpleNamespace(cluster_resolver=resolver)
     assert strategies.is_chief(many) is chief
+
+
+ONE_WORKER = json.dumps(
+    {
+        "cluster": {"worker": ["127.0.0.1:0"]},
+        "task": {"type": "worker", "index": 0},
+    }
+)
+
+
+@pytest.mark.parametrize(
+    "config", [None, "", "{}", '{"cluster": {}}', '{"task": {"type": "worker"}}', "[1"]
+)
+def test_workers_without_a_cluster_are_refused(config, monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if config is not None:
+        monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(ValueError, match=r"`distribution`.*TF_CONFIG.*\"worker\""):
+        strategies.make_strategy("multi_worker_mirrored")
 
 
 def test_a_single_process_is_the_chief():
@@ -111,6 +143,13 @@ def test_xla_compiles_the_whole_step_of_a_single_device_unless_told_not_to():
     assert not strategies.xla_of(one, False).on
 
 
+def test_xla_leaves_the_sum_over_a_single_replica_out():
+    assert strategies.xla_of(small.mirrored(1)) == (False, True)
+    alone = tf.distribute.MultiWorkerMirroredStrategy()
+    assert strategies.xla_of(alone) == (False, True)
+    assert strategies.xla_of(tf.distribute.get_strategy()) == (True, False)
+
+
 def test_xla_compiles_what_precedes_the_sum_over_replicas_where_asked():
     two = small.mirrored(2)
     assert not strategies.xla_of(two).on
@@ -134,7 +173,9 @@ def test_a_processor_is_no_accelerator_and_its_peak_is_measured(monkeypatch):
 
 
 def test_workers_of_one_process_start_with_bfloat16_variables():
-    strategy = strategies.make_strategy("multi_worker_mirrored")
+    # Not by `make_strategy`: a cluster's collectives must precede all else.
+    alone = tf.distribute.MultiWorkerMirroredStrategy()
+    strategy = strategies._broadcasting_bfloat16(alone)
     with strategy.scope():
         momentum = tf.Variable(lambda: tf.fill([3], 1.5), dtype=tf.bfloat16)
         other = tf.Variable([1.0, 2.0])

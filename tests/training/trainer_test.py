@@ -52,11 +52,10 @@ def trainer(strategy, *, data=None, model=small.linear, jit_compile=False, **opt
     return made, model
 
 
-@pytest.mark.parametrize(
-    ("replicas", "jit_compile"), [(1, False), (1, True), (2, False), (2, True)]
-)
+@pytest.mark.parametrize("replicas", [None, 1, 2])  # None: one device, no mirror.
+@pytest.mark.parametrize("jit_compile", [None, False, True])
 def test_the_loop_is_traced_once_whatever_its_length(replicas, jit_compile):
-    strategy = strategies.make_strategy() if replicas == 1 else small.mirrored(replicas)
+    strategy = small.mirrored(replicas) if replicas else strategies.make_strategy()
     made, _ = trainer(strategy, jit_compile=jit_compile)
     assert made.traced() == 0
     for steps in (1, 3, 2):

@@ -305,9 +305,10 @@ class Optimizer(keras.Optimizer):
                 args=(gradient, scalars),
                 group=False,
             )
-            parts.append(results)
-        # One entry per local replica, all equal: the first will do.
-        return tf.add_n([part[0] for part in parts]) if self.measure else None
+            # One entry per local replica, all equal: the first will do. A single value
+            # where the strategy updates without a merge call, as on GPUs under XLA.
+            parts.append(results[0] if isinstance(results, tuple) else results)
+        return tf.add_n(parts) if self.measure else None
 
     def _update_one(
         self, index: int, variable: Any, gradient: Any, scalars: Tensors

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import difflib
+import json
 import os
 import time
 from collections.abc import Callable
@@ -32,8 +33,9 @@ def make_strategy(
             replicas on a laptop; 0 leaves it whole.
 
     Raises:
-        ValueError: Unknown distribution, `tpu` missing or given in vain, or fewer
-            logical devices than asked for.
+        ValueError: Unknown distribution, `tpu` missing or given in vain, virtual
+            devices for another distribution than "mirrored" or other ones than exist,
+            or workers without a cluster in `TF_CONFIG`.
     """
     if distribution not in DISTRIBUTIONS:
         nearest = difflib.get_close_matches(distribution, DISTRIBUTIONS, 1, 0.0)[0]
@@ -47,6 +49,15 @@ def make_strategy(
             f"received distribution={distribution!r}, tpu={tpu!r}. On a TPU VM pass "
             "--distribution=tpu --tpu=local."
         )
+    if num_virtual_devices and distribution != "mirrored":
+        raise ValueError(
+            "`num_virtual_devices` splits the CPU for distribution 'mirrored' and goes "
+            f"with no other; received num_virtual_devices={num_virtual_devices}, "
+            f"distribution={distribution!r}. Pass --distribution=mirrored, or leave it "
+            "out."
+        )
+    if distribution == "multi_worker_mirrored":
+        _check_cluster(os.environ.get("TF_CONFIG"))
     if num_virtual_devices:
         split_cpu(num_virtual_devices)
     gpus = len(tf.config.list_physical_devices("GPU"))
@@ -67,6 +78,29 @@ def make_strategy(
     return distribute_utils.get_distribution_strategy(
         distribution, num_gpus=gpus, tpu_address=tpu
     )
+
+
+def _check_cluster(config: str | None) -> None:
+    """Refuse workers that know of no cluster: each would train alone, and none say so.
+
+    Raises:
+        ValueError: `config`, which is `TF_CONFIG`, names no workers or not which of
+            them this process is.
+    """
+    try:
+        read = json.loads(config or "{}")
+        complete = bool(read["cluster"]) and {"type", "index"} <= read["task"].keys()
+    except (AttributeError, KeyError, TypeError, ValueError):
+        complete = False
+    if not complete:
+        raise ValueError(
+            "`distribution` 'multi_worker_mirrored' needs the variable TF_CONFIG to "
+            "name all workers and this one, such as "
+            '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
+            '"task": {"type": "worker", "index": 0}}; received '
+            f"TF_CONFIG={config!r}. tools/launch_local_workers.sh sets it for workers "
+            "on one machine; a single process takes --distribution=mirrored."
+        )
 
 
 def _broadcasting_bfloat16(
@@ -127,9 +161,9 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     resolver = strategy.cluster_resolver
     if resolver is None or is_tpu(strategy) or not resolver.task_type:
         return True
-    return resolver.task_type == "chief" or (
-        resolver.task_type == "worker" and not resolver.task_id
-    )
+    if resolver.task_type == "worker":  # The first of them, where none is called chief.
+        return not resolver.task_id and "chief" not in resolver.cluster_spec().jobs
+    return resolver.task_type == "chief"
 
 
 def cores(strategy: tf.distribute.Strategy) -> int:
@@ -163,7 +197,8 @@ def _hosts(strategy: tf.distribute.Strategy) -> set[str]:
 class XLA(NamedTuple):
     """What XLA compiles: the whole step, or each replica's forward and backward pass.
 
-    It cannot compile the sum over replicas, so the whole step only on a single device.
+    It cannot compile the sum over replicas, so the whole step only under a strategy
+    that has none.
     """
 
     whole_step: bool
@@ -183,10 +218,15 @@ def xla_of(strategy: tf.distribute.Strategy, asked_for: bool | None = None) -> X
     """
     if is_tpu(strategy):
         return XLA(False, False)
-    alone = strategy.num_replicas_in_sync == 1
-    if not (alone if asked_for is None else asked_for):
+    single = strategy.num_replicas_in_sync == 1
+    if not (single if asked_for is None else asked_for):
         return XLA(False, False)
-    return XLA(whole_step=alone, each_replica=not alone)
+    # These two sum over replicas even where there is but one.
+    sums = isinstance(
+        strategy,
+        tf.distribute.MirroredStrategy | tf.distribute.MultiWorkerMirroredStrategy,
+    )
+    return XLA(whole_step=single and not sums, each_replica=sums or not single)
 
 
 def accelerator(strategy: tf.distribute.Strategy) -> str | None:
