@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from vit_scaling import gin_files
 from vit_scaling.commands import finetune
 from vit_scaling.scaling import learning_rates
 
@@ -54,7 +55,7 @@ def test_flags_reach_the_library_and_json_is_alone_on_stdout(called, capsys):
     assert arguments == (["a", "b"], ["C = 1"])
     assert options == {
         "output_dir": "DIR", "learning_rates": [0.1, 0.2], "held_out": 0.1,
-        "retrain": True,
+        "retrain": True, "find": gin_files.find,
     }  # fmt: skip
     told = capsys.readouterr()
     assert json.loads(told.out) == REPORT

@@ -15,8 +15,9 @@ FIGURES = {0.03: (0.70, 0.60), 0.01: (0.65, 0.90), 1.0: None, 0.02: (0.70, 0.10)
 class FakeTraining:
     """Writes the metrics that the training binary would."""
 
-    def __init__(self):
+    def __init__(self, sets=("held_out", "eval")):
         self.commands = []
+        self.sets = sets
 
     def __call__(self, command, log):
         self.commands.append(command)
@@ -25,8 +26,8 @@ class FakeTraining:
         log.write_text("loading\nThe loss is not a number.\n")
         if FIGURES[rate] is None:
             return 1
-        folder.mkdir()
-        names = ["held_out", "eval"]
+        folder.mkdir(exist_ok=True)
+        names = self.sets
         if "--gin_file=data/held_out.gin" not in command:
             names = ["eval"]
         rows = [
@@ -45,10 +46,10 @@ def flag(command, name):
     return found.partition(f"{name}=")[2]
 
 
-def choose(tmp_path, **options):
-    training = FakeTraining()
+def choose(tmp_path, *more, sets=("held_out", "eval"), **options):
+    training = FakeTraining(sets)
     report = choose_learning_rate(
-        ["experiments/finetune.gin"], ["CLASSES = 3"], output_dir=tmp_path,
+        ["experiments/finetune.gin"], ["CLASSES = 3", *more], output_dir=tmp_path,
         runner=training, say=lambda _: None, **options,
     )  # fmt: skip
     return training, report
@@ -101,3 +102,60 @@ def test_wrong_settings_are_refused_before_any_run(tmp_path, options, message):
 def test_failure_of_all_runs_names_the_first_reason(tmp_path):
     with pytest.raises(RuntimeError, match="first by: The loss is not a number"):
         choose(tmp_path, learning_rates=(1.0,))
+
+
+@pytest.mark.parametrize(
+    ("more", "options", "told"),
+    [
+        (["INITIAL_WEIGHTS = 'B'"], {}, "INITIAL_WEIGHTS: 'A', now 'B'"),
+        (
+            ["INITIAL_WEIGHTS = 'A'"],
+            {"held_out": 0.1},
+            r"TRAIN_FRACTION: 0\.98, now 0\.9",
+        ),
+        ([], {}, "INITIAL_WEIGHTS: 'A', now not given"),
+    ],
+    ids=str,
+)
+def test_results_of_other_settings_are_not_taken_for_these(
+    tmp_path, more, options, told
+):
+    _, first = choose(tmp_path, "INITIAL_WEIGHTS = 'A'")
+    with pytest.raises(ValueError, match=told):
+        choose(tmp_path, *more, **options)
+    assert json.loads((tmp_path / "learning_rates.json").read_text()) == first
+
+
+def test_rates_may_be_added_and_a_folder_without_runs_is_anyones(tmp_path):
+    with pytest.raises(RuntimeError):
+        choose(tmp_path, "INITIAL_WEIGHTS = 'B'", learning_rates=(1.0,))
+    choose(tmp_path, "INITIAL_WEIGHTS = 'A'")  # The first left no figures.
+    _, report = choose(tmp_path, "INITIAL_WEIGHTS = 'A'", learning_rates=(0.01, 0.02))
+    assert [run["learning_rate"] for run in report["runs"]] == [0.01, 0.02]
+
+
+def test_edited_gin_file_is_another_setting(tmp_path):
+    file = tmp_path / "mine.gin"
+    file.write_text("CLASSES = 3\n")
+    runs = {"output_dir": tmp_path / "runs", "say": lambda _: None}
+    choose_learning_rate([str(file)], runner=FakeTraining(), **runs)
+    file.write_text("CLASSES = 4\n")
+    with pytest.raises(ValueError, match="CLASSES: 3, now 4"):
+        choose_learning_rate([str(file)], runner=FakeTraining(), **runs)
+
+
+def test_binding_that_takes_the_held_out_set_away_is_named_before_any_run(tmp_path):
+    with pytest.raises(ValueError, match="take the place of that in data/held_out"):
+        choose(tmp_path, "Experiment.eval_data = @EvalData()")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("sets", [("eval",), ("held_out",), ()])
+def test_run_that_measured_not_both_sets_ends_the_search_at_once(tmp_path, sets):
+    missing = {"held_out", "eval"} - set(sets)
+    with pytest.raises(
+        ValueError, match=r"and not .*binds Experiment\.eval_data"
+    ) as told:
+        choose(tmp_path, sets=sets)
+    assert all(name in str(told.value) for name in missing)
+    assert not (tmp_path / "rate_0.01").exists()

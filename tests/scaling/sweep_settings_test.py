@@ -54,7 +54,7 @@ def test_an_edited_gin_file_is_another_setting(tmp_path):
     shared.write_text("BASE_LEARNING_RATE = 8e-4  # The paper's.\nA = '#1'\n")
     mine.write_text(f"include '{shared}'\n")
     grid = {**ONE, "gin_files": (str(mine),)}
-    assert settings(sweep(**grid).jobs[0])["gin_files"] == {
+    assert settings(sweep(**grid).jobs[0].arguments)["gin_files"] == {
         str(mine): [f"include '{shared}'"],
         str(shared): ["BASE_LEARNING_RATE = 8e-4", "A = '#1'"],
     }
@@ -75,7 +75,7 @@ def test_a_run_that_never_trained_may_be_started_otherwise(tmp_path):
 
 def test_older_folders_and_unknown_files_are_accepted(tmp_path):
     study = sweep(**{**ONE, "gin_files": ("nowhere/to_be_found.gin",)})
-    assert settings(study.jobs[0])["gin_files"] == {}
+    assert settings(study.jobs[0].arguments)["gin_files"] == {}
     folder = tmp_path / study.jobs[0].folder
     folder.mkdir(parents=True)
     (folder / "metrics.jsonl").write_text('{"kind": "train", "step": 10}\n')

@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _finetune(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    from vit_scaling import gin_files
     from vit_scaling.scaling.learning_rates import choose_learning_rate
 
     return choose_learning_rate(
@@ -45,6 +46,7 @@ def _finetune(arguments: argparse.Namespace) -> Mapping[str, Any]:
         learning_rates=arguments.learning_rates,
         held_out=arguments.held_out,
         retrain=arguments.retrain,
+        find=gin_files.find,
     )
 
 

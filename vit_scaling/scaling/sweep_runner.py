@@ -15,8 +15,10 @@ from typing import Any
 from vit_scaling.scaling.runs import CSV_COLUMNS, SHAPE_COLUMNS
 from vit_scaling.scaling.sweep import Job, Study, command, command_text, together
 from vit_scaling.scaling.sweep_settings import (
+    SETTINGS_FILE,
     Find,
     check_settings,
+    settings,
     write_settings,
     write_whole,
 )
@@ -76,7 +78,8 @@ def run_study(
             log = work / (left[0].trunk + end)
             log.parent.mkdir(parents=True, exist_ok=True)
             if not left[0].is_branch:
-                write_settings(left[0], work, find)
+                path = work / left[0].folder / SETTINGS_FILE
+                write_settings(path, settings(left[0].arguments, find))
             code = runner(command(left, str(work)), log)
             for job in left:
                 if result(study, job, work) is None:

@@ -1,4 +1,4 @@
-"""What a sweep's run was started with, so that it is not gone on with otherwise."""
+"""What runs were started with, so that they are not gone on with otherwise."""
 # SPDX-License-Identifier: Apache-2.0
 
 import io
@@ -7,7 +7,7 @@ import os
 import pathlib
 import re
 import tokenize
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from vit_scaling.scaling.sweep import Job
@@ -20,17 +20,15 @@ _SHOWN = 4  # Differences that an error names.
 Find = Callable[[str], pathlib.Path]
 
 
-def settings(job: Job, find: Find = pathlib.Path) -> dict[str, Any]:
-    """Return a job's arguments, and the lines of its gin files and what they include.
+def settings(arguments: Sequence[str], find: Find = pathlib.Path) -> dict[str, Any]:
+    """Return arguments, and the lines of their gin files and what they include.
 
     Args:
-        job: A trunk, or a run of its own.
+        arguments: Of the training binary.
         find: From a gin file's name to its path, as the training binary finds it.
     """
     left = [
-        word.partition("=")[2]
-        for word in job.arguments
-        if word.startswith("--gin_file=")
+        word.partition("=")[2] for word in arguments if word.startswith("--gin_file=")
     ]
     files: dict[str, list[str]] = {}
     while left:
@@ -40,7 +38,7 @@ def settings(job: Job, find: Find = pathlib.Path) -> dict[str, Any]:
             includes = (_INCLUDE.match(line) for line in files[name])
             left += [match[1] for match in includes if match]
     return {
-        "arguments": [w for w in job.arguments if not w.startswith(_HARMLESS)],
+        "arguments": [w for w in arguments if not w.startswith(_HARMLESS)],
         "gin_files": files,
     }
 
@@ -57,25 +55,38 @@ def check_settings(
     """
     for job in jobs:
         path = work / job.trunk / SETTINGS_FILE
-        if job.is_branch or not path.is_file() or not _has_trained(path.parent):
-            continue
-        was, now = json.loads(path.read_text(encoding="utf-8")), settings(job, find)
-        if differences := _differences(was, now):
-            more = len(differences) - _SHOWN
-            told = "; ".join(differences[:_SHOWN])
-            raise ValueError(
-                f"{path.parent} was started with other settings: {told}"
-                + (f"; and {more} more" if more > 0 else "")
-                + ". One table must not mix them: give another --output_dir (and "
-                "--work_dir, where you give one), or take the former settings back."
+        if not job.is_branch and has_trained(path.parent):
+            check_same(
+                path,
+                settings(job.arguments, find),
+                "One table must not mix them: give another --output_dir (and "
+                "--work_dir, where you give one), or take the former settings back.",
             )
 
 
-def write_settings(job: Job, work: pathlib.Path, find: Find = pathlib.Path) -> None:
-    """Write a run's settings into its folder, before it starts or goes on."""
-    path = work / job.folder / SETTINGS_FILE
+def check_same(path: pathlib.Path, now: Mapping[str, Any], remedy: str) -> None:
+    """Refuse other settings than those in a file; there may be no such file.
+
+    Raises:
+        ValueError: They differ; the message names in what, and the remedy.
+    """
+    if not path.is_file():
+        return
+    was = json.loads(path.read_text(encoding="utf-8"))
+    if differences := _differences(was, now):
+        more = len(differences) - _SHOWN
+        told = "; ".join(differences[:_SHOWN])
+        raise ValueError(
+            f"{path.parent} was started with other settings: {told}"
+            + (f"; and {more} more" if more > 0 else "")
+            + f". {remedy}"
+        )
+
+
+def write_settings(path: pathlib.Path, record: Mapping[str, Any]) -> None:
+    """Write settings into a folder, before its run starts or goes on."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(settings(job, find), indent=1) + "\n")
+    write_whole(path, json.dumps(record, indent=1) + "\n")
 
 
 def write_whole(path: pathlib.Path, text: str) -> None:
@@ -85,7 +96,8 @@ def write_whole(path: pathlib.Path, text: str) -> None:
     os.replace(working, path)
 
 
-def _has_trained(folder: pathlib.Path) -> bool:
+def has_trained(folder: pathlib.Path) -> bool:
+    """Return whether a run has left figures or checkpoints in its folder."""
     return (folder / "metrics.jsonl").is_file() or any(folder.glob("checkpoints/*"))
 
 
