@@ -37,6 +37,38 @@ def make_strategy(
             devices for another distribution than "mirrored" or other ones than exist,
             or workers without a cluster in `TF_CONFIG`.
     """
+    _check_arguments(distribution, tpu, num_virtual_devices)
+    if num_virtual_devices:
+        split_cpu(num_virtual_devices)
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    if distribution == "mirrored" and not gpus:
+        # distribute_utils makes one replica on CPU:0, whatever the number of devices.
+        devices = tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy(
+            [device.name for device in devices],
+            # The default's collectives clash with those of another strategy that the
+            # process made: "Shape mismatch in the collective instance".
+            cross_device_ops=tf.distribute.ReductionToOneDevice(),
+        )
+    if distribution == "multi_worker_mirrored":
+        _check_cluster(os.environ.get("TF_CONFIG"))
+        # distribute_utils makes its deprecated namesake.
+        return _broadcasting_bfloat16(tf.distribute.MultiWorkerMirroredStrategy())
+    if distribution == "one_device":
+        gpus = min(gpus, 1)
+    return distribute_utils.get_distribution_strategy(
+        distribution, num_gpus=gpus, tpu_address=tpu
+    )
+
+
+def _check_arguments(
+    distribution: str, tpu: str | None, num_virtual_devices: int
+) -> None:
+    """Refuse what `make_strategy` cannot make.
+
+    Raises:
+        ValueError: As `make_strategy` says.
+    """
     if distribution not in DISTRIBUTIONS:
         nearest = difflib.get_close_matches(distribution, DISTRIBUTIONS, 1, 0.0)[0]
         raise ValueError(
@@ -56,28 +88,6 @@ def make_strategy(
             f"distribution={distribution!r}. Pass --distribution=mirrored, or leave it "
             "out."
         )
-    if distribution == "multi_worker_mirrored":
-        _check_cluster(os.environ.get("TF_CONFIG"))
-    if num_virtual_devices:
-        split_cpu(num_virtual_devices)
-    gpus = len(tf.config.list_physical_devices("GPU"))
-    if distribution == "mirrored" and not gpus:
-        # distribute_utils makes one replica on CPU:0, whatever the number of devices.
-        devices = tf.config.list_logical_devices("CPU")
-        return tf.distribute.MirroredStrategy(
-            [device.name for device in devices],
-            # The default's collectives clash with those of another strategy that the
-            # process made: "Shape mismatch in the collective instance".
-            cross_device_ops=tf.distribute.ReductionToOneDevice(),
-        )
-    if distribution == "multi_worker_mirrored":
-        # distribute_utils makes its deprecated namesake.
-        return _broadcasting_bfloat16(tf.distribute.MultiWorkerMirroredStrategy())
-    if distribution == "one_device":
-        gpus = min(gpus, 1)
-    return distribute_utils.get_distribution_strategy(
-        distribution, num_gpus=gpus, tpu_address=tpu
-    )
 
 
 def _check_cluster(config: str | None) -> None:
