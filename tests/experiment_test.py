@@ -532,6 +532,31 @@ def test_a_killed_run_goes_back_again_to_the_same_weights(tmp_path):
         assert saved(copy, 8) == saved(tmp_path / "whole", 8)
 
 
+def test_a_run_that_was_asked_to_end_goes_back_to_the_same_weights(
+    tmp_path, monkeypatch
+):
+    """What SIGTERM saved in between does not change where a roll-back goes."""
+    spoiled = spoiled_at(5, lambda images: images * np.float32("inf"))
+    changes = {"train_data": spoiled, "schedule": longer(8)}
+    options = {"loss_guard": GUARD, "evaluates": False, "checkpoint_every_steps": 4}
+    options["steps_per_loop"] = 1
+    train(tmp_path / "whole", changes, **options)
+
+    def end_at_5(log, step, *_):
+        if step == 5:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runs.run, "log_loop", end_at_5)
+        with pytest.raises(PreemptedError, match="saved at step 5"):
+            train(tmp_path / "ended", changes, **options)
+    assert 5 in steps_of(tmp_path / "ended")
+    train(tmp_path / "ended", changes, **options)
+    (event,) = read_metrics(tmp_path / "ended", "roll_back")
+    assert (event["step"], event["from_step"]) == (4, 6)
+    assert saved(tmp_path / "ended", 8) == saved(tmp_path / "whole", 8)
+
+
 def test_a_run_that_goes_back_too_often_stops(tmp_path):
     always = small.Arrays(IMAGES[:200] * np.float32("nan"), LABELS[:200])
     with pytest.raises(NonFiniteError):
@@ -625,6 +650,11 @@ def test_another_batch_size_does_not_go_on_with_a_run(tmp_path):
     assert steps_of(tmp_path) == [0, 6]
 
 
+def test_without_an_interval_a_run_is_saved_at_start_and_end(tmp_path):
+    train(tmp_path, evaluates=False, checkpoint_every_steps=None, keep_last=None)
+    assert steps_of(tmp_path) == [0, 6]
+
+
 def test_chosen_steps_are_profiled(tmp_path):
     train(tmp_path, evaluates=False, profile_steps=[3, 5])
     assert list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))
@@ -667,6 +697,8 @@ def unmade():
         ({"eval_batch_size": 7}, {}, "`eval_batch_size` must be a positive multiple"),
         ({}, {"best_metric": "eval/top3"}, "`best_metric` must be eval/top1"),
         ({}, {"steps_per_loop": 0}, "`steps_per_loop` must be at least 1"),
+        ({}, {"also_keep": [7]}, "`branch_at` must be steps of the run"),
+        ({}, {"profile_steps": [6, 9]}, "`profile_steps` must begin before"),
     ],
 )
 def test_what_does_not_fit_together_is_said_before_a_model_is_made(

@@ -145,9 +145,9 @@ def train(
     evaluates: bool = True,
     evaluate_averages: bool = False,
     steps_per_loop: int = 100,
-    checkpoint_every_steps: int = 1000,
+    checkpoint_every_steps: int | None = 1000,
     eval_every_steps: int | None = None,
-    keep_last: int = 3,
+    keep_last: int | None = 3,
     keep_every_steps: int | None = 10_000,
     keep_steps: Sequence[int] = (),
     also_keep: Sequence[int] = (),
@@ -173,9 +173,10 @@ def train(
         evaluates: Whether the evaluation sets are evaluated on the way and at the end.
         evaluate_averages: Whether averaged weights are evaluated in place of the last.
         steps_per_loop: Steps run between two looks at the clock; more on TPU.
-        checkpoint_every_steps: Steps between checkpoints (1000 in the authors' code).
+        checkpoint_every_steps: Steps between checkpoints (1000 in the authors' code);
+            None: only at start and end.
         eval_every_steps: Steps between evaluations; None: only at the end.
-        keep_last: How many of the newest checkpoints stay.
+        keep_last: How many of the newest checkpoints stay; None: all.
         keep_every_steps: Multiples of this stay as well (10,000 in the authors' code).
         keep_steps: Further steps that are saved and stay, such as branches need.
         also_keep: More of them, from the command line.
@@ -202,10 +203,11 @@ def train(
         images = experiment.train_data.num_examples  # Missing files are named at once.
         schedule, chief = experiment.schedule_in_steps(), strategies.is_chief(strategy)
         total, keep_steps = schedule.total_steps, [*keep_steps, *also_keep]
-        watch = LossWatch(loss_guard or LossGuard())
+        checks.check_steps(total, checkpoint_every_steps, keep_every_steps, also_keep)
+        due = run.due(total, checkpoint_every_steps, keep_steps)
+        watch, times = LossWatch(loss_guard or LossGuard()), StepTimes.under(strategy)
         jit = strategies.xla_of(strategy, jit_compile)
-        log, times = RunLog(model_dir, writes=chief), StepTimes.under(strategy)
-        profiler = Profiler(model_dir, profile_steps, on=chief)
+        profiler = Profiler(model_dir, profile_steps, total, on=chief)
         loops = run.loop_length(
             steps_per_loop,
             total,
@@ -224,6 +226,7 @@ def train(
             keep_last=keep_last,
             keep_every_steps=keep_every_steps,
             keep_steps=keep_steps,
+            scheduled=due,
             asynchronous=asynchronous_checkpoints,
             writes=chief,
         )
@@ -236,11 +239,13 @@ def train(
             agree=notice.agree,
             pipelines=strategies.input_pipelines(strategy),
         )
+        log = RunLog(model_dir, writes=chief)
         resumed, batches = state.restore(), experiment.batches(strategy, seed)
         checks.check_averages(optimizer, wanted=evaluate_averages)
-        weights = model.trainable_variables
-        averaged = functools.partial(averaged_weights, optimizer, weights)
-        log.say(cost_text([cost_of(optimizer, weights)]))
+        averaged = functools.partial(
+            averaged_weights, optimizer, model.trainable_variables
+        )
+        log.say(cost_text([cost_of(optimizer, model.trainable_variables)]))
         run.announce(log, model, strategy, state.step, total, images=images, xla=jit.on)
         if chief:
             facts = run_facts(experiment, seed, evaluate_averages)
@@ -286,14 +291,16 @@ def train(
             steps_per_loop=loops,
             train_actions=[
                 lambda outputs: run.log_loop(log, state.step, total, outputs, times),
-                lambda outputs: run.save_if_due(
-                    state, total, checkpoint_every_steps, keep_steps
-                ),
+                lambda outputs: state.save() if due(state.step) else None,
                 lambda outputs: run.stop_if_asked(notice, state),
             ],
         )
-        eval_every = eval_every_steps if evaluates else None
-        stops = run.stops(lambda: state.step, eval_every, total, resumed=resumed)
+        stops = run.stops(
+            lambda: state.step,
+            eval_every_steps if evaluates else None,
+            total,
+            resumed=resumed,
+        )
         with contextlib.redirect_stdout(Silence()), profiler:  # RunLog, not Orbit.
             figures = run.evaluated_at(
                 run.trained_to(stops, controller, state, log=log, batches=batches),

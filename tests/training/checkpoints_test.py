@@ -118,6 +118,8 @@ def test_two_variables_of_one_path_are_refused():
         ({"keep_last": 3}, [8, 9, 10]),
         ({"keep_last": 2, "keep_every_steps": 4}, [4, 8, 9, 10]),
         ({"keep_last": 1, "keep_steps": (2, 5)}, [2, 5, 10]),
+        ({"keep_last": None}, list(range(11))),
+        ({"keep_last": 2, "scheduled": lambda step: step % 4 == 0}, [4, 8, 10]),
     ],
 )
 def test_checkpoints_stay_by_the_rules(tmp_path, rules, left):
@@ -257,6 +259,19 @@ def test_a_write_that_was_killed_is_not_listed_and_does_not_disturb(tmp_path):
     assert saved.restore(plain(0))["step"] == 2 and not working.exists()
 
 
+def test_what_a_killed_write_left_is_named_and_removed_by_the_chief(tmp_path, caplog):
+    saved = saver(tmp_path)
+    saved.save(4, plain(4), {})
+    rest = saved.directory / ".writing_step_000000007"  # A step not saved again.
+    rest.mkdir()
+    (rest / "variables.index").write_text("half")
+    saver(tmp_path, writes=False).discard_after(4)
+    assert rest.exists()
+    saved.discard_after(4)
+    assert not rest.exists() and f"`{rest}` was half-written" in caplog.text
+    assert saved.steps() == [4]
+
+
 def test_on_an_object_store_the_manifest_makes_a_checkpoint_of_its_files(
     tmp_path, monkeypatch
 ):
@@ -336,7 +351,7 @@ def test_a_full_disk_is_reported_and_earlier_checkpoints_stay(tmp_path, asynchro
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(OSError, match=r"could not be written.*checkpoints: \[1\]"):
+        with pytest.raises(OSError, match=r"could not be.*: \[1\]\. Make room"):
             saved.save(2, large, {})
             saved.wait()
     finally:
@@ -351,7 +366,7 @@ def test_a_full_disk_is_reported_and_earlier_checkpoints_stay(tmp_path, asynchro
 def test_an_error_of_any_kind_in_the_thread_is_reported_by_the_next_save(tmp_path):
     saved = Checkpoints(tmp_path)
     saved.save(1, plain(1), {"state": object()})  # No JSON.
-    with pytest.raises(OSError, match="could not be written"):
+    with pytest.raises(OSError, match=r"could not be written.*Mend that and start the"):
         saved.save(2, plain(2), {})
     saved.save(3, plain(3), {})
     saved.wait()

@@ -41,6 +41,33 @@ def test_averages_that_are_not_kept_are_refused():
         checks.check_averages(types.SimpleNamespace(average_decay=None), wanted=True)
 
 
+def test_a_branch_beyond_the_end_is_refused():
+    checks.check_steps(100, 10, 50, [40, 100])
+    with pytest.raises(
+        ValueError, match=r"`branch_at`.*ends at 100; received 101, 200"
+    ):
+        checks.check_steps(100, 10, 50, [40, 101, 200])
+
+
+@pytest.mark.parametrize(
+    ("saved", "kept", "told"),
+    [
+        (30, 50, True),
+        (100, 50, True),
+        (25, 50, False),
+        (30, 200, False),
+        (None, 50, False),
+        (30, None, False),
+    ],
+)
+def test_checkpoints_that_would_stay_and_are_never_saved_are_warned_of(
+    saved, kept, told, caplog
+):
+    checks.check_steps(150, saved, kept)
+    assert ("only those at multiples of" in caplog.text) is told
+    assert not told or f"multiples of {150 if saved == 30 else 100} stay" in caplog.text
+
+
 def test_several_workers_cannot_follow_checkpoints(monkeypatch):
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     checks.check_single_process(strategy)  # Alone it may.

@@ -49,6 +49,23 @@ def test_nothing_is_recorded_by_default_by_workers_or_after_the_first_step(tmp_p
             assert not run(profiler, tmp_path, [(start, 5), (5, 10)])
 
 
+def test_a_run_that_goes_on_after_the_first_step_says_once_that_it_does_not_profile(
+    tmp_path, caplog
+):
+    with Profiler(tmp_path, [3, 5]) as profiler:
+        run(profiler, tmp_path, [(3, 4)])
+        assert not caplog.text  # It records.
+    with Profiler(tmp_path, [3, 5]) as profiler:
+        run(profiler, tmp_path, [(4, 5), (5, 6)])
+    assert caplog.text.count("Nothing is profiled: the run goes on from step 4") == 1
+
+
+def test_steps_that_never_come_are_refused(tmp_path):
+    Profiler(tmp_path, [5, 99], 6)
+    with pytest.raises(ValueError, match=r"before the run's end, step 6; received 6,9"):
+        Profiler(tmp_path, [6, 9], 6)
+
+
 @pytest.mark.parametrize("steps", [[5], [5, 5], [9, 5], [1, 2, 3]])
 def test_two_rising_steps_are_wanted(tmp_path, steps):
     with pytest.raises(ValueError, match="`profile_steps` must be two rising steps"):

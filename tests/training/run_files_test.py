@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import json
+import resource
 
 import numpy as np
 import pytest
@@ -37,6 +38,18 @@ def test_facts_come_back_with_size_parameters_and_versions(tmp_path):
     assert (tmp_path / "config.gin").read_text() == "A = 1\n"
     assert (tmp_path / "flags.txt").read_text() == "--seed=3\n"
     json.loads((tmp_path / "model.json").read_text())
+
+
+def test_a_full_disk_leaves_what_was_there_and_is_said_with_what_to_do(tmp_path):
+    run_files.write_texts(tmp_path, {"config.gin": "A = 1\n"})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(OSError, match=r"`config.gin` could not.*Make room"):
+            run_files.write_texts(tmp_path, {"config.gin": "A = 2\n" * 1000})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "config.gin").read_text() == "A = 1\n"
 
 
 @pytest.mark.parametrize("read", [run_files.read_model, run_files.read_run_facts])

@@ -86,8 +86,11 @@ def test_checkpoints_are_due_at_multiples_at_single_steps_and_at_the_end(tmp_pat
     state = state_of(tmp_path, keep_last=99)
     for step in range(1, 12):
         at(state, step)
-        run.save_if_due(state, 11, 4, at=[3, 4])
+        if run.due(11, 4, at=[3, 4])(step):
+            state.save()
     assert state.checkpoints.steps() == [3, 4, 8, 11]
+    only = run.due(11, None)
+    assert [step for step in range(12) if only(step)] == [0, 11]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +187,8 @@ class Controller:
             if self.state.step in self.fails:
                 self.fails.remove(self.state.step)
                 raise DivergedError("The loss exploded.")
-            run.save_if_due(self.state, stop, 2)
+            if run.due(stop, 2)(self.state.step):
+                self.state.save()
 
 
 def trained(path, fails=(), guard=None, total=6):

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tests.training import small
 from vit_scaling.optimization.adam import Adam
+from vit_scaling.training import run
 from vit_scaling.training.checkpoints import GLOBAL_STEP, Checkpoints, variables_of
 from vit_scaling.training.divergence import DivergedError, LossGuard, LossWatch
 from vit_scaling.training.progress import Progress
@@ -146,6 +147,32 @@ def test_a_roll_back_restores_the_weights_and_leaves_the_batches_out(tmp_path):
     assert state.step == 20 and state.batch == 35
     with pytest.raises(DivergedError, match=r"Once more.*rolled back 2 times already"):
         state.roll_back(DivergedError("Once more."))
+
+
+def test_a_roll_back_passes_over_what_was_saved_in_between(tmp_path):
+    guard, rules = LossGuard(roll_back=True), {"keep_last": 1}
+    state = state_of(tmp_path, guard=guard, scheduled=run.due(100, 20), **rules)
+    for step in (20, 25):  # SIGTERM came at 25.
+        at(state, step)
+        state.save()
+    assert state.checkpoints.steps() == [20, 25]
+    again = state_of(tmp_path, guard=guard, scheduled=run.due(100, 20), **rules)
+    assert again.restore() and again.step == 25
+    at(again, 30)
+    event = again.roll_back(DivergedError("The loss exploded."))
+    assert (again.step, again.batch, event["left_out_batches"]) == (20, 30, 10)
+    assert again.checkpoints.steps() == [20]
+
+
+def test_the_best_is_gone_back_to_wherever_it_was_saved(tmp_path):
+    guard = LossGuard(roll_back=True)
+    state = state_of(tmp_path, guard=guard, scheduled=run.due(100, 20))
+    for step in (20, 25):
+        at(state, step)
+        state.save()
+    state.checkpoints.mark_best(25, "eval/top1", 0.5)
+    state.roll_back(DivergedError("The loss exploded."))
+    assert state.step == 25
 
 
 def test_left_out_batches_survive_a_restart(tmp_path):

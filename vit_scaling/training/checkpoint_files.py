@@ -9,6 +9,7 @@ folders to rename, only names of files: there it fills under its final name.
 """
 # SPDX-License-Identifier: Apache-2.0
 
+import errno
 import json
 import os
 import re
@@ -139,12 +140,31 @@ def read_checkpoint(
 
 def write_json(path: epath.PathLike, value: Any) -> None:
     """Write JSON so that the file is either the old one or the new one, never half."""
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Return a value as the JSON text of a file."""
+    return json.dumps(value, indent=1) + "\n"
+
+
+def write_text(path: epath.PathLike, text: str) -> None:
+    """Write a text so that the file is either the old one or the new one."""
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     working = path.with_name(f".{path.name}.writing")
-    working.write_text(json.dumps(value, indent=1) + "\n")
+    working.write_text(text)
     _flush_to_disk(working)
     working.replace(path)
+
+
+def remedy(error: Exception) -> str:
+    """Return what to do where a run's file could not be written."""
+    # TensorFlow's own errors carry the system's text, but not its number.
+    of_room = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+    full = any(text in str(error) for text in of_room)
+    first = "Make room (or raise the quota)" if full else "Mend that"
+    return f"{first} and start the same command again; it goes on from the last"
 
 
 def _verified_manifest(folder: epath.Path) -> dict[str, Any]:

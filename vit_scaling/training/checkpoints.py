@@ -4,7 +4,7 @@
 import contextlib
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -18,6 +18,7 @@ from vit_scaling.training.checkpoint_files import (
     flush_folder,
     is_remote,
     read_checkpoint,
+    remedy,
     remove_checkpoint,
     saved_steps,
     step_folders,
@@ -26,6 +27,7 @@ from vit_scaling.training.checkpoint_files import (
 )
 
 FOLDER = "checkpoints"
+_WRITING = ".writing_"  # Before the name of a local checkpoint that is not yet whole.
 GLOBAL_STEP = "run/global_step"
 
 
@@ -76,9 +78,10 @@ class Checkpoints:
         self,
         model_dir: epath.PathLike,
         *,
-        keep_last: int = 3,
+        keep_last: int | None = 3,
         keep_every_steps: int | None = None,
         keep_steps: Sequence[int] = (),
+        scheduled: Callable[[int], bool] = lambda step: True,
         asynchronous: bool = True,
         writes: bool = True,
     ) -> None:
@@ -86,10 +89,13 @@ class Checkpoints:
 
         Args:
             model_dir: The run's folder.
-            keep_last: How many of the newest checkpoints stay.
+            keep_last: How many of the newest scheduled checkpoints stay, beside the
+                very newest; None: all of them.
             keep_every_steps: Checkpoints at multiples of this many steps stay as well
                 (10,000 in the authors' configuration).
             keep_steps: Steps whose checkpoints stay as well.
+            scheduled: Whether an undisturbed run saves at a step. What was saved in
+                between, as at SIGTERM, must not change what stays or is gone back to.
             asynchronous: Whether files are written by a thread while training goes on.
             writes: False for workers other than the chief, which only read.
 
@@ -106,6 +112,7 @@ class Checkpoints:
         self._keep_last = keep_last
         self._keep_every_steps = keep_every_steps
         self._keep_steps = frozenset(keep_steps)
+        self._scheduled = scheduled
         self._asynchronous = asynchronous
         self.writes = writes
         self._thread: threading.Thread | None = None
@@ -156,13 +163,16 @@ class Checkpoints:
         if self._error is not None:
             error, self._error = self._error, None
             raise OSError(
-                f"A checkpoint could not be written to `{self.directory}`: {error} "
-                f"Complete checkpoints: {self.steps() or 'none'}. Make room (or raise "
-                "the quota) and start the same command again; it goes on from the last."
+                f"A checkpoint could not be written to `{self.directory}`: {error}. "
+                f"Complete checkpoints: {self.steps() or 'none'}. {remedy(error)}."
             ) from error
 
     def restore(
-        self, variables: Mapping[str, Any], *, step: int | None = None
+        self,
+        variables: Mapping[str, Any],
+        *,
+        step: int | None = None,
+        scheduled: bool = False,
     ) -> dict[str, Any] | None:
         """Assign a checkpoint's values; return its state, or None where there is none.
 
@@ -171,6 +181,7 @@ class Checkpoints:
                 these keys and shapes.
             step: The checkpoint to read; None takes the newest that is whole, naming
                 each that is not.
+            scheduled: Whether such as an undisturbed run would have are tried first.
 
         Raises:
             ValueError: The checkpoint is of another model or optimizer.
@@ -179,6 +190,8 @@ class Checkpoints:
         """
         # One without its manifest is named as well.
         steps = step_folders(self.directory) if step is None else [step]
+        if scheduled:
+            steps.sort(key=lambda each: (self._is_scheduled(each), each))
         damaged = []
         for candidate in reversed(steps):
             try:
@@ -199,9 +212,15 @@ class Checkpoints:
         return None
 
     def discard_after(self, step: int) -> None:
-        """Set aside checkpoints newer than `step`: damaged ones and a lost future."""
+        """Set aside checkpoints newer than `step`: damaged ones and a lost future.
+
+        Half-written ones, of a process that was killed meanwhile, are removed.
+        """
         if not self.writes:
             return
+        for rest in self.directory.glob(f"{_WRITING}*"):
+            logging.warning("`%s` was half-written and is removed.", rest)
+            remove_checkpoint(rest)
         for later in step_folders(self.directory):
             if later > step:
                 aside = self.path(later).with_name(f"damaged_{later:09d}")
@@ -229,7 +248,7 @@ class Checkpoints:
     ) -> None:
         final = self.path(step)
         remote = is_remote(final)
-        working = final if remote else final.with_name(f".writing_{final.name}")
+        working = final if remote else final.with_name(f"{_WRITING}{final.name}")
         try:
             for rest in {working, final}:  # Of a write that was cut off.
                 remove_checkpoint(rest)
@@ -247,7 +266,9 @@ class Checkpoints:
     def _remove_old(self) -> None:
         steps = self.steps()
         best = self.best()
-        kept = {*steps[-self._keep_last :], *self._keep_steps}
+        scheduled = [step for step in steps if self._is_scheduled(step)]
+        last = scheduled if self._keep_last is None else scheduled[-self._keep_last :]
+        kept = {*last, *self._keep_steps}
         if best is not None:
             kept.add(best["step"])
         for step in step_folders(self.directory):
@@ -255,6 +276,10 @@ class Checkpoints:
             old = bool(steps) and step < steps[-1]
             if old and step not in kept and not (every and step and step % every == 0):
                 remove_checkpoint(self.path(step))
+
+    def _is_scheduled(self, step: int) -> bool:
+        best = self.best()
+        return self._scheduled(step) or (best is not None and best["step"] == step)
 
 
 def restore_model(

@@ -1,10 +1,12 @@
 """What does not fit together is refused before a model is made."""
 # SPDX-License-Identifier: Apache-2.0
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 
 import keras
 import tensorflow as tf
+from absl import logging
 
 from vit_scaling.training.agreement import has_several_processes
 
@@ -35,6 +37,36 @@ def check_averages(optimizer: keras.optimizers.Optimizer, *, wanted: bool) -> No
         raise ValueError(
             "`evaluate_averages` needs averaged weights; bind the optimizer's "
             "`average_decay` (0.9999 for ViT-G's fine-tuning)."
+        )
+
+
+def check_steps(
+    total_steps: int,
+    checkpoint_every_steps: int | None,
+    keep_every_steps: int | None,
+    branch_at: Sequence[int] = (),
+) -> None:
+    """Refuse branches beyond the end; warn where fewer checkpoints stay than asked for.
+
+    Raises:
+        ValueError: A step of `branch_at` never comes.
+    """
+    late = [step for step in branch_at if step > total_steps]
+    if late:
+        raise ValueError(
+            f"`branch_at` must be steps of the run, which ends at {total_steps}; "
+            f"received {', '.join(map(str, late))}. Branch earlier, or bind a larger "
+            "TOTAL_STEPS."
+        )
+    kept, saved = keep_every_steps, checkpoint_every_steps
+    if kept and saved and kept <= total_steps and kept % saved:
+        logging.warning(
+            "Of the checkpoints at multiples of `keep_every_steps`, %d, only those at "
+            "multiples of %d stay: the run saves every `checkpoint_every_steps`, %d. "
+            "Make the one a multiple of the other.",
+            kept,
+            math.lcm(kept, saved),
+            saved,
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 import tensorflow as tf
 from etils import epath
 
+from vit_scaling.training.checkpoint_files import remedy
 from vit_scaling.training.progress import duration_text
 
 METRICS_FILE = "metrics.jsonl"
@@ -63,8 +64,7 @@ class RunLog:
         except (tf.errors.OpError, OSError) as error:
             raise OSError(
                 f"The log of the run could not be written to `{self._directory}`: "
-                f"{error} Make room (or raise the quota) and start the same command "
-                "again; it goes on from the last checkpoint."
+                f"{error}. {remedy(error)} checkpoint."
             ) from error
 
     def text(self, kind: str, step: int, name: str, text: str) -> None:

@@ -95,12 +95,19 @@ def log_loop(
         log.say(advice)
 
 
-def save_if_due(
-    state: RunState, total_steps: int, every: int, at: Sequence[int] = ()
-) -> None:
-    """Save at multiples of an interval, at single steps and at the end."""
-    if state.step % every == 0 or state.step in at or state.step == total_steps:
-        state.save()
+def due(
+    total_steps: int, every: int | None, at: Sequence[int] = ()
+) -> Callable[[int], bool]:
+    """Return whether to save at a step: multiples, single steps, start and end.
+
+    Args:
+        total_steps: The last step.
+        every: The interval; None: at no multiples.
+        at: The single steps.
+    """
+    return lambda step: (
+        step in (0, total_steps, *at) or (every is not None and step % every == 0)
+    )
 
 
 def stop_if_asked(notice: Notice, state: RunState) -> None:

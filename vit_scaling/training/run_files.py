@@ -11,7 +11,7 @@ import tensorflow as tf
 from etils import epath
 
 import vit_scaling
-from vit_scaling.training.checkpoint_files import write_json
+from vit_scaling.training.checkpoint_files import json_text, remedy, write_text
 
 MODEL_FILE = "model.json"
 RUN_FILE = "run.json"
@@ -31,32 +31,41 @@ def write_run_files(
         facts: JSON values for `run.json`, such as class names, beside the versions and
             the number of parameters.
         texts: File names and their texts, such as {"config.gin": …}.
+
+    Raises:
+        OSError: A file could not be written; what was there before still is.
     """
-    directory = epath.Path(model_dir)
-    directory.mkdir(parents=True, exist_ok=True)
-    write_json(directory / MODEL_FILE, json.loads(model.to_json()))
     parameters = sum(int(tf.size(v.value)) for v in model.trainable_variables)
-    write_json(
-        directory / RUN_FILE,
-        {
-            **facts,
-            "image_size": list(model.inputs[0].shape[1:3]),
-            "parameters": parameters,
-            "versions": {
-                "vit_scaling": vit_scaling.__version__,
-                "tensorflow": tf.__version__,
-                "keras": keras.__version__,
-                "python": platform.python_version(),
-            },
+    known = {
+        **facts,
+        "image_size": list(model.inputs[0].shape[1:3]),
+        "parameters": parameters,
+        "versions": {
+            "vit_scaling": vit_scaling.__version__,
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "python": platform.python_version(),
         },
-    )
-    write_texts(directory, texts)
+    }
+    files = {MODEL_FILE: json.loads(model.to_json()), RUN_FILE: known}
+    of_json = {name: json_text(value) for name, value in files.items()}
+    write_texts(model_dir, {**of_json, **texts})
 
 
 def write_texts(model_dir: epath.PathLike, texts: Mapping[str, str]) -> None:
-    """Write texts, such as {"config.gin": …}, into a run's folder."""
+    """Write texts, such as {"config.gin": …}, into a run's folder, each whole.
+
+    Raises:
+        OSError: One could not be written; what was there before still is.
+    """
     for name, text in texts.items():
-        (epath.Path(model_dir) / name).write_text(text)
+        try:
+            write_text(epath.Path(model_dir) / name, text)
+        except OSError as error:
+            raise OSError(
+                f"`{name}` could not be written to `{model_dir}`: {error}. "
+                f"{remedy(error)} checkpoint."
+            ) from error
 
 
 def read_run_facts(model_dir: epath.PathLike) -> dict[str, Any]:

@@ -55,14 +55,20 @@ class RunState:
         """Number of the next batch: the step, and what was left out before it."""
         return self.step + self.watch.skipped_batches
 
-    def restore(self) -> bool:
+    def restore(self, *, scheduled: bool = False) -> bool:
         """Go back to the newest whole checkpoint; return whether there was one.
+
+        Args:
+            scheduled: Whether one that was saved in between, as at SIGTERM, is passed
+                over for the newest that an undisturbed run would have.
 
         Raises:
             ValueError: It is of another model, optimizer, seed or batch size.
         """
         saved = self.checkpoints
-        state = saved.restore(self.variables) if saved.writes else None
+        state = None
+        if saved.writes:
+            state = saved.restore(self.variables, scheduled=scheduled)
         # The others may look at the folder a moment later: the chief's choice holds.
         step = self.agree(0 if state is None else state["step"] + 1) - 1
         if step < 0:
@@ -108,7 +114,7 @@ class RunState:
             )
 
     def roll_back(self, error: DivergedError) -> dict[str, Any]:
-        """Go back to the newest checkpoint, and on with the batches not yet seen.
+        """Go back to the newest scheduled checkpoint, on with batches not yet seen.
 
         Returns:
             What happened, for the log.
@@ -126,7 +132,7 @@ class RunState:
                 "`max_roll_backs` allows."
             ) from error
         self.checkpoints.wait()
-        self.restore()
+        self.restore(scheduled=True)
         left_out = batch - self.batch
         self.watch.skip(left_out, roll_backs=before + 1)
         return {
