@@ -4,9 +4,10 @@
 #
 # A small ViT with dropout and averaged weights trains on scikit-learn's digits, once in
 # peace, then under `kill -9`: half of the kills on one device, half on two virtual ones.
-# They fall anywhere in a life: while TensorFlow loads, while steps run. A checkpoint is
-# written in so short a time that chance would hardly ever meet it: one kill in five waits,
-# from its random moment on, until the next one is being written. Whenever the run reaches
+# One in four falls while TensorFlow loads, at a random moment; the others after a random
+# number of further steps, at most a whole run's. A checkpoint is written in so short a time
+# that chance would hardly ever meet it: one kill in five waits, from its moment on, until
+# the next one is being written. Whenever the run reaches
 # its end, its last checkpoint (weights, optimizer, averages, counters) and its losses must
 # equal those of the undisturbed run, and it begins anew until all kills are spent. Started
 # again in the same DIR, the test goes on counting.
@@ -111,16 +112,27 @@ random_between() { # random_between FROM TO
   echo $(($1 + (RANDOM * 32768 + RANDOM) * ($2 - $1) / 1073741824))
 }
 
+pause() { # pause MICROSECONDS
+  sleep "$(printf '%d.%06d' $(($1 / 1000000)) $(($1 % 1000000)))"
+}
+
 live() { # live NAME FLAG…: start the run and kill it; NAME.kills tells where that was
-  local run=$1-killed name=$1 reached moment first length
+  local run=$1-killed name=$1 reached number first length
   shift
   read -r first length <"$name.ns"
-  # From half-way through loading to the end of an undisturbed life.
-  moment=$(random_between $((first / 2000)) $((length / 1000)))
   reached=$(count '^step' "$run.log")
+  number=$(count . "$name.kills")
   touch "$name.began" # What an earlier life left half-written is older.
   start "$run" "$@"
-  sleep "$(printf '%d.%06d' $((moment / 1000000)) $((moment % 1000000)))"
+  if ((number % 4 == 1)); then # From half-way through loading on.
+    pause "$(random_between $((first / 2000)) $((first / 1000)))"
+  else # By lines of the log, for a machine has slower and faster hours.
+    number=$((reached + 1 + RANDOM % $(count '^step' "$name-peace.log")))
+    until (($(count '^step' "$run.log") >= number)) || ! kill -0 "$pid" 2>/dev/null; do
+      sleep 0.02
+    done
+    pause "$(random_between 0 100000)"
+  fi
   if (($(count . "$name.kills") % 5 == 0)); then
     until is_writing "$name" || ! kill -0 "$pid" 2>/dev/null; do sleep 0.001; done
   fi

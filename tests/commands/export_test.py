@@ -41,6 +41,7 @@ def test_saved_model_is_the_default(called, capsys):
     assert module is saved_model and arguments == ("RUN", "OUT")
     assert options == {
         "averages": True, "step": None, "top_k": 5, "preprocess": None, "resize": None,
+        "jit_compile": False,
     }  # fmt: skip
     text = capsys.readouterr().out
     assert "Wrote OUT: step 7, 12,345 parameters, 4 classes, 3.0 MiB." in text

@@ -30,6 +30,15 @@ def served(exported):
     return tf.saved_model.load(str(exported[1]))
 
 
+@pytest.fixture(scope="module")
+def compiled(exported, tmp_path_factory):
+    """The export of the same model that XLA compiles, and its report."""
+    folder = tmp_path_factory.mktemp("compiled") / "served"
+    record = saved_model.saved_record(exported[1])
+    report = saved_model.export_model(exported[0], folder, record, jit_compile=True)
+    return folder, report
+
+
 def random_batch(number):
     generator = np.random.default_rng(3)
     return generator.uniform(-1, 1, (number, *runs.IMAGE_SIZE, 3)).astype(np.float32)
@@ -46,6 +55,25 @@ def test_report_says_no_difference(exported):
     assert report["classes"] == 4
     assert "max_difference_to_run_precision" not in report
     assert (folder / "saved_model.pb").is_file()
+
+
+def test_compiled_export_answers_the_same_and_says_that_xla_is_needed(compiled, served):
+    folder, report = compiled
+    assert set(report["max_difference"].values()) == {0.0}
+    assert saved_model.report_of(folder)["jit_compile"] is True
+    signatures = tf.saved_model.load(str(folder)).signatures
+    for batch in (1, 3):
+        images = tf.constant(random_batch(batch))
+        expected = served.signatures["serving_default"](images=images)
+        found = signatures["serving_default"](images=images)
+        for name in ("logits", "probabilities", "features", "tokens"):
+            np.testing.assert_allclose(found[name], expected[name], atol=5e-6)
+        np.testing.assert_array_equal(
+            found["top_classes"][:, :3], expected["top_classes"]
+        )
+    library = signatures["serving_default"].graph.as_graph_def().library
+    functions = [f for f in library.function if f.attr["_XlaMustCompile"].b]
+    assert functions  # Not only equal: compiled.
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])

@@ -24,6 +24,17 @@ def test_next_export_is_the_next_version_and_other_models_stay(tmp_path):
         serving_kit.write_kit(tmp_path / "run", tmp_path / "kit", version=2)
 
 
+def test_server_is_told_of_xla_where_any_model_needs_it(tmp_path):
+    runs.write_run(tmp_path / "run", runs.small_model())
+    kit = tmp_path / "kit"
+    said = []
+    for name, jit_compile in (("plain", False), ("fast", True), ("plain", False)):
+        serving_kit.write_kit(tmp_path / "run", kit, name=name, jit_compile=jit_compile)
+        script = (kit / "serve.sh").read_text()
+        said.append("\\\n  --xla_cpu_compilation_enabled=true\n# Ask" in script)
+    assert said == [False, True, True]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"name": "a/b"}, "`name` must be"), ({"version": 0}, "`version` must be")],

@@ -31,6 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     made.add_argument("--resize", type=int, help="smaller side before the crop")
     made.add_argument(
+        "--jit_compile",
+        action="store_true",
+        help="have XLA compile the SavedModel where it runs, once per size of a batch",
+    )
+    made.add_argument(
         "--serving_kit",
         metavar="NAME",
         help="write the next version of a served model NAME into output_dir/NAME",
@@ -57,12 +62,18 @@ def _export(arguments: argparse.Namespace) -> Mapping[str, Any]:
                 "--top_k lists classes in a SavedModel; an "
                 f"{arguments.format} file answers all probabilities."
             )
+        if arguments.jit_compile:
+            raise ValueError(
+                "--jit_compile is of a SavedModel; leave out --format="
+                f"{arguments.format}."
+            )
         from vit_scaling.export import portable
 
         return portable.export_run(
             arguments.model_dir, arguments.output_dir, kind=arguments.format, **options
         )
     options["top_k"] = 5 if arguments.top_k is None else arguments.top_k
+    options["jit_compile"] = arguments.jit_compile
     if arguments.serving_kit is None:
         return saved_model.export_run(
             arguments.model_dir, arguments.output_dir, **options

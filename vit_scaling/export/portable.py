@@ -149,12 +149,12 @@ def _numbers_of(
     model: keras.Model, record: RunRecord
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """Return the function that is exported: float images to every numeric output."""
-    inner = servable.inner_outputs(model)
+    compute = servable.numbers_of(servable.inner_outputs(model), record)
     spec = tf.TensorSpec((None, *record.image_size, 3), tf.float32, name="images")
 
     @tf.function(input_signature=[spec], autograph=False)
     def numbers(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return servable.numbers(inner, images, record)
+        return compute(images)
 
     return numbers
 

@@ -28,6 +28,7 @@ def export_run(
     top_k: int = 5,
     preprocess: str | None = None,
     resize: int | None = None,
+    jit_compile: bool = False,
     extra: Extra | None = None,
 ) -> dict[str, Any]:
     """Write the SavedModel of a training run; return the report of `export_model`.
@@ -41,13 +42,20 @@ def export_run(
         preprocess: "central_crop" or "resize" of images given as bytes; None takes what
             the run says, or "central_crop".
         resize: Pixels of the smaller side before the crop; None takes the run's.
+        jit_compile: See `export_model`.
         extra: Writes more files into the SavedModel.
     """
     model, record, run_model = loading.load_for_export(
         model_dir, averages=averages, step=step, preprocess=preprocess, resize=resize
     )
     return export_model(
-        model, output_dir, record, top_k=top_k, run_model=run_model, extra=extra
+        model,
+        output_dir,
+        record,
+        top_k=top_k,
+        run_model=run_model,
+        jit_compile=jit_compile,
+        extra=extra,
     )
 
 
@@ -58,6 +66,7 @@ def export_model(
     *,
     top_k: int = 5,
     run_model: keras.Model | None = None,
+    jit_compile: bool = False,
     extra: Extra | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -73,6 +82,8 @@ def export_model(
         top_k: Number of best classes listed.
         run_model: The same weights in the run's lower precision, to report the
             difference; None when the run was in float32.
+        jit_compile: Have XLA compile the model for each size of a batch, when it is
+            first asked: faster from then on. A server must have XLA for its device.
         extra: Writes more files into the SavedModel, given its folder and the record.
         seed: Of the random images of the comparison.
 
@@ -89,13 +100,14 @@ def export_model(
     """
     loading.check_exportable(model, record)
     with writing.written_whole(output_dir) as folder:
-        _write(model, folder, record, top_k=top_k)
+        _write(model, folder, record, top_k=top_k, jit_compile=jit_compile)
         report = {
             "output_dir": os.fspath(output_dir),
             "step": record.step,
             "classes": len(record.class_names),
             "parameters": int(model.count_params()),
-            **_compare(model, folder, record, seed=seed),
+            "jit_compile": jit_compile,
+            **_compare(model, folder, record, jit_compile=jit_compile, seed=seed),
         }
         if run_model is not None:
             report["max_difference_to_run_precision"] = run_difference(
@@ -142,6 +154,12 @@ def saved_record(saved_model: str | os.PathLike[str]) -> RunRecord:
     return loading.record_from(fields, source=str(path))
 
 
+def report_of(saved_model: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the report that `export_model` put into a SavedModel; {} without one."""
+    path = pathlib.Path(saved_model) / "assets.extra" / RECORD_FILE
+    return json.loads(path.read_text())["report"] if path.is_file() else {}
+
+
 def served_features(
     saved_model: str | os.PathLike[str],
 ) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -157,7 +175,12 @@ def served_features(
 
 
 def _write(
-    model: keras.Model, folder: pathlib.Path, record: RunRecord, *, top_k: int
+    model: keras.Model,
+    folder: pathlib.Path,
+    record: RunRecord,
+    *,
+    top_k: int,
+    jit_compile: bool,
 ) -> None:
     module = tf.Module()
     # Only the variables are tracked: Keras' own bookkeeping has no place in a server.
@@ -165,7 +188,9 @@ def _write(
     tf.saved_model.save(
         module,
         str(folder),
-        signatures=servable.signatures(model, record, top_k=top_k),
+        signatures=servable.signatures(
+            model, record, top_k=top_k, jit_compile=jit_compile
+        ),
         options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
     )
 
@@ -180,19 +205,25 @@ def _write_record(
 
 
 def _compare(
-    model: keras.Model, folder: pathlib.Path, record: RunRecord, *, seed: int
+    model: keras.Model,
+    folder: pathlib.Path,
+    record: RunRecord,
+    *,
+    jit_compile: bool,
+    seed: int,
 ) -> dict[str, dict[str, float]]:
     """Return the largest difference per output between the SavedModel and the model.
 
-    The model is run as a `tf.function`, as training and evaluation run it: there 0 is
-    expected. Op by op (eagerly) nothing is fused, so that sums round differently; that
-    difference is given beside.
+    The model is run as a `tf.function`, as training and evaluation run it, compiled
+    where the SavedModel is: there 0 is expected. Op by op (eagerly) nothing is fused,
+    so that sums round differently; that difference is given beside.
     """
     images = tf.constant(random_images(3, record, seed=seed))
     loaded = tf.saved_model.load(str(folder))
     outputs = loaded.signatures[servable.FLOAT_SIGNATURE](images=images)
     inner = servable.inner_outputs(model)
-    in_graph = tf.function(lambda batch: servable.numbers(inner, batch, record))(images)
+    compiled = servable.numbers_of(inner, record, jit_compile=jit_compile)
+    in_graph = tf.function(compiled)(images)
     differences = _largest(outputs, in_graph)
     # Not-a-number must not pass either, and max() may lose it.
     if not all(one <= TOLERANCE for one in differences.values()):
@@ -200,7 +231,7 @@ def _compare(
             f"The SavedModel's outputs differ from the model's: {differences}; nothing "
             "was written."
         )
-    eager = _largest(outputs, servable.numbers(inner, images, record))
+    eager = _largest(outputs, servable.numbers_of(inner, record)(images))
     return {"max_difference": differences, "max_difference_eager": eager}
 
 

@@ -62,12 +62,16 @@ def _function_of(layer: keras.Layer) -> Any:
 
 
 def answer(
-    inner: keras.Model, images: tf.Tensor, record: RunRecord, *, top_k: int
+    numbers: Callable[[tf.Tensor], Outputs],
+    images: tf.Tensor,
+    record: RunRecord,
+    *,
+    top_k: int,
 ) -> Outputs:
     """Return every output that a served model gives for float images.
 
     Args:
-        inner: What `inner_outputs` returned.
+        numbers: What `numbers_of` returned.
         images: (batch, height, width, 3) float32 in the record's value range.
         record: Names of the classes, and the loss that makes probabilities.
         top_k: Number of best classes listed; cut to the number of classes.
@@ -78,7 +82,7 @@ def answer(
         first, `top_classes` (names), `top_indices` int32 and `top_probabilities`, all
         (batch, top_k).
     """
-    outputs = numbers(inner, images, record)
+    outputs = numbers(images)
     best = tf.math.top_k(outputs["probabilities"], min(top_k, len(record.class_names)))
     return {
         **outputs,
@@ -88,14 +92,26 @@ def answer(
     }
 
 
-def numbers(inner: keras.Model, images: tf.Tensor, record: RunRecord) -> Outputs:
-    """Return the float32 outputs of `answer` without the list of best classes."""
-    outputs = {
-        name: tf.cast(value, tf.float32)
-        for name, value in inner(images, training=False).items()
-    }
-    probabilities = probabilities_of(outputs["logits"], record.loss)
-    return {**outputs, "probabilities": probabilities}
+def numbers_of(
+    inner: keras.Model, record: RunRecord, *, jit_compile: bool = False
+) -> Callable[[tf.Tensor], Outputs]:
+    """Return a function from images to `answer`'s outputs without the best classes.
+
+    Args:
+        inner: What `inner_outputs` returned.
+        record: Its loss makes the probabilities.
+        jit_compile: Have XLA compile it, once for each size of a batch.
+    """
+
+    def numbers(images: tf.Tensor) -> Outputs:
+        outputs = {
+            name: tf.cast(value, tf.float32)
+            for name, value in inner(images, training=False).items()
+        }
+        probabilities = probabilities_of(outputs["logits"], record.loss)
+        return {**outputs, "probabilities": probabilities}
+
+    return tf.function(numbers, jit_compile=True) if jit_compile else numbers
 
 
 def probabilities_of(logits: tf.Tensor, loss: str) -> tf.Tensor:
@@ -106,16 +122,20 @@ def probabilities_of(logits: tf.Tensor, loss: str) -> tf.Tensor:
 
 
 def signatures(
-    model: keras.Model, record: RunRecord, *, top_k: int = 5
+    model: keras.Model,
+    record: RunRecord,
+    *,
+    top_k: int = 5,
+    jit_compile: bool = False,
 ) -> dict[str, Callable[..., Outputs]]:
     """Return the concrete functions of a SavedModel, by signature name.
 
     `serving_default` takes `images` (batch, height, width, 3) float32 in the record's
     value range; `serving_bytes` takes `image_bytes` (batch,) strings, JPEG or PNG.
     `serving_top` takes the same and answers the best classes only, because REST has no
-    way to leave outputs out.
+    way to leave outputs out. `jit_compile` has XLA compile the model, not the decoding.
     """
-    inner = inner_outputs(model)
+    numbers = numbers_of(inner_outputs(model), record, jit_compile=jit_compile)
     height, width = record.image_size
     expected = tuple(model.inputs[0].shape[1:])
     if expected != (height, width, 3):
@@ -126,12 +146,12 @@ def signatures(
 
     @tf.function
     def from_images(images: tf.Tensor) -> Outputs:
-        return answer(inner, images, record, top_k=top_k)
+        return answer(numbers, images, record, top_k=top_k)
 
     @tf.function
     def from_bytes(content: tf.Tensor) -> Outputs:
         images = image_bytes.images_from_bytes(content, record)
-        return answer(inner, images, record, top_k=top_k)
+        return answer(numbers, images, record, top_k=top_k)
 
     @tf.function
     def best_from_bytes(content: tf.Tensor) -> Outputs:

@@ -10,6 +10,9 @@ import tensorflow as tf
 from vit_scaling.export import saved_model, servable
 from vit_scaling.export.loading import RunRecord
 
+# Without it the model server refuses what XLA is to compile for a processor.
+COMPILED = " \\\n  --xla_cpu_compilation_enabled=true"
+
 WARMUP_FILE = "tf_serving_warmup_requests"  # The name that the server looks for.
 ALLOWED_BATCHES = (1, 2, 4, 8, 16, 32)
 
@@ -41,7 +44,7 @@ exec docker run --rm -p 8500:8500 -p 8501:8501 \\
   --mount type=bind,source="$here",target=/models,readonly \\
   "tensorflow/serving:${{TF_SERVING_TAG:-latest}}" \\
   --model_config_file=/models/models.config \\
-  --enable_batching --batching_parameters_file=/models/batching_parameters.txt
+  --enable_batching --batching_parameters_file=/models/batching_parameters.txt{flags}
 # Ask: python tools/predict.py --server=grpc://localhost:8500 --model={name} --images …
 """
 
@@ -97,7 +100,8 @@ def write_kit(
         largest=max(ALLOWED_BATCHES), threads=threads, allowed=allowed
     )
     _replace(kit / "batching_parameters.txt", batching)
-    _replace(kit / "serve.sh", SERVE.format(name=name))
+    flags = COMPILED if any(_compiled(kit / model) for model in models) else ""
+    _replace(kit / "serve.sh", SERVE.format(name=name, flags=flags))
     (kit / "serve.sh").chmod(0o755)
     return {**report, "kit": str(kit), "name": name, "version": version}
 
@@ -110,6 +114,14 @@ def versions(folder: str | os.PathLike[str]) -> list[int]:
         int(version.name)
         for version in found
         if version.name.isdigit() and (version / "saved_model.pb").is_file()
+    )
+
+
+def _compiled(model: pathlib.Path) -> bool:
+    """Return whether XLA is to compile any version of a served model."""
+    return any(
+        saved_model.report_of(model / str(version)).get("jit_compile", False)
+        for version in versions(model)
     )
 
 

@@ -57,7 +57,7 @@ def test_every_engine_at_hand_is_measured(capsys):
     result = json.loads(capsys.readouterr().out)
     measured = result["shapes"]["mu/16"]
     assert set(measured["batches"]) == {"1", "3"}
-    engines = {"saved_model", "onnxruntime", "litert"}
+    engines = {"saved_model", "saved_model_xla", "onnxruntime", "litert"}
     for batch in measured["batches"].values():
         assert set(batch) == engines
         assert batch["onnxruntime"]["time_over_best_peer"] == 1.0

@@ -18,7 +18,7 @@ from typing import Any
 from vit_scaling.commands import cli
 
 WORKER = pathlib.Path(__file__).with_name("inference_worker.py")
-OURS = "saved_model"
+OURS = {"saved_model": False, "saved_model_xla": True}  # Whether XLA compiles it.
 IMAGES = "images.npy"
 PEERS = ("onnxruntime", "torch_compile")
 TOLERANCE = 1e-3  # Far above what orders of summation do to logits of size 1.
@@ -111,8 +111,9 @@ def _files(
     kernel = model.get_layer("head").kernel  # Zero at first: all logits were alike.
     kernel.assign(generator.normal(size=kernel.shape, scale=0.05))
     record = loading.RunRecord(tuple(map(str, range(1000))), (size, size))
-    files = {OURS: folder / "saved_model"}
-    saved_model.export_model(model, files[OURS], record)
+    files = {engine: folder / engine for engine in OURS}
+    for engine, jit_compile in OURS.items():
+        saved_model.export_model(model, files[engine], record, jit_compile=jit_compile)
     for engine, kind in (("onnxruntime", "onnx"), ("litert", "litert")):
         if all(importlib.util.find_spec(name) for name in MODULES[engine]):
             portable.export_model(model, folder / kind, record, kind=kind)

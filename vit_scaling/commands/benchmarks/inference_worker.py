@@ -54,9 +54,13 @@ def torch_compile(path: str) -> Engine:
     """Return timm's model with the same weights under torch.compile."""
     import torch
 
-    operators = torch.library.Library("torchvision", "DEF")
-    for operator in ("nms", "qnms"):  # A torchvision built for another torch.
-        operators.define(f"{operator}(Tensor a, Tensor b, float c) -> Tensor")
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:  # Built for another torch; timm asks only for its names.
+        sys.modules.pop("torchvision", None)
+        operators = torch.library.Library("torchvision", "DEF")
+        for operator in ("nms", "qnms"):
+            operators.define(f"{operator}(Tensor a, Tensor b, float c) -> Tensor")
     from safetensors.torch import load_file
     from timm.models.vision_transformer import VisionTransformer
 
@@ -75,6 +79,7 @@ def torch_compile(path: str) -> Engine:
 
 ENGINES = {
     "saved_model": saved_model,
+    "saved_model_xla": saved_model,
     "onnxruntime": onnxruntime,
     "litert": litert,
     "torch_compile": torch_compile,
