@@ -328,6 +328,16 @@ def test_an_image_that_does_not_decode_is_named_with_file_and_record(
     assert len(err.split("vit-scaling-train: error: ")[1]) < 1000  # No graph's trace.
 
 
+def test_a_missing_package_is_said_with_who_knows_what_installs_it(
+    run, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "vit_scaling.configurables", None)
+    monkeypatch.delattr("vit_scaling.configurables", raising=False)
+    code, err = run("--gin_file=quickstart", model_dir(tmp_path / "run"))
+    assert code == 1 and "vit-scaling-train: error: " in err
+    assert "vit-scaling-doctor" in err and "Traceback" not in err
+
+
 def test_flags_of_a_launch_are_those_that_say_how_not_where():
     places = {"gin_file", "gin_param", "model_dir"}
     assert not places & set(train.RUN_FLAGS)

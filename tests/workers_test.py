@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from vit_scaling.training.checkpoint_files import (
@@ -74,6 +75,25 @@ def test_workers_that_end_together_are_all_noticed(tmp_path):
     assert "a worker ended with code 3 after 1 restarts" in done.stderr
 
 
+def test_progress_is_not_judged_by_what_an_earlier_launcher_logged(tmp_path):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "worker_0.log").write_text("step 9,000/9,000 (100%)\n")
+    script = f"""
+    echo life >>{tmp_path}/lives; echo "step $(wc -l <{tmp_path}/lives)/99"
+    exit 3"""
+    done = subprocess.run(
+        [*LAUNCHER, "--workers=1", "--max_restarts=4", f"--log_dir={logs}", "--", "f"],
+        env=stand_in(tmp_path, script),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 3
+    assert "a worker ended with code 3 after 4 restarts" in done.stderr
+
+
 @pytest.mark.parametrize("to_all", [False, True])
 def test_a_signal_lets_every_worker_save(tmp_path, to_all):
     """Ctrl-C reaches all processes of the group, those that keep the logs too."""
@@ -108,11 +128,11 @@ def test_a_signal_lets_every_worker_save(tmp_path, to_all):
 class Group:
     """A launcher and its two workers, training the digits."""
 
-    def __init__(self, records, folder, name):
+    def __init__(self, records, folder, name, more=""):
         self.run, self.logs = folder / name, folder / f"{name}_logs"
         patterns = f"TRAIN_PATTERN = '{records}/train-*'\n"
         patterns += f"EVAL_PATTERN = '{records}/test-*'\n"
-        (folder / "run.gin").write_text(TINY + patterns)
+        (folder / "run.gin").write_text(TINY + patterns + more)
         self.process = subprocess.Popen(
             [
                 *LAUNCHER,
@@ -177,3 +197,25 @@ def test_a_group_that_lost_a_worker_and_was_ended_comes_out_the_same(
     assert code == 0, out
     assert group.bits() == peace.bits()
     assert group.bits()[0] == 300
+
+
+@pytest.mark.slow
+def test_workers_that_compute_again_and_in_pieces_train_to_the_same_weights(
+    digit_records, tmp_path
+):
+    plain = "vit.dropout = 0.0\nTOTAL_STEPS = 20\n"
+    pieces = "REMATERIALIZE = 'all'\nMICRO_BATCHES = 2\n"
+    ends = []
+    for name, more in (("whole", plain), ("pieces", plain + pieces)):
+        group = Group(digit_records, tmp_path, name, more)
+        code, out = group.finish()
+        assert code == 0, out
+        folder = checkpoint_folder(group.run / "checkpoints", 20)
+        ends.append((read_checkpoint(folder)[0], group.bits()[2]))
+    (whole, losses), (again, others) = ends
+    assert whole.keys() == again.keys() and losses.keys() == others.keys()
+    for step, loss in losses.items():
+        assert others[step] == pytest.approx(loss, rel=1e-5)
+    for key in (key for key in whole if key.startswith("model/")):
+        distance = np.linalg.norm(whole[key] - again[key])
+        assert distance <= 1e-3 * np.linalg.norm(whole[key]) + 1e-6, key

@@ -106,12 +106,13 @@ wait_for_group() { # Sets `code` to the first failure's, once no worker is left.
   done
 }
 
-# The furthest step that was told; steps done again after a restart are no progress.
+# The furthest step that was told since this launcher began; steps done again after a restart are no progress.
 furthest() {
-  { cat "$log_dir/worker_0.log" 2>/dev/null || true; } | tr -d ',' |
+  { tail -c +$((told + 1)) "$log_dir/worker_0.log" 2>/dev/null || true; } | tr -d ',' |
     awk '/^step / && $2 + 0 > most { most = $2 + 0 } END { print most + 0 }'
 }
 
+told=$({ cat "$log_dir/worker_0.log" 2>/dev/null || true; } | wc -c)
 restarts=0 in_vain=0
 say "$workers workers; logs in $log_dir"
 while :; do

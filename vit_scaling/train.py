@@ -206,6 +206,11 @@ def _message(error: Exception) -> str | None:
     asserted = re.search(r"assertion failed: \[(.+)\]", str(error))
     if type(error).__module__.startswith("tensorflow"):
         return asserted[1].replace("\\'", "'") if asserted else None
+    if isinstance(error, ImportError):
+        return (
+            f"{error}. Something that training needs is missing or does not go with "
+            "the rest: vit-scaling-doctor tells what, and what installs it."
+        )
     # A TypeError: an experiment lacks a part, or a value is of another type.
     if isinstance(error, ValueError | TypeError | OSError | RuntimeError):
         # Gin appends where it was called from: the traceback's business.

@@ -1,6 +1,12 @@
 """Which installations clash, and that what is said to mend them does."""
 # SPDX-License-Identifier: Apache-2.0
 
+import ast
+import importlib.metadata
+import pathlib
+import subprocess
+import sys
+
 import pytest
 
 from vit_scaling.commands import installation
@@ -13,7 +19,9 @@ GOOD = {
     "gin-config": "0.5.0",
     "absl-py": "1.4.0",
     "etils": "1.13.0",
+    "ml-dtypes": "0.5.4",
     "numpy": "2.4.6",
+    "scipy": "1.16.3",
     "tf_keras": "2.20.1",
     "tensorboard": "2.20.0",
 }
@@ -128,6 +136,35 @@ def test_this_installation_is_seen_as_it_is():
     assert tf.__version__ in [versions[name] for name in installation.TENSORFLOWS]
     found = installation.devices()
     assert found["CPU"] == [d.name for d in tf.config.list_physical_devices("CPU")]
+
+
+LISTED = """
+import sys
+import vit_scaling.configurables
+print(*(m.__file__ for n, m in sys.modules.items() if n.startswith("vit_scaling.")))
+"""
+
+
+def test_all_that_training_imports_is_asked_for():
+    """A missing one is a finding, where pip was told to install no requirements."""
+    done = subprocess.run(
+        [sys.executable, "-c", LISTED], capture_output=True, text=True, check=True
+    )
+    roots = set()
+    for file in done.stdout.split():
+        for node in ast.parse(pathlib.Path(file).read_text()).body:
+            if isinstance(node, ast.ImportFrom):
+                roots.add(node.module.partition(".")[0])
+            elif isinstance(node, ast.Import):
+                roots.update(each.name.partition(".")[0] for each in node.names)
+    roots -= {*sys.stdlib_module_names, "vit_scaling"}
+    assert {"scipy", "tensorflow", "keras", "orbit"} <= roots
+    known = {*installation.NEEDED, *installation.TENSORFLOWS, "tf-models-official"}
+    known = {name.replace("_", "-") for name in known}
+    distributions = importlib.metadata.packages_distributions()
+    for root in roots:
+        names = {name.replace("_", "-") for name in distributions[root]}
+        assert known & names, root
 
 
 def test_a_tensorflow_that_does_not_start_is_the_finding(monkeypatch):

@@ -3,10 +3,13 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
 from vit_scaling.commands.preflight import main
+from vit_scaling.preflight import environment, lowering
+from vit_scaling.preflight.compiler import TpuCompiler
 
 SMALL = [
     "--gin_file=experiments/vit_ti16.gin",
@@ -21,6 +24,9 @@ SMALL = [
         (["--topology=v33:2x2"], "`topology` must be VERSION:SIZES"),
         ([f"--tpu_python={sys.executable}"], "lacks the TPU compiler"),
         (["--tpu_python=/nowhere"], "`tpu_python` must be a Python"),
+        (["--batch_multiple=12"], "`batch_multiple` must be a power of two; received"),
+        (["--batch_multiple=0"], "`batch_multiple` must be a power of two; received 0"),
+        (["--per_core_batch=0"], "`per_core_batch` must be at least 1"),
     ],
 )
 def test_bad_flags_are_refused_before_anything_slow(capsys, flags, message):
@@ -35,6 +41,20 @@ def test_a_batch_or_the_search_for_one_is_asked_for(capsys):
         with pytest.raises(SystemExit):
             main([*SMALL, *flags])
         assert "--find_batch" in capsys.readouterr().err
+
+
+def test_a_topology_that_the_compiler_does_not_know_is_refused_before_lowering(
+    capsys, monkeypatch, tmp_path
+):
+    def refused(self, topology):
+        raise ValueError(f"`topology` must be one; received {topology!r}.")
+
+    monkeypatch.setattr(environment, "tpu_python", lambda given: Path(sys.executable))
+    monkeypatch.setattr(TpuCompiler, "check_topology", refused)
+    monkeypatch.setattr(lowering, "StepLowering", None)  # Not to be called.
+    flags = ["--per_core_batch=8", "--topology=v4:2x2", f"--cache_dir={tmp_path}"]
+    assert main([*SMALL, *flags]) == 1
+    assert "`topology` must be one; received 'v4:2x2'" in capsys.readouterr().err
 
 
 @pytest.mark.slow

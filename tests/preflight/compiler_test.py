@@ -23,12 +23,14 @@ if rest == ["--versions"]:
 program, topology, answer = rest
 with open(here / "asked.txt", "a") as log:
     log.write(topology + chr(10))
-text = pathlib.Path(program).read_text()
+text = "" if program == "--topology" else pathlib.Path(program).read_text()
 if "dies" in text:
     print("Killed by the kernel", file=sys.stderr)
     sys.exit(9)
 if topology == "v3:9x9":
     found = {{"kind": "topology", "error": "no such topology"}}
+elif "host" in text:
+    found = {{"kind": "compile", "error": "RESOURCE_EXHAUSTED: Out of host memory"}}
 elif "large" in text:
     found = {{"kind": "compile", "error": {too_large!r}}}
 else:
@@ -84,6 +86,15 @@ def test_what_does_not_fit_is_remembered_as_well(python, tmp_path):
     assert compiler.answer(LINEAR, "v3:2x2")[1]  # … and so the same answer.
 
 
+def test_what_this_machine_may_have_caused_is_not_kept(python, tmp_path):
+    compiler = TpuCompiler(python, tmp_path / "cache")
+    text = LINEAR.replace("add.34", "host")
+    for _ in range(2):
+        answer, remembered = compiler.answer(text, "v3:2x2")
+        assert "host memory" in answer["error"] and not remembered
+    assert len(asked(python)) == 2
+
+
 def test_without_a_cache_every_question_is_asked(python):
     compiler = TpuCompiler(python, None)
     for _ in range(2):
@@ -96,6 +107,14 @@ def test_an_unknown_topology_is_refused_and_not_kept(python, tmp_path):
     with pytest.raises(ValueError, match=r"v5e:2x2; received 'v3:9x9'"):
         compiler.answer(LINEAR, "v3:9x9")
     assert not list((tmp_path / "cache").glob("*"))
+
+
+def test_a_topology_is_asked_for_alone(python, tmp_path):
+    compiler = TpuCompiler(python, tmp_path / "cache")
+    compiler.check_topology("v3:2x2")
+    with pytest.raises(ValueError, match=r"v5e:2x2; received 'v3:9x9'"):
+        compiler.check_topology("v3:9x9")
+    assert asked(python) == ["v3:2x2", "v3:9x9"]
 
 
 def test_a_process_that_dies_is_told_and_not_kept(python, tmp_path):

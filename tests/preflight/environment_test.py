@@ -31,6 +31,18 @@ def test_a_python_without_the_compiler_is_refused_with_what_to_install():
         environment.tpu_python(sys.executable)
 
 
+def test_packages_of_this_process_do_not_reach_the_other(monkeypatch, tmp_path):
+    """A jax on PYTHONPATH is not the compiler's, and not of the version it answers."""
+    for name in ("jax", "jaxlib", "libtpu"):
+        information = tmp_path / f"{name}-9.dist-info"
+        information.mkdir()
+        text = f"Metadata-Version: 2.1\nName: {name}\nVersion: 9\n"
+        (information / "METADATA").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(RuntimeError, match="lacks the TPU compiler"):
+        environment.versions(Path(sys.executable))
+
+
 def test_a_path_that_is_not_there_is_named(monkeypatch, tmp_path):
     with pytest.raises(FileNotFoundError, match="`tpu_python` must be"):
         environment.tpu_python(str(tmp_path / "none"))

@@ -45,10 +45,22 @@ def test_a_program_that_is_too_large_says_by_how_much():
 
 
 def test_an_exhausted_resource_without_a_size_does_not_fit_either():
-    error = {"error": "RESOURCE_EXHAUSTED: something else"}
+    error = {"error": "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm."}
     found = report.verdict(error, LINEAR, device=V3, batch=8)
     assert found["fits"] is False
     assert found["headroom_bytes"] is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "RESOURCE_EXHAUSTED: Out of memory allocating 1048576 bytes.",
+        "No space left on device",
+    ],
+)
+def test_what_this_machine_lacks_does_not_say_that_it_does_not_fit(error):
+    found = report.verdict({"error": error}, LINEAR, device=V3, batch=8)
+    assert found["fits"] is None and found["error"] == error
 
 
 def test_what_a_tpu_cannot_run_is_named():

@@ -83,13 +83,19 @@ def test_where_nothing_fits_batches_that_cannot_be_shared_are_passed_over():
     assert found["largest_batch"] == 0 and found["tried"] == {"4": False, "8": False}
 
 
-def test_a_step_that_no_tpu_can_run_has_no_largest_batch():
-    class Refusing:
+@pytest.mark.parametrize(("beyond", "largest"), [(0, 0), (20, 16)])
+def test_the_search_ends_where_a_step_cannot_be_compiled(beyond, largest):
+    class Refusing(Growing):
         def answer(self, text, topology):
-            return {"error": NOT_KNOWN, "kind": "compile"}, False
+            if int(text.split("%arg0: tensor<")[-1].split("x")[0]) > beyond:
+                return {"error": NOT_KNOWN, "kind": "compile"}, False
+            return super().answer(text, topology)
 
-    with pytest.raises(ValueError, match="cannot be compiled for a TPU"):
-        Preflight(Linear(), Refusing(), "v3:2x2").largest()
+    found = Preflight(Linear(), Refusing(), "v3:2x2").largest()
+    assert found["fits"] is None and found["error"] == NOT_KNOWN
+    assert found["largest_batch"] == largest
+    assert found["per_core_batch"] > beyond
+    assert found["tried"][str(found["per_core_batch"])] is None
 
 
 def test_operations_that_xla_lacks_are_an_answer():

@@ -89,3 +89,7 @@ def test_an_unknown_custom_call_is_an_answer(compiler):
 def test_an_unknown_topology_is_refused(compiler):
     with pytest.raises(ValueError, match="`topology` must be one"):
         compiler.answer(SUM.format(n=64), "v3:999x7")
+    for topology in TOPOLOGIES:
+        compiler.check_topology(topology)
+    with pytest.raises(ValueError, match="`topology` must be one"):
+        compiler.check_topology("v4:2x2")

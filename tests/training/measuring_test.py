@@ -122,6 +122,25 @@ def test_the_last_checkpoint_is_tried_again_when_it_cannot_be_read(tmp_path, no_
     assert no_pause.now == 4.0  # Two pauses.
 
 
+def test_the_next_is_waited_for_from_when_a_retried_one_was_measured(
+    tmp_path, no_pause
+):
+    folder(tmp_path, 10)()
+    no_pause.events = {120.0: folder(tmp_path, 20)}
+    tries = []
+
+    def measure(step):
+        tries.append(step)
+        if len(tries) == 1:
+            raise CorruptCheckpointError("a file is still to come")
+        if step == 10:
+            no_pause.now = 70.0  # It takes longer than the next is waited for.
+        return {"step": step}
+
+    assert measuring.measure_as_they_appear(measure, tmp_path, 60.0, 20) == {"step": 20}
+    assert tries == [10, 10, 20]
+
+
 def test_a_last_checkpoint_that_stays_damaged_is_waited_for_until_it_is_written_again(
     tmp_path, no_pause
 ):

@@ -8,7 +8,16 @@ from collections.abc import Mapping, Sequence
 
 # What training needs, then what may be there. Orbit and Model Garden's
 # distribute_utils import tf_keras, which `--no-deps` leaves out.
-NEEDED = ("keras", "gin-config", "absl-py", "etils", "numpy", "tf_keras")
+NEEDED = (
+    "keras",
+    "gin-config",
+    "absl-py",
+    "etils",
+    "ml-dtypes",
+    "numpy",
+    "scipy",
+    "tf_keras",
+)
 PACKAGES = (
     "vit_scaling",
     "tensorflow",
@@ -19,7 +28,6 @@ PACKAGES = (
     "tensorboard",
     "tensorflow-datasets",
     "protobuf",
-    "ml-dtypes",
     "jax",
     "libtpu",
     "apache-beam",

@@ -34,10 +34,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _preflight(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    from vit_scaling.preflight import environment, report
+    from vit_scaling.preflight import environment, report, search
     from vit_scaling.preflight.compiler import TpuCompiler
 
-    report.device_of(arguments.topology)  # Before anything slow.
+    # All that can be refused is, before the step is lowered: that may take minutes.
+    report.device_of(arguments.topology)
+    search.check_multiple(arguments.batch_multiple, "batch_multiple")
+    if arguments.per_core_batch is not None and arguments.per_core_batch < 1:
+        raise ValueError(
+            "`per_core_batch` must be at least 1 image; received "
+            f"{arguments.per_core_batch}."
+        )
     python = environment.tpu_python(arguments.tpu_python)
     cache = environment.cache_root() / "answers"
     if arguments.cache_dir is not None:
@@ -47,6 +54,7 @@ def _preflight(arguments: argparse.Namespace) -> Mapping[str, Any]:
         None if arguments.cache_dir == "" else cache,
         optimized=Path(arguments.optimized) if arguments.optimized else None,
     )
+    compiler.check_topology(arguments.topology)
 
     from vit_scaling import configurables
     from vit_scaling.preflight.lowering import StepLowering

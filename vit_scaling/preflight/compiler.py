@@ -44,7 +44,8 @@ class TpuCompiler:
 
         Returns:
             Sizes and counts, or an "error" of kind "compile": what does not fit, or
-            cannot run, is an answer as well, and kept.
+            cannot run, is an answer as well, and kept. What this machine may have
+            caused is not kept.
 
         Raises:
             ValueError: The compiler knows no such topology.
@@ -54,14 +55,19 @@ class TpuCompiler:
         if kept is not None and kept.is_file() and self.optimized is None:
             return json.loads(kept.read_text(encoding="utf-8")), True
         found = self._ask(text, topology)
-        if found.get("kind") == "topology":
-            raise ValueError(
-                f"`topology` must be one that the TPU compiler knows, such as v3:2x2, "
-                f"v4:2x2x1 or v5e:2x2; received {topology!r} ({found['error']})."
-            )
-        if kept is not None:
+        _refuse_topology(found, topology)
+        if kept is not None and program.is_final(found.get("error")):
             _write_whole(kept, json.dumps(found, indent=1))
         return found, False
+
+    def check_topology(self, topology: str) -> None:
+        """Ask for a topology alone, before a program for it is made.
+
+        Raises:
+            ValueError: The compiler knows no such topology.
+            RuntimeError: The compiler's process died.
+        """
+        _refuse_topology(self._run("--topology", topology), topology)
 
     def _place(self, text: str, topology: str) -> Path | None:
         """Return the file of an answer: named by all that it depends on."""
@@ -78,18 +84,21 @@ class TpuCompiler:
 
     def _ask(self, text: str, topology: str) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="preflight-") as folder:
-            source, found = Path(folder) / "program.mlir", Path(folder) / "answer.json"
+            source = Path(folder) / "program.mlir"
             source.write_text(text, encoding="utf-8")
+            optimized = [str(self.optimized)] if self.optimized else []
+            return self._run(str(source), topology, *optimized)
+
+    def _run(self, subject: str, topology: str, *more: str) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory(prefix="preflight-") as folder:
+            found = Path(folder) / "answer.json"
             command = [str(self.python), str(environment.WORKER)]
-            command += [str(source), topology, str(found)]
-            command += [str(self.optimized)] if self.optimized else []
-            # TensorFlow's variables must not reach the other process' libraries.
             done = subprocess.run(
-                command,
+                [*command, subject, topology, str(found), *more],
                 capture_output=True,
                 text=True,
                 check=False,
-                env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+                env=environment.variables(),
             )
             if done.returncode or not found.is_file():
                 told = done.stderr.strip()[-500:] or "no message"
@@ -98,6 +107,14 @@ class TpuCompiler:
                     f"no answer (code -9: out of this machine's memory): {told}"
                 )
             return json.loads(found.read_text(encoding="utf-8"))
+
+
+def _refuse_topology(found: Answer, topology: str) -> None:
+    if found.get("kind") == "topology":
+        raise ValueError(
+            f"`topology` must be one that the TPU compiler knows, such as v3:2x2, "
+            f"v4:2x2x1 or v5e:2x2; received {topology!r} ({found['error']})."
+        )
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -54,6 +54,14 @@ def tpu_python(given: str | None = None) -> Path:
     return python
 
 
+def variables() -> dict[str, str]:
+    """Return the environment of the compiler's process, without our own packages.
+
+    TensorFlow's, which PYTHONPATH may name, must not reach the other libraries.
+    """
+    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+
 def versions(python: Path) -> Mapping[str, str]:
     """Return the versions of jax, jaxlib and libtpu.
 
@@ -65,6 +73,7 @@ def versions(python: Path) -> Mapping[str, str]:
         capture_output=True,
         text=True,
         check=False,
+        env=variables(),
     )
     if done.returncode:
         raise RuntimeError(

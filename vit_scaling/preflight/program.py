@@ -112,6 +112,22 @@ def tensor_bytes(shape: str, dtype: str) -> int:
     return count * (max(int(bits[0]), 8) // 8 if bits else 1)
 
 
+def is_final(error: str | None) -> bool:
+    """Return whether a program gets the same answer, or error, each time.
+
+    So it is with what the TPU's memory or instructions lack; another error may come of
+    this machine: its own memory, its files, a package.
+    """
+    if error is None or needed(error) is not None:
+        return True
+    return error.startswith(("INVALID_ARGUMENT", "UNIMPLEMENTED")) or lacks_hbm(error)
+
+
+def lacks_hbm(error: str) -> bool:
+    """Return whether an error says that the TPU's memory does not suffice."""
+    return "RESOURCE_EXHAUSTED" in error and "hbm" in error.lower()
+
+
 def needed(message: str) -> Mapping[str, float] | None:
     """Return the bytes that the compiler's error names, or None if it names none.
 

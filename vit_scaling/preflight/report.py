@@ -100,7 +100,7 @@ def verdict(
         if sizes is not None:
             result.update(fits=False, total_bytes=sizes["used_bytes"])
             result["limit_bytes"] = sizes["limit_bytes"]
-        elif "RESOURCE_EXHAUSTED" in answer["error"]:
+        elif program.lacks_hbm(answer["error"]):
             result["fits"] = False
         else:
             result["unsupported_operations"] = program.foreign_calls(text)

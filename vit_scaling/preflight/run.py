@@ -90,7 +90,9 @@ class Preflight:
         """Return the verdict for the largest batch that fits, and all that was tried.
 
         A batch that the run's micro-batches cannot share is no candidate. Where nothing
-        fits, it is the verdict of the smallest batch tried.
+        fits, it is the verdict of the smallest batch tried. Where the step cannot be
+        compiled for another reason than its size, the search ends with that verdict,
+        and with the largest batch that fitted so far.
         """
         tried: dict[int, dict[str, Any]] = {}
         pieces = 1
@@ -105,19 +107,29 @@ class Preflight:
             except program.IndivisibleBatchError:  # Below what was tried first.
                 return False, None, 0.0
             if found["fits"] is None:
-                raise ValueError(
-                    "The step cannot be compiled for a TPU, whatever its batch: "
-                    f"{found['error']}"
-                )
+                raise _NotCompiledError(batch)
             self.say(f"{batch} images per core {_told(found)}.")
             return bool(found["fits"]), found["total_bytes"], found["limit_bytes"]
 
-        best = pieces * search.largest_batch(
-            lambda share: probe(pieces * share),
-            multiple=math.lcm(multiple, pieces) // pieces,
-        )
+        try:
+            best = pieces * search.largest_batch(
+                lambda share: probe(pieces * share),
+                multiple=math.lcm(multiple, pieces) // pieces,
+            )
+            shown = best or min(tried)
+        except _NotCompiledError as error:
+            best = max((b for b, found in tried.items() if found["fits"]), default=0)
+            shown = error.batch
         fits = {str(batch): found["fits"] for batch, found in sorted(tried.items())}
-        return {**tried[best or min(tried)], "largest_batch": best, "tried": fits}
+        return {**tried[shown], "largest_batch": best, "tried": fits}
+
+
+class _NotCompiledError(Exception):
+    """A step that cannot be compiled for another reason than its size."""
+
+    def __init__(self, batch: int) -> None:
+        super().__init__(batch)
+        self.batch = batch
 
 
 def _told(found: Mapping[str, Any]) -> str:

@@ -25,8 +25,7 @@ def largest_batch(probe: Probe, *, multiple: int = 8, start: int | None = None) 
     Raises:
         ValueError: `multiple` is not a power of two, or `start` no multiple of it.
     """
-    if multiple < 1 or multiple & (multiple - 1):
-        raise ValueError(f"`multiple` must be a power of two; received {multiple}.")
+    check_multiple(multiple)
     start = multiple if start is None else start
     if start < multiple or start % multiple:
         raise ValueError(f"`start` must be a multiple of {multiple}; received {start}.")
@@ -43,6 +42,16 @@ def largest_batch(probe: Probe, *, multiple: int = 8, start: int | None = None) 
     if below or multiple == 1:
         return below
     return _smaller(probe, multiple // 2)
+
+
+def check_multiple(multiple: int, name: str = "multiple") -> None:
+    """Refuse a step of the search that does not halve down to one.
+
+    Raises:
+        ValueError: It is not a power of two.
+    """
+    if multiple < 1 or multiple & (multiple - 1):
+        raise ValueError(f"`{name}` must be a power of two; received {multiple}.")
 
 
 def _next(

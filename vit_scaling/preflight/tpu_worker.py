@@ -1,6 +1,7 @@
 """Compile a program with the TPU compiler; run by the Python that has jax and libtpu.
 
 PYTHON tpu_worker.py PROGRAM.mlir TOPOLOGY ANSWER.json [OPTIMIZED.txt]
+PYTHON tpu_worker.py --topology TOPOLOGY ANSWER.json   (whether there is such a one)
 
 It imports nothing of this package, for it runs where neither that nor TensorFlow is.
 No TPU is attached: the topology's description stands for it.
@@ -35,7 +36,7 @@ def answer(program: str, topology: str, optimized: str | None = None) -> dict[st
     """Return what the compiler says of a StableHLO file: sizes and counts, or "error".
 
     Args:
-        program: Path of the StableHLO text.
+        program: Path of the StableHLO text; "--topology" compiles none.
         topology: Such as "v3:2x2": its first device is compiled for.
         optimized: Where to write the compiled program as text; None writes none.
     """
@@ -53,6 +54,8 @@ def answer(program: str, topology: str, optimized: str | None = None) -> dict[st
         return {"kind": "topology", "error": str(error), "versions": versions()}
     device = described.devices[0]
     said = {"device_kind": device.device_kind, "versions": versions()}
+    if program == "--topology":
+        return said
     options = compiler.get_compile_options(num_replicas=1, num_partitions=1)
     try:
         with mlir.make_ir_context():

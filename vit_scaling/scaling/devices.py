@@ -73,7 +73,7 @@ DEVICES = {row.name: row for row in (
 
 
 # A maker adds them for a chip of another rate: such a one is not in the table.
-_OTHER_CHIPS = frozenset({"ti", "super", "d", "laptop", "mobile", "nvl", "mig"})
+_OTHER_CHIPS = frozenset({"ti", "super", "d", "laptop", "mobile", "nvl", "mig", "fhhl"})
 
 
 def device_named(name: str) -> Device:
@@ -99,7 +99,8 @@ def device_named(name: str) -> Device:
 def peak_flops_of(maker_name: str) -> float | None:
     """Return the peak rate of a replica on what its maker calls so; None if not known.
 
-    A row's words must all be there, each whole: "L40S" is no "L4".
+    A row's words must all be there, each whole: "L40S" is no "L4". A card of another
+    form than the row's source is of (PCIe for SXM, or the reverse) is not known.
 
     Args:
         maker_name: Such as "NVIDIA A100-SXM4-40GB", "Tesla T4" or a TPU's "v3-8".
@@ -118,4 +119,11 @@ def peak_flops_of(maker_name: str) -> float | None:
     if words & _OTHER_CHIPS:
         return None
     names = [name for name in DEVICES if words.issuperset(name.split("_"))]
-    return DEVICES[names[-1]].peak_flops if names else None
+    if not names or _of_another_form(words, DEVICES[names[-1]].source.lower()):
+        return None
+    return DEVICES[names[-1]].peak_flops
+
+
+def _of_another_form(words: set[str], source: str) -> bool:
+    sxm = any(word.startswith("sxm") for word in words)
+    return ("pcie" in words and "sxm" in source) or (sxm and "pcie" in source)

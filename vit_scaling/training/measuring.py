@@ -154,7 +154,7 @@ def new_checkpoints(
             seen = newest
             failed = yield seen[0]
             tries = tries + 1 if failed else 0
-            if not again:
+            if not failed or not again:
                 waited_since = clock()
             if not failed and last_step is not None and seen[0] >= last_step:
                 return

@@ -53,6 +53,13 @@ def test_runs_take_turns_and_their_medians_are_compared(monkeypatch, capsys):
     assert result["range_of_seconds_per_step"]["1_step_per_loop"] == [3, 100]
 
 
+def test_a_batch_that_replicas_cannot_share_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(step_runs, "Run", None)  # Not to be started.
+    flags = ["step", *SMALL, "--batch_size=3", "--measure=strategies"]
+    assert benchmark.main(flags) == 1
+    assert "`batch_size` must be a multiple of 2" in capsys.readouterr().err
+
+
 def test_runs_take_the_flags_of_the_model_and_rounds_of_whole_loops(
     monkeypatch, capsys
 ):

@@ -56,7 +56,20 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     so that a change in the machine's load meets all of them, and the medians count. The
     global batch is the same for all. Where loops or checkpoints are compared, a round's
     steps are rounded up to a multiple of 100.
+
+    Raises:
+        ValueError: Replicas or workers cannot share the global batch evenly.
     """
+    shares = [
+        changes.get("virtual_devices", changes.get("workers", 1))
+        for changes in RUNS[arguments.measure].values()
+    ]
+    if arguments.batch_size % max(shares):
+        raise ValueError(
+            f"`batch_size` must be a multiple of {max(shares)} for "
+            f"--measure={arguments.measure}, or its runs would take other global "
+            f"batches; received {arguments.batch_size}."
+        )
     model = {name: vars(arguments)[name] for name in MODEL_FLAGS}
     runs = RUNS[arguments.measure]
     unit = WHOLE_LOOPS if arguments.measure != "strategies" else 1
