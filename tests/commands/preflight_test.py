@@ -52,9 +52,9 @@ def test_a_topology_that_the_compiler_does_not_know_is_refused_before_lowering(
     monkeypatch.setattr(environment, "tpu_python", lambda given: Path(sys.executable))
     monkeypatch.setattr(TpuCompiler, "check_topology", refused)
     monkeypatch.setattr(lowering, "StepLowering", None)  # Not to be called.
-    flags = ["--per_core_batch=8", "--topology=v4:2x2", f"--cache_dir={tmp_path}"]
+    flags = ["--per_core_batch=8", "--topology=v3:999x7", f"--cache_dir={tmp_path}"]
     assert main([*SMALL, *flags]) == 1
-    assert "`topology` must be one; received 'v4:2x2'" in capsys.readouterr().err
+    assert "`topology` must be one; received 'v3:999x7'" in capsys.readouterr().err
 
 
 @pytest.mark.slow
