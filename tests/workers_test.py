@@ -216,6 +216,10 @@ def test_workers_that_compute_again_and_in_pieces_train_to_the_same_weights(
     assert whole.keys() == again.keys() and losses.keys() == others.keys()
     for step, loss in losses.items():
         assert others[step] == pytest.approx(loss, rel=1e-5)
-    for key in (key for key in whole if key.startswith("model/")):
-        distance = np.linalg.norm(whole[key] - again[key])
-        assert distance <= 1e-3 * np.linalg.norm(whole[key]) + 1e-6, key
+    # All weights as one: the biases of keys have no gradient but rounding, which Adam
+    # makes as large as any.
+    keys = [key for key in sorted(whole) if key.startswith("model/")]
+    first, second = (
+        np.concatenate([end[key].ravel() for key in keys]) for end in (whole, again)
+    )
+    assert np.linalg.norm(first - second) < 1e-3 * np.linalg.norm(first)

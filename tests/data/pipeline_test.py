@@ -125,6 +125,12 @@ def test_hosts_share_an_epoch_without_loss_or_doubling(numbered):
     np.testing.assert_array_equal(np.sort(np.concatenate(seen)), np.arange(109))
 
 
+def test_training_data_are_known_to_have_no_end(numbered):
+    """Workers that do not know it lose the batches' static shapes."""
+    data = train_numbers(numbered).dataset(batch_size=8, seed=1, start_step=3)
+    assert data.cardinality() == tf.data.INFINITE_CARDINALITY
+
+
 def test_more_hosts_than_images_is_refused(tmp_path):
     data = train_numbers(sets.numbered(tmp_path, [3]))
     with pytest.raises(ValueError, match="3 images for 5 hosts"):

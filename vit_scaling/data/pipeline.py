@@ -221,9 +221,11 @@ class TrainData(_Data):
         if hosts.local_replicas > 1:
             batches = batches.rebatch(per_replica)
         spec = self.element_spec(per_replica)
-        return batches.map(as_graph(lambda batch: _ensure(batch, spec))).prefetch(
-            _BATCHES_AHEAD
-        )
+        batches = batches.map(as_graph(lambda batch: _ensure(batch, spec)))
+        # Else several workers look out for an end in each step, and batches lose their
+        # static shapes, which micro-batches need.
+        endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+        return batches.apply(endless).prefetch(_BATCHES_AHEAD)
 
     def _images(self, chunks: tf.data.Dataset, decoder: Decoder) -> tf.data.Dataset:
         if self.service is None:
