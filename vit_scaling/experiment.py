@@ -37,8 +37,7 @@ from vit_scaling.training.trainer import Trainer
 class Experiment:
     """What is trained, on what, how: the parts of a run, before any of it is made.
 
-    Makers, not made things, where variables are born: they are called in the scope of
-    the run's strategy.
+    Makers are called in the scope of the run's strategy: variables are born there.
 
     Attributes:
         make_model: Returns a Keras model from images to logits (batch, classes).
@@ -173,8 +172,7 @@ def train(
         evaluates: Whether the evaluation sets are evaluated on the way and at the end.
         evaluate_averages: Whether averaged weights are evaluated in place of the last.
         steps_per_loop: Steps run between two looks at the clock; more on TPU.
-        checkpoint_every_steps: Steps between checkpoints (1000 in the authors' code);
-            None: only at start and end.
+        checkpoint_every_steps: 1000 in the authors' code; None: only at start and end.
         eval_every_steps: Steps between evaluations; None: only at the end.
         keep_last: How many of the newest checkpoints stay; None: all.
         keep_every_steps: Multiples of this stay as well (10,000 in the authors' code).
@@ -221,18 +219,17 @@ def train(
         progress = run.progress_of(
             model, strategy, experiment.batch_size, total, peak_flops_per_core
         )
-        saved = Checkpoints(
-            model_dir,
-            keep_last=keep_last,
-            keep_every_steps=keep_every_steps,
-            keep_steps=keep_steps,
-            scheduled=due,
-            asynchronous=asynchronous_checkpoints,
-            writes=chief,
-        )
         state = RunState(
             variables_of(model, optimizer, global_step),
-            saved,
+            Checkpoints(
+                model_dir,
+                keep_last=keep_last,
+                keep_every_steps=keep_every_steps,
+                keep_steps=keep_steps,
+                scheduled=due,
+                asynchronous=asynchronous_checkpoints,
+                writes=chief,
+            ),
             progress,
             watch,
             seed=seed,
@@ -295,12 +292,8 @@ def train(
                 lambda outputs: run.stop_if_asked(notice, state),
             ],
         )
-        stops = run.stops(
-            lambda: state.step,
-            eval_every_steps if evaluates else None,
-            total,
-            resumed=resumed,
-        )
+        eval_every = eval_every_steps if evaluates else None
+        stops = run.stops(lambda: state.step, eval_every, total, resumed=resumed)
         with contextlib.redirect_stdout(Silence()), profiler:  # RunLog, not Orbit.
             figures = run.evaluated_at(
                 run.trained_to(stops, controller, state, log=log, batches=batches),
@@ -310,7 +303,7 @@ def train(
                 best_metric=best_metric,
                 notice=notice,
             )
-        saved.wait()
+        state.checkpoints.wait()
         if chief:
             run_files.write_texts(model_dir, texts())
         state.agree(0)  # Who leaves before the chief has saved could take it along.
