@@ -13,7 +13,9 @@ import tensorflow as tf
 
 from tests.training import small
 from vit_scaling import experiment as runs
-from vit_scaling.data.preprocessing import CentralCrop, Resize
+from vit_scaling.data.preprocessing import CentralCrop, PaddedCrop, Resize
+from vit_scaling.evaluation.images import SquashAndCrop
+from vit_scaling.export import run_record
 from vit_scaling.optimization.accumulation import accumulate_gradients
 from vit_scaling.optimization.adam import Adam
 from vit_scaling.optimization.momentum import Momentum
@@ -126,12 +128,25 @@ def test_a_run_leaves_checkpoints_figures_and_what_rebuilds_it(finished):
         (CentralCrop(50), 50),
         (CentralCrop(ratio=7 / 6), 56),
         (Resize(), None),
+        (SquashAndCrop(), 55),
+        (SquashAndCrop(64), 64),
     ],
 )
 def test_facts_tell_servers_an_images_size_before_the_crop(crop, pixels):
     made = small.experiment()
     made.eval_data.preprocess, made.eval_data.image_size = crop, 48
-    assert runs.run_facts(made, seed=0)["resize"] == pixels
+    facts = runs.run_facts(made, seed=0)
+    assert facts["resize"] == pixels
+    name = facts["preprocess"]
+    assert type(run_record.PREPROCESSING[name]) is type(crop)
+
+
+@pytest.mark.parametrize("unknown", [PaddedCrop(), lambda encoded, size, seed: None])
+def test_facts_do_not_guess_what_an_unknown_function_does_to_images(unknown):
+    made = small.experiment()
+    made.eval_data.preprocess, made.eval_data.image_size = unknown, 48
+    facts = runs.run_facts(made, seed=0)
+    assert facts["preprocess"] is None and facts["resize"] is None
 
 
 def test_train_figures_are_complete(finished):
@@ -432,6 +447,31 @@ def test_the_model_is_prepared_and_micro_batches_give_the_same_run(tmp_path):
     np.testing.assert_allclose(
         one["model/head/kernel"], two["model/head/kernel"], rtol=1e-4, atol=1e-6
     )
+
+
+def test_weights_to_start_from_are_loaded_once_and_regularizers_come_always(tmp_path):
+    calls = []
+    changes = {
+        "prepare_model": lambda model: calls.append("prepared"),
+        "load_weights": lambda model: calls.append("loaded"),
+    }
+    train(tmp_path, changes, evaluates=False)
+    assert calls == ["prepared", "loaded"]
+    train(tmp_path, changes, evaluates=False)
+    assert calls == ["prepared", "loaded", "prepared"]
+
+
+def test_other_evaluators_are_checked_before_anything_is_made(tmp_path):
+    class TooFewImages:
+        name, interval_steps = "few", 1
+
+        def check(self):
+            raise ValueError("too few images")
+
+    changes = {"evaluators": [TooFewImages()], "make_model": None}
+    with pytest.raises(ValueError, match="too few images"):
+        train(tmp_path, changes)
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_a_schedule_in_epochs_knows_the_size_of_the_data(tmp_path):

@@ -1,18 +1,26 @@
 """The fine-tuning experiments carry the paper's values, and train from real weights."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
+import functools
+import shutil
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from vit_scaling import configurables
+from vit_scaling.applications.finetuning import load_for_finetuning
 from vit_scaling.data.preprocessing import CentralCrop, InceptionCrop, Resize
 from vit_scaling.modeling.positions import resample
 from vit_scaling.modeling.vit import vit
 from vit_scaling.optimization.momentum import Momentum
 from vit_scaling.optimization.schedules import Constant, Cosine
+from vit_scaling.training.checkpoint_files import checkpoint_folder
+from vit_scaling.training.checkpoints import Checkpoints
 from vit_scaling.training.losses import softmax_cross_entropy
+from vit_scaling.training.preemption import Notice
 from vit_scaling.training.strategy import make_strategy
 
 # Keras turns its variables into arrays in a way that NumPy 2 warns of.
@@ -100,9 +108,13 @@ def small(source, digit_records, *files, more=()):
     return parsed(*files, bindings=bindings)
 
 
-def test_model_starts_from_the_source_with_a_new_classifier(source, digit_records):
+def test_model_starts_from_the_source_with_a_new_classifier(
+    source, digit_records, tmp_path
+):
     _, taken = source
-    model = small(source, digit_records, "experiments/finetune.gin").made_model()
+    experiment = small(source, digit_records, "experiments/finetune.gin")
+    new = Checkpoints(tmp_path / "new")
+    model, *_ = experiment.made(make_strategy(), new, Notice())
     held = {v.path: np.asarray(v.value) for v in model.variables}
     positions = "position_embedding/embedding"
     np.testing.assert_array_equal(held[positions], resample(taken[positions], (4, 4)))
@@ -136,6 +148,19 @@ def test_each_experiment_trains_three_steps(name, source, digit_records, tmp_pat
     assert results["step"] == 3 and np.isfinite(results["held_out"]["loss"])
     assert results["held_out"]["examples"] == sets["held_out"].num_examples
     assert results["eval"]["examples"] == whole
+
+
+def test_preempted_run_resumes_when_its_source_is_gone(source, digit_records, tmp_path):
+    start = {"model_dir": tmp_path, "strategy": make_strategy(), "jit_compile": False}
+    name = "experiments/finetune.gin"
+    experiment = small(source, digit_records, name)
+    configurables.train(experiment, evaluates=False, **start)
+    shutil.rmtree(checkpoint_folder(tmp_path / "checkpoints", 3))  # Preempted before.
+    load = functools.partial(load_for_finetuning, source=str(tmp_path / "gone.keras"))
+    gone = dataclasses.replace(experiment, load_weights=load)
+    assert configurables.train(gone, evaluates=False, **start)["step"] == 3
+    with pytest.raises(FileNotFoundError, match=r"gone\.keras"):
+        configurables.train(gone, **{**start, "model_dir": tmp_path / "new"})
 
 
 def test_held_out_part_and_training_part_are_the_training_set(source, digit_records):

@@ -37,10 +37,9 @@ from vit_scaling.training.trainer import Trainer
 class Experiment:
     """What is trained, on what, how: the parts of a run, before any of it is made.
 
-    Makers are called in the scope of the run's strategy: variables are born there.
-
     Attributes:
-        make_model: Returns a Keras model from images to logits (batch, classes).
+        make_model: Returns a Keras model from images to logits (batch, classes). Where
+            variables are born, as here, the scope is that of the run's strategy.
         make_optimizer: From `learning_rate` (the schedule) to one of our optimizers.
         schedule: Learning rate by step; its `total_steps` is the length of the run.
         train_data: The training images.
@@ -50,7 +49,8 @@ class Experiment:
         eval_batch_size: Images of an evaluation batch; `batch_size` where None.
         evaluators: What else is measured while training, each at its own interval.
         accumulate: Gathers gradients over micro-batches; None takes a batch whole.
-        prepare_model: Called on the made model, to regularize or to load weights.
+        prepare_model: Called on the made model, such as to regularize it.
+        load_weights: Called too where a run has no checkpoint: what to start from.
     """
 
     make_model: Callable[[], keras.Model]
@@ -64,6 +64,7 @@ class Experiment:
     evaluators: Sequence[InLoopEvaluator] = ()
     accumulate: Callable[..., Any] | None = None
     prepare_model: Callable[[keras.Model], Any] | None = None
+    load_weights: Callable[[keras.Model], Any] | None = None
 
     def made_model(self) -> keras.Model:
         """Return the model, prepared; to be called in the strategy's scope."""
@@ -73,12 +74,15 @@ class Experiment:
         return model
 
     def made(
-        self, strategy: tf.distribute.Strategy, schedule: Schedule
+        self, strategy: tf.distribute.Strategy, saved: Checkpoints, notice: Notice
     ) -> tuple[keras.Model, keras.optimizers.Optimizer, tf.Variable]:
         """Return model, built optimizer and step, born on the strategy's devices."""
+        begun = notice.agree(len(saved.steps()) if saved.writes else 0)
         with strategy.scope():
             model = self.made_model()
-            optimizer = self.make_optimizer(learning_rate=schedule)
+            if self.load_weights is not None and not begun:
+                self.load_weights(model)
+            optimizer = self.make_optimizer(learning_rate=self.schedule_in_steps())
             optimizer.build(model.trainable_variables)
             return model, optimizer, orbit.utils.create_global_step()
 
@@ -86,9 +90,8 @@ class Experiment:
         """Return the schedule with every length in steps."""
         if self.schedule.resolved:
             return self.schedule
-        return self.schedule.in_steps(
-            batch_size=self.batch_size, train_examples=self.train_data.num_examples
-        )
+        images = self.train_data.num_examples
+        return self.schedule.in_steps(batch_size=self.batch_size, train_examples=images)
 
     def check(
         self, strategy: tf.distribute.Strategy, evaluates: bool, best_metric: str | None
@@ -100,6 +103,8 @@ class Experiment:
         others = [one.name for one in self.evaluators]
         known = (self.eval_sets(), others) if evaluates else ((), ())
         checks.check_best_metric(best_metric, *known)
+        for one in self.evaluators if evaluates else ():
+            getattr(one, "check", lambda: None)()
 
     def eval_sets(self) -> dict[str, EvalData]:
         """Return the evaluation sets by name; a single one is called "eval"."""
@@ -108,14 +113,12 @@ class Experiment:
 
     def batches(self, strategy: tf.distribute.Strategy, seed: int) -> Callable:
         """Return the function from a batch's number to the batches from there on."""
+        read, size = self.train_data.dataset, self.batch_size
 
         def batches_from(number: int) -> Any:
             return strategy.distribute_datasets_from_function(
-                lambda context: self.train_data.dataset(
-                    batch_size=self.batch_size,
-                    seed=seed,
-                    start_step=number,
-                    input_context=context,
+                lambda context: read(
+                    batch_size=size, seed=seed, start_step=number, input_context=context
                 )
             )
 
@@ -126,9 +129,7 @@ class Experiment:
         size = self.eval_batch_size or self.batch_size
         return {
             name: strategy.distribute_datasets_from_function(
-                lambda context, one=one: one.dataset(
-                    batch_size=size, input_context=context
-                )
+                lambda context, e=one: e.dataset(batch_size=size, input_context=context)
             )
             for name, one in self.eval_sets().items()
         }
@@ -215,21 +216,22 @@ def train(
             },
             at=[*keep_steps, *profiler.steps],
         )
-        model, optimizer, global_step = experiment.made(strategy, schedule)
+        saved = Checkpoints(
+            model_dir,
+            keep_last=keep_last,
+            keep_every_steps=keep_every_steps,
+            keep_steps=keep_steps,
+            scheduled=due,
+            asynchronous=asynchronous_checkpoints,
+            writes=chief,
+        )
+        model, optimizer, global_step = experiment.made(strategy, saved, notice)
         progress = run.progress_of(
             model, strategy, experiment.batch_size, total, peak_flops_per_core
         )
         state = RunState(
             variables_of(model, optimizer, global_step),
-            Checkpoints(
-                model_dir,
-                keep_last=keep_last,
-                keep_every_steps=keep_every_steps,
-                keep_steps=keep_steps,
-                scheduled=due,
-                asynchronous=asynchronous_checkpoints,
-                writes=chief,
-            ),
+            saved,
             progress,
             watch,
             seed=seed,
@@ -245,8 +247,12 @@ def train(
         log.say(cost_text([cost_of(optimizer, model.trainable_variables)]))
         run.announce(log, model, strategy, state.step, total, images=images, xla=jit.on)
         if chief:
-            facts = run_facts(experiment, seed, evaluate_averages)
-            run_files.write_run_files(model_dir, model, facts, texts())
+            run_files.write_run_files(
+                model_dir,
+                model,
+                run_facts(experiment, seed, evaluate_averages),
+                texts(),
+            )
         with strategy.scope():
             trainer = Trainer(
                 make_train_step(
@@ -336,10 +342,9 @@ def evaluate(
         FileNotFoundError: The run has no checkpoint (of that step).
         ValueError: The checkpoint is of another model.
     """
-    measure = measuring.make_measure(
+    return measuring.make_measure(
         experiment, model_dir, strategy, averages=averages, jit_compile=jit_compile
-    )
-    return measure(step)
+    )(step)
 
 
 def evaluate_continuously(
@@ -376,23 +381,18 @@ def evaluate_continuously(
     return measuring.measure_as_they_appear(measure, model_dir, timeout_seconds, last)
 
 
-def run_facts(
-    experiment: Experiment, seed: int, evaluate_averages: bool = False
-) -> dict[str, Any]:
+def run_facts(experiment: Experiment, seed: int, averages: bool = False) -> dict:
     """Return what later programs need to know of the run and its data."""
     names = experiment.train_data.source.class_names
-    sets = experiment.eval_sets()
-    first = sets[next(iter(sets))] if sets else None
-    prepared = first.preprocess if first else CentralCrop()
-    crop = prepared if isinstance(prepared, CentralCrop) else None
+    first = next(iter(experiment.eval_sets().values()), None)
     size = (first or experiment.train_data).image_size
+    told = getattr(first.preprocess if first else CentralCrop(), "as_recorded", None)
     return {
         "loss": experiment.loss.__name__,
         "seed": seed,
-        "evaluates_averages": evaluate_averages,
+        "evaluates_averages": averages,
         "class_names": list(names) if names is not None else None,
         "train_images": int(experiment.train_data.num_examples),
         "value_range": list(experiment.train_data.value_range),
-        "preprocess": "central_crop" if crop else "resize",
-        "resize": crop.smaller_side(size) if crop else None,
+        **(told(size) if told else {"preprocess": None, "resize": None}),
     }

@@ -3,10 +3,16 @@
 
 import json
 
+import keras
 import pytest
 
-from vit_scaling.commands import export
+from tests.applications.cases import NAMED
+from tests.export import runs
+from vit_scaling.commands import export, predict
 from vit_scaling.export import portable, saved_model, serving_kit
+
+# Keras turns its variables into arrays in a way that NumPy 2 warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
 
 REPORT = {
     "output_dir": "OUT",
@@ -17,7 +23,8 @@ REPORT = {
     "max_difference": {"logits": 0.0, "features": 2e-7},
 }
 WRITERS = (
-    (saved_model, "export_run"), (portable, "export_run"), (serving_kit, "write_kit"),
+    (saved_model, "export_run"), (portable, "export_run"),
+    (serving_kit, "write_version"),
 )  # fmt: skip
 
 
@@ -38,9 +45,10 @@ def called(monkeypatch):
 def test_saved_model_is_the_default(called, capsys):
     assert export.main(["--model_dir=RUN", "--output_dir=OUT", "--averages"]) == 0
     [(module, arguments, options)] = called
-    assert module is saved_model and arguments == ("RUN", "OUT")
+    assert module is saved_model and not arguments
     assert options == {
-        "averages": True, "step": None, "top_k": 5, "preprocess": None, "resize": None,
+        "model_dir": "RUN", "output_dir": "OUT", "averages": True,
+        "step": None, "top_k": 5, "preprocess": None, "resize": None,
         "jit_compile": False,
     }  # fmt: skip
     text = capsys.readouterr().out
@@ -53,7 +61,8 @@ def test_other_formats_have_a_writer_of_their_own(called, kind):
     flags = ["--model_dir=RUN", "--output_dir=OUT", f"--format={kind}", "--step=3"]
     assert export.main(flags) == 0
     [(module, arguments, options)] = called
-    assert module is portable and arguments == ("RUN", "OUT")
+    assert module is portable and not arguments
+    assert (options["model_dir"], options["output_dir"]) == ("RUN", "OUT")
     assert options["kind"] == kind and options["step"] == 3
     assert "top_k" not in options  # Such files list no classes.
 
@@ -71,3 +80,63 @@ def test_difference_to_the_runs_precision_is_shown_where_there_is_one():
     report = {**REPORT, "max_difference_to_run_precision": {"logits": 0.01}}
     assert "differ from the run's own precision by 0.01" in export._show(report)
     assert "precision" not in export._show(REPORT)
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    """A classifier in half precision with a softmax behind it, as a .keras file."""
+    folder = tmp_path_factory.mktemp("model")
+    model = runs.small_model("mixed_bfloat16")
+    softmax = keras.layers.Activation("softmax", name="predictions", dtype="float32")
+    keras.Model(model.input, softmax(model.output)).save(folder / "m.keras")
+    (folder / "names.txt").write_text("ant\nbee\ncat\ndog\n")
+    return folder
+
+
+def test_model_in_a_keras_file_is_served(classifier, tmp_path, capsys):
+    flags = [f"--model={classifier}/m.keras", f"--output_dir={tmp_path}/out"]
+    names = f"--class_names={classifier}/names.txt"
+    assert export.main([*flags, names, "--loss=sigmoid_cross_entropy", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["classes"] == 4
+    record = saved_model.saved_record(tmp_path / "out")
+    assert record.class_names == ("ant", "bee", "cat", "dog")
+    assert record.loss == "sigmoid_cross_entropy"
+    assert record.value_range == (-1.0, 1.0)
+    assert (record.preprocess, record.resize) == ("central_crop", 55)
+
+
+def test_weights_of_others_become_a_kit_that_answers(tmp_path, capsys):
+    case = NAMED["hf_vit"]
+    flags = [f"--model={case.path}", f"--output_dir={tmp_path}/kit"]
+    assert export.main([*flags, "--serving_kit=vit", "--top_k=2"]) == 0
+    capsys.readouterr()
+    image = tmp_path / "a.png"
+    image.write_bytes(runs.image_file(9, 7))
+    asked = [f"--saved_model={tmp_path}/kit/vit", "--images", str(image), "--json"]
+    assert predict.main(asked) == 0
+    [found] = json.loads(capsys.readouterr().out)["predictions"]
+    assert set(found["classes"]) < {"0", "1", "2"} and len(found["classes"]) == 2
+
+
+def test_weights_without_a_classifier_are_refused(tmp_path, capsys):
+    flags = [f"--model={NAMED['hf_siglip_vision'].path}", f"--output_dir={tmp_path}/o"]
+    assert export.main(flags) == 1
+    assert "hold no classifier" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ([], "either --model_dir, a training run, or --model"),
+        (["--model=a", "--model_dir=b"], "either --model_dir"),
+        (["--model=a", "--averages"], "--averages has no effect with --model"),
+        (["--model=a", "--step=1"], "--step has no effect with --model"),
+        (["--model_dir=a", "--loss=sigmoid_cross_entropy"], "--loss has no effect"),
+        (["--model_dir=a", "--class_names=f"], "--class_names has no effect"),
+        (["--model_dir=a", "--value_range", "0", "1"], "--value_range has no effect"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_named(flags, told, tmp_path, capsys):
+    assert export.main([*flags, f"--output_dir={tmp_path}/out"]) == 1
+    assert told in capsys.readouterr().err

@@ -66,6 +66,12 @@ def test_json_holds_the_best_classes_that_were_asked_for(asked, capsys):
         (["--images=a"], "either --saved_model or --server"),
         (["--images=a", "--server=x", "--saved_model=S"], "either --saved_model or"),
         (["--images=a", "--server=localhost:8500"], "must begin with grpc://"),
+        (["--images=a", "--saved_model=S", "--model=m"], "--model has no effect"),
+        (["--images=a", "--saved_model=S", "--version=1"], "--version has no effect"),
+        (["--images=a", "--saved_model=S", "--image_key=k"], "goes with --tfrecords"),
+        (["--images=a", "--saved_model=S", "--label_key=k"], "goes with --tfrecords"),
+        (["--images=a", "--saved_model=S", "--top=-1"], "--top must be at least 1"),
+        (["--images=a", "--saved_model=S", "--limit=0"], "--limit must be at least 1"),
     ],
 )
 def test_flags_that_do_not_go_together_are_named(asked, capsys, flags, message):

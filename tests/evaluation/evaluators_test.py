@@ -112,6 +112,11 @@ def test_wrong_settings_are_refused():
         FewShot([])
     with pytest.raises(ValueError, match="`interval_steps` must be at least 1"):
         FewShot([one], interval_steps=0)
+    for name, wrong in (("shots", ()), ("seeds", (1, 1)), ("strengths", (0.0,))):
+        with pytest.raises(ValueError, match=f"`{name}` must"):
+            FewShot([one], **{name: wrong})
+    with pytest.raises(ValueError, match="`shots` must be one or more"):
+        FewShot([FewShotSet("own", one.train, one.test, shots=(0,))])
     label_map = LabelMap(((0,), (1,)), 4)
     with pytest.raises(ValueError, match="2 groups for 5 classes"):
         MappedAccuracy(one.test, label_map, name="a", interval_steps=1)
@@ -132,3 +137,17 @@ def test_model_of_other_classes_and_images_that_never_count_are_refused():
     )
     with pytest.raises(ValueError, match="No image of 'a'"):
         empty.evaluate(records.model(), strategy)
+
+
+class Counted:
+    """A part of a set that knows its size, as `EvalData` does."""
+
+    classes, num_examples = 5, 30
+
+
+def test_set_with_fewer_images_than_shots_is_refused_before_training():
+    own = FewShotSet("birds", Counted(), Counted(), shots=(1, 6))
+    FewShot([own], shots=(25,)).check()
+    FewShot([few_shot_set()], shots=(25,)).check()  # Says not how many there are.
+    with pytest.raises(ValueError, match=r"'birds' are 125 training images; .* has 30"):
+        FewShot([FewShotSet("birds", Counted(), Counted())], shots=(1, 25)).check()

@@ -1,6 +1,8 @@
 """Clients say plainly what address, server or answer is wrong."""
 # SPDX-License-Identifier: Apache-2.0
 
+import sys
+
 import pytest
 
 from vit_scaling.export import clients
@@ -29,3 +31,9 @@ def test_address_of_no_known_kind_is_refused():
 def test_complaints_become_pythons_exceptions(code, kind):
     error = clients._as_python(code, "the server's words", "grpc://a:1")
     assert type(error) is kind and "the server's words" in str(error)
+
+
+def test_stubs_that_are_not_installed_are_named_with_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    with pytest.raises(ImportError, match=r'pip install "vit_scaling\[serving\]"'):
+        clients.server_answer("grpc://127.0.0.1:9")

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tests.export import runs
 from vit_scaling.export import image_bytes
-from vit_scaling.export.loading import RunRecord
+from vit_scaling.export.run_record import RunRecord
 
 RECORD = RunRecord(("a",), (32, 48))
 
@@ -51,4 +51,36 @@ def test_resize_keeps_the_whole_image():
 def test_bytes_that_are_no_image_are_named_by_their_position(content):
     files = tf.constant([runs.image_file(40, 40), content])
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"image 1 of the request"):
+        image_bytes.images_from_bytes(files, RECORD)
+
+
+def png_header(height, width):
+    """The start of a PNG that says to be of this size."""
+    sides = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    return b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + sides + b"\x08\x02\x00\x00\x00"
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "sides"),
+    [
+        ("central_crop", (20_000, 20_000)),
+        ("central_crop", (1, 10_000)),
+        ("central_crop", (10_000, 99)),
+        ("resize", (2**31 - 1, 2**31 - 1)),
+        ("squash_and_crop", (1, 100_000_001)),
+    ],
+)
+def test_images_too_large_to_prepare_are_refused_by_their_header(preprocess, sides):
+    record = dataclasses.replace(RECORD, preprocess=preprocess)
+    files = tf.constant([runs.image_file(40, 40), png_header(*sides)])
+    told = rf"image 1 of the request is {sides[0]}x{sides[1]} pixels"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=told):
+        image_bytes.images_from_bytes(files, record)
+
+
+def test_long_image_is_refused_only_where_its_smaller_side_is_resized():
+    files = tf.constant([runs.image_file(2, 300)])
+    record = dataclasses.replace(RECORD, preprocess="resize")
+    assert image_bytes.images_from_bytes(files, record).shape == (1, 32, 48, 3)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="of at most 100 to 1"):
         image_bytes.images_from_bytes(files, RECORD)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.export import runs
-from vit_scaling.export import loading
+from vit_scaling.export import loading, run_record
 
 
 def test_run_gives_its_model_back(tmp_path):
@@ -16,7 +16,7 @@ def test_run_gives_its_model_back(tmp_path):
     read, record = loading.load_run(tmp_path)
     for mine, its in zip(model.variables, read.variables, strict=True):
         np.testing.assert_array_equal(mine.numpy(), its.numpy())
-    assert record == loading.RunRecord(
+    assert record == run_record.RunRecord(
         runs.CLASS_NAMES, runs.IMAGE_SIZE, runs.STEP, loss="sigmoid_cross_entropy"
     )
 
@@ -34,12 +34,6 @@ def test_low_precision_run_is_read_in_float32(tmp_path, options):
     reference.set_weights(model.get_weights())
     np.testing.assert_array_equal(exact(images), reference(images))
     np.testing.assert_array_equal(as_run(images), model(images))
-
-
-def test_smaller_side_keeps_the_papers_ratio():
-    assert loading.RunRecord(("a",), (224, 224)).smaller_side == 256
-    assert loading.RunRecord(("a",), (384, 384)).smaller_side == 439
-    assert loading.RunRecord(("a",), (384, 384), resize=448).smaller_side == 448
 
 
 def test_folder_without_a_run_is_named(tmp_path):
@@ -81,4 +75,13 @@ def test_run_without_names_numbers_its_classes(tmp_path):
 def test_records_without_sense_are_refused(field, value, message):
     fields = {"class_names": ("a",), "image_size": (32, 32), field: value}
     with pytest.raises(ValueError, match=message):
-        loading.RunRecord(**fields)
+        run_record.RunRecord(**fields)
+
+
+def test_run_whose_images_were_prepared_in_an_unknown_way_needs_to_be_told(tmp_path):
+    runs.write_run(tmp_path, runs.small_model(), preprocess=None)
+    model, record, _ = loading.load_for_export(tmp_path)
+    with pytest.raises(ValueError, match="--preprocess, one of central_crop"):
+        loading.check_exportable(model, record)
+    model, record, _ = loading.load_for_export(tmp_path, preprocess="resize")
+    loading.check_exportable(model, record)

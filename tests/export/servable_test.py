@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tests.export import runs
 from vit_scaling.export import servable
-from vit_scaling.export.loading import RunRecord
+from vit_scaling.export.run_record import RunRecord
 
 RECORD = RunRecord(runs.CLASS_NAMES, runs.IMAGE_SIZE)
 
@@ -18,9 +18,13 @@ def images(number=3):
     return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
 
 
+def answer_of(model, images, record, *, top_k):
+    numbers = servable.numbers_of(servable.inner_outputs(model), record)
+    return servable.answer(numbers, images, record, top_k=top_k)
+
+
 def test_answers_hold_together():
-    inner = servable.inner_outputs(runs.small_model())
-    found = servable.answer(inner, images(), RECORD, top_k=2)
+    found = answer_of(runs.small_model(), images(), RECORD, top_k=2)
     logits = found["logits"].numpy()
     odds = np.exp(logits - logits.max(1, keepdims=True))
     wanted = odds / odds.sum(1, keepdims=True)
@@ -34,8 +38,7 @@ def test_answers_hold_together():
 
 
 def test_more_classes_than_there_are_is_all_of_them():
-    inner = servable.inner_outputs(runs.small_model())
-    found = servable.answer(inner, images(1), RECORD, top_k=50)
+    found = answer_of(runs.small_model(), images(1), RECORD, top_k=50)
     assert found["top_indices"].shape == (1, len(runs.CLASS_NAMES))
 
 
@@ -47,7 +50,7 @@ def test_sigmoid_loss_gives_sigmoids():
 
 def test_model_that_norms_the_average_answers_no_tokens():
     model = runs.small_model(head="gap", norm_after_pooling=True)
-    found = servable.answer(servable.inner_outputs(model), images(), RECORD, top_k=1)
+    found = answer_of(model, images(), RECORD, top_k=1)
     assert "tokens" not in found and found["features"].shape == (3, 32)
 
 
@@ -66,8 +69,8 @@ def test_model_of_two_inputs_is_refused():
 def test_activation_behind_the_classifier_is_not_applied_twice(activation):
     plain = runs.small_model()
     ended = keras.Model(plain.input, activation(plain.output))
-    found = servable.answer(servable.inner_outputs(ended), images(), RECORD, top_k=1)
-    wanted = servable.answer(servable.inner_outputs(plain), images(), RECORD, top_k=1)
+    found = answer_of(ended, images(), RECORD, top_k=1)
+    wanted = answer_of(plain, images(), RECORD, top_k=1)
     for key in ("logits", "probabilities", "features"):
         np.testing.assert_array_equal(found[key], wanted[key])
 
@@ -77,3 +80,10 @@ def test_model_whose_classifier_computes_probabilities_itself_is_refused():
     outputs = keras.layers.Dense(3, activation="softmax", name="classes")(inputs)
     with pytest.raises(ValueError, match="last layer 'classes' has an activation"):
         servable.inner_outputs(keras.Model(inputs, outputs))
+
+
+@pytest.mark.parametrize("top_k", [0, -1])
+def test_best_classes_are_at_least_one(top_k):
+    record = RunRecord(runs.CLASS_NAMES, runs.IMAGE_SIZE)
+    with pytest.raises(ValueError, match=r"`top_k` \(--top_k\) must be at least 1"):
+        servable.signatures(runs.small_model(), record, top_k=top_k)

@@ -115,6 +115,33 @@ def build_model(
     return model
 
 
+def load_classifier(source: str) -> tuple[keras.Model, tuple[str, ...]]:
+    """Return the model in a file of any kind, classifier included, to be served.
+
+    Args:
+        source: A `.keras`, or whatever else `read_weights` takes and needs no telling.
+
+    Returns:
+        The model, and what was assumed in reading it.
+
+    Raises:
+        ValueError: See `read_weights`; or a ViT has no classifier.
+    """
+    path = local_path(source)
+    if path.endswith(".keras"):
+        model, assumed = load_trained(path), tuple[str, ...]()
+    else:
+        weights = read_weights(path)
+        model, assumed = build_model(weights), weights.assumed
+    names = {layer.name for layer in model.layers}
+    if "encoder_norm" in names and "head" not in names:
+        raise ValueError(
+            f"The weights of {source!r} hold no classifier, so that nothing can be "
+            "predicted by them. Fine-tune them first (tools/finetune.py)."
+        )
+    return model, assumed
+
+
 def assign(model: keras.Model, weights: ViTWeights) -> None:
     """Put the weights into a model built for them; positions are resampled if need be.
 

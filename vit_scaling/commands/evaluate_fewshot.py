@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--saved_model", help="folder that tools/export.py wrote")
     add("--application", help="name such as ViTS16")
     add("--weights", help="file of the application's weights (default: random)")
-    add("--image_size", type=int, default=224, help="of the application, pixels")
+    add("--image_size", type=int, help="of the application, pixels (default: 224)")
     add("--averages", action="store_true", help="the run's Polyak averages")
     add("--layer", help="layer whose output the features are (default: pre_logits)")
     add("--train", help="TFRecords to take shots from, or a TFDS split with --tfds")
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--tfds", help="name or folder of a prepared TFDS set")
     add("--data_dir", help="TFDS' data folder")
     add("--classes", type=int, help="number of classes (default: the set's names)")
-    add("--batch_size", type=int, default=64, help="images at a time")
+    add("--batch_size", type=int, help="images at a time (default: 64)")
     add("--save_features", help=".npz file to keep the features in")
     add("--shots", type=int, nargs="+", default=[1, 5, 10, 25], help="per class")
     add(
@@ -93,17 +93,24 @@ def _evaluate(arguments: argparse.Namespace) -> Mapping[str, Any]:
 
 def _refuse_flags_without_use(arguments: argparse.Namespace, model: str) -> None:
     """Raise if a flag is given that the kind of model has no use for."""
+    images = dict.fromkeys(
+        ("train", "test", "tfds", "data_dir", "classes", "batch_size"), MODELS[1:]
+    )
     uses = {
+        **images,
         "layer": ("model_dir", "application"),
         "averages": ("model_dir",),
         "weights": ("application",),
+        "image_size": ("application",),
     }
     for name, models in uses.items():
-        if getattr(arguments, name) and model not in models:
+        if getattr(arguments, name) not in (None, False) and model not in models:
             raise ValueError(
                 f"--{name} has no effect with --{model}: it goes with "
                 f"{' or '.join('--' + one for one in models)}."
             )
+    if arguments.data_dir is not None and arguments.tfds is None:
+        raise ValueError("--data_dir has no effect without --tfds: it is TFDS' folder.")
 
 
 def _extract(arguments: argparse.Namespace) -> Any:
@@ -141,7 +148,7 @@ def _extract(arguments: argparse.Namespace) -> Any:
             )
         )
     extract = images.features_of(
-        compute, tf.distribute.get_strategy(), batch_size=arguments.batch_size
+        compute, tf.distribute.get_strategy(), batch_size=arguments.batch_size or 64
     )
     return images.feature_set(extract, *parts)
 
@@ -162,7 +169,7 @@ def _model(
                 f"No application is called {arguments.application!r}. Known: "
                 f"{', '.join(known)}."
             )
-        size = arguments.image_size
+        size = arguments.image_size or 224
         model = getattr(applications, arguments.application)(
             include_top=False,
             weights=arguments.weights,

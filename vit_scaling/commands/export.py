@@ -1,8 +1,9 @@
-"""Export a training run for serving: flags -> export -> report."""
+"""Export a training run or a file of weights for serving: flags -> export -> report."""
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vit_scaling.commands import cli
@@ -10,83 +11,139 @@ from vit_scaling.commands import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    made = cli.parser("Export a training run, compared with the model after writing.")
-    made.add_argument("--model_dir", required=True, help="folder of the training run")
-    made.add_argument(
-        "--output_dir", required=True, help="folder to write: new, or a kit"
+    made = cli.parser("Export a model, compared with it after writing.")
+    add = made.add_argument
+    add("--model_dir", help="folder of the training run")
+    add(
+        "--model",
+        help="in place of a run: .keras, or a file, address or published name of "
+        "weights that tools/import_weights.py reads without more flags",
     )
-    made.add_argument(
+    add("--output_dir", required=True, help="folder to write: new, or a kit")
+    add(
         "--format",
         choices=("saved_model", "onnx", "litert"),
         default="saved_model",
         help="what to write",
     )
-    made.add_argument("--step", type=int, help="checkpoint to take (default: newest)")
-    made.add_argument("--averages", action="store_true", help="take Polyak averages")
-    made.add_argument("--top_k", type=int, help="best classes listed (default: 5)")
-    made.add_argument(
+    add("--step", type=int, help="checkpoint to take (default: newest)")
+    add("--averages", action="store_true", help="take Polyak averages")
+    add("--class_names", help="file with a name a line (with --model)")
+    add(
+        "--loss",
+        choices=("softmax_cross_entropy", "sigmoid_cross_entropy"),
+        help="what makes probabilities (with --model; default: the former)",
+    )
+    add(
+        "--value_range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="of pixels (with --model; default: -1 1)",
+    )
+    add("--top_k", type=int, help="best classes listed (default: 5)")
+    add(
         "--preprocess",
-        choices=("central_crop", "resize"),
+        choices=("central_crop", "resize", "squash_and_crop"),
         help="of images sent as bytes (default: the run's, or central_crop)",
     )
-    made.add_argument("--resize", type=int, help="smaller side before the crop")
-    made.add_argument(
+    add("--resize", type=int, help="smaller side before the crop")
+    add(
         "--jit_compile",
         action="store_true",
         help="have XLA compile the SavedModel where it runs, once per size of a batch",
     )
-    made.add_argument(
+    add(
         "--serving_kit",
         metavar="NAME",
         help="write the next version of a served model NAME into output_dir/NAME",
     )
-    made.add_argument("--version", type=int, help="of the serving kit (default: next)")
+    add("--version", type=int, help="of the serving kit (default: next)")
     return cli.run(made, argv, _export, _show)
 
 
 def _export(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    from vit_scaling.export import saved_model  # TensorFlow only after the flags.
+    _refuse_what_does_not_go_together(arguments)
+    from vit_scaling.export import portable, saved_model, serving_kit
 
+    assumed: Sequence[str] = ()
+    write: Callable[..., dict[str, Any]]
+    write_portable: Callable[..., dict[str, Any]]
+    if arguments.model is None:
+        names = ("averages", "step", "preprocess", "resize")
+        given = {name: getattr(arguments, name) for name in names}
+        given = {"model_dir": arguments.model_dir, **given}
+        write, write_portable = saved_model.export_run, portable.export_run
+    else:
+        given, assumed = _model_and_record(arguments)
+        write, write_portable = saved_model.export_model, portable.export_model
+    if arguments.format != "saved_model":
+        report = write_portable(
+            output_dir=arguments.output_dir, kind=arguments.format, **given
+        )
+        return {**report, "assumed": list(assumed)}
+    top_k = 5 if arguments.top_k is None else arguments.top_k
+    one = functools.partial(
+        write, top_k=top_k, jit_compile=arguments.jit_compile, **given
+    )
+    if arguments.serving_kit is None:
+        report = one(output_dir=arguments.output_dir)
+    else:
+        report = serving_kit.write_version(
+            one,
+            arguments.output_dir,
+            name=arguments.serving_kit,
+            version=arguments.version,
+        )
+    return {**report, "assumed": list(assumed)}
+
+
+def _model_and_record(
+    arguments: argparse.Namespace,
+) -> tuple[dict[str, Any], Sequence[str]]:
+    """Return what `export_model` takes of a model in a file, and what was assumed."""
+    from vit_scaling.applications.weights import load_classifier
+    from vit_scaling.data.tfrecords import read_class_names
+    from vit_scaling.export import loading, run_record
+
+    model, assumed = load_classifier(arguments.model)
+    names = ("loss", "value_range", "preprocess", "resize")
+    fields = {name: getattr(arguments, name) for name in names}
+    record = run_record.record_of(
+        model.input_shape,
+        model.output_shape[-1],
+        arguments.class_names and read_class_names(arguments.class_names),
+        **{name: value for name, value in fields.items() if value is not None},
+    )
+    return {"model": loading.model_in_float32(model), "record": record}, assumed
+
+
+def _refuse_what_does_not_go_together(arguments: argparse.Namespace) -> None:
+    if (arguments.model is None) == (arguments.model_dir is None):
+        raise ValueError("Give either --model_dir, a training run, or --model, a file.")
+    without_use = {
+        "model": ("step", "averages"),
+        "model_dir": ("class_names", "loss", "value_range"),
+    }
+    source = "model_dir" if arguments.model is None else "model"
+    for name in without_use[source]:
+        if getattr(arguments, name) not in (None, False):
+            raise ValueError(f"--{name} has no effect with --{source}.")
     if arguments.version is not None and arguments.serving_kit is None:
         raise ValueError("--version is of a serving kit: give --serving_kit=NAME too.")
-    names = ("averages", "step", "preprocess", "resize")
-    options = {name: getattr(arguments, name) for name in names}
-    if arguments.format != "saved_model":
-        if arguments.serving_kit is not None:
-            raise ValueError(
-                "--serving_kit serves a SavedModel; leave out --format="
-                f"{arguments.format}."
-            )
-        if arguments.top_k is not None:
-            raise ValueError(
-                "--top_k lists classes in a SavedModel; an "
-                f"{arguments.format} file answers all probabilities."
-            )
-        if arguments.jit_compile:
-            raise ValueError(
-                "--jit_compile is of a SavedModel; leave out --format="
-                f"{arguments.format}."
-            )
-        from vit_scaling.export import portable
-
-        return portable.export_run(
-            arguments.model_dir, arguments.output_dir, kind=arguments.format, **options
+    if arguments.format != "saved_model" and arguments.serving_kit is not None:
+        raise ValueError(
+            f"--serving_kit serves a SavedModel; leave out --format={arguments.format}."
         )
-    options["top_k"] = 5 if arguments.top_k is None else arguments.top_k
-    options["jit_compile"] = arguments.jit_compile
-    if arguments.serving_kit is None:
-        return saved_model.export_run(
-            arguments.model_dir, arguments.output_dir, **options
+    if arguments.format != "saved_model" and arguments.jit_compile:
+        raise ValueError(
+            f"--jit_compile is of a SavedModel; leave out --format={arguments.format}."
         )
-    from vit_scaling.export import serving_kit
-
-    return serving_kit.write_kit(
-        arguments.model_dir,
-        arguments.output_dir,
-        name=arguments.serving_kit,
-        version=arguments.version,
-        **options,
-    )
+    if arguments.format != "saved_model" and arguments.top_k is not None:
+        raise ValueError(
+            f"--top_k lists classes in a SavedModel; an {arguments.format} file "
+            "answers all probabilities."
+        )
 
 
 def _show(report: Mapping[str, Any]) -> str:
@@ -97,6 +154,7 @@ def _show(report: Mapping[str, Any]) -> str:
         f"{report['bytes'] / 2**20:.1f} MiB.",
         cli.table(rows, ["output", "largest difference from the model"]),
     ]
+    lines += [f"  assumed: {what}" for what in report.get("assumed", ())]
     if "max_difference_to_run_precision" in report:
         difference = report["max_difference_to_run_precision"]["logits"]
         lines.append(f"Logits differ from the run's own precision by {difference:g}.")

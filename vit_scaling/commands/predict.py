@@ -15,15 +15,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     made = cli.parser("Predict the classes of images with an exported model.")
     made.add_argument("--saved_model", help="SavedModel, or its versions")
     made.add_argument("--server", help="grpc://host:8500 or http://host:8501")
-    made.add_argument("--model", default="vit", help="name of the served model")
+    made.add_argument("--model", help="name of the served model (default: vit)")
     made.add_argument("--version", type=int, help="of the served model; newest if none")
     made.add_argument("--images", nargs="+", help="image files, folders or globs")
     made.add_argument("--tfrecords", help="glob of TFRecord files")
     made.add_argument(
-        "--image_key", default="image/encoded", help="feature of the image's bytes"
+        "--image_key", help="feature of the image's bytes (default: image/encoded)"
     )
     made.add_argument(
-        "--label_key", default="image/class/label", help="feature of the class"
+        "--label_key", help="feature of the class (default: image/class/label)"
     )
     made.add_argument("--top", type=int, help="classes shown (default: all answered)")
     made.add_argument("--limit", type=int, help="images at most")
@@ -44,28 +44,48 @@ def _predict(arguments: argparse.Namespace) -> Mapping[str, Any]:
         raise ValueError("Give either --images or --tfrecords.")
     if (arguments.saved_model is None) == (arguments.server is None):
         raise ValueError("Give either --saved_model or --server.")
-    if arguments.saved_model is not None and arguments.version is not None:
-        raise ValueError(
-            "--version is of a served model (--server); for --saved_model name the "
-            "version's own folder."
-        )
+    _refuse_flags_without_use(arguments)
     if arguments.images is not None:
         images = prediction.images_of_files(arguments.images)
     else:
         images = prediction.images_of_tfrecords(
             arguments.tfrecords,
-            image_key=arguments.image_key,
-            label_key=arguments.label_key,
+            **_given(arguments, "image_key", "label_key"),
         )
     if arguments.server is not None:
         answer = clients.server_answer(
-            arguments.server, model=arguments.model, version=arguments.version
+            arguments.server, **_given(arguments, "model", "version")
         )
     else:
         answer = prediction.local_answer(arguments.saved_model)
     limited = itertools.islice(images, arguments.limit)
     answers = prediction.predict(limited, answer, batch_size=arguments.batch_size)
     return {"predictions": [_limited(made, arguments.top) for made in answers]}
+
+
+def _refuse_flags_without_use(arguments: argparse.Namespace) -> None:
+    """Raise if a flag has no effect beside the others, or is no number of something."""
+    uses = {
+        "model": ("server", "saved_model"),
+        "version": ("server", "saved_model"),
+        "image_key": ("tfrecords", "images"),
+        "label_key": ("tfrecords", "images"),
+    }
+    for name, (owner, other) in uses.items():
+        if getattr(arguments, name) is not None and getattr(arguments, owner) is None:
+            more = " (name the version's own folder)" if name == "version" else ""
+            raise ValueError(
+                f"--{name} has no effect with --{other}{more}: it goes with --{owner}."
+            )
+    for name, value in _given(arguments, "top", "limit").items():
+        if value < 1:
+            raise ValueError(f"--{name} must be at least 1; received {value}.")
+
+
+def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Return the flags that were given."""
+    found = {name: getattr(arguments, name) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _limited(made: Any, top: int | None) -> dict[str, Any]:

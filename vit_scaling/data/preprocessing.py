@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+from typing import Any
 
 import tensorflow as tf
 
@@ -218,6 +219,10 @@ class CentralCrop:
         ratio = self.ratio or (8 / 7 if size < 384 else 7 / 6)
         return self.resize_to or round(size * ratio)
 
+    def as_recorded(self, size: int) -> dict[str, Any]:
+        """Return what a run records, for exports to prepare images alike."""
+        return {"preprocess": "central_crop", "resize": self.smaller_side(size)}
+
     def __call__(self, encoded: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
         """Return uint8 (size, size, 3); the seed is not used."""
         del seed
@@ -233,6 +238,11 @@ class CentralCrop:
 @dataclasses.dataclass(frozen=True)
 class Resize:
     """The whole image, resized without keeping its aspect (few-shot sets, digits)."""
+
+    def as_recorded(self, size: int) -> dict[str, Any]:
+        """Return what a run records, for exports to prepare images alike."""
+        del size
+        return {"preprocess": "resize", "resize": None}
 
     def __call__(self, encoded: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
         """Return uint8 (size, size, 3); the seed is not used."""

@@ -99,8 +99,8 @@ class FewShot:
             name: Under which the figures are logged.
 
         Raises:
-            ValueError: There is no set, two have one name, or the interval is not
-                positive.
+            ValueError: There is no set, two have one name, or the interval, shots,
+                seeds or strengths are none that can be measured.
         """
         names = [one.name for one in sets]
         if not names or len(set(names)) != len(names):
@@ -109,6 +109,9 @@ class FewShot:
                 f"names {names}."
             )
         _check_interval(interval_steps)
+        fewshot.check_numbers(seeds=seeds, strengths=strengths)
+        for number in (shots, *(one.shots for one in sets if one.shots is not None)):
+            fewshot.check_numbers(shots=number)
         self.name = name
         self.interval_steps = interval_steps
         self._sets = tuple(sets)
@@ -121,6 +124,26 @@ class FewShot:
                 layer_output(model, layer), strategy, batch_size=batch_size
             )
         )
+
+    def check(self) -> None:
+        """Raise, before training begins, if a set has too few images for its shots.
+
+        All images are counted, not those of each class, which only reading them tells.
+
+        Raises:
+            ValueError: There are fewer than the shots of every class.
+            FileNotFoundError: A set's files are not there.
+        """
+        for one in self._sets:
+            most = max(self._choices["shots"] if one.shots is None else one.shots)
+            found = getattr(one.train, "num_examples", None)
+            if found is not None and found < most * one.train.classes:
+                raise ValueError(
+                    f"`shots`={most} of the {one.train.classes} classes of "
+                    f"{one.name!r} are {most * one.train.classes} training images; the "
+                    f"set has {found}. Take fewer shots, of all sets or "
+                    "(FewShotSet.shots) of this one."
+                )
 
     def evaluate(
         self, model: keras.Model, strategy: tf.distribute.Strategy
@@ -141,7 +164,7 @@ class FewShot:
     ) -> dict[str, float]:
         figures: dict[str, float] = {}
         choices: dict[str, Any] = dict(self._choices)
-        choices["shots"] = shots or choices["shots"]
+        choices["shots"] = choices["shots"] if shots is None else shots
         found = fewshot.accuracies(data, **choices)
         for strength, rows in found.items():
             end = "" if strength == self._strengths[0] else f"_l2_{strength:g}"

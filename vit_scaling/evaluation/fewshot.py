@@ -179,8 +179,7 @@ def accuracies(
     References: Zhai et al. 2022, §2; the authors' evaluator for what §2 leaves open.
     """
     check_shots(data.train_labels, shots)
-    _check_given("seeds", seeds)
-    _check_given("strengths", strengths)
+    check_numbers(seeds=seeds, strengths=strengths)
     found: dict[float, dict[int, list[float]]] = {
         strength: {number: [] for number in shots} for strength in strengths
     }
@@ -226,7 +225,7 @@ def permuted_classes(labels: np.ndarray, classes: int, seed: int) -> list[np.nda
 
 def check_shots(train_labels: np.ndarray, shots: Sequence[int]) -> None:
     """Raise unless every class has as many training images as the most shots."""
-    _check_given("shots", shots)
+    check_numbers(shots=shots)
     counts = np.bincount(train_labels)
     short = np.flatnonzero(counts < max(shots))
     if len(short):
@@ -237,19 +236,21 @@ def check_shots(train_labels: np.ndarray, shots: Sequence[int]) -> None:
         )
 
 
-def _check_given(name: str, values: Sequence[float]) -> None:
-    lowest = 0 if name == "seeds" else 1e-300
-    if not len(values) or min(values) < lowest:
-        sign = "not negative" if name == "seeds" else "positive"
-        raise ValueError(
-            f"`{name}` must be one or more numbers, {sign}; received {values}."
-        )
-    if len(set(values)) < len(values):
-        raise ValueError(
-            f"`{name}` must differ from each other: one seed counted twice would "
-            "narrow the interval, and other repeats are not kept apart; received "
-            f"{values}."
-        )
+def check_numbers(**numbers: Sequence[float]) -> None:
+    """Raise unless shots, seeds or strengths, by name, can be measured."""
+    for name, values in numbers.items():
+        lowest = 0 if name == "seeds" else 1e-300
+        if not len(values) or min(values) < lowest:
+            sign = "not negative" if name == "seeds" else "positive"
+            raise ValueError(
+                f"`{name}` must be one or more numbers, {sign}; received {values}."
+            )
+        if len(set(values)) < len(values):
+            raise ValueError(
+                f"`{name}` must differ from each other: one seed counted twice would "
+                "narrow the interval, and other repeats are not kept apart; received "
+                f"{values}."
+            )
 
 
 def _check_arrays(side: str, features: np.ndarray, labels: np.ndarray) -> None:

@@ -119,10 +119,18 @@ class SquashAndCrop:
 
     resize_to: int | None = None
 
+    def side(self, size: int) -> int:
+        """Return the side of the square before the crop, in pixels."""
+        return self.resize_to or round(size * 8 / 7)
+
+    def as_recorded(self, size: int) -> dict[str, Any]:
+        """Return what a run records, for exports to prepare images alike."""
+        return {"preprocess": "squash_and_crop", "resize": self.side(size)}
+
     def __call__(self, encoded: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
         """Return uint8 (size, size, 3); the seed is not used."""
         del seed
-        side = self.resize_to or round(size * 8 / 7)
+        side = self.side(size)
         if side < size:
             raise ValueError(
                 "`resize_to` must be at least the image size; received "

@@ -43,9 +43,22 @@ def server_answer(
     )
 
 
+def require_api(who: str) -> None:
+    """Raise an ImportError that says what to install, if the stubs are not there."""
+    try:
+        import grpc  # noqa: F401
+        import tensorflow_serving.apis  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"{who} needs the official stubs of the model server: pip install "
+            '"vit_scaling[serving]".'
+        ) from error
+
+
 def _grpc_answer(
     address: str, model: str, version: int | None, timeout_seconds: float
 ) -> Answer:
+    require_api("A server's gRPC address")
     import grpc  # pip install "vit_scaling[serving]"
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc

@@ -4,10 +4,13 @@
 import tensorflow as tf
 
 from vit_scaling.data import preprocessing
-from vit_scaling.export.loading import RunRecord
+from vit_scaling.export.run_record import RunRecord
 
 JPEG_START = b"\xff\xd8\xff"
 PNG_START = b"\x89PNG\r\n\x1a\n"
+MAX_PIXELS = 100_000_000  # Evaluation's bound: its sets refuse larger images, too.
+# A central crop resizes the smaller side: of a line of pixels it would make gigabytes.
+MAX_RATIO = 100
 
 
 def images_from_bytes(image_bytes: tf.Tensor, record: RunRecord) -> tf.Tensor:
@@ -22,13 +25,17 @@ def images_from_bytes(image_bytes: tf.Tensor, record: RunRecord) -> tf.Tensor:
 
     Raises:
         tf.errors.InvalidArgumentError: An image is neither JPEG nor PNG: the message
-            gives its position in the request. Or one begins as such but is damaged
-            behind: the message is the decoder's and gives none.
+            gives its position in the request, as it does for one of more than 100
+            megapixels or, before a central crop, with sides beyond 100 to 1: both are
+            read off the header. Or one begins as such but is damaged behind: the
+            message is the decoder's and gives none.
     """
 
     def one_image(number_and_content: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         number, content = number_and_content
         with tf.control_dependencies([_assert_image(number, content)]):
+            content = tf.identity(content)  # Its header is read after the check.
+        with tf.control_dependencies([_assert_size(number, content, record)]):
             image = preprocessing.decode(content)  # (h, w, 3)
         return prepare(image, record)  # (height, width, 3)
 
@@ -45,14 +52,21 @@ def prepare(image: tf.Tensor, record: RunRecord) -> tf.Tensor:
     """Return a uint8 image of any size as (height, width, 3), as evaluation does it."""
     height, width = record.image_size
     if record.preprocess == "resize":
-        resized = tf.image.resize(image, (height, width))
-        image = tf.cast(tf.clip_by_value(resized, 0.0, 255.0), tf.uint8)
+        return tf.ensure_shape(_squashed(image, height, width), (height, width, 3))
+    if record.preprocess == "squash_and_crop":
+        image = _squashed(image, record.smaller_side, record.smaller_side)
     else:
         image = preprocessing.resize_small(image, record.smaller_side)
-        top = (tf.shape(image)[0] - height) // 2
-        left = (tf.shape(image)[1] - width) // 2
-        image = image[top : top + height, left : left + width]
+    top = (tf.shape(image)[0] - height) // 2
+    left = (tf.shape(image)[1] - width) // 2
+    image = image[top : top + height, left : left + width]
     return tf.ensure_shape(image, (height, width, 3))
+
+
+def _squashed(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Return the whole image as uint8 (height, width, 3), aspect lost."""
+    resized = tf.image.resize(image, (height, width))
+    return tf.cast(tf.clip_by_value(resized, 0.0, 255.0), tf.uint8)
 
 
 def _assert_image(number: tf.Tensor, content: tf.Tensor) -> tf.Operation:
@@ -69,3 +83,34 @@ def _assert_image(number: tf.Tensor, content: tf.Tensor) -> tf.Operation:
         ]
     )
     return tf.debugging.Assert(is_jpeg | is_png, [message])
+
+
+def _assert_size(
+    number: tf.Tensor, content: tf.Tensor, record: RunRecord
+) -> tf.Operation:
+    """Return an operation that fails if decoding would take too much memory."""
+    height, width = preprocessing.size_in_header(content)
+    # Sides are bounded first, so that their product cannot overflow.
+    low, high = (
+        tf.minimum(function(height, width), MAX_PIXELS + 1)
+        for function in (tf.minimum, tf.maximum)
+    )
+    small = (high <= MAX_PIXELS) & (low * high <= MAX_PIXELS)
+    if record.preprocess == "central_crop":
+        small &= high <= MAX_RATIO * low
+    message = tf.strings.join(
+        [
+            "`image_bytes` must hold images of at most 100 megapixels",
+            f" and sides of at most {MAX_RATIO} to 1"
+            if record.preprocess == "central_crop"
+            else "",
+            "; image ",
+            tf.strings.as_string(number),
+            " of the request is ",
+            tf.strings.as_string(height),
+            "x",
+            tf.strings.as_string(width),
+            " pixels. Shrink or cut it first.",
+        ]
+    )
+    return tf.debugging.Assert(small, [message])

@@ -10,100 +10,15 @@ import keras
 import tensorflow as tf
 
 import vit_scaling.modeling.vit  # noqa: F401  (its layers are found by their names)
+from vit_scaling.export.run_record import (
+    PREPROCESSING,
+    RunRecord,
+    record_from,
+    with_preprocess,
+)
 from vit_scaling.training import checkpoints
 
 LOWER_PRECISIONS = ("mixed_bfloat16", "mixed_float16", "bfloat16", "float16")
-PREPROCESSING = ("central_crop", "resize")
-LOSSES = ("softmax_cross_entropy", "sigmoid_cross_entropy")
-
-
-@dataclasses.dataclass(frozen=True)
-class RunRecord:
-    """What a run says of its model beside the weights: the content of `run.json`.
-
-    Attributes:
-        class_names: One name per logit, in the order of the logits; a run whose data
-            has no names (none in `run.json`) gets the numbers.
-        image_size: (height, width) in pixels of the images that the model takes.
-        step: Training step of the weights.
-        value_range: (lowest, highest) value of an input pixel.
-        loss: "softmax_cross_entropy" or "sigmoid_cross_entropy": which function turns
-            the logits into probabilities.
-        preprocess: How evaluation made an image of this size: "central_crop" (smaller
-            side resized, then cropped) or "resize" (whole image, aspect lost).
-        resize: Length in pixels to which an image's smaller side is brought before the
-            central crop; None takes 8/7 of the crop's longer side (256 before 224).
-    """
-
-    class_names: tuple[str, ...]
-    image_size: tuple[int, int]
-    step: int = 0
-    value_range: tuple[float, float] = (-1.0, 1.0)
-    loss: str = "softmax_cross_entropy"
-    preprocess: str = "central_crop"
-    resize: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what an export could not honour."""
-        if self.loss not in LOSSES:
-            raise ValueError(
-                f"`loss` must be one of {', '.join(LOSSES)}; received {self.loss!r}."
-            )
-        if self.preprocess not in PREPROCESSING:
-            raise ValueError(
-                f"`preprocess` must be one of {', '.join(PREPROCESSING)}; received "
-                f"{self.preprocess!r}."
-            )
-        if self.resize is not None and self.resize < max(self.image_size):
-            raise ValueError(
-                "`resize` must be at least the image's size, or the crop would not "
-                f"fit; received resize={self.resize}, image_size={self.image_size}."
-            )
-        if len(self.image_size) != 2 or min(self.image_size) < 1:
-            raise ValueError(
-                "`image_size` must be (height, width) in pixels, both positive; "
-                f"received {self.image_size}."
-            )
-        low, high = self.value_range
-        if not low < high:
-            raise ValueError(
-                "`value_range` must be (lowest, highest) with lowest < highest; "
-                f"received {self.value_range}."
-            )
-
-    @property
-    def smaller_side(self) -> int:
-        """Pixels of an image's smaller side before the crop."""
-        return self.resize or round(max(self.image_size) * 8 / 7)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the record as JSON's own types."""
-        return dataclasses.asdict(self)
-
-
-def record_from(fields: dict[str, Any], *, source: str) -> RunRecord:
-    """Return the record in `fields`, a `run.json` as read; unknown keys are left alone.
-
-    Args:
-        fields: Decoded JSON object.
-        source: Where it was read, for messages.
-
-    Raises:
-        ValueError: A field is missing or has no sense.
-    """
-    missing = {"class_names", "image_size"} - set(fields)
-    if missing:
-        raise ValueError(f"{source} says nothing of {', '.join(sorted(missing))}.")
-    known = {field.name for field in dataclasses.fields(RunRecord)}
-    kept = {key: value for key, value in fields.items() if key in known}
-    kept["class_names"] = tuple(str(name) for name in fields["class_names"] or ())
-    size = fields["image_size"]
-    kept["image_size"] = (
-        (size, size) if isinstance(size, int) else tuple(int(side) for side in size)
-    )
-    if "value_range" in fields:
-        kept["value_range"] = tuple(float(value) for value in fields["value_range"])
-    return RunRecord(**kept)
 
 
 def read_record(model_dir: str | os.PathLike[str]) -> RunRecord:
@@ -170,23 +85,27 @@ def load_for_export(
         model_dir: As the next two, see `load_run`.
         averages: Take the Polyak averages instead of the weights.
         step: Which checkpoint; None takes the newest.
-        preprocess: In place of the record's; None keeps it.
-        resize: In place of the record's; None keeps it.
+        preprocess: See `with_preprocess`.
+        resize: The same.
 
     Returns:
         The last is None where the run was in float32.
     """
     model, record = load_run(model_dir, averages=averages, step=step)
-    given: dict[str, Any] = {"preprocess": preprocess, "resize": resize}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    record = dataclasses.replace(record, **chosen)
+    record = with_preprocess(record, preprocess, resize)
     as_run, _ = load_run(model_dir, averages=averages, step=record.step, float32=False)
     return model, record, None if computes_in_float32(as_run) else as_run
 
 
 def check_exportable(model: keras.Model, record: RunRecord) -> None:
-    """Raise unless record and model agree and the model computes in float32."""
+    """Raise unless record and model agree, and hold all that an export must know."""
     check_classes(model, record)
+    if record.preprocess is None:
+        raise ValueError(
+            "The run was evaluated on images prepared by a function that exports do "
+            f"not know. Name what comes closest to it: --preprocess, one of "
+            f"{', '.join(PREPROCESSING)}, with --resize for the size before a crop."
+        )
     if not computes_in_float32(model):
         raise ValueError(
             "`model` must compute in float32; load it with `load_run`, which rebuilds "
@@ -211,6 +130,16 @@ def in_float32(config: Any) -> Any:
     return "float32" if config in LOWER_PRECISIONS else config
 
 
+def model_in_float32(model: keras.Model) -> keras.Model:
+    """Return the model itself if it computes in float32, or a copy that does."""
+    if computes_in_float32(model):
+        return model
+    config = in_float32(json.loads(model.to_json()))
+    copy = keras.models.model_from_json(json.dumps(config))
+    copy.set_weights(model.get_weights())
+    return copy
+
+
 def computes_in_float32(model: keras.Model) -> bool:
     """Return whether no layer of the model computes in a lower precision."""
     return all(layer.compute_dtype == "float32" for layer in model.layers)
@@ -223,7 +152,7 @@ def check_classes(model: keras.Model, record: RunRecord) -> None:
         raise ValueError(
             "`class_names` must name every logit: the model answers "
             f"{logits} logits, the record names {len(record.class_names)} classes. "
-            "Correct `class_names` in run.json."
+            "Correct `class_names` in run.json, or the file of --class_names."
         )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from vit_scaling.export import loading, saved_model, servable, writing
-from vit_scaling.export.loading import RunRecord
+from vit_scaling.export.run_record import RunRecord
 
 FILES = {"onnx": "model.onnx", "litert": "model.tflite"}
 OPSET = 18  # Of 2022: ReduceMean and Split as they are today.

@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from vit_scaling.export import loading, servable, writing
-from vit_scaling.export.loading import RunRecord
+from vit_scaling.export import loading, run_record, servable, writing
+from vit_scaling.export.run_record import RunRecord
 
 RECORD_FILE = "vit_scaling.json"  # Under assets.extra, which model servers leave alone.
 Extra = Callable[[pathlib.Path, RunRecord], None]
@@ -151,7 +151,7 @@ def saved_record(saved_model: str | os.PathLike[str]) -> RunRecord:
             "(the one that holds saved_model.pb)."
         )
     fields = json.loads(path.read_text())["record"]
-    return loading.record_from(fields, source=str(path))
+    return run_record.record_from(fields, source=str(path))
 
 
 def report_of(saved_model: str | os.PathLike[str]) -> dict[str, Any]:

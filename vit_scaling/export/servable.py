@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from vit_scaling.export import image_bytes
-from vit_scaling.export.loading import RunRecord
+from vit_scaling.export.run_record import RunRecord
 
 FLOAT_SIGNATURE = "serving_default"
 BYTES_SIGNATURE = "serving_bytes"
@@ -135,6 +135,8 @@ def signatures(
     `serving_top` takes the same and answers the best classes only, because REST has no
     way to leave outputs out. `jit_compile` has XLA compile the model, not the decoding.
     """
+    if top_k < 1:
+        raise ValueError(f"`top_k` (--top_k) must be at least 1; received {top_k}.")
     numbers = numbers_of(inner_outputs(model), record, jit_compile=jit_compile)
     height, width = record.image_size
     expected = tuple(model.inputs[0].shape[1:])

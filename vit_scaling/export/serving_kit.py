@@ -1,14 +1,16 @@
 """Everything that TensorFlow's model server needs: a numbered version and its files."""
 # SPDX-License-Identifier: Apache-2.0
 
+import functools
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from vit_scaling.export import saved_model, servable
-from vit_scaling.export.loading import RunRecord
+from vit_scaling.export import clients, saved_model, servable
+from vit_scaling.export.run_record import RunRecord
 
 # Without it the model server refuses what XLA is to compile for a processor.
 COMPILED = " \\\n  --xla_cpu_compilation_enabled=true"
@@ -74,13 +76,39 @@ def write_kit(
         **options: Of `saved_model.export_run`.
 
     Returns:
-        The report of `saved_model.export_run`, and `kit`, `name` and `version`.
+        See `write_version`.
+
+    Raises:
+        ImportError, ValueError: See `write_version`.
+    """
+    write = functools.partial(saved_model.export_run, model_dir, **options)
+    return write_version(write, output_dir, name=name, version=version)
+
+
+def write_version(
+    write: Callable[..., dict[str, Any]],
+    output_dir: str | os.PathLike[str],
+    *,
+    name: str = "vit",
+    version: int | None = None,
+) -> dict[str, Any]:
+    """Write a SavedModel as the next version of a served model, as `write_kit` does.
+
+    Args:
+        write: `saved_model.export_run` or `export_model`, with all of their arguments
+            but `output_dir` and `extra`.
+        output_dir: As the next two, see `write_kit`.
+        name: Name under which the model is asked for.
+        version: Number of the folder; None takes the next after the highest.
+
+    Returns:
+        The report of `write`, and `kit`, `name` and `version`.
 
     Raises:
         ImportError: `tensorflow-serving-api` is not installed.
         ValueError: `name` or `version` cannot be one.
     """
-    _require_api()
+    clients.require_api("A serving kit, with its warm-up requests,")
     if not name.replace("_", "").replace("-", "").isalnum():
         raise ValueError(f"`name` must be letters, digits, - and _; received {name!r}.")
     kit = pathlib.Path(output_dir)
@@ -88,9 +116,7 @@ def write_kit(
         version = max(versions(kit / name), default=0) + 1
     if version < 1:
         raise ValueError(f"`version` must be at least 1; received {version}.")
-    report = saved_model.export_run(
-        model_dir, kit / name / str(version), extra=write_warmup, **options
-    )
+    report = write(output_dir=kit / name / str(version), extra=write_warmup)
     models = sorted(path.name for path in kit.iterdir() if versions(path))
     entries = "".join(MODEL_CONFIG.format(name=model) for model in models)
     _replace(kit / "models.config", f"model_config_list {{\n{entries}}}\n")
@@ -158,16 +184,6 @@ def write_warmup(folder: pathlib.Path, record: RunRecord, *, name: str = "vit") 
                     predict_log=prediction_log_pb2.PredictLog(request=request)
                 )
                 writer.write(log.SerializeToString())
-
-
-def _require_api() -> None:
-    try:
-        import tensorflow_serving.apis  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "A serving kit needs the official stubs for its warm-up requests: "
-            'pip install "vit_scaling[serving]".'
-        ) from error
 
 
 def _replace(path: pathlib.Path, text: str) -> None:

@@ -16,12 +16,15 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-operators = torch.library.Library("torchvision", "DEF")
-for operator in ("nms", "qnms"):  # A torchvision built for another torch lacks them.
-    operators.define(f"{operator}(Tensor a, Tensor b, float c) -> Tensor")
+try:
+    import torchvision  # noqa: F401
+except RuntimeError:  # Built for another torch, it lacks what it registers for.
+    operators = torch.library.Library("torchvision", "DEF")
+    for operator in ("nms", "qnms"):
+        operators.define(f"{operator}(Tensor a, Tensor b, float c) -> Tensor")
 
-from timm.models.vision_transformer import VisionTransformer  # noqa: E402
-from transformers import (  # noqa: E402
+from timm.models.vision_transformer import VisionTransformer
+from transformers import (
     SiglipConfig,
     SiglipForImageClassification,
     SiglipModel,

@@ -1,0 +1,28 @@
+"""What an export knows of a run: how its images were prepared, and at which size."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pytest
+
+from vit_scaling.export.run_record import RunRecord, with_preprocess
+
+
+def test_smaller_side_keeps_the_papers_ratio():
+    assert RunRecord(("a",), (224, 224)).smaller_side == 256
+    assert RunRecord(("a",), (384, 384)).smaller_side == 439
+    assert RunRecord(("a",), (384, 384), resize=448).smaller_side == 448
+
+
+def test_another_way_to_prepare_images_takes_the_size_that_evaluation_has():
+    record = RunRecord(("a",), (384, 384), preprocess="resize")
+    assert with_preprocess(record, "central_crop", None).smaller_side == 448
+    assert with_preprocess(record, "squash_and_crop", None).smaller_side == 439
+    assert with_preprocess(record, "central_crop", 400).smaller_side == 400
+    old = RunRecord(("a",), (384, 384))  # Evaluated at 8/7, said nothing.
+    assert with_preprocess(old, "central_crop", None).smaller_side == 439
+    assert with_preprocess(old, "resize", None).resize is None
+
+
+def test_size_before_a_crop_has_no_effect_without_one():
+    record = RunRecord(("a",), (32, 32), preprocess="resize")
+    with pytest.raises(ValueError, match="crops nothing; received resize=40"):
+        with_preprocess(record, None, 40)
