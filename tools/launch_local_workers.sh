@@ -60,10 +60,12 @@ start_group() {
   read -ra ports <<<"$(free_ports)"
   hosts=$(printf ',"127.0.0.1:%s"' "${ports[@]}")
   pids=()
+  rm -f "$log_dir"/.worker_*.closed
   for ((i = 0; i < workers; i++)); do
     TF_CONFIG="{\"cluster\":{\"worker\":[${hosts:1}]},\"task\":{\"type\":\"worker\",\"index\":$i}}" \
       python -m vit_scaling.train --distribution=multi_worker_mirrored "$@" \
-      > >(trap '' INT && tee -a "$log_dir/worker_$i.log" | sed -u "s/^/[$i] /") 2>&1 &
+      > >(trap '' INT && tee -a "$log_dir/worker_$i.log" | sed -u "s/^/[$i] /"
+        touch "$log_dir/.worker_$i.closed") 2>&1 &
     pids+=($!)
   done
 }
@@ -106,7 +108,17 @@ wait_for_group() { # Sets `code` to the first failure's, once no worker is left.
   done
 }
 
-# The furthest step that was told since this launcher began; steps done again after a restart are no progress.
+# A log may be a moment behind its worker, which is waited for, but not for ever: a
+# process that the worker left behind keeps its output open.
+wait_for_log() {
+  for ((i = 0; i < 50; i++)); do
+    [[ ! -e $log_dir/.worker_0.closed ]] || break
+    sleep 0.1
+  done
+}
+
+# The furthest step that was told since this launcher began; steps done again after a
+# restart are no progress.
 furthest() {
   { tail -c +$((told + 1)) "$log_dir/worker_0.log" 2>/dev/null || true; } | tr -d ',' |
     awk '/^step / && $2 + 0 > most { most = $2 + 0 } END { print most + 0 }'
@@ -120,6 +132,7 @@ while :; do
   start_group "$@"
   [[ -z $asked_to_end ]] || signal_group TERM # It came while there was no group.
   wait_for_group
+  wait_for_log
   if ((code == 0 || code == 75)) || [[ -n $asked_to_end ]]; then
     exit "$code"
   fi

@@ -110,7 +110,7 @@ def test_highest_numbered_version_is_taken(folder, tmp_path):
         ),
         (
             ["--saved_model={}/served", "--images={}/images", "--version=2"],
-            "--version is of a served model",
+            "--version has no effect with --saved_model",
         ),
     ],
 )
