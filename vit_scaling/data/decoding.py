@@ -122,13 +122,7 @@ class Decoder:
 
     def _is_small(self, encoded: tf.Tensor) -> tf.Tensor:
         height, width = preprocessing.size_in_header(encoded)
-        # Sides are bounded first, so that their product cannot overflow.
-        limit = self.max_pixels
-        return (
-            (height <= limit)
-            & (width <= limit)
-            & (tf.minimum(height, limit) * tf.minimum(width, limit) <= limit)
-        )
+        return preprocessing.has_at_most(height, width, self.max_pixels)
 
     def _tell(self, chunk: dict[str, tf.Tensor], good: tf.Tensor) -> tf.Tensor:
         """Name the bad records of a chunk: the first in an error, or all in a log."""

@@ -59,10 +59,28 @@ def size_in_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     )
 
 
-def resize(image: tf.Tensor, size: int, *, antialias: bool = False) -> tf.Tensor:
-    """Return an image resized bilinearly to (size, size, 3), uint8; aspect is lost."""
-    resized = tf.image.resize(image, [size, size], antialias=antialias)
-    return _as_uint8(resized)
+def has_at_most(height: tf.Tensor, width: tf.Tensor, pixels: int) -> tf.Tensor:
+    """Return whether an image of these int64 sides has at most so many pixels."""
+    # Sides are bounded first, so that their product cannot overflow.
+    return (
+        (height <= pixels)
+        & (width <= pixels)
+        & (tf.minimum(height, pixels) * tf.minimum(width, pixels) <= pixels)
+    )
+
+
+def resize(
+    image: tf.Tensor, size: int | tuple[int, int], *, antialias: bool = False
+) -> tf.Tensor:
+    """Return a whole image resized bilinearly, uint8; aspect is lost.
+
+    Args:
+        image: (h, w, 3).
+        size: Of both sides, or (height, width).
+        antialias: Whether a smaller image is an average of more than its neighbours.
+    """
+    sides = (size, size) if isinstance(size, int) else size
+    return _as_uint8(tf.image.resize(image, sides, antialias=antialias))
 
 
 def resize_small(image: tf.Tensor, size: int) -> tf.Tensor:

@@ -4,11 +4,11 @@
 import tensorflow as tf
 
 from vit_scaling.data import preprocessing
+from vit_scaling.data.pipeline import MAX_PIXELS
 from vit_scaling.export.run_record import RunRecord
 
 JPEG_START = b"\xff\xd8\xff"
 PNG_START = b"\x89PNG\r\n\x1a\n"
-MAX_PIXELS = 100_000_000  # Evaluation's bound: its sets refuse larger images, too.
 # A central crop resizes the smaller side: of a line of pixels it would make gigabytes.
 MAX_RATIO = 100
 
@@ -52,21 +52,16 @@ def prepare(image: tf.Tensor, record: RunRecord) -> tf.Tensor:
     """Return a uint8 image of any size as (height, width, 3), as evaluation does it."""
     height, width = record.image_size
     if record.preprocess == "resize":
-        return tf.ensure_shape(_squashed(image, height, width), (height, width, 3))
+        image = preprocessing.resize(image, (height, width))
+        return tf.ensure_shape(image, (height, width, 3))
     if record.preprocess == "squash_and_crop":
-        image = _squashed(image, record.smaller_side, record.smaller_side)
+        image = preprocessing.resize(image, record.smaller_side)
     else:
         image = preprocessing.resize_small(image, record.smaller_side)
     top = (tf.shape(image)[0] - height) // 2
     left = (tf.shape(image)[1] - width) // 2
     image = image[top : top + height, left : left + width]
     return tf.ensure_shape(image, (height, width, 3))
-
-
-def _squashed(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Return the whole image as uint8 (height, width, 3), aspect lost."""
-    resized = tf.image.resize(image, (height, width))
-    return tf.cast(tf.clip_by_value(resized, 0.0, 255.0), tf.uint8)
 
 
 def _assert_image(number: tf.Tensor, content: tf.Tensor) -> tf.Operation:
@@ -90,14 +85,9 @@ def _assert_size(
 ) -> tf.Operation:
     """Return an operation that fails if decoding would take too much memory."""
     height, width = preprocessing.size_in_header(content)
-    # Sides are bounded first, so that their product cannot overflow.
-    low, high = (
-        tf.minimum(function(height, width), MAX_PIXELS + 1)
-        for function in (tf.minimum, tf.maximum)
-    )
-    small = (high <= MAX_PIXELS) & (low * high <= MAX_PIXELS)
+    small = preprocessing.has_at_most(height, width, MAX_PIXELS)
     if record.preprocess == "central_crop":
-        small &= high <= MAX_RATIO * low
+        small &= tf.maximum(height, width) <= MAX_RATIO * tf.minimum(height, width)
     message = tf.strings.join(
         [
             "`image_bytes` must hold images of at most 100 megapixels",

@@ -144,7 +144,7 @@ def saved_record(saved_model: str | os.PathLike[str]) -> RunRecord:
     Raises:
         FileNotFoundError: The folder is no SavedModel of this package.
     """
-    path = pathlib.Path(saved_model) / "assets.extra" / RECORD_FILE
+    path = _record_path(saved_model)
     if not path.is_file():
         raise FileNotFoundError(
             f"No {path}: `saved_model` must be a folder that tools/export.py wrote "
@@ -156,7 +156,7 @@ def saved_record(saved_model: str | os.PathLike[str]) -> RunRecord:
 
 def report_of(saved_model: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the report that `export_model` put into a SavedModel; {} without one."""
-    path = pathlib.Path(saved_model) / "assets.extra" / RECORD_FILE
+    path = _record_path(saved_model)
     return json.loads(path.read_text())["report"] if path.is_file() else {}
 
 
@@ -198,10 +198,14 @@ def _write(
 def _write_record(
     folder: pathlib.Path, record: RunRecord, report: dict[str, Any]
 ) -> None:
-    extra = folder / "assets.extra"
-    extra.mkdir(exist_ok=True)
+    path = _record_path(folder)
+    path.parent.mkdir(exist_ok=True)
     content = {"record": record.as_dict(), "report": report}
-    (extra / RECORD_FILE).write_text(json.dumps(content, indent=1) + "\n")
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _record_path(saved_model: str | os.PathLike[str]) -> pathlib.Path:
+    return pathlib.Path(saved_model) / "assets.extra" / RECORD_FILE
 
 
 def _compare(

@@ -191,7 +191,8 @@ class Checkpoints:
         # One without its manifest is named as well.
         steps = step_folders(self.directory) if step is None else [step]
         if scheduled:
-            steps.sort(key=lambda each: (self._is_scheduled(each), each))
+            is_scheduled = self._scheduled_or_best(self.best())
+            steps.sort(key=lambda each: (is_scheduled(each), each))
         damaged = []
         for candidate in reversed(steps):
             try:
@@ -266,7 +267,7 @@ class Checkpoints:
     def _remove_old(self) -> None:
         steps = self.steps()
         best = self.best()
-        scheduled = [step for step in steps if self._is_scheduled(step)]
+        scheduled = list(filter(self._scheduled_or_best(best), steps))
         last = scheduled if self._keep_last is None else scheduled[-self._keep_last :]
         kept = {*last, *self._keep_steps}
         if best is not None:
@@ -277,9 +278,12 @@ class Checkpoints:
             if old and step not in kept and not (every and step and step % every == 0):
                 remove_checkpoint(self.path(step))
 
-    def _is_scheduled(self, step: int) -> bool:
-        best = self.best()
-        return self._scheduled(step) or (best is not None and best["step"] == step)
+    def _scheduled_or_best(
+        self, best: Mapping[str, Any] | None
+    ) -> Callable[[int], bool]:
+        """Return whether an undisturbed run would have a step's checkpoint too."""
+        best_step = None if best is None else best["step"]
+        return lambda step: self._scheduled(step) or step == best_step
 
 
 def restore_model(

@@ -40,6 +40,11 @@ def model_args(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return config.get("model_args") or {}
 
 
+def pooling(config: Mapping[str, Any]) -> str | None:
+    """Return the pooling: the arguments' own comes before the architecture's."""
+    return model_args(config).get("global_pool", config.get("global_pool"))
+
+
 def check_blocks_and_pool(source: Source, config: Mapping[str, Any]) -> None:
     """Refuse models whose arrays look like a plain ViT's; note it if nothing is said.
 
@@ -53,7 +58,7 @@ def check_blocks_and_pool(source: Source, config: Mapping[str, Any]) -> None:
         for key, value in arguments.items()
         if value and not SHOWN.fullmatch(key)
     ]
-    pool = arguments.get("global_pool", config.get("global_pool"))
+    pool = pooling(config)
     if pool is not None and pool not in POOLS:
         told.append(f"global_pool={pool!r}")
     if other or told:
@@ -87,7 +92,7 @@ def head_of(
         return "map"
     if "cls" not in source.arrays or after:
         return "gap"
-    pool = model_args(config).get("global_pool", config.get("global_pool"))
+    pool = pooling(config)
     if pool is None and not architecture(config) and request.head is None:
         source.assumed.append(
             "head 'token', since there is a class token; a model with "
