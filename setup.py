@@ -19,6 +19,8 @@ REQUIRES = [
     "absl-py>=1.4",
     "etils[epath]>=1.9",
     "gin-config>=0.5,<0.6",
+    "google-crc32c>=1.5",
+    "jinja2>=3.1",
     "ml-dtypes>=0.5",
     "importlib_resources>=6",  # tensorflow-datasets imports it, and leaves it out.
     "numpy>=1.26",
@@ -35,7 +37,7 @@ ONNX = ["tf2onnx>=1.16", "onnx>=1.16", "onnxruntime>=1.18"]
 LITERT = ["ai-edge-litert>=1.2"]
 EXTRAS = {
     "plots": PLOTS,
-    "beam": ["apache-beam>=2.77,<3", "google-crc32c>=1.5"],
+    "beam": ["apache-beam>=2.77,<3"],
     # Into a virtual environment of their own: jax does not mix with TensorFlow's.
     "preflight": ["jax[tpu]==0.10.2", "libtpu==0.0.42.1"],
     "serving": SERVING,

@@ -21,7 +21,7 @@ from vit_scaling.optimization import (
     schedules,
     weight_decay,
 )
-from vit_scaling.scaling import sweep as studies
+from vit_scaling.scaling.studies import sweep as studies
 from vit_scaling.training import divergence, losses
 
 # What the parts of a run are made of: referred to by gin files, called by the run.

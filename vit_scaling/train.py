@@ -138,7 +138,7 @@ def _texts() -> Mapping[str, str]:
 
 def _peak_flops_per_core(strategy: Any) -> float | None:
     """Return what a core can do: of an accelerator by its name, else measured."""
-    from vit_scaling.scaling.devices import peak_flops_of
+    from vit_scaling.scaling.planning.devices import peak_flops_of
     from vit_scaling.training import strategy as strategies
 
     name = strategies.accelerator(strategy)

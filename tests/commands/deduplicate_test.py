@@ -3,9 +3,10 @@
 
 import json
 
-from tests.data import sets
 from tests.data.cleaning_test import planted
 from tests.data.deduplication_test import photos
+
+from tests.data import sets
 from vit_scaling.commands import deduplicate
 
 

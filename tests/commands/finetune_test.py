@@ -7,7 +7,7 @@ import pytest
 
 from vit_scaling import gin_files
 from vit_scaling.commands import finetune
-from vit_scaling.scaling import learning_rates
+from vit_scaling.scaling.studies import learning_rate_search
 
 REPORT = {
     "learning_rate": 0.01,
@@ -30,7 +30,7 @@ def called(monkeypatch):
         print("what a library says")
         return REPORT
 
-    monkeypatch.setattr(learning_rates, "choose_learning_rate", choose)
+    monkeypatch.setattr(learning_rate_search, "choose_learning_rate", choose)
     return calls
 
 
@@ -38,8 +38,8 @@ def test_paper_s_experiment_and_rates_are_the_defaults(called, capsys):
     assert finetune.main(["--output_dir=DIR"]) == 0
     [(arguments, options)] = called
     assert arguments == (["experiments/finetune.gin"], [])
-    assert options["learning_rates"] == list(learning_rates.LEARNING_RATES)
-    assert options["held_out"] == learning_rates.HELD_OUT
+    assert options["learning_rates"] == list(learning_rate_search.LEARNING_RATES)
+    assert options["held_out"] == learning_rate_search.HELD_OUT
     assert not options["retrain"]
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].split() == ["0.03", "failed", "failed"]

@@ -8,9 +8,9 @@ import pytest
 
 from vit_scaling.commands.plan import main
 from vit_scaling.modeling.shapes import ViTShape
-from vit_scaling.scaling.flops import flops
-from vit_scaling.scaling.paper import paper_runs
-from vit_scaling.scaling.runs import Run, Runs, write_csv
+from vit_scaling.scaling.laws.paper_results import paper_runs
+from vit_scaling.scaling.laws.runs import Run, Runs, write_csv
+from vit_scaling.scaling.planning.flops import flops
 
 
 def planned(capsys, *flags):

@@ -7,7 +7,7 @@ import pytest
 
 from tests.data import sets
 from vit_scaling.commands import write_tfrecords
-from vit_scaling.data.verification import verify
+from vit_scaling.data.writing.verification import verify
 
 
 @pytest.fixture

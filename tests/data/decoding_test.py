@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tests.data import sets
 from vit_scaling.data.decoding import pack, unpack
-from vit_scaling.data.hosts import Hosts
+from vit_scaling.data.host_sharding import Hosts
 from vit_scaling.data.pipeline import TrainData
 from vit_scaling.data.preprocessing import Resize
 from vit_scaling.data.reading import as_graph

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from tests.data import sets
 from vit_scaling.data import reading
-from vit_scaling.data.index import block_table
-from vit_scaling.data.order import EpochOrder
+from vit_scaling.data.epoch_order import EpochOrder
 from vit_scaling.data.reading import BlockReader, HeldReader, Reader, block_reader
+from vit_scaling.data.record_index import block_table
 
 COUNTS = [5, 6]
 

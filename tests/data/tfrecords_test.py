@@ -5,7 +5,7 @@ import pytest
 
 from tests.data import sets
 from vit_scaling.data.tfrecords import TFRecords, read_class_names, read_manifest
-from vit_scaling.data.verification import verify
+from vit_scaling.data.writing.verification import verify
 
 
 def names(source):

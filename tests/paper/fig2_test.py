@@ -4,13 +4,13 @@
 import numpy as np
 import pytest
 
-from vit_scaling.scaling.paper import (
+from vit_scaling.scaling.laws.paper_results import (
     METRICS,
     PUBLISHED_LAWS,
     PUBLISHED_RANGES,
     paper_runs,
 )
-from vit_scaling.scaling.power_law import fit_power_law
+from vit_scaling.scaling.laws.power_law import fit_power_law
 
 
 @pytest.mark.parametrize("metric", PUBLISHED_LAWS)

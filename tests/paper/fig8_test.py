@@ -4,8 +4,8 @@
 import pytest
 
 from vit_scaling.modeling.shapes import ViTShape
-from vit_scaling.scaling.devices import device_named
-from vit_scaling.scaling.shapefinder import (
+from vit_scaling.scaling.planning.devices import device_named
+from vit_scaling.scaling.planning.shape_finder import (
     IMAGES_PER_CORE,
     SETTINGS,
     agreement,

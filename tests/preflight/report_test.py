@@ -11,7 +11,7 @@ from tests.preflight.programs import (
     recorded,
 )
 from vit_scaling.preflight import program, report
-from vit_scaling.scaling.devices import device_named
+from vit_scaling.scaling.planning.devices import device_named
 
 V3 = device_named("tpu_v3")
 KEYS = {

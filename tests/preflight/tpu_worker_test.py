@@ -14,7 +14,7 @@ import pytest
 from tests.preflight.programs import CUSTOM_CALL, LINEAR
 from vit_scaling.preflight import environment, program, report, tpu_worker
 from vit_scaling.preflight.compiler import TpuCompiler
-from vit_scaling.scaling.devices import DEVICES, device_named
+from vit_scaling.scaling.planning.devices import DEVICES, device_named
 
 TOPOLOGIES = ("v2:2x2", "v3:2x2", "v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2")
 SUM = """\

@@ -4,8 +4,8 @@
 import numpy as np
 
 from vit_scaling.modeling.shapes import shape_named
-from vit_scaling.scaling.power_law import PowerLaw
-from vit_scaling.scaling.runs import Run, Runs
+from vit_scaling.scaling.laws.power_law import PowerLaw
+from vit_scaling.scaling.laws.runs import Run, Runs
 
 LAW = PowerLaw(a=0.63, b=0.32, c=0.12, d=0.5)
 

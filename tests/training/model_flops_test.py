@@ -6,7 +6,7 @@ import pytest
 
 from vit_scaling.modeling.shapes import ViTShape, shape_named
 from vit_scaling.modeling.vit import vit
-from vit_scaling.scaling.flops import flops
+from vit_scaling.scaling.planning.flops import flops
 from vit_scaling.training import model_flops
 
 SHAPE = ViTShape(patch=4, width=32, depth=2, mlp_width=64, heads=2)

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import importlib
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vit_scaling import io_files
 from vit_scaling.commands import cli
 
 BENCHMARKS = ("step", "optimizer", "pipeline", "writing", "fewshot", "inference")
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _show(result: Mapping[str, Any]) -> str:
-    return json.dumps(cli.plain(result), indent=1)
+    return io_files.json_text(result).rstrip()
 
 
 if __name__ == "__main__":

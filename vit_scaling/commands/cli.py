@@ -3,14 +3,13 @@
 
 import argparse
 import contextlib
-import json
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from vit_scaling.scaling.plain import plain
+from vit_scaling.io_files import json_text
 
 EXPECTED_ERRORS = (ValueError, OSError, ImportError, RuntimeError, KeyError)
 
@@ -86,7 +85,7 @@ def run(
         text = getattr(error, "message", text)  # TensorFlow's, without the graph.
         print(f"{made.prog}: error: {text}", file=sys.stderr)
         return 1
-    print(json.dumps(plain(result), indent=1) if arguments.json else show(result))
+    print(json_text(result).rstrip() if arguments.json else show(result))
     return 0
 
 

@@ -18,9 +18,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    from vit_scaling.scaling.comparison import differences, groups
-    from vit_scaling.scaling.run_files import read_runs
-    from vit_scaling.scaling.runs import Runs
+    from vit_scaling.scaling.laws.run_tables import read_runs
+    from vit_scaling.scaling.laws.runs import Runs
+    from vit_scaling.scaling.laws.seed_comparison import differences, groups
 
     rows = [run for source in arguments.runs for run in read_runs(source).rows]
     runs = Runs(tuple(rows))

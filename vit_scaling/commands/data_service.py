@@ -24,9 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     held: list[Any] = []
 
     def start(arguments: argparse.Namespace) -> Mapping[str, Any]:
-        from vit_scaling.data import service
+        from vit_scaling.data import tf_data_service
 
-        held.extend(service.serve(arguments.host, arguments.port, arguments.workers))
+        held.extend(
+            tf_data_service.serve(arguments.host, arguments.port, arguments.workers)
+        )
         return {"addresses": ",".join(address for address, _ in held)}
 
     # Asked for before anything listens, so that no early signal is missed.

@@ -52,14 +52,14 @@ _SHARES = ("share", "low", "high")
 
 
 def _run(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    from vit_scaling.data import cleaning, planting
-    from vit_scaling.data.deduplication import Thresholds
+    from vit_scaling.data.deduplication import cleaning, planted_copies
+    from vit_scaling.data.deduplication.matching import Thresholds
     from vit_scaling.data.tfrecords import TFRecords
 
     thresholds = Thresholds(arguments.distance, arguments.likeness)
     if arguments.study:
-        return planting.measure(
-            planting.images_below(arguments.study),
+        return planted_copies.measure(
+            planted_copies.images_below(arguments.study),
             copies=arguments.copies,
             thresholds=thresholds,
         )
@@ -72,7 +72,7 @@ def _run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     )
     worker: cleaning.Worker = cleaning.InProcess(cli.progress())
     if arguments.runner:
-        from vit_scaling.data.beam_cleaning import BeamWorker
+        from vit_scaling.data.deduplication.beam_driver import BeamWorker
 
         worker = BeamWorker(arguments.runner, arguments.beam_option)
     return cleaning.clean(

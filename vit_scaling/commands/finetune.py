@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _finetune(arguments: argparse.Namespace) -> Mapping[str, Any]:
     from vit_scaling import gin_files
-    from vit_scaling.scaling.learning_rates import choose_learning_rate
+    from vit_scaling.scaling.studies.learning_rate_search import choose_learning_rate
 
     return choose_learning_rate(
         arguments.gin_file or ["experiments/finetune.gin"],

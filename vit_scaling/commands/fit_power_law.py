@@ -57,8 +57,8 @@ def _add_arguments(made: argparse.ArgumentParser) -> None:
 
 
 def _fit(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    from vit_scaling.scaling import study
-    from vit_scaling.scaling.run_files import Columns
+    from vit_scaling.scaling.laws.run_tables import Columns
+    from vit_scaling.scaling.studies import study
 
     columns = Columns(
         **{

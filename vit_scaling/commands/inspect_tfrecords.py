@@ -22,8 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    from vit_scaling.data import inspection
     from vit_scaling.data.tfrecords import TFRecords
+    from vit_scaling.data.writing import inspection
 
     source = TFRecords(arguments.pattern, cli.features(arguments))
     result = inspection.statistics(source, sample=arguments.sample, seed=arguments.seed)

@@ -26,7 +26,7 @@ def _costs(arguments: argparse.Namespace) -> Mapping[str, Any]:
     """Return the rows of every shape, as bytes and ratios."""
     from vit_scaling.modeling.shapes import shape_named
     from vit_scaling.optimization.state_size import cost_table
-    from vit_scaling.scaling.flops import weight_shapes
+    from vit_scaling.scaling.planning.flops import weight_shapes
 
     result = {}
     for name in arguments.shapes.split(","):

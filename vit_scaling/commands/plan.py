@@ -83,10 +83,10 @@ def _plan(arguments: argparse.Namespace) -> Mapping[str, Any]:
         return _budget(arguments)
     if arguments.find_shapes:
         return _find(arguments)
-    from vit_scaling.scaling.devices import device_named
-    from vit_scaling.scaling.memory import Step
-    from vit_scaling.scaling.planner import plan
-    from vit_scaling.scaling.run_files import quantity
+    from vit_scaling.scaling.laws.run_tables import quantity
+    from vit_scaling.scaling.planning.devices import device_named
+    from vit_scaling.scaling.planning.memory import Step
+    from vit_scaling.scaling.planning.planner import plan
 
     step = Step(
         head=arguments.head,
@@ -126,10 +126,10 @@ def _shape(arguments: argparse.Namespace) -> ViTShape:
 
 
 def _budget(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    from vit_scaling.scaling import study
-    from vit_scaling.scaling.devices import device_named
-    from vit_scaling.scaling.planner import in_flops, plan_budget
-    from vit_scaling.scaling.run_files import quantity
+    from vit_scaling.scaling.laws.run_tables import quantity
+    from vit_scaling.scaling.planning.devices import device_named
+    from vit_scaling.scaling.planning.planner import in_flops, plan_budget
+    from vit_scaling.scaling.studies import study
 
     if arguments.runs == "paper" and arguments.image_size != 224:
         raise ValueError(
@@ -155,8 +155,8 @@ def _budget(arguments: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def _find(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    from vit_scaling.scaling.devices import device_named
-    from vit_scaling.scaling.shapefinder import draw_shapes, find_shapes
+    from vit_scaling.scaling.planning.devices import device_named
+    from vit_scaling.scaling.planning.shape_finder import draw_shapes, find_shapes
 
     depths = [int(depth) for depth in arguments.depths.split(",")]
     cells = find_shapes(

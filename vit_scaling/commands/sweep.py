@@ -31,9 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _sweep(arguments: argparse.Namespace) -> Mapping[str, Any]:
     from vit_scaling import configurables, gin_files
-    from vit_scaling.scaling.sweep import command_text, together
-    from vit_scaling.scaling.sweep_runner import result, run_study
-    from vit_scaling.scaling.sweep_settings import check_settings
+    from vit_scaling.scaling.studies.sweep import command_text, together
+    from vit_scaling.scaling.studies.sweep_runner import result, run_study
+    from vit_scaling.scaling.studies.sweep_settings import check_settings
 
     gin_files.parse(
         [arguments.study],

@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     found: dict[str, Any] = {}
 
     def verify(arguments: argparse.Namespace) -> Mapping[str, Any]:
-        from vit_scaling.data import verification
+        from vit_scaling.data.writing import verification
 
         found.update(
             verification.verify(

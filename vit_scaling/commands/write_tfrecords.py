@@ -40,9 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _write(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    from vit_scaling.data import sources, writing
+    from vit_scaling.data.writing import image_sources, shard_writer
 
-    source = sources.source_named(
+    source = image_sources.source_named(
         arguments.source,
         split=arguments.split,
         tfds_data_dir=arguments.tfds_data_dir,
@@ -50,7 +50,7 @@ def _write(arguments: argparse.Namespace) -> Mapping[str, Any]:
         num_images=arguments.num_images,
         features=cli.features(arguments),
     )
-    settings = writing.Settings(
+    settings = shard_writer.Settings(
         max_pixels=arguments.max_pixels,
         min_side=arguments.min_side,
         reencode=arguments.reencode,
@@ -66,12 +66,12 @@ def _write(arguments: argparse.Namespace) -> Mapping[str, Any]:
         "overwrite": arguments.overwrite,
     }
     if arguments.runner:
-        from vit_scaling.data import beam
+        from vit_scaling.data.writing import beam_driver
 
-        return beam.write_with_beam(
+        return beam_driver.write_with_beam(
             source, runner=arguments.runner, options=arguments.beam_option, **options
         )
-    return writing.write_tfrecords(
+    return shard_writer.write_tfrecords(
         source, workers=arguments.workers, progress=cli.progress(), **options
     )
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from vit_scaling.data import preprocessing, records_in, subsets
+from vit_scaling.data import preprocessing, subsets
 from vit_scaling.data.decoding import (
     POLICIES,
     Augment,
@@ -19,12 +19,13 @@ from vit_scaling.data.decoding import (
     replace_bad,
     unpack,
 )
-from vit_scaling.data.hosts import Hosts
-from vit_scaling.data.index import RecordIndex, block_table
-from vit_scaling.data.order import EpochOrder
+from vit_scaling.data.epoch_order import EpochOrder
+from vit_scaling.data.host_sharding import Hosts
 from vit_scaling.data.reading import BlockReader, Reader, as_graph, block_reader
-from vit_scaling.data.service import addresses, decode_elsewhere
+from vit_scaling.data.record_index import RecordIndex, block_table
+from vit_scaling.data.tf_data_service import addresses, decode_elsewhere
 from vit_scaling.data.tfrecords import Features
+from vit_scaling.data.writing import tfrecord_source
 
 _CHUNK_RECORDS = 16  # Decoded by one thread at a time.
 _BATCHES_AHEAD = 2
@@ -172,7 +173,7 @@ class TrainData(_Data):
         if self.fraction is None and self.num_images is None:
             return None
         return subsets.select(
-            records_in.key_hashes(self._index, self.source.features),
+            tfrecord_source.key_hashes(self._index, self.source.features),
             fraction=self.fraction,
             num_images=self.num_images,
         )
@@ -314,7 +315,7 @@ class EvalData(_Data):
     def _selected(self) -> np.ndarray | None:
         if self.beyond_fraction is None:
             return None
-        hashes = records_in.key_hashes(self._index, self.source.features)
+        hashes = tfrecord_source.key_hashes(self._index, self.source.features)
         return subsets.beyond(hashes, fraction=self.beyond_fraction)
 
     def element_spec(self, batch_size: int | None) -> dict[str, tf.TensorSpec]:

@@ -6,7 +6,7 @@ import functools
 import os
 from typing import Any
 
-from vit_scaling.data.index import RecordIndex, Shard
+from vit_scaling.data.record_index import RecordIndex, Shard
 from vit_scaling.data.tfrecords import Features
 
 

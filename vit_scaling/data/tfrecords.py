@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import tensorflow as tf
 
 from vit_scaling.data import files
-from vit_scaling.data.index import RecordIndex, Shard, refuse_or_warn
+from vit_scaling.data.record_index import RecordIndex, Shard, refuse_or_warn
 
 CLASSES_FILE = "classes.txt"
 _SHARD = re.compile(rf"(.*){files.NUMBERED}([^/]*)", re.DOTALL)

@@ -102,7 +102,7 @@ def export_model(
         "litert": (_to_litert, run_litert),
     }[kind]
     function = _numbers_of(model, record)
-    with writing.written_whole(output_dir) as folder:
+    with writing.atomic_folder(output_dir) as folder:
         file = folder / FILES[kind]
         file.write_bytes(convert(function, model, record))
         report = {

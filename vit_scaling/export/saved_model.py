@@ -99,7 +99,7 @@ def export_model(
         RuntimeError: The SavedModel's outputs differ from the model's.
     """
     loading.check_exportable(model, record)
-    with writing.written_whole(output_dir) as folder:
+    with writing.atomic_folder(output_dir) as folder:
         _write(model, folder, record, top_k=top_k, jit_compile=jit_compile)
         report = {
             "output_dir": os.fspath(output_dir),

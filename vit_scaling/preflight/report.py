@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vit_scaling.preflight import program
-from vit_scaling.scaling.devices import DEVICES, Device
+from vit_scaling.scaling.planning.devices import DEVICES, Device
 
 NOTE = (
     "The program is one replica's, without the all-reduce of gradients. "

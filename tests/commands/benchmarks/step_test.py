@@ -7,7 +7,7 @@ import pytest
 
 from vit_scaling.commands import benchmark
 from vit_scaling.modeling.shapes import shape_named
-from vit_scaling.scaling.flops import flops
+from vit_scaling.scaling.planning.flops import flops
 
 SMALL = [
     "--shape=mu/16",

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _encoded(source: Any, at_most: int = 2000) -> list[bytes]:
     """Return images of a set, encoded, for the limit: they are decoded from memory."""
-    from vit_scaling.data.records_in import read_example, values
+    from vit_scaling.data.writing.tfrecord_source import read_example, values
 
     index = source.index()
     step = max(1, index.num_records // at_most)
@@ -96,7 +96,7 @@ def _limit(images: list[bytes], args: argparse.Namespace) -> tuple[float, float]
 
 def _repeated(source: Any, times: int) -> Any:
     """Return a source whose index names the same files `times` over."""
-    from vit_scaling.data.index import RecordIndex
+    from vit_scaling.data.record_index import RecordIndex
 
     class Repeated:
         features, class_names = source.features, source.class_names
@@ -153,7 +153,7 @@ def _stages(data: Any, args: argparse.Namespace) -> dict[str, float]:
     """Return the speed of reading and shuffling alone: the rest is decoding."""
     import tensorflow as tf
 
-    from vit_scaling.data.hosts import Hosts
+    from vit_scaling.data.host_sharding import Hosts
 
     _, reader, _ = data.parts(Hosts(), 0)
     chunks = reader.dataset(start=0, epochs=None, chunk_records=args.batch_size)

@@ -9,7 +9,7 @@ from typing import Any
 
 from vit_scaling.commands.benchmarks import step_runs
 from vit_scaling.modeling.shapes import shape_named
-from vit_scaling.scaling.flops import flops
+from vit_scaling.scaling.planning.flops import flops
 from vit_scaling.training.allocation import keep_freed_memory
 
 # Rows, inner and columns of the products that the peak is measured on: one of the MLP

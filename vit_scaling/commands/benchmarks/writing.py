@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure copying, checking and writing, turn by turn."""
-    from vit_scaling.data.sources import source_named
+    from vit_scaling.data.writing.image_sources import source_named
 
     if args.rounds < 1:
         raise ValueError(f"`--rounds` must be at least 1; received {args.rounds}.")
@@ -65,7 +65,7 @@ def _copy(source: Any, entries: Sequence[Any], path: str) -> int:
 
 
 def _check_rate(source: Any, entries: Sequence[Any], at_most: int = 500) -> float:
-    from vit_scaling.data.checking import UnusableImage, check_image
+    from vit_scaling.data.writing.image_checks import UnusableImage, check_image
 
     some = [source.read(entry) for entry in entries[:at_most]]
     begin = time.perf_counter()
@@ -78,7 +78,7 @@ def _check_rate(source: Any, entries: Sequence[Any], at_most: int = 500) -> floa
 
 
 def _write(source: Any, args: argparse.Namespace, folder: str) -> None:
-    from vit_scaling.data.writing import write_tfrecords
+    from vit_scaling.data.writing.shard_writer import write_tfrecords
 
     write_tfrecords(
         source,

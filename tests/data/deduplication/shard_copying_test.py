@@ -1,0 +1,70 @@
+"""Copies of shards without some records."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.data import sets
+from vit_scaling.data import subsets
+from vit_scaling.data.deduplication.shard_copying import copies, copy_shard
+from vit_scaling.data.record_index import RecordIndex, Shard, keys_kind
+from vit_scaling.data.tfrecords import TFRecords
+
+
+def bytes_of(path):
+    return list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+
+
+def test_the_records_left_are_the_same_bytes_in_the_same_order(tmp_path):
+    source = sets.numbered(tmp_path / "from", [4, 0, 6])
+    (tmp_path / "to").mkdir()
+    tasks = copies(source, [8, 0, 3], str(tmp_path / "to"))
+    assert [task.removed for task in tasks] == [(0, 3), (), (4,)]
+    rows = [copy_shard(task) for task in tasks]
+    assert [(row["records"], row["removed"]) for row in rows] == [
+        (2, 2),
+        (0, 0),
+        (5, 1),
+    ]
+    for task, left in zip(tasks, ([1, 2], [], [0, 1, 2, 3, 5]), strict=True):
+        before = bytes_of(task.source)
+        assert bytes_of(task.path) == [before[n] for n in left]
+    assert rows[2]["class_counts"] == {4: 1, 5: 1, 6: 1, 7: 1, 9: 1}
+    assert rows[2]["bytes"] == pathlib.Path(tasks[2].path).stat().st_size
+
+
+def test_a_copy_has_its_own_index_files(tmp_path):
+    source = sets.numbered(tmp_path / "from", [5])
+    (tmp_path / "to").mkdir()
+    (task,) = copies(source, [1], str(tmp_path / "to"))
+    copy_shard(task)
+    folder = tmp_path / "to/index"
+    name = pathlib.Path(task.path).name
+    offsets = np.load(folder / f"{name}.offsets.npy")
+    assert offsets[-1] == pathlib.Path(task.path).stat().st_size
+    keys = np.load(
+        folder / f"{name}.{keys_kind('image/filename', int(offsets[-1]))}.npy"
+    )
+    expected = [subsets.key_hash(f"key/{n}".encode()) for n in (0, 2, 3, 4)]
+    assert keys.tolist() == expected
+    assert RecordIndex([Shard(task.path)]).num_records == 4
+
+
+def test_records_that_are_no_examples_are_copied_too(tmp_path):
+    source = sets.shards(tmp_path / "from", [[b"\x07garbage", sets.example(b"x", [3])]])
+    (tmp_path / "to").mkdir()
+    (task,) = copies(source, [], str(tmp_path / "to"))
+    row = copy_shard(task)
+    assert row["records"] == 2
+    assert row["class_counts"] == {3: 1}
+
+
+def test_shards_of_one_name_are_refused(tmp_path):
+    for name in ("a", "b"):
+        sets.numbered(tmp_path / name, [1])
+    both = TFRecords(f"{tmp_path}/a/train-*,{tmp_path}/b/train-*")
+    with pytest.raises(ValueError, match=r"must have different names.*comes 2 times"):
+        copies(both, [], str(tmp_path / "to"))

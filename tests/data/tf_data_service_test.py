@@ -1,0 +1,108 @@
+"""Images decoded elsewhere: the batches stay those of one process, bit for bit."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.commands.data_service_test import started, stopped
+from tests.data import sets
+from tests.data.bad_records_test import BAD, with_bad
+from vit_scaling.data import tf_data_service
+from vit_scaling.data.pipeline import TrainData
+
+
+@pytest.fixture(scope="module")
+def workers():
+    """Addresses of three workers; the servers live as long as the module's tests."""
+    held = tf_data_service.serve("localhost", 0, 3)
+    yield [address for address, _ in held]
+    held.clear()
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    contents = [
+        [
+            sets.example(sets.jpeg(sets.tile(20 * s + i, 40)), [i % 3], f"{s}/{i}")
+            for i in range(20)
+        ]
+        for s in range(2)
+    ]
+    source = sets.shards(tmp_path_factory.mktemp("photographs"), contents)
+    return TrainData(
+        source, image_size=16, classes=3, shuffle_window=24, block_records=4
+    )
+
+
+def images(data, *, start_step=0, steps=15):
+    batches = data.dataset(batch_size=8, seed=1, start_step=start_step)
+    return np.stack([batch["images"].numpy() for batch in batches.take(steps)])
+
+
+def test_batches_are_those_of_one_process(photographs, workers):
+    elsewhere = dataclasses.replace(photographs, service=",".join(workers))
+    expected = images(photographs)
+    np.testing.assert_array_equal(images(elsewhere), expected)
+    resumed = images(elsewhere, start_step=7, steps=8)
+    np.testing.assert_array_equal(resumed, expected[7:])
+
+
+def test_a_bad_record_is_named_at_the_trainer(tmp_path, workers):
+    source = with_bad(tmp_path, [BAD["label above"][0]])
+    data = TrainData(source, image_size=8, classes=10, service=workers)
+    where = r"train-00001-of-00002\.tfrecord, record 3: a label is outside"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=where):
+        list(data.dataset(batch_size=4, seed=0).take(3))
+
+
+def test_skipped_records_are_counted_at_the_trainer(tmp_path, workers):
+    source = with_bad(tmp_path, [BAD["no picture"][0]])
+    data = TrainData(
+        source, image_size=8, classes=10, on_bad_record="skip", service=workers
+    )
+    (batch,) = data.dataset(batch_size=12, seed=0).take(1)
+    assert float(tf.reduce_sum(batch["skipped"])) == 1
+
+
+def test_a_chunk_out_of_turn_stops_the_run():
+    chunk = {"images": tf.zeros([2])}
+    number = tf.constant(4, tf.int64)
+    assert tf_data_service._in_order(number, (number, chunk)).keys() == chunk.keys()
+    with pytest.raises(tf.errors.InvalidArgumentError, match="another chunk than"):
+        tf_data_service._in_order(number, (number - 4, chunk))
+
+
+@pytest.mark.parametrize("wrong", ["", "host", "host:", "a:1,a:1", ["a:1", "b"]])
+def test_addresses_are_checked_at_once(photographs, wrong):
+    with pytest.raises(ValueError, match="`service` must be different addresses"):
+        dataclasses.replace(photographs, service=wrong)
+
+
+def test_no_workers_are_refused():
+    with pytest.raises(ValueError, match="`workers` must be at least 1"):
+        tf_data_service.serve("localhost", 0, 0)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_stops_the_run_and_repeats_nothing(photographs):
+    process, address = started("--port=0")
+    port = address.rpartition(":")[2]
+    data = dataclasses.replace(photographs, service=address)
+    expected = images(photographs, steps=400)
+    batches = iter(data.dataset(batch_size=8, seed=1))
+    seen = [next(batches)["images"].numpy() for _ in range(3)]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    again, _ = started(f"--port={port}")
+    with pytest.raises(tf.errors.OpError):
+        for batch in batches:
+            seen.append(batch["images"].numpy())
+    np.testing.assert_array_equal(np.stack(seen), expected[: len(seen)])
+    resumed = images(data, start_step=len(seen), steps=5)
+    np.testing.assert_array_equal(resumed, expected[len(seen) : len(seen) + 5])
+    stopped(again)

@@ -1,0 +1,87 @@
+"""Images listed in a CSV file or packed in tars."""
+# SPDX-License-Identifier: Apache-2.0
+
+import io
+import tarfile
+
+import pytest
+
+from vit_scaling.data.writing.csv_and_tar import CsvList, Tars
+
+
+def tar(path, members):
+    with tarfile.open(path, "w") as file:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            file.addfile(info, io.BytesIO(data))
+    return str(path)
+
+
+def test_a_csv_line_may_have_any_number_of_labels(tmp_path):
+    (tmp_path / "x.png").write_bytes(b"123")
+    listing = tmp_path / "list.csv"
+    listing.write_text('path,labels\nx.png,cat; dog ;cat\n"a,b.png",\n/abs.png,emu\n')
+    source = CsvList(str(listing))
+    assert source.class_names() == ("cat", "dog", "emu")
+    found = source.entries()
+    assert [entry.labels for entry in found] == [("cat", "dog"), (), ("emu",)]
+    assert [entry.key for entry in found] == ["x.png", "a,b.png", "/abs.png"]
+    assert found[2].place == "/abs.png"
+    assert [entry.size_bytes for entry in found] == [3, 0, 0]
+    assert source.read(found[0]) == b"123"
+
+
+def test_a_spreadsheets_byte_order_mark_is_no_part_of_the_column(tmp_path):
+    listing = tmp_path / "list.csv"
+    listing.write_text("path,labels\nx.png,cat\n", encoding="utf-8-sig")
+    (entry,) = CsvList(str(listing)).entries()
+    assert (entry.key, entry.labels) == ("x.png", ("cat",))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,label\na,b\n", "the columns `path` and `labels`"),
+        ("", "the columns `path` and `labels`"),
+        ("path,labels\nx.png,a\n,b\n", "line 3: `path` and `labels` must be given"),
+        ("path,labels\nx.png\n", "line 2: `path` and `labels` must be given"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path, text, message):
+    listing = tmp_path / "list.csv"
+    listing.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        CsvList(str(listing)).entries()
+
+
+def test_a_members_class_is_its_folder_or_the_tars_name(tmp_path):
+    tar(tmp_path / "n01.tar", {"a.JPEG": b"one", "notes.txt": b"-"})
+    tar(tmp_path / "mixed.tar", {"./x/cat/b.png": b"two", "dog/c.png": b"three"})
+    source = Tars(str(tmp_path / "*.tar"))
+    found = {entry.key: entry for entry in source.entries()}
+    assert {key: entry.labels for key, entry in found.items()} == {
+        "mixed/x/cat/b.png": ("cat",),
+        "mixed/dog/c.png": ("dog",),
+        "n01/a.JPEG": ("n01",),
+    }
+    assert source.read(found["mixed/dog/c.png"]) == b"three"
+    assert source.class_names() == ("cat", "dog", "n01")
+
+
+def test_what_is_no_plain_tar_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="fits none"):
+        Tars(str(tmp_path / "*.tar")).entries()
+    (tmp_path / "x.tar").write_bytes(b"\x1f\x8b" + b"0" * 600)
+    with pytest.raises(ValueError, match="must be an uncompressed tar file"):
+        Tars(str(tmp_path / "x.tar")).entries()
+
+
+def test_a_tar_cut_short_names_the_member(tmp_path):
+    path = tar(tmp_path / "x.tar", {"a/b.png": b"x" * 2000})
+    source = Tars(path)
+    (entry,) = source.entries()
+    with open(path, "r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(OSError, match=r"ends inside x/a/b\.png"):
+        source.read(entry)

@@ -1,0 +1,50 @@
+"""From the text on a command line to a source of images."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pytest
+
+from tests.data import sets
+from vit_scaling.data.tfds import TFDS
+from vit_scaling.data.writing.csv_and_tar import CsvList, Tars
+from vit_scaling.data.writing.image_entries import Digits, Folder
+from vit_scaling.data.writing.image_sources import source_named
+from vit_scaling.data.writing.tfrecord_source import Records
+
+
+def test_every_form_gives_its_source(tmp_path):
+    images = sets.folder(tmp_path / "images", {"a": 1})
+    assert source_named(f"folder:{images}", split="train") == Folder(str(images))
+    assert source_named("csv:a:b.csv", split="train") == CsvList("a:b.csv")
+    assert source_named("tar:/x/*.tar", split="train") == Tars("/x/*.tar")
+    assert source_named("digits", split="test") == Digits("test")
+
+
+def test_tfds_takes_its_split_from_the_text_or_the_flag():
+    one = source_named("tfds:mnist", split="test", tfds_data_dir="/d")
+    assert one == Records(TFDS("mnist", "test", "/d"))
+    other = source_named("tfds:mnist:train[:10%]", split="small")
+    assert other == Records(TFDS("mnist", "train[:10%]"))
+
+
+def test_subsets_of_a_finished_set_nest(tmp_path):
+    pattern = sets.numbered(tmp_path, [30]).pattern
+
+    def keys(**subset):
+        source = source_named(f"tfrecords:{pattern}", split="train", **subset)
+        return {entry.key for entry in source.entries()}
+
+    assert len(keys()) == 30
+    assert len(keys(num_images=5)) == 5
+    assert keys(num_images=5) < keys(num_images=12) < keys()
+    assert keys(fraction=0.2) < keys(fraction=0.7)
+
+
+@pytest.mark.parametrize("text", ["zip:x", "folder:", "digit", "csv", ""])
+def test_other_forms_are_refused_with_those_known(text):
+    with pytest.raises(ValueError, match=r"`source` must be one of folder:PATH"):
+        source_named(text, split="train")
+
+
+def test_subsets_of_what_is_no_set_yet_are_refused():
+    with pytest.raises(ValueError, match="a subset of a finished set"):
+        source_named("digits", split="train", fraction=0.5)

@@ -1,0 +1,109 @@
+"""Counts and contact sheets of a set."""
+# SPDX-License-Identifier: Apache-2.0
+
+import numpy as np
+from PIL import Image
+
+from tests.data import sets
+from tests.data.bad_records_test import bomb
+from vit_scaling.data.writing import inspection
+from vit_scaling.data.writing.inspection import draw_sheet, statistics, write_sheets
+
+
+def made(path):
+    """Four pictures of different kinds in two shards; one is broken."""
+    grey = sets.tile(1)[..., 0]
+    records = [
+        sets.example(sets.jpeg(sets.tile(0)), [0, 2], "a"),
+        sets.example(sets.encoded(grey[:12], "PNG"), [2], "b"),
+        sets.example(sets.encoded(sets.tile(2), "PNG"), [], "c"),
+        sets.example(b"broken", [1], "d"),
+    ]
+    source = sets.shards(path, [records[:3], records[3:]])
+    (path / "classes.txt").write_text("ape\nbee\ncow\n")
+    return source
+
+
+def test_what_a_set_holds_is_counted(tmp_path):
+    found = statistics(made(tmp_path))
+    assert (found["records"], found["shards"], found["sampled"]) == (4, 2, 4)
+    assert found["class_counts"] == {"ape": 1, "bee": 1, "cow": 2}
+    assert found["labels_per_image"] == {0: 1, 1: 2, 2: 1}
+    assert found["formats"] == {
+        "JPEG, 3 channels": 1,
+        "PNG, 1 channels": 1,
+        "PNG, 3 channels": 1,
+        "unusable: does not decode (no known image format)": 1,
+    }
+    assert found["sizes"]["height"] == {"min": 12, "median": 24, "max": 24}
+    (named,) = found["unusable"]
+    assert "train-00001-of-00002.tfrecord, record 0: does not decode" in named
+    files = [path.stat().st_size for path in tmp_path.glob("train-*")]
+    assert found["bytes"] == sum(files)
+
+
+def test_a_sample_is_drawn_by_its_seed(tmp_path):
+    source = sets.numbered(tmp_path, [50])
+    draws = [statistics(source, sample=5, seed=seed) for seed in (0, 0, 1)]
+    classes = [set(draw["class_counts"]) for draw in draws]
+    assert draws[0]["sampled"] == 5
+    assert classes[0] == classes[1] != classes[2]
+
+
+def test_bombs_and_damaged_records_are_named_and_the_others_counted(tmp_path):
+    good = sets.example(sets.jpeg(sets.tile(0)), [2])
+    records = [good, sets.example(bomb(), [1]), b"\x07garbage", without_image()]
+    source = sets.shards(tmp_path, [records])
+    found = statistics(source)
+    reasons = ["more than 100000000 pixels", "no tf.train.Example", "no feature 'image"]
+    for number, (text, reason) in enumerate(
+        zip(found["unusable"], reasons, strict=True), 1
+    ):
+        assert f"train-00000-of-00001.tfrecord, record {number}: " in text
+        assert reason in text
+    assert found["formats"]["JPEG, 3 channels"] == 1
+    paths = write_sheets(
+        source, output_dir=str(tmp_path / "out"), images=4, image_size=16, seed=0
+    )
+    assert len(paths) == 2
+
+
+def without_image():
+    return sets.example(b"", [1]).replace(b"image/encoded", b"image/nothing")
+
+
+def test_the_largest_label_is_that_of_a_sample(tmp_path, monkeypatch):
+    source = sets.numbered(tmp_path, [30])
+    monkeypatch.setattr(inspection, "_LABELS_SAMPLED", 5)
+    numbers = inspection._sampled(source.index(), 5, 1)
+    read = []
+    one = inspection.read_record
+    monkeypatch.setattr(
+        inspection, "read_record", lambda i, n: read.append(n) or one(i, n)
+    )
+    assert inspection._largest_label(source, 1) == max(numbers)
+    assert read == numbers
+
+
+def test_sheets_show_the_same_images_whole_and_as_trained_on(tmp_path):
+    source = made(tmp_path)
+    paths = write_sheets(
+        source, output_dir=str(tmp_path / "out"), images=4, image_size=32, seed=0
+    )
+    whole, augmented = (np.asarray(Image.open(path)) for path in paths)
+    assert whole.shape == augmented.shape
+    assert not np.array_equal(whole, augmented)
+
+
+def test_a_sheet_has_every_image_in_its_cell(tmp_path):
+    images = np.stack([np.full((16, 16, 3), 50 * n, np.uint8) for n in range(5)])
+    path = tmp_path / "sheet.png"
+    draw_sheet(images, ["a very long label"] * 5, str(path))
+    sheet = np.asarray(Image.open(path))
+    cells = [
+        sheet[2 + 34 * row : 18 + 34 * row, 2 + 20 * column : 18 + 20 * column]
+        for row in range(2)
+        for column in range(3)
+    ]
+    for cell, image in zip(cells, images, strict=False):
+        np.testing.assert_array_equal(cell, image)

@@ -1,0 +1,22 @@
+"""Misspelt names get the nearest name, or none."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pytest
+
+from vit_scaling import naming
+
+
+def test_suggestions_ignore_case_and_never_reach_far():
+    assert naming.nearest("ADAFACTOR ", ["Adam", "Adafactor"]) == ["Adafactor"]
+    assert naming.nearest("constant", ["TPU", "GPU"]) == []
+    assert naming.did_you_mean("constant", ["TPU", "GPU"]) == ""
+    assert naming.did_you_mean("b16", ["B/16", "B/32"]) == " Did you mean 'B/16'?"
+
+
+def test_unknown_value_is_rejected_with_all_known_ones():
+    naming.check_known("head", "map", ["map", "gap"])
+    expected = r"`head` must be one of map, gap; received 'mapp'. Did you mean 'map'\?"
+    with pytest.raises(ValueError, match=expected):
+        naming.check_known("head", "mapp", ["map", "gap"])
+    with pytest.raises(ValueError, match=r"received None\.$"):
+        naming.check_known("head", None, ["map", "gap"])

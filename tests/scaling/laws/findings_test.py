@@ -1,0 +1,108 @@
+"""What the paper reads off its study is read off its data."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tests.scaling.studies import LAW, grid
+from vit_scaling.scaling.laws.findings import (
+    bottlenecks,
+    images_needed,
+    largest_data,
+    sample_efficiency,
+    saturation,
+)
+from vit_scaling.scaling.laws.paper_results import paper_runs
+from vit_scaling.scaling.laws.power_law import PowerLaw
+from vit_scaling.scaling.laws.runs import Run, Runs
+
+
+def on_3b(metric):
+    return paper_runs(metric).where(
+        lambda run: run.data_size == 3e9 and run.model in ("Ti/16", "L/16")
+    )
+
+
+def test_ti_16_needs_many_times_the_images_of_l_16():
+    """Paper, §2.3: near 100 times for 10-shot, about 20 times for fine-tuning."""
+    (few,) = sample_efficiency(on_3b("imagenet_10shot"), errors=[0.4998])
+    assert 50 < few.ratio("Ti/16", "L/16") < 120
+    (tuned,) = sample_efficiency(on_3b("imagenet_finetune"), errors=[0.2453])
+    assert 15 < tuned.ratio("Ti/16", "L/16") < 40
+
+
+def test_images_needed_interpolate_on_log_axes():
+    rows = [Run("m", 1.0, 0.8, images_seen=1e6), Run("m", 9.0, 0.2, images_seen=1e8)]
+    assert images_needed(Runs(tuple(rows)), "m", 0.4) == pytest.approx(1e7)
+    assert images_needed(Runs(tuple(rows)), "m", 0.9) == 1e6
+    assert images_needed(Runs(tuple(rows)), "m", 0.1) is None
+
+
+def test_what_is_below_at_the_shortest_run_is_only_bounded():
+    row = sample_efficiency(grid(), errors=[0.95])[0]
+    assert row.at_most == {"Ti/16", "B/32", "L/16"}
+    assert row.ratio("Ti/16", "L/16") is None
+
+
+def test_bottlenecks_are_the_papers():
+    """§2.1: small models gain from neither data nor compute, large ones from data."""
+    found = {row.model: row for row in bottlenecks(paper_runs())}
+    assert found["Ti/16"].limited_by == found["s/28"].limited_by == "model"
+    assert found["L/16"].limited_by == "data"
+    assert found["L/16"].worsens_from == 3e7
+    assert found["L/16"].gain_from_data > 0.4 > 0.05 > found["Ti/16"].gain_from_data
+    # From 1B to 3B only the largest gains.
+    assert found["L/16"].gain_from_largest_data > 0.02
+    assert found["B/16"].gain_from_largest_data < 0.01
+    assert found["g/14"].limited_by == "model or data"
+    assert found["G/14"].limited_by == ""
+
+
+def test_all_the_data_is_the_largest_size():
+    """A table that leaves data_size empty for the whole set reads as one that does not.
+
+    Beside a number, an empty cell is the whole set.
+    """
+    known = grid()
+    whole = Runs(
+        tuple(
+            dataclasses.replace(run, data_size=None) if run.data_size == 1e8 else run
+            for run in known
+        )
+    )
+    assert largest_data(whole) is None and largest_data(known) == 1e8
+    for blank, full in zip(bottlenecks(whole), bottlenecks(known), strict=True):
+        assert blank.gain_from_data == full.gain_from_data
+        assert blank.gain_from_largest_data == full.gain_from_largest_data
+        assert blank.gain_from_duration == full.gain_from_duration
+        assert blank.limited_by == full.limited_by
+    assert "all the data in place of 1e+06 images takes" in blank.evidence
+
+
+def test_saturation_lies_where_the_slope_halves():
+    found = saturation(LAW, np.array([0.01, 1e9]))
+    assert LAW.slope_at(found.straight_from) == pytest.approx(
+        found.steepest / 2, rel=0.02
+    )
+    assert LAW.slope_at(found.straight_to) == pytest.approx(
+        found.steepest / 2, rel=0.02
+    )
+    assert found.lower_end_seen and found.upper_end_seen
+    assert found.floor_share == pytest.approx(LAW.c / LAW.error_at(1e9))
+
+
+def test_a_plain_power_law_saturates_nowhere():
+    found = saturation(PowerLaw(1.0, 0.3, 0.0, 0.0), np.array([1.0, 1e3]))
+    assert (found.straight_from, found.straight_to) == (0.0, float("inf"))
+    assert not found.lower_end_seen and not found.upper_end_seen
+
+
+def test_missing_facts_are_named():
+    blind = Runs(tuple(dataclasses.replace(run, images_seen=None) for run in grid()
+                       if run.data_size == 1e8 and run.images_seen == 1e8))  # fmt: skip
+    with pytest.raises(ValueError, match="images_seen column"):
+        images_needed(blind, "L/16", 0.3)
+    with pytest.raises(ValueError, match="Did you mean 'L/16'"):
+        images_needed(grid(), "L/15", 0.3)

@@ -1,0 +1,96 @@
+"""CSV files with any columns and units, and what is wrong with them."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pytest
+
+from vit_scaling.modeling.shapes import ViTShape, shape_named
+from vit_scaling.scaling.laws.run_tables import Columns, quantity, read_csv, read_runs
+from vit_scaling.scaling.laws.runs import write_csv
+
+
+@pytest.fixture
+def csv(tmp_path):
+    def write(text):
+        (tmp_path / "runs.csv").write_text(text)
+        return tmp_path / "runs.csv"
+
+    return write
+
+
+def test_columns_may_have_any_names(csv):
+    path = csv("net,days,err,pictures\nB/16,3.5,31.2,30M\nL/16,9,25,3B\n")
+    columns = Columns(model="net", compute="days", error="err", data_size="pictures")
+    runs = read_csv(path, columns=columns, error_unit="percent")
+    assert [run.model for run in runs] == ["B/16", "L/16"]
+    assert list(runs.error) == [pytest.approx(0.312), 0.25]
+    assert runs.data_sizes == [3e7, 3e9]
+    assert runs.rows[0].source == "runs.csv:2"
+    assert runs.rows[0].shape.depth == 12
+
+
+def test_a_models_own_shape_is_read_and_written(csv, tmp_path):
+    header = "model,flops,error,patch,width,depth,mlp_width,heads\n"
+    runs = read_csv(csv(f"{header}mine,1e18,.5,4,16,2,32,2\nB/16,2e18,.4,,,,,\n"))
+    assert runs.rows[0].shape == ViTShape(4, 16, 2, 32, 2)
+    assert runs.rows[1].shape == shape_named("B/16")
+    write_csv(runs, tmp_path / "again.csv")
+    again = read_csv(tmp_path / "again.csv")
+    assert [run.shape for run in again] == [run.shape for run in runs]
+    with pytest.raises(ValueError, match=r"line 2: patch, .* must be whole numbers"):
+        read_csv(csv(f"{header}mine,1e18,.5,4,16.5,2,32,2\n"))
+
+
+def test_the_unit_is_read_from_the_column_or_the_cells(csv):
+    assert read_csv(csv("flops,error\n1e18,.5\n")).compute_unit == "flops"
+    assert read_csv(csv("compute,error\n1e18 FLOPs,.5\n")).compute_unit == "flops"
+    assert read_csv(csv("compute,error\n3,.5\n")).compute_unit == "core_days"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("compute,eror\n1,.5\n", "no column 'error' for error. Did you mean 'eror'"),
+        ("cost,error\n1,.5\n", "no column 'compute'"),
+        ("compute,error\n", "has a header and no row"),
+        ("compute,error\nmany,.5\n", "line 2: A number was expected"),
+        ("compute,error\n0,.5\n", "line 2: `compute` must be a finite number"),
+        ("compute,error\n1,50\n", "line 2: .*--error_unit=percent"),
+        ("compute,error\n3 core-days,.5\n1e18 FLOPs,.4\n", "must have one unit"),
+        ("compute,error\n3 parsecs,.5\n", "No compute unit is called 'parsecs'"),
+        ("compute,error\n3,.5\n1e18,.4\n", "looks like mixed units"),
+        ("model,compute,error\na,3,.5\na,3,.4\n", "duplicate runs"),
+    ],
+)
+def test_bad_tables_are_explained(csv, text, message):
+    with pytest.raises(ValueError, match=message):
+        read_csv(csv(text))
+
+
+def test_a_missing_named_column_is_answered_with_the_nearest(csv):
+    with pytest.raises(ValueError, match="Did you mean 'days'"):
+        read_csv(csv("days,error\n1,.5\n"), columns=Columns(compute="day"))
+
+
+def test_fractions_declared_percent_are_recognised(csv):
+    with pytest.raises(ValueError, match="look like fractions"):
+        read_csv(csv("compute,error\n1,.5\n2,.4\n"), error_unit="percent")
+    with pytest.raises(ValueError, match="`error_unit` must be"):
+        read_csv(csv("compute,error\n1,.5\n"), error_unit="percents")
+
+
+def test_a_unit_asked_for_must_be_the_cells_unit(csv):
+    with pytest.raises(ValueError, match="received flops where core_days"):
+        read_csv(csv("compute,error\n1e18 FLOPs,.5\n"), compute_unit="core_days")
+
+
+def test_missing_files_and_empty_folders_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no runs\.csv"):
+        read_runs(tmp_path)
+    with pytest.raises(FileNotFoundError, match="Did you mean 'paper'"):
+        read_runs("papr")
+    with pytest.raises(FileNotFoundError, match="no table of runs"):
+        read_csv(tmp_path / "none.csv")
+
+
+def test_quantities_have_suffixes():
+    assert [quantity(t) for t in ("30M", "1.2e3", "3B", "20K")] == [3e7, 1200, 3e9, 2e4]

@@ -1,0 +1,87 @@
+"""The table of runs refuses what a law cannot be fitted to."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pytest
+
+from tests.scaling.studies import grid, on_law
+from vit_scaling.scaling.laws.run_tables import read_csv
+from vit_scaling.scaling.laws.runs import Run, Runs, nearest, shape_or_none, write_csv
+
+
+@pytest.mark.parametrize("compute", [0.0, -1.0, float("nan"), float("inf")])
+def test_compute_of_zero_is_refused(compute):
+    with pytest.raises(ValueError, match="`compute` must be a finite number above 0"):
+        Run("B/16", compute, 0.5)
+
+
+def test_errors_in_percent_are_recognised():
+    with pytest.raises(ValueError, match="--error_unit=percent"):
+        Run("B/16", 1.0, 31.5)
+
+
+@pytest.mark.parametrize("error", [-0.1, 1.01, float("nan")])
+def test_errors_outside_zero_and_one_are_refused(error):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        Run("B/16", 1.0, error)
+
+
+def test_an_unknown_unit_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match="Did you mean 'core_days'"):
+        Run("B/16", 1.0, 0.5, compute_unit="core_day")
+
+
+def test_a_negative_weight_is_refused():
+    with pytest.raises(ValueError, match="`weight` must be 0 or more"):
+        Run("B/16", 1.0, 0.5, weight=-1)
+
+
+def test_mixed_units_are_refused():
+    rows = (Run("a", 1.0, 0.5), Run("b", 1e18, 0.4, compute_unit="flops"))
+    with pytest.raises(ValueError, match="one unit; received core_days and flops"):
+        Runs(rows)
+
+
+def test_duplicate_runs_are_refused_and_seeds_tell_them_apart():
+    one, two = Run("a", 1.0, 0.5, seed="0"), Run("a", 1.0, 0.4, seed="1")
+    with pytest.raises(ValueError, match="2 rows are duplicate runs"):
+        Runs((one, one))
+    averaged = Runs((one, two)).averaged_over_seeds()
+    assert [run.error for run in averaged] == [pytest.approx(0.45)]
+
+
+def test_no_runs_are_refused():
+    with pytest.raises(ValueError, match="at least one run"):
+        Runs(())
+
+
+def test_several_metrics_ask_for_a_choice():
+    runs = Runs((Run("a", 1.0, 0.5, metric="x"), Run("a", 1.0, 0.5, metric="yy")))
+    with pytest.raises(ValueError, match="several metrics: x, yy"):
+        runs.of_metric(None)
+    with pytest.raises(ValueError, match="Did you mean 'yy'"):
+        runs.of_metric("y")
+    assert len(runs.of_metric("x")) == 1
+
+
+def test_models_come_cheapest_first_and_data_sizes_smallest_first():
+    assert grid().models == ["Ti/16", "B/32", "L/16"]
+    assert grid().data_sizes == [1e6, 1e8]
+
+
+def test_a_name_of_ones_own_has_no_shape():
+    assert shape_or_none("my model") is None
+    assert shape_or_none("g/14").width == 1408
+
+
+def test_nearest_prefers_the_name_that_goes_on():
+    assert "Did you mean 'a100_40gb'" in nearest("a100", ["v100", "a100_40gb"])
+    assert nearest("x", []) == "There is none."
+
+
+def test_a_written_table_reads_back(tmp_path):
+    write_csv(grid(), tmp_path / "runs.csv")
+    back = read_csv(tmp_path / "runs.csv")
+    assert [(r.key, r.compute, r.error) for r in back] == [
+        (r.key, r.compute, r.error) for r in grid()
+    ]
+    assert len(on_law()) == len(on_law().compute) == 40

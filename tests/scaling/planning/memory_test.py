@@ -1,0 +1,144 @@
+"""Memory, against what the TPU compiler says of the same steps."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pytest
+
+from vit_scaling.modeling.shapes import shape_named
+from vit_scaling.scaling.planning.devices import GIB, device_named
+from vit_scaling.scaling.planning.memory import Step, array_bytes, memory
+
+LIMIT = device_named("tpu_v3").memory_bytes
+# fmt: off
+# Shape, batch, step, arguments and temporaries in GiB of the compiled step: TPU v3
+# core, MAP head, 1000 classes, modified Adafactor, bfloat16 products.
+AUTHORS_JAX = {
+    "Ti/16": ("Ti/16", 64, Step(), 0.081, 0.973),
+    "B/16": ("B/16", 64, Step(), 0.571, 3.640),
+    "G/14 without clipping": ("G/14", 8, Step(clip=False), 10.561, 3.282),
+    "G/14": ("G/14", 8, Step(), 10.561, 3.744),
+    "G/14 in a scan": ("G/14", 8, Step(scan=True), 10.56, 21.3),
+    "g/14 in a scan, computed again": (
+        "g/14", 32, Step(scan=True, rematerialize="all", clip=False), 5.842, 8.188),
+}
+KERAS = {
+    "s/16": ("s/16", 64, Step(), 0.076, 0.839),
+    "Ti/16": ("Ti/16", 64, Step(), 0.081, 0.962),
+    "B/16": ("B/16", 64, Step(), 0.571, 3.551),
+    "L/16": ("L/16", 32, Step(), 1.804, 4.669),
+    "G/14": ("G/14", 8, Step(), 10.562, 3.702),
+    "G/14 of 16, again": ("G/14", 16, Step(rematerialize="all"), 10.567, 3.849),
+    "G/14 of 32, again": ("G/14", 32, Step(rematerialize="all"), 10.577, 4.039),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("row", KERAS.values(), ids=KERAS)
+def test_keras_steps_are_within_two_percent_of_the_compiler(row):
+    name, batch, step, arguments, temporaries = row
+    found = memory(shape_named(name), batch=batch, step=step, limit_bytes=LIMIT)
+    assert found.total / GIB == pytest.approx(arguments + temporaries, rel=0.02)
+    assert found.temporaries / GIB == pytest.approx(temporaries, rel=0.05)
+    assert found.arguments / GIB == pytest.approx(arguments, rel=0.05)
+
+
+@pytest.mark.parametrize("row", AUTHORS_JAX.values(), ids=AUTHORS_JAX)
+def test_the_authors_steps_are_within_three_percent_of_the_compiler(row):
+    name, batch, step, arguments, temporaries = row
+    found = memory(shape_named(name), batch=batch, step=step, limit_bytes=LIMIT)
+    assert found.total / GIB == pytest.approx(arguments + temporaries, rel=0.025)
+    assert found.temporaries / GIB == pytest.approx(temporaries, rel=0.05)
+
+
+def test_the_scan_that_did_not_fit_does_not():
+    found = memory(
+        shape_named("G/14"), batch=8, step=Step(scan=True), limit_bytes=LIMIT
+    )
+    assert found.total > LIMIT
+
+
+def test_tiles_pad_257_tokens_to_384():
+    assert array_bytes((257, 257), 2, tpu=True) == 264 * 384 * 2
+    assert array_bytes((256, 256), 2, tpu=True) == 256 * 256 * 2
+    assert array_bytes((257, 257), 2, tpu=False) == 257 * 257 * 2
+    assert array_bytes((192,), 4, tpu=True) == 256 * 4
+    assert array_bytes((196, 192), 2, tpu=True) == 256 * 192 * 2  # Tokens in lanes.
+    assert array_bytes((196, 768), 2, tpu=True) == 200 * 768 * 2  # Width in lanes.
+
+
+def test_a_class_token_costs_more_than_its_share():
+    """§3.2: 257 tokens are padded; attention's arrays grow by up to half or more."""
+    shape = shape_named("G/14")
+    map_head = memory(shape, batch=8).saved_per_image
+    token = memory(shape, batch=8, step=Step(head="token")).saved_per_image
+    off_tpu = [
+        memory(shape, batch=8, step=Step(head=head, tpu=False)).saved_per_image
+        for head in ("map", "token")
+    ]
+    assert 1.15 < token / map_head < 1.6
+    assert off_tpu[1] / off_tpu[0] < 1.02
+
+
+def test_optimizer_state_is_the_papers():
+    """§3.4: 2, 1.5 and 0.5 times the weights."""
+    shape = shape_named("G/14")
+    for optimizer, share in (("adam", 2.0), ("adam_hp", 1.5), ("adafactor", 0.5)):
+        terms = memory(shape, batch=1, step=Step(optimizer=optimizer)).terms
+        state = terms["first_moment"] + terms["second_moment"]
+        assert state / terms["weights"] == pytest.approx(share, abs=0.006)
+
+
+def test_terms_add_up():
+    for _, (name, batch, step, *_rest) in AUTHORS_JAX.items():
+        found = memory(shape_named(name), batch=batch, step=step)
+        assert sum(found.terms.values()) == found.total
+
+
+def test_more_is_more():
+    shape = shape_named("B/16")
+    sizes = [memory(shape, batch=batch).total for batch in (1, 8, 64, 65)]
+    assert sizes == sorted(sizes)
+    half = memory(shape, batch=64, step=Step(rematerialize="every_2"))
+    assert (
+        memory(shape, batch=64, step=Step(rematerialize="all")).total
+        < half.total
+        < memory(shape, batch=64).total
+        < memory(shape, batch=64, step=Step(precision="float32")).total
+    )
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_a_branch_computed_again_lies_between_all_and_none(scan):
+    shape = shape_named("B/16")
+    saved = {
+        policy: memory(
+            shape, batch=64, step=Step(rematerialize=policy, scan=scan)
+        ).saved_per_image
+        for policy in ("none", "attention", "mlp", "all")
+    }
+    assert saved["all"] < min(saved["attention"], saved["mlp"])
+    assert max(saved["attention"], saved["mlp"]) < saved["none"]
+    # A block has both branches, and "all" keeps one residual fewer than either.
+    both = saved["attention"] + saved["mlp"] - saved["none"]
+    assert saved["all"] <= both <= 2 * saved["all"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"optimizer": "adafctor"}, "Did you mean 'adafactor'"),
+        ({"precision": "bfloat16"}, "Did you mean 'mixed_bfloat16'"),
+        (
+            {"rematerialize": "every_0"},
+            "'none', 'all', .* or 'every_N'",
+        ),
+        ({"rematerialize": "some"}, "'none', 'all', .* or 'every_N'"),
+    ],
+)
+def test_bad_steps_are_explained(options, message):
+    with pytest.raises(ValueError, match=message):
+        Step(**options)
+
+
+def test_a_batch_is_at_least_one_image():
+    with pytest.raises(ValueError, match="`batch` must be at least 1"):
+        memory(shape_named("B/16"), batch=0)

@@ -1,0 +1,142 @@
+"""A sweep goes on after failures and after a kill, and loses no run."""
+# SPDX-License-Identifier: Apache-2.0
+
+import csv
+import itertools
+import json
+
+import pytest
+from tests.scaling.sweep_test import GRID
+
+from vit_scaling.modeling.shapes import ViTShape
+from vit_scaling.scaling.laws.run_tables import read_runs
+from vit_scaling.scaling.studies.sweep import command, sweep, together
+from vit_scaling.scaling.studies.sweep_runner import result, run_command, run_study
+
+STUDY = sweep(**{**GRID, "data_sizes": (None,)})
+
+
+class FakeTraining:
+    """Writes the metrics that the training binary would; fails where it is told."""
+
+    def __init__(self, work, study, *, fails=(), dies_at=None, images=None):
+        self.work, self.fails, self.dies_at, self.ran = work, fails, dies_at, []
+        self.study, self.images = study, images
+
+    def __call__(self, words, log):
+        group = next(
+            group
+            for jobs in together(self.study.jobs)
+            for group in itertools.chain.from_iterable(
+                itertools.combinations(jobs, number + 1) for number in range(len(jobs))
+            )
+            if command(group, str(self.work)) == words
+        )
+        log.write_text("loading\nOut of memory\n")
+        return max(self.train(job) for job in group)
+
+    def train(self, job):
+        self.ran.append(job.folder)
+        if len(self.ran) == self.dies_at:
+            raise KeyboardInterrupt  # As abrupt as a kill for what follows.
+        if job.folder in self.fails:
+            return 1
+        folder = self.work / job.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = [
+            {"kind": "train", "step": job.steps, "core_hours": 0.25},
+            {"kind": "eval", "step": job.steps - 10, "top1": 0.1},
+            {"kind": "eval", "step": job.steps, "top1": 0.75},
+        ]
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / "metrics.jsonl").write_text(lines + '{"kind": "ev')  # Cut off.
+        if self.images:  # What older versions did not write.
+            facts = {"train_images": min(job.data_size or self.images, self.images)}
+            (folder / "run.json").write_text(json.dumps(facts))
+        return 0
+
+
+def go(tmp_path, study=STUDY, **options):
+    training = FakeTraining(tmp_path / "work", study, **options)
+    told = run_study(study, output_dir=tmp_path, runner=training, say=lambda _: None)
+    return training, told
+
+
+def test_every_finished_run_is_one_row(tmp_path):
+    training, told = go(tmp_path)
+    assert training.ran == [job.folder for job in STUDY.jobs]
+    assert told["finished"] == 6 and not told["failed"]
+    runs = read_runs(tmp_path)
+    assert len(runs) == 6
+    assert runs.compute_unit == "flops"
+    assert set(runs.error) == {0.25}
+    # A branch counts as a run of its whole duration, as the paper counts it.
+    by_steps = {run.images_seen: run.compute for run in runs if run.model == "small"}
+    assert by_steps[400 * 64] == pytest.approx(4 * by_steps[100 * 64], rel=1e-5)
+
+
+def test_rows_say_how_many_images_the_set_really_has(tmp_path):
+    study = sweep(**{**GRID, "data_sizes": (300, "1K", None), "durations": (100,)})
+    go(tmp_path, study, images=700)
+    runs = read_runs(tmp_path)
+    assert runs.data_sizes == [300, 700]
+    assert len(runs) == 6 and len(runs.averaged_over_seeds()) == 4
+    small = [run for run in runs if run.model == "small"]
+    assert [run.seed for run in small] == ["0", "0", "0 of all"]
+
+
+def test_rows_of_older_runs_say_what_was_asked_for(tmp_path):
+    study = sweep(**{**GRID, "data_sizes": (300, None), "durations": (100,)})
+    go(tmp_path, study)
+    assert {run.data_size for run in read_runs(tmp_path)} == {300, None}
+
+
+def test_rows_hold_the_models_shape(tmp_path):
+    go(tmp_path)
+    shapes = {run.model: run.shape for run in read_runs(tmp_path)}
+    assert shapes == {name: ViTShape(*five) for name, five in GRID["models"].items()}
+
+
+def test_finished_runs_are_not_run_again(tmp_path):
+    go(tmp_path)
+    training, told = go(tmp_path)
+    assert training.ran == []
+    assert told["finished"] == 6
+
+
+def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path, dies_at=3)
+    assert len(read_runs(tmp_path)) == 1  # Written when a process ends.
+    training, _ = go(tmp_path)
+    assert training.ran == [job.folder for job in STUDY.jobs[2:]]
+    assert len(read_runs(tmp_path)) == 6
+
+
+def test_failures_are_listed_and_tried_again(tmp_path):
+    bad = STUDY.jobs[1].folder
+    _, told = go(tmp_path, fails=[bad])
+    assert told["failed"] == [bad] and told["finished"] == 5
+    rows = list(csv.DictReader((tmp_path / "failures.csv").read_text().splitlines()))
+    assert [(r["folder"], r["exit_code"], r["last_line"]) for r in rows] == [
+        (bad, "1", "Out of memory")
+    ]
+    assert "vit_scaling.train" in rows[0]["command"]
+    assert len(read_runs(tmp_path)) == 5
+    training, told = go(tmp_path)
+    assert training.ran == [bad] and not told["failed"]
+
+
+def test_a_run_is_finished_only_at_its_last_step(tmp_path):
+    job = STUDY.jobs[0]
+    assert result(STUDY, job, tmp_path) is None
+    (tmp_path / job.folder).mkdir(parents=True)
+    row = {"kind": "eval", "step": job.steps - 1, "top1": 0.5}
+    (tmp_path / job.folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    assert result(STUDY, job, tmp_path) is None
+
+
+def test_commands_are_run_and_their_words_kept(tmp_path):
+    code = run_command(["sh", "-c", "echo said; exit 3"], tmp_path / "log")
+    assert code == 3
+    assert (tmp_path / "log").read_text() == "said\n"

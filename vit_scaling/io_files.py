@@ -1,0 +1,142 @@
+"""Write files and folders atomically, and read and write JSON, on any file system.
+
+Paths may be local or, through `etils.epath`, on an object store such as gs://.
+"""
+# SPDX-License-Identifier: Apache-2.0
+
+import contextlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from etils import epath
+
+
+def is_remote(path: epath.PathLike) -> bool:
+    """Whether a path is on an object store, where a rename copies every file."""
+    return "://" in os.fspath(path)
+
+
+@contextlib.contextmanager
+def atomic_file(path: epath.PathLike) -> Iterator[epath.Path]:
+    """Context manager: a temporary path that replaces `path` if the block succeeds.
+
+    Readers see the old file or the new one, never a part. The temporary file has the
+    same suffix and folder, is flushed to the disk before the rename, and is removed on
+    an error. Missing parent folders are created.
+    """
+    target = epath.Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".partial-{os.getpid()}-{target.name}")
+    try:
+        yield temporary
+        flush_file(temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: epath.PathLike) -> Iterator[epath.Path]:
+    """Context manager: a temporary local folder renamed to `path` on success.
+
+    A failure leaves neither `path` nor the temporary folder. A model server that
+    watches the parent sees the folder appear in one step. An empty `path` is replaced.
+
+    Raises:
+        FileExistsError: `path` exists and is not empty.
+    """
+    target = epath.Path(path)
+    _check_vacant(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # A leading dot: TensorFlow Serving reads only folders whose name is a number.
+    temporary = epath.Path(
+        tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent)
+    )
+    try:
+        os.chmod(temporary, 0o755)  # mkdtemp's 0700 would shut out a server's user.
+        yield temporary
+        _check_vacant(target)
+        os.rename(temporary, target)  # Replaces an empty folder in one step.
+    finally:
+        if temporary.exists():
+            temporary.rmtree()
+
+
+def write_text(path: epath.PathLike, text: str) -> None:
+    """Write a text file atomically, in UTF-8."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: epath.PathLike, value: Any) -> None:
+    """Write a JSON file atomically; see `json_text`."""
+    write_text(path, json_text(value))
+
+
+def read_json(path: epath.PathLike) -> Any:
+    """Return the decoded content of a JSON file.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is not JSON; the message names it.
+    """
+    text = epath.Path(path).read_text(encoding="utf-8")
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)} is not valid JSON: {error}.") from error
+
+
+def json_text(value: Any) -> str:
+    """Return indented JSON of a value after `to_json_types`, with a final newline."""
+    return json.dumps(to_json_types(value), indent=1, ensure_ascii=False) + "\n"
+
+
+def to_json_types(value: Any) -> Any:
+    """Convert NumPy values to Python's own, and numbers that are not finite to None.
+
+    Example:
+        >>> to_json_types({"loss": float("nan"), "size": (2, 3)})
+        {'loss': None, 'size': [2, 3]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): to_json_types(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json_types(item) for item in value]
+    if hasattr(value, "tolist"):
+        return to_json_types(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def flush_file(path: epath.PathLike) -> None:
+    """Flush a local file to the disk, so that it survives a power cut.
+
+    Object stores do this themselves.
+    """
+    if not is_remote(path):
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+
+
+def flush_folder(path: epath.PathLike) -> None:
+    """Flush a local folder's list of names to the disk."""
+    if not is_remote(path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _check_vacant(target: epath.Path) -> None:
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise FileExistsError(
+            f"{target} exists and is not overwritten. Choose another folder, or remove "
+            "it first."
+        )

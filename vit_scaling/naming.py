@@ -1,0 +1,49 @@
+"""Suggestions for misspelt names in error messages."""
+# SPDX-License-Identifier: Apache-2.0
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(name: object, known: Iterable[str], *, count: int = 1) -> list[str]:
+    """Return at most `count` known names that are close to `name`, the closest first.
+
+    Case is ignored. The list is empty where nothing is close: a far-fetched suggestion
+    is worse than none.
+
+    Example:
+        >>> nearest("adafacter", ["Adam", "Adafactor"])
+        ['Adafactor']
+        >>> nearest("zzz", ["Adam", "Adafactor"])
+        []
+    """
+    by_folded = {one.casefold(): one for one in known}
+    wanted = str(name).casefold()
+    close = difflib.get_close_matches(wanted, by_folded, n=count, cutoff=0.6)
+    return [by_folded[one] for one in close]
+
+
+def did_you_mean(name: object, known: Iterable[str], *, count: int = 1) -> str:
+    """Return " Did you mean 'X'?" for an error message, or "" if nothing is close.
+
+    Example:
+        >>> did_you_mean("L/61", ["B/16", "L/16"])
+        " Did you mean 'L/16'?"
+    """
+    names = [repr(one) for one in nearest(name, known, count=count)]
+    return f" Did you mean {' or '.join(names)}?" if names else ""
+
+
+def check_known(argument: str, value: object, known: Iterable[str]) -> None:
+    """Raise unless `value` is one of the known names.
+
+    Raises:
+        ValueError: It is not. The message names the argument, the value, the nearest
+            known name and all known names.
+    """
+    names = list(known)
+    if value not in names:
+        raise ValueError(
+            f"`{argument}` must be one of {', '.join(names)}; received {value!r}."
+            f"{did_you_mean(value, names)}"
+        )

@@ -1,0 +1,218 @@
+"""Fit E = a(C + d)^-b + c to many resamples at once: grid, then Levenberg-Marquardt."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from vit_scaling.scaling.laws.runs import Floats
+
+# Internal parameters: log a, log b, c, u, with d = s·(e^u - 1), s the least compute.
+# Compute is divided by its geometric mean first, so that no unit is special.
+LOWER = np.array([-50.0, np.log(1e-3), 0.0, 0.0])
+UPPER = np.array([50.0, np.log(10.0), 1.0, np.log(1e6)])
+_GRID = [
+    (b, u) for b in np.geomspace(0.03, 3, 16) for u in np.log1p([0, 0.3, 1, 4, 20, 99])
+]
+_STATIONARY = 1e-5  # Cosine between residuals and every free column at the optimum.
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """What a fit minimises: a sum over runs of weight × rho(residual).
+
+    Attributes:
+        scale: "log": residuals are log(law) - log(error), so relative. "linear":
+            residuals are law - error, as fractions.
+        robust: None for squares, "huber" or "soft_l1".
+        robust_scale: Residual at which a robust loss leaves the square.
+
+    Raises:
+        ValueError: A name is not known, or `robust_scale` is not positive.
+    """
+
+    scale: str = "log"
+    robust: str | None = None
+    robust_scale: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.scale not in ("log", "linear"):
+            raise ValueError(
+                f"`loss` must be 'log' or 'linear'; received {self.scale!r}."
+            )
+        if self.robust not in (None, "huber", "soft_l1"):
+            raise ValueError(
+                "`robust` must be None, 'huber' or 'soft_l1'; received "
+                f"{self.robust!r}."
+            )
+        if not self.robust_scale > 0:
+            raise ValueError(
+                f"`robust_scale` must be above 0; received {self.robust_scale!r}."
+            )
+
+    def residual(self, model: Floats, error: Floats) -> Floats:
+        """Return the residuals of predictions."""
+        return np.log(model) - np.log(error) if self.scale == "log" else model - error
+
+    def cost(self, residual: Floats, weight: Floats) -> Floats:
+        """Return twice the loss of each resample, shape (resamples,)."""
+        z = np.abs(residual) / self.robust_scale
+        if self.robust == "huber":
+            rho = np.where(z < 1, z**2, 2 * z - 1) * self.robust_scale**2
+        elif self.robust == "soft_l1":
+            rho = 2 * (np.sqrt(1 + z**2) - 1) * self.robust_scale**2
+        else:
+            rho = residual**2
+        return (weight * rho).sum(axis=1)
+
+    def influence(self, residual: Floats) -> Floats:
+        """Return rho'(r) / (2r): the weight of iterated least squares."""
+        z = np.abs(residual) / self.robust_scale
+        if self.robust == "huber":
+            return 1 / np.maximum(z, 1)
+        if self.robust == "soft_l1":
+            return 1 / np.sqrt(1 + z**2)
+        return np.ones_like(residual)
+
+
+class BatchedFit(NamedTuple):
+    """Coefficients (a, b, c, d), shape (resamples, 4), and whether each converged."""
+
+    coefficients: Floats
+    cost: Floats
+    converged: npt.NDArray[np.bool_]
+
+
+class _Problem(NamedTuple):
+    compute: Floats  # (runs,), over its geometric mean
+    error: Floats  # (runs,)
+    least: float
+    loss: Loss
+
+
+def fit_many(
+    compute: Floats, error: Floats, weights: Floats, *, loss: Loss, starts: int = 3
+) -> BatchedFit:
+    """Fit every row of `weights`; a weight of 0 leaves a run out.
+
+    For fixed (b, d) the law is linear in (a, c). A grid over (b, d) with that solved in
+    closed form gives the starts; Levenberg-Marquardt over all four, with the bounds
+    a > 0, 0.001 ≤ b ≤ 10, 0 ≤ c ≤ 1, d ≥ 0, refines the best of them. A fit that ends
+    on the bounds of a or b, or on the upper one of d, has not converged: the points
+    show no such law.
+
+    Args:
+        compute: Compute of the runs, any unit, shape (runs,).
+        error: Errors as fractions, above 0 with the log loss, shape (runs,).
+        weights: Weight of each run in each resample, shape (resamples, runs).
+        loss: What to minimise.
+        starts: Grid nodes to refine.
+    """
+    used = (weights > 0).any(axis=0)
+    compute, error, weights = compute[used], error[used], weights[:, used]
+    unit = float(np.exp(np.log(compute).mean()))
+    least = float(compute.min()) / unit
+    problem = _Problem(compute / unit, error, least, loss)
+    first, *others = _starts(problem, weights, starts)
+    theta, cost, stationary = _refine(problem, weights, first)
+    for start in others:
+        new_theta, new_cost, new_stationary = _refine(problem, weights, start)
+        better = new_cost < cost
+        theta = np.where(better[:, None], new_theta, theta)
+        cost = np.where(better, new_cost, cost)
+        stationary = np.where(better, new_stationary, stationary)
+    inside = (theta > LOWER + 1e-9) & (theta < UPPER - 1e-9)
+    valid = inside[:, 0] & inside[:, 1] & (theta[:, 3] < UPPER[3] - 1e-9)
+    b = np.exp(theta[:, 1])
+    d = least * np.expm1(theta[:, 3]) * unit
+    coefficients = np.stack([np.exp(theta[:, 0]) * unit**b, b, theta[:, 2], d], axis=1)
+    return BatchedFit(coefficients, cost, stationary & valid)
+
+
+def _starts(problem: _Problem, weights: Floats, count: int) -> list[Floats]:
+    """Return `count` starts, each (resamples, 4): the best of a grid over (b, d)."""
+    x, y, least, _ = problem
+    basis = np.stack([(x + least * np.expm1(u)) ** -b for b, u in _GRID], axis=1)
+    v = weights / y**2 if problem.loss.scale == "log" else weights
+    one, f, ff = v.sum(1, keepdims=True), v @ basis, v @ basis**2  # (resamples, grid)
+    fy, yy = v @ (basis * y[:, None]), (v @ y**2)[:, None]
+    y1 = (v @ y)[:, None]
+    determinant = one * ff - f**2
+    flat = determinant <= 1e-12 * one * ff
+    determinant = np.where(flat, 1.0, determinant)
+    a, c = (one * fy - f * y1) / determinant, (ff * y1 - f * fy) / determinant
+    outside = flat | (c < 0)
+    a, c = np.where(outside, fy / ff, a), np.where(outside, 0.0, c)
+    cost = yy - 2 * a * fy - 2 * c * y1 + a * a * ff + 2 * a * c * f + c * c * one
+    order = np.argsort(np.where(a > 0, cost, np.inf), axis=1)
+    grid_b = np.log([b for b, _ in _GRID])
+    grid_u = np.array([u for _, u in _GRID])
+    made = []
+    for rank in range(count):
+        node = order[:, 3 * rank]  # Neighbours on the grid lead to one optimum.
+        row = np.arange(len(node))
+        log_a = np.log(np.maximum(a[row, node], 1e-12))
+        made.append(np.stack([log_a, grid_b[node], c[row, node], grid_u[node]], axis=1))
+    return made
+
+
+def _predict(problem: _Problem, theta: Floats) -> tuple[Floats, Floats]:
+    """Return predictions (resamples, runs) and their derivatives (…, runs, 4)."""
+    log_a, b, c = theta[:, :1], np.exp(theta[:, 1:2]), theta[:, 2:3]
+    shifted = problem.compute + problem.least * np.expm1(theta[:, 3:])
+    power = np.exp(np.clip(log_a - b * np.log(shifted), -200, 200))
+    of_u = -power * b / shifted * problem.least * np.exp(theta[:, 3:])
+    columns = [power, -power * b * np.log(shifted), np.ones_like(power), of_u]
+    return power + c, np.stack(columns, axis=-1)
+
+
+def _refine(
+    problem: _Problem, weights: Floats, theta: Floats, steps: int = 300
+) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
+    """Run Levenberg-Marquardt on all resamples; return theta, cost and stationarity."""
+    theta = np.clip(theta, LOWER, UPPER)
+    loss, error = problem.loss, problem.error
+    cost = loss.cost(loss.residual(_predict(problem, theta)[0], error), weights)
+    damping = np.full(len(theta), 1e-3)
+    stationary = np.zeros(len(theta), bool)
+    active = np.arange(len(theta))
+    for _ in range(steps):
+        now, weight = theta[active], weights[active]
+        step, still = _step(problem, weight, now, damping[active], cost[active])
+        stationary[active] = still
+        new = np.clip(now + np.clip(step, -3, 3), LOWER, UPPER)
+        residual = loss.residual(_predict(problem, new)[0], error)
+        new_cost = loss.cost(residual, weight)
+        better = new_cost < cost[active]
+        theta[active] = np.where(better[:, None], new, now)
+        cost[active] = np.where(better, new_cost, cost[active])
+        damping[active] *= np.where(better, 0.2, 5.0)
+        active = active[~(still | (damping[active] > 1e12))]
+        if not len(active):
+            break
+    return theta, cost, stationary
+
+
+def _step(
+    problem: _Problem, weight: Floats, theta: Floats, damping: Floats, cost: Floats
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Return the damped Gauss-Newton step and whether the gradient already vanishes."""
+    model, jacobian = _predict(problem, theta)
+    residual = problem.loss.residual(model, problem.error)
+    if problem.loss.scale == "log":
+        jacobian = jacobian / model[..., None]
+    weight = weight * problem.loss.influence(residual)
+    gradient = np.einsum("bnk,bn->bk", jacobian, weight * residual)
+    weighted = jacobian * weight[..., None]
+    normal = np.einsum("bnk,bnl->bkl", weighted, jacobian)
+    outward = ((theta <= LOWER) & (gradient > 0)) | ((theta >= UPPER) & (gradient < 0))
+    diagonal = np.einsum("bkk->bk", normal).copy()
+    gradient = np.where(outward, 0, gradient)
+    size = np.sqrt(np.maximum(diagonal * cost[:, None], 1e-300))
+    still = ((np.abs(gradient) / size).max(axis=1) < _STATIONARY) | (cost < 1e-20)
+    normal = np.where(outward[:, :, None] | outward[:, None, :], 0, normal)
+    damped = np.where(outward, 1, diagonal * (1 + damping[:, None]) + 1e-14)
+    normal[:, range(4), range(4)] = damped
+    return -np.linalg.solve(normal, gradient[..., None])[..., 0], still

@@ -1,0 +1,170 @@
+"""Intervals for a fitted law: resample the runs, redo frontier and fit (§2.2)."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from vit_scaling.scaling.laws.batched_fit import fit_many
+from vit_scaling.scaling.laws.frontier import frontier_mask
+from vit_scaling.scaling.laws.power_law import (
+    COEFFICIENTS,
+    MINIMUM_POINTS,
+    Fit,
+    log_residuals,
+    weighted_runs,
+)
+from vit_scaling.scaling.laws.runs import Floats, Runs
+
+
+@dataclasses.dataclass(frozen=True)
+class Bootstrap:
+    """The law's coefficients on resampled runs.
+
+    Attributes:
+        fit: The fit to the runs themselves.
+        samples: Coefficients (a, b, c, d) of the resamples that converged, shape
+            (resamples, 4).
+        drawn: How many resamples were drawn.
+        level: Coverage that the intervals aim at.
+    """
+
+    fit: Fit
+    samples: Floats
+    drawn: int
+    level: float
+
+    @property
+    def _widening(self) -> float:
+        # The four coefficients follow the points they are fitted to, so the residuals
+        # are too small by √((n - 4) / n); with n near 30 the intervals would be too.
+        n = len(self.fit.points)
+        return float(np.sqrt(n / max(n - 4, 1)))
+
+    def _interval(self, samples: Floats, estimate: Floats) -> Floats:
+        """Return an interval about the estimate, as far as the farther percentile.
+
+        A strict frontier keeps lucky runs, so it lies too low; the frontier of a few
+        models lies above that of all, so too high. Resamples show the second on the
+        other side of the estimate: percentiles alone missed it (`README.md`).
+        """
+        tail = 50 * (1 - self.level)
+        ends = np.percentile(samples, [tail, 100 - tail], axis=0)
+        reach = self._widening * np.abs(ends - estimate).max(axis=0)
+        return np.stack([estimate - reach, estimate + reach])
+
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Return the interval of each coefficient, within its bounds."""
+        law = dataclasses.astuple(self.fit.law)
+        ends = np.maximum(self._interval(self.samples, np.array(law)), 0.0)
+        return {
+            name: (float(ends[0, k]), float(ends[1, k]))
+            for k, name in enumerate(COEFFICIENTS)
+        }
+
+    def band(self, compute: npt.ArrayLike) -> Floats:
+        """Return the interval of the law's error, shape (2, *compute).
+
+        This is where the law lies; a new run scatters about it as well, see
+        `run_band`.
+        """
+        compute = np.atleast_1d(np.asarray(compute, float))
+        logs = np.log(self._curves(compute))
+        return np.exp(self._interval(logs, np.log(self.fit.law.error_at(compute))))
+
+    def run_band(self, compute: npt.ArrayLike, *, seed: int = 0) -> Floats:
+        """Return the interval of one new run: the law's plus the runs' scatter."""
+        compute = np.atleast_1d(np.asarray(compute, float))
+        estimate = np.log(self.fit.law.error_at(compute))
+        residual = log_residuals(self.fit.law, self.fit.points)
+        drawn = np.random.default_rng(seed).choice(
+            residual, size=(len(self.samples), len(compute))
+        )
+        logs = np.log(self._curves(compute)) + drawn
+        return np.exp(self._interval(logs, estimate))
+
+    def correlations(self) -> dict[str, float]:
+        """Return the rank correlation of each pair of coefficients, as {"a,b": r}."""
+        ranks = np.argsort(np.argsort(self.samples, axis=0), axis=0)
+        spread = ranks.std(axis=0)
+        matrix = np.atleast_2d(np.corrcoef(ranks[:, spread > 0], rowvar=False))
+        names = [name for name, s in zip(COEFFICIENTS, spread, strict=True) if s > 0]
+        return {
+            f"{first},{second}": float(matrix[i, j])
+            for i, first in enumerate(names)
+            for j, second in enumerate(names)
+            if i < j
+        }
+
+    def notes(self) -> list[str]:
+        """Return what a reader of the coefficients must know, in sentences."""
+        law, ends = self.fit.law, self.intervals()
+        told = []
+        low, high = ends["d"]
+        if high - low > 0.5 * max(law.d, 1e-300) or low == 0:
+            least = float(self.fit.points.compute.min())
+            at = "at its bound 0" if high == 0 else f"from {low:.3g} to {high:.3g}"
+            told.append(
+                f"d is badly determined: {at}, with the cheapest run at {least:.3g}. "
+                "Do not read it; a, b and c move with it."
+            )
+        if ends["c"][0] <= 1e-6:
+            told.append(
+                "The floor c may be zero: the runs do not reach far enough to see it."
+            )
+        lost = 1 - len(self.samples) / self.drawn
+        if lost > 0.02:
+            told.append(
+                f"{lost:.0%} of the resamples gave no law and are left out: the "
+                "intervals are too narrow."
+            )
+        return told
+
+    def _curves(self, compute: Floats) -> Floats:
+        a, b, c, d = self.samples.T[..., None]
+        return np.asarray(a * (compute + d) ** -b + c)
+
+
+def bootstrap(
+    runs: Runs, fit: Fit, *, resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> Bootstrap:
+    """Resample the runs with replacement and redo the frontier and the fit each time.
+
+    Args:
+        runs: What was given to `fit_power_law`.
+        fit: What it returned; its options are used again.
+        resamples: How many.
+        level: Coverage of the intervals.
+        seed: Of the resampling.
+
+    Raises:
+        RuntimeError: The fit did not converge, or fewer than half of the resamples did.
+        ValueError: A number is out of range.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"`level` must be between 0 and 1; received {level!r}.")
+    if resamples < 20:
+        raise ValueError(f"`resamples` must be at least 20; received {resamples!r}.")
+    _ = fit.law  # Raises if there is none.
+    runs = weighted_runs(runs, loss=fit.loss)
+    order = np.lexsort((runs.error, runs.compute))
+    compute, error, weight = (v[order] for v in (runs.compute, runs.error, runs.weight))
+    n = len(runs)
+    generator = np.random.default_rng(seed)
+    counts = generator.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
+    if fit.slack:
+        best = np.minimum.accumulate(np.where(counts > 0, error, np.inf), axis=1)
+        kept = (counts > 0) & (error <= best * (1 + fit.slack))
+    else:
+        kept = frontier_mask(error, counts)
+    # A run drawn twice counts twice: without this, intervals cover 90 % for 95 %.
+    weights = np.where(kept, counts * weight, 0.0)
+    many = fit_many(compute, error, weights, loss=fit.loss, starts=2)
+    good = many.converged & (kept.sum(axis=1) >= MINIMUM_POINTS)
+    if good.mean() < 0.5:
+        raise RuntimeError(
+            f"Only {good.mean():.0%} of the resamples gave a law: the runs are too few "
+            "for intervals."
+        )
+    return Bootstrap(fit, many.coefficients[good], resamples, level)

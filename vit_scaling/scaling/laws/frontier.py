@@ -1,0 +1,83 @@
+"""Pareto frontier of error against compute (Figure 2)."""
+# SPDX-License-Identifier: Apache-2.0
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vit_scaling.scaling.laws.runs import Floats, Run, Runs
+
+
+def frontier_indices(compute: Floats, error: Floats, *, slack: float = 0.0) -> Any:
+    """Return the positions of the runs that no cheaper run beats, cheapest first.
+
+    Of runs with equal compute the best stays, of runs with equal error the cheapest.
+
+    Args:
+        compute: Compute of each run, shape (runs,).
+        error: Error of each run, shape (runs,).
+        slack: Also keep runs whose error is at most this share above the frontier's
+            at their compute. A strict frontier keeps lucky runs; with noise of s, a
+            slack of about 2s keeps their unlucky neighbours too.
+
+    Returns:
+        Integer positions, shape (frontier runs,).
+
+    Raises:
+        ValueError: The lengths differ, there is no run, or `slack` is negative.
+
+    Example:
+        >>> frontier_indices(np.array([1., 2., 3.]), np.array([.5, .6, .4])).tolist()
+        [0, 2]
+    """
+    compute, error = np.asarray(compute, float), np.asarray(error, float)
+    if compute.ndim != 1 or compute.shape != error.shape or not len(compute):
+        raise ValueError(
+            "`compute` and `error` must be two lists of one length, not empty; "
+            f"received shapes {compute.shape} and {error.shape}."
+        )
+    if slack < 0:
+        raise ValueError(f"`slack` must be 0 or more; received {slack}.")
+    order = np.lexsort((error, compute))
+    counts = np.ones((1, len(order)))
+    if slack:
+        best = np.minimum.accumulate(error[order])
+        keep = error[order] <= best * (1 + slack)
+    else:
+        keep = frontier_mask(error[order], counts)[0]
+    return order[keep]
+
+
+def frontier_mask(error: Floats, counts: Floats) -> npt.NDArray[np.bool_]:
+    """Mark the frontier of many resamples at once.
+
+    Args:
+        error: Errors, sorted by compute, then by error, shape (runs,).
+        counts: How often each resample holds each run, shape (resamples, runs).
+
+    Returns:
+        True where a run is on its resample's frontier, shape (resamples, runs).
+    """
+    present = np.where(counts > 0, error, np.inf)
+    best = np.minimum.accumulate(present, axis=1)
+    before = np.concatenate([np.full((len(best), 1), np.inf), best[:, :-1]], axis=1)
+    return present < before
+
+
+def frontier(runs: Runs, *, slack: float = 0.0) -> Runs:
+    """Return the runs on the Pareto frontier, cheapest first."""
+    return runs.take(frontier_indices(runs.compute, runs.error, slack=slack))
+
+
+def frontiers_by(
+    runs: Runs, group: Callable[[Run], Any], *, slack: float = 0.0
+) -> dict[Any, Runs]:
+    """Return a frontier per group, such as `lambda run: run.model`."""
+    groups: dict[Any, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(group(run), []).append(run)
+    return {
+        name: frontier(Runs(tuple(rows)), slack=slack) for name, rows in groups.items()
+    }

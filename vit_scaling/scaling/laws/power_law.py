@@ -1,0 +1,206 @@
+"""Fit E = a(C + d)^-b + c to a compute frontier (Zhai et al. 2022, §2.2)."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from vit_scaling.scaling.laws.batched_fit import Loss, fit_many
+from vit_scaling.scaling.laws.frontier import frontier
+from vit_scaling.scaling.laws.runs import Floats, Runs
+
+COEFFICIENTS = ("a", "b", "c", "d")
+MINIMUM_POINTS = 5  # Four coefficients and one to spare.
+
+
+@dataclasses.dataclass(frozen=True)
+class PowerLaw:
+    """E = a(C + d)^-b + c, the paper's doubly saturating power law.
+
+    Attributes:
+        a: Scale; its unit depends on b.
+        b: Exponent of the straight part on log axes.
+        c: Error left at infinite compute, as a fraction.
+        d: Shift, in units of compute: the error at zero compute is finite.
+    """
+
+    a: float
+    b: float
+    c: float
+    d: float
+
+    def error_at(self, compute: npt.ArrayLike) -> Floats:
+        """Return the error as a fraction, of the shape of `compute`."""
+        shifted = np.asarray(compute, float) + self.d
+        return np.asarray(self.a * shifted**-self.b + self.c)
+
+    def compute_for(self, error: float) -> float:
+        """Return the compute that reaches `error`; infinite at or below the floor c."""
+        if error <= self.c:
+            return float("inf")
+        return float(max(((error - self.c) / self.a) ** (-1 / self.b) - self.d, 0.0))
+
+    def slope_at(self, compute: npt.ArrayLike) -> Floats:
+        """Return -dlog E/dlog C, which is b where the law is a straight line."""
+        compute = np.asarray(compute, float)
+        error = self.error_at(compute)
+        return self.b * (error - self.c) / error * compute / (compute + self.d)
+
+    def __str__(self) -> str:
+        """Return the law as the paper prints it."""
+        if not 1e-3 < abs(self.a) < 1e3:
+            return f"{self.c:.2f} + {self.a:.3g} (C + {self.d:.3g})^-{self.b:.2f}"
+        return f"{self.c:.2f} + {self.a:.2f} (C + {self.d:.3g})^-{self.b:.2f}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """The result of `fit_power_law`, converged or not.
+
+    Attributes:
+        points: The frontier that was fitted.
+        loss: What was minimised.
+        converged: Whether `law` may be read.
+        reason: Why not, in words; empty if converged.
+        rms_log_error: Root mean square of log(law) - log(error) over the points whose
+            error is not 0; not a number if the fit did not converge.
+        slack: The frontier's `slack`.
+    """
+
+    points: Runs
+    loss: Loss
+    converged: bool
+    reason: str
+    rms_log_error: float
+    slack: float
+    found: PowerLaw | None = dataclasses.field(repr=False, default=None)
+
+    @property
+    def law(self) -> PowerLaw:
+        """The fitted law.
+
+        Raises:
+            RuntimeError: The fit did not converge: there are no coefficients.
+        """
+        if not self.converged or self.found is None:
+            raise RuntimeError(f"The fit did not converge: {self.reason}")
+        return self.found
+
+
+def fit_power_law(
+    runs: Runs,
+    *,
+    loss: str = "log",
+    robust: str | None = None,
+    robust_scale: float = 0.02,
+    slack: float = 0.0,
+    starts: int = 3,
+) -> Fit:
+    """Fit the law to the Pareto frontier of `runs`.
+
+    The paper states neither its loss nor its frontier. These defaults (all data sizes,
+    strict frontier, squared log error) give its two published ImageNet curves back
+    within 1.5 %.
+
+    Args:
+        runs: Runs of one metric; repetitions with other seeds are averaged first.
+        loss: "log" (relative residuals) or "linear" (residuals of the fraction).
+        robust: None, "huber" or "soft_l1".
+        robust_scale: Residual at which the robust loss leaves the square.
+        slack: See `frontier`.
+        starts: Starts from a grid to refine.
+
+    Raises:
+        ValueError: Several metrics, too few points, no frontier, an error of zero with
+            the log loss, or an option that is not known.
+
+    References:
+        Zhai et al. 2022, §2.2 and Figure 2.
+    """
+    chosen = Loss(loss, robust, robust_scale)
+    points = fitting_points(runs, loss=chosen, slack=slack)
+    fit = fit_many(
+        points.compute,
+        points.error,
+        points.weight[None],
+        loss=chosen,
+        starts=starts,
+    )
+    reason = _failure(fit.coefficients[0], bool(fit.converged[0]), points)
+    law = PowerLaw(*map(float, fit.coefficients[0]))
+    rms = float("nan")
+    if not reason:
+        rms = _rms_log_error(law, points)
+    return Fit(points, chosen, not reason, reason, rms, slack, None if reason else law)
+
+
+def log_residuals(law: PowerLaw, points: Runs) -> Floats:
+    """Return log(error) - log(law); a point without any error has none."""
+    errs = points.error > 0
+    compute, error = points.compute[errs], points.error[errs]
+    return np.asarray(np.log(error) - np.log(law.error_at(compute)))
+
+
+def _rms_log_error(law: PowerLaw, points: Runs) -> float:
+    weight = points.weight[points.error > 0]
+    return float(np.sqrt(np.average(log_residuals(law, points) ** 2, weights=weight)))
+
+
+def fitting_points(runs: Runs, *, loss: Loss, slack: float) -> Runs:
+    """Return the frontier of `runs`, checked to be enough for four coefficients.
+
+    Raises:
+        ValueError: As `fit_power_law`.
+    """
+    runs = weighted_runs(runs, loss=loss)
+    if len(runs) < MINIMUM_POINTS:
+        raise ValueError(
+            f"Too few points: the law has four coefficients, so it needs at least "
+            f"{MINIMUM_POINTS} runs of one metric; received {len(runs)}. Add models or "
+            "durations."
+        )
+    points = frontier(runs, slack=slack)
+    if len(points) == 1:
+        raise ValueError(
+            "There is no frontier: the cheapest run has the lowest error "
+            f"({points.rows[0].model}, {points.rows[0].error:.4f}), so compute does "
+            "not reduce the error. Check that the column is an error, not an accuracy."
+        )
+    if len(points) < MINIMUM_POINTS:
+        raise ValueError(
+            f"Too few points: only {len(points)} of {len(runs)} runs are on the "
+            f"frontier, and the law needs at least {MINIMUM_POINTS}. Add runs between "
+            "them, or keep near misses with slack=0.01 (--slack)."
+        )
+    return points
+
+
+def weighted_runs(runs: Runs, *, loss: Loss) -> Runs:
+    """Return one metric's runs of weight above 0, averaged over seeds.
+
+    Raises:
+        ValueError: Several metrics, or an error of zero with the log loss.
+    """
+    runs = runs.of_metric(None).averaged_over_seeds().where(lambda run: run.weight > 0)
+    if loss.scale == "log" and runs.error.min() == 0:
+        raise ValueError(
+            "An error of 0 has no logarithm: use loss='linear' (--loss=linear), or "
+            "measure on more examples."
+        )
+    return runs
+
+
+def _failure(coefficients: Floats, converged: bool, points: Runs) -> str:
+    """Return why a fit is none, or an empty text."""
+    b, d = coefficients[1], coefficients[3]
+    if not np.isfinite(coefficients).all():
+        return "a coefficient is not finite."
+    if b <= 1.001e-3 or b >= 9.99 or d > 1e5 * points.compute.max():
+        return (
+            "a coefficient ran to its bound: the points do not show this law (they "
+            "may be flat, or lie on another curve)."
+        )
+    if not converged:
+        return "no minimum was found from any start."
+    return ""

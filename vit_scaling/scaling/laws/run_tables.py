@@ -1,0 +1,248 @@
+"""Read runs from a CSV file with any column names, or from a sweep's folder."""
+# SPDX-License-Identifier: Apache-2.0
+
+import csv
+import dataclasses
+import math
+import pathlib
+import re
+
+from vit_scaling.modeling.shapes import ViTShape
+from vit_scaling.scaling.laws.runs import (
+    COMPUTE_UNITS,
+    CORE_DAYS,
+    FLOPS,
+    SHAPE_COLUMNS,
+    Run,
+    Runs,
+    nearest,
+    shape_or_none,
+)
+
+_SUFFIXES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9}
+_COMPUTE_COLUMNS = ("compute", "core_days", "flops")
+_UNIT_WORDS = {
+    **{"core-days": CORE_DAYS, "core_days": CORE_DAYS, "coredays": CORE_DAYS},
+    **{"core-day": CORE_DAYS, "flops": FLOPS, "flop": FLOPS},
+}
+# A TPUv3 core makes some 2e18 operations a day: one table with both units spans this.
+_MIXED_UNITS_SPAN = 1e12
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """The names of a CSV's columns; None means "if it is there under its usual name".
+
+    Attributes:
+        compute: Default: the first of "compute", "core_days" and "flops".
+        compute_unit: The column that holds the unit of each row.
+    """
+
+    model: str | None = None
+    compute: str | None = None
+    error: str | None = None
+    metric: str | None = None
+    data_size: str | None = None
+    images_seen: str | None = None
+    compute_unit: str | None = None
+    seed: str | None = None
+    weight: str | None = None
+    source: str | None = None
+
+
+def quantity(text: str) -> float:
+    """Return the number in texts such as "30M", "1.2e9" or "3B".
+
+    Raises:
+        ValueError: It is no number.
+    """
+    match = re.fullmatch(r"\s*([-+0-9.eE]+|nan|inf)\s*([kKmMbBgG]?)\s*", str(text))
+    try:
+        if not match:
+            raise ValueError
+        return float(match.group(1)) * _SUFFIXES.get(match.group(2).lower(), 1.0)
+    except ValueError:
+        raise ValueError(
+            f"A number was expected, such as 1.5e6 or 30M; received {text!r}."
+        ) from None
+
+
+def read_csv(
+    path: str | pathlib.Path,
+    *,
+    columns: Columns | None = None,
+    compute_unit: str | None = None,
+    error_unit: str = "fraction",
+) -> Runs:
+    """Read a table of runs.
+
+    Args:
+        path: A CSV file with a header.
+        columns: Its columns' names.
+        compute_unit: "core_days" or "flops"; None reads the unit from a column, from
+            the cells ("3e18 FLOPs") or from the compute column's name, and falls back
+            to core-days.
+        error_unit: "fraction" (between 0 and 1) or "percent".
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: A column is missing, a cell cannot be read, an error is outside
+            [0, 1] or in the other unit, compute is zero or of two units, or a run
+            comes twice.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no table of runs at {path}.")
+    if error_unit not in ("fraction", "percent"):
+        raise ValueError(
+            "`error_unit` must be 'fraction' or 'percent'; received "
+            f"{error_unit!r}. {nearest(error_unit, ('fraction', 'percent'))}"
+        )
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        header = list(reader.fieldnames or ())
+        lines = list(reader)
+    found = _find_columns(columns or Columns(), header, path)
+    if not lines:
+        raise ValueError(f"{path} has a header and no row.")
+    rows = []
+    for number, line in enumerate(lines, start=2):
+        try:
+            rows.append(_run(line, found, compute_unit, error_unit, path, number))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
+    runs = Runs(tuple(rows))
+    _check_ranges(rows, error_unit, path)
+    return runs
+
+
+def _find_columns(
+    columns: Columns, header: list[str], path: pathlib.Path
+) -> dict[str, str]:
+    found = {}
+    for field, wanted in dataclasses.asdict(columns).items():
+        usual = _COMPUTE_COLUMNS if field == "compute" else (field,)
+        name = wanted or next((name for name in usual if name in header), None)
+        if name in header and name is not None:
+            found[field] = name
+        elif wanted or field in ("compute", "error"):
+            raise ValueError(
+                f"{path} has no column {wanted or field!r} for {field}. "
+                f"{nearest(wanted or field, header)} Name it with --{field}_column."
+            )
+    return found
+
+
+def _run(
+    line: dict[str, str],
+    found: dict[str, str],
+    compute_unit: str | None,
+    error_unit: str,
+    path: pathlib.Path,
+    number: int,
+) -> Run:
+    def cell(field: str) -> str:
+        return (line.get(found.get(field, "")) or "").strip()
+
+    def amount(field: str) -> float | None:
+        return quantity(cell(field)) if cell(field) else None
+
+    compute, unit = _compute(cell("compute"))
+    named = cell("compute_unit").lower()
+    unit = unit or _UNIT_WORDS.get(named, named or None)
+    if unit and compute_unit and unit != compute_unit:
+        raise ValueError(
+            f"`compute` must have one unit; received {unit} where {compute_unit} was "
+            "asked for."
+        )
+    by_name = FLOPS if "flop" in found["compute"].lower() else CORE_DAYS
+    model = cell("model") or "unnamed"
+    weight = amount("weight")
+    return Run(
+        model=model,
+        compute=compute,
+        error=quantity(cell("error")) / (100 if error_unit == "percent" else 1),
+        metric=cell("metric") or "error",
+        data_size=amount("data_size"),
+        images_seen=amount("images_seen"),
+        compute_unit=compute_unit or unit or by_name,
+        shape=_shape(line) or shape_or_none(model),
+        seed=cell("seed"),
+        weight=1.0 if weight is None else weight,
+        source=cell("source") or f"{path.name}:{number}",
+    )
+
+
+def _shape(line: dict[str, str]) -> ViTShape | None:
+    """Return the shape of a row with all of its columns filled; None of any other."""
+    cells = [(line.get(name) or "").strip() for name in SHAPE_COLUMNS]
+    if not all(cells):
+        return None
+    sizes = [quantity(cell) for cell in cells]
+    if any(size != int(size) for size in sizes):
+        raise ValueError(
+            f"{', '.join(SHAPE_COLUMNS)} must be whole numbers; received "
+            f"{', '.join(cells)}."
+        )
+    return ViTShape(*(int(size) for size in sizes))
+
+
+def _compute(text: str) -> tuple[float, str | None]:
+    """Return the number and the unit, if any, of a cell such as "3e18 FLOPs"."""
+    match = re.fullmatch(r"\s*(\S+)\s+([A-Za-z_-]+)\s*", text)
+    if not match:
+        return quantity(text), None
+    unit = _UNIT_WORDS.get(match.group(2).lower())
+    if unit is None:
+        raise ValueError(
+            f"No compute unit is called {match.group(2)!r}. "
+            f"{nearest(match.group(2), COMPUTE_UNITS)}"
+        )
+    return quantity(match.group(1)), unit
+
+
+def _check_ranges(rows: list[Run], error_unit: str, path: pathlib.Path) -> None:
+    if error_unit == "percent" and max(run.error for run in rows) <= 0.01:
+        raise ValueError(
+            f"All errors of {path} are at most 1 and `error_unit` is 'percent': they "
+            "look like fractions. Say so with --error_unit=fraction."
+        )
+    compute = [run.compute for run in rows]
+    if max(compute) / min(compute) > _MIXED_UNITS_SPAN:
+        raise ValueError(
+            f"`compute` of {path} spans a factor of "
+            f"10^{math.log10(max(compute) / min(compute)):.0f}: it looks like mixed "
+            "units. Give all rows one unit."
+        )
+
+
+def read_runs(
+    source: str | pathlib.Path,
+    *,
+    columns: Columns | None = None,
+    compute_unit: str | None = None,
+    error_unit: str = "fraction",
+) -> Runs:
+    """Read a CSV file, or the `runs.csv` of a sweep's folder.
+
+    Raises:
+        FileNotFoundError: There is neither.
+        ValueError: As `read_csv`.
+    """
+    path = pathlib.Path(source)
+    if path.is_dir():
+        path = path / "runs.csv"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{source} holds no runs.csv: no run of this sweep has finished, or it "
+                "is another folder."
+            )
+    elif not path.exists() and str(source).lower() != "paper":
+        near = nearest(str(source), ["paper"]) if len(str(source)) < 8 else ""
+        raise FileNotFoundError(
+            f"There is no table of runs at {source}: give a CSV file, a sweep's folder "
+            f"or the word paper. {near}".rstrip()
+        )
+    return read_csv(
+        path, columns=columns, compute_unit=compute_unit, error_unit=error_unit
+    )

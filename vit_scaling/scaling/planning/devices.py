@@ -1,0 +1,129 @@
+"""Accelerators: memory, peak rate, and where the figures come from."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+import re
+
+from vit_scaling.scaling.laws.runs import nearest
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """What one data-parallel replica runs on: a TPU core (v2, v3) or chip, or a GPU.
+
+    Attributes:
+        name: As given on the command line.
+        memory_bytes: What a program may use.
+        peak_flops: Dense bfloat16 (float16 on V100) operations per second; None if
+            only a size is known.
+        tpu: Whether arrays are laid out in tiles of 8 × 128.
+        cores: Replicas in a unit that is billed, such as 2 cores on a TPUv3 chip.
+        source: Where the figures come from.
+        bandwidth: Bytes per second to and from the memory; None if not stated here.
+    """
+
+    name: str
+    memory_bytes: float
+    peak_flops: float | None
+    tpu: bool
+    cores: int
+    source: str
+    bandwidth: float | None = None
+
+
+# One page per version; v2 has no figures there but those that Google announced.
+_TPU = "https://docs.cloud.google.com/tpu/docs/"
+# Dense float16 or bfloat16 with tensor cores, sums in float32, no sparsity.
+_NV = "NVIDIA"
+# fmt: off
+# Name, usable memory, peak operations per second, TPU, replicas in a chip, source (its
+# figures are per chip). A TPU v2 or v3 chip is two cores with half of all each. The
+# memory of TPUs is what their compiler answers to a program that does not fit; a GPU's
+# driver and context keep about half a GiB, which is an estimate. Last, for TPUs, the
+# memory's bandwidth, from the same pages; v2's from Jouppi et al., CACM 63(7), 2020.
+DEVICES = {row.name: row for row in (
+    Device("tpu_v2", 7.48 * GIB, 22.5e12, True, 2,
+           "Google, 2017: 16 GiB, 45 TFLOP/s, 700 GB/s", 350e9),
+    Device("tpu_v3", 15.48 * GIB, 61.5e12, True, 2,
+           f"{_TPU}v3: 32 GiB, 123 TFLOP/s, 900 GB/s", 450e9),
+    Device("tpu_v4", 30.75 * GIB, 275e12, True, 1,
+           f"{_TPU}v4: 32 GiB, 275 TFLOP/s, 1200 GB/s", 1200e9),
+    Device("tpu_v5e", 15.75 * GIB, 197e12, True, 1,
+           f"{_TPU}v5e: 16 GB, 197 TFLOP/s, 819 GB/s", 819e9),
+    Device("tpu_v5p", 95.74 * GIB, 459e12, True, 1,
+           f"{_TPU}v5p: 95 GB, 459 TFLOP/s, 2765 GB/s", 2765e9),
+    Device("tpu_v6e", 31.25 * GIB, 918e12, True, 1,
+           f"{_TPU}v6e: 32 GB, 918 TFLOP/s, 1638 GB/s", 1638e9),
+    Device("p100", 15.5 * GIB, 18.7e12, False, 1, f"{_NV} P100 PCIe datasheet (2016)"),
+    Device("v100", 15.5 * GIB, 125e12, False, 1, f"{_NV} V100 SXM2 datasheet (2018)"),
+    Device("v100_32gb", 31.3 * GIB, 125e12, False, 1, f"{_NV} V100 SXM2 datasheet"),
+    Device("t4", 14.6 * GIB, 65e12, False, 1, f"{_NV} T4 datasheet: 16 GB"),
+    Device("l4", 22.0 * GIB, 121e12, False, 1, f"{_NV} L4 datasheet: 24 GB"),
+    Device("a10g", 22.0 * GIB, 70e12, False, 1, f"{_NV} A10G, Amazon EC2 G5: 24 GB"),
+    Device("a100_40gb", 39.0 * GIB, 312e12, False, 1, f"{_NV} A100 datasheet 1758950"),
+    Device("a100_80gb", 78.5 * GIB, 312e12, False, 1, f"{_NV} A100 datasheet 1758950"),
+    Device("h100", 78.5 * GIB, 989e12, False, 1, f"{_NV} H100 SXM datasheet: 80 GB"),
+    Device("h200", 139.0 * GIB, 989e12, False, 1, f"{_NV} H200 SXM datasheet: 141 GB"),
+    Device("rtx_3090", 23.3 * GIB, 71e12, False, 1, f"{_NV} GA102 white paper: 24 GB"),
+    Device("rtx_4090", 23.3 * GIB, 165e12, False, 1, f"{_NV} Ada white paper: 24 GB"),
+)}
+# fmt: on
+
+
+# A maker adds them for a chip of another rate: such a one is not in the table.
+_OTHER_CHIPS = frozenset({"ti", "super", "d", "laptop", "mobile", "nvl", "mig", "fhhl"})
+
+
+def device_named(name: str) -> Device:
+    """Return a device of the table, or one of a size such as "24GiB" (not a TPU).
+
+    Raises:
+        ValueError: Neither; the message names the nearest device.
+    """
+    text = str(name).strip()
+    if text.lower() in DEVICES:
+        return DEVICES[text.lower()]
+    size = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*(gib|gb)?", text.lower())
+    if size and float(size.group(1)) > 0:
+        unit = 1e9 if size.group(2) == "gb" else GIB
+        memory = float(size.group(1)) * unit
+        return Device(text, memory, None, False, 1, "the size as given")
+    raise ValueError(
+        f"No device is called {name!r}. {nearest(text, DEVICES)} A size works too, "
+        "such as 24GiB."
+    )
+
+
+def peak_flops_of(maker_name: str) -> float | None:
+    """Return the peak rate of a replica on what its maker calls so; None if not known.
+
+    A row's words must all be there, each whole: "L40S" is no "L4". A card of another
+    form than the row's source is of (PCIe for SXM, or the reverse) is not known.
+
+    Args:
+        maker_name: Such as "NVIDIA A100-SXM4-40GB", "Tesla T4" or a TPU's "v3-8".
+
+    >>> peak_flops_of("NVIDIA A100-SXM4-80GB") == DEVICES["a100_80gb"].peak_flops
+    True
+    >>> peak_flops_of("v3-8"), peak_flops_of("Riva 128")
+    (61500000000000.0, None)
+    """
+    tpu = re.match(r"v(\d+)(?:lite(?:pod)?|([ep]))?-\d+$", maker_name.lower())
+    if tpu:  # v5litepod-8 is v5e.
+        version = {"5": "5e"}.get(tpu[1], tpu[1]) if not tpu[2] else tpu[1] + tpu[2]
+        device = DEVICES.get(f"tpu_v{version}")
+        return device.peak_flops if device else None
+    words = set(re.findall(r"[a-z0-9]+", maker_name.lower()))
+    if words & _OTHER_CHIPS:
+        return None
+    names = [name for name in DEVICES if words.issuperset(name.split("_"))]
+    if not names or _of_another_form(words, DEVICES[names[-1]].source.lower()):
+        return None
+    return DEVICES[names[-1]].peak_flops
+
+
+def _of_another_form(words: set[str], source: str) -> bool:
+    sxm = any(word.startswith("sxm") for word in words)
+    return ("pcie" in words and "sxm" in source) or (sxm and "pcie" in source)

@@ -1,0 +1,360 @@
+"""Bytes on a device for one training step, by term and by phase (§3.2, §3.4, Figure 8).
+
+Every term is an array that the step must hold, in the layout that the TPU compiler
+gives it; no constant is fitted to a measurement. What is kept for the backward pass was
+read off the compiler's schedule for ViT-Ti/16: per block two residuals, query, key,
+value, attention probabilities, attention output and the MLP's hidden layer before its
+GELU, in the compute dtype. Layer norms and GELU are computed again in fused kernels.
+"""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+
+from vit_scaling.modeling.rematerialization import recomputed_parts
+from vit_scaling.modeling.shapes import ViTShape
+from vit_scaling.optimization.state_size import BYTES, OPTIMIZERS, Shape
+from vit_scaling.scaling.laws.runs import nearest
+from vit_scaling.scaling.planning.devices import GIB
+from vit_scaling.scaling.planning.flops import sequence_length, weight_shapes
+
+PRECISIONS = {"float32": 4, "mixed_bfloat16": 2}
+OPTIMIZER_NAMES = {
+    **{"adam": "Adam", "adam_hp": "Adam-HP", "adafactor": "Adafactor"},
+    **{"momentum": "Momentum", "momentum_hp": "Momentum-HP"},
+}
+_LANES, _SUBLANES = 128, 8
+_CHANNELS = 3
+# Share of a device's memory above which the compiler computes probabilities again: for
+# G/14 at batch 8 it does at 0.95; how far below it begins is not known.
+PRESSURE = 0.9
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes of one training step at its fullest.
+
+    Attributes:
+        arguments: What lives from step to step, and the batch.
+        temporaries: What lives within the step, at its fullest.
+        phase: Where that is: "forward end" or "backward end".
+        terms: Name to bytes at that moment; they add up to `total`.
+        saved_per_image: What the forward pass keeps for the backward, per image.
+        recomputed: Whether the compiler, short of memory, computes the attention
+            probabilities again.
+    """
+
+    arguments: int
+    temporaries: int
+    phase: str
+    terms: dict[str, int]
+    saved_per_image: float
+    recomputed: bool = False
+
+    @property
+    def total(self) -> int:
+        """Bytes in all."""
+        return self.arguments + self.temporaries
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What a training step is made of, besides its shape.
+
+    Attributes:
+        head: "map", "gap", "token" or "none".
+        image_size: Side of the images, in pixels.
+        classes: Outputs of the classifier.
+        optimizer: "adam", "adam_hp", "adafactor", "momentum" or "momentum_hp".
+        precision: "mixed_bfloat16" or "float32", of activations and gradients.
+        rematerialize: What is computed again, see `rematerialization.recomputed_parts`.
+        clip: Whether the gradients' global norm is clipped: all gradients must then
+            exist before the first update.
+        scan: Whether the blocks are one loop over stacked weights (the authors' JAX
+            option); Keras unrolls them.
+        tpu: Whether arrays are laid out in tiles of 8 × 128.
+        representation_width: Width of the tanh layer before the classifier; None has
+            none.
+
+    Raises:
+        ValueError: A name is not known.
+    """
+
+    head: str = "map"
+    image_size: int = 224
+    classes: int | None = 1000
+    optimizer: str = "adafactor"
+    precision: str = "mixed_bfloat16"
+    rematerialize: str = "none"
+    clip: bool = True
+    scan: bool = False
+    tpu: bool = True
+    representation_width: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in (("optimizer", OPTIMIZER_NAMES), ("precision", PRECISIONS)):
+            value = getattr(self, name)
+            if value not in known:
+                raise ValueError(
+                    f"No {name} is called {value!r}. {nearest(value, known)}"
+                )
+        recomputed_parts(self.rematerialize, depth=1)
+
+    @property
+    def activation_bytes(self) -> int:
+        """Bytes of one activation."""
+        return PRECISIONS[self.precision]
+
+
+def array_bytes(dimensions: Sequence[int], itemsize: int, *, tpu: bool) -> int:
+    """Return the bytes of an array, on TPU in the layout that wastes least.
+
+    A TPU array is stored in tiles of 8 × 128: of two chosen axes one is padded to a
+    multiple of 8, the other to a multiple of 128. So a width of 192 is put along the
+    rows, and 257 tokens by 257 take 264 × 384.
+
+    Args:
+        dimensions: The array's shape.
+        itemsize: Bytes of an element.
+        tpu: Whether to pad at all.
+    """
+    sizes = [size for size in dimensions if size > 1]
+    count = math.prod(sizes)
+    if not tpu or not sizes:
+        return count * itemsize
+    if len(sizes) == 1:  # A vector's tile is the next power of two, 128 to 1024.
+        tile = min(max(1 << (count - 1).bit_length(), _LANES), _LANES * _SUBLANES)
+        return _round_up(count, tile) * itemsize
+    padded = [
+        _round_up(lane, _LANES) / lane * _round_up(row, _SUBLANES) / row
+        for i, lane in enumerate(sizes)
+        for j, row in enumerate(sizes)
+        if i != j
+    ]
+    return round(count * min(padded)) * itemsize
+
+
+def _round_up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
+@dataclasses.dataclass(frozen=True)
+class _Block:
+    """Bytes per image of what one encoder block makes, by array."""
+
+    residual: int
+    projection: int
+    probabilities: int
+    hidden: int
+
+    @property
+    def saved(self) -> int:
+        """Kept for the backward pass: 2 residuals, q, k, v, output, P and hidden."""
+        return (
+            2 * self.residual + 4 * self.projection + self.probabilities + self.hidden
+        )
+
+
+def _block(shape: ViTShape, step: Step) -> _Block:
+    tokens = sequence_length(shape, step.image_size, step.head)
+
+    def size(*dimensions: int) -> int:
+        return array_bytes(dimensions, step.activation_bytes, tpu=step.tpu)
+
+    return _Block(
+        residual=size(tokens, shape.width),
+        # Attention's products want the tokens along the lanes: 257 cost 384 (§3.2).
+        projection=shape.heads
+        * size(_round_up(tokens, _LANES) if step.tpu else tokens, shape.head_dim),
+        probabilities=shape.heads * size(tokens, tokens),
+        hidden=size(tokens, shape.mlp_width),
+    )
+
+
+def memory(
+    shape: ViTShape,
+    *,
+    batch: int,
+    step: Step | None = None,
+    limit_bytes: float | None = None,
+) -> Memory:
+    """Return what one training step of `batch` images holds on one device.
+
+    The step is fullest either when the forward pass ends (all that is kept for the
+    backward pass) or when the backward pass does (all gradients, if they are clipped,
+    and the first block's work); between the two one is exchanged for the other.
+
+    Args:
+        shape: The model's dimensions.
+        batch: Images per device.
+        step: Everything else; default `Step()`.
+        limit_bytes: The device's memory. A step that comes within `PRESSURE` of it is
+            counted as the TPU compiler then compiles it: attention probabilities are
+            not kept but computed again from query and key.
+
+    Raises:
+        ValueError: `batch` is not positive.
+    """
+    step = step or Step()
+    if batch < 1:
+        raise ValueError(f"`batch` must be at least 1 image; received {batch!r}.")
+    found = _memory(shape, batch, step, recomputed=False)
+    short = limit_bytes is not None and found.total > PRESSURE * limit_bytes
+    if short and step.tpu and not step.scan:
+        return _memory(shape, batch, step, recomputed=True)
+    return found
+
+
+def _memory(shape: ViTShape, batch: float, step: Step, *, recomputed: bool) -> Memory:
+    arguments = _arguments(shape, batch, step)
+    block, gradients = _block(shape, step), _gradients(shape, step)
+    images = _image_copy(step, batch)
+    saved = _saved(shape, step, block, recomputed)
+    forward = {
+        "activations": round(batch * saved),
+        "work": round(batch * _forward_work(block, step)) + images,
+    }
+    backward = {
+        "gradients": gradients,
+        "work": round(batch * _backward_work(block)) + images,
+    }
+    if step.scan:
+        # The loop holds its stacked gradients and the stacked low-precision weights
+        # from its first turn to its last.
+        held = {"gradients": gradients, "weights_copy": _stacked_copy(shape, step)}
+        phases = {"forward end": {**forward, **held}}
+    else:
+        phases = {"forward end": forward, "backward end": backward}
+    phase = max(phases, key=lambda name: sum(phases[name].values()))
+    inside = phases[phase]
+    return Memory(
+        arguments=sum(arguments.values()),
+        temporaries=sum(inside.values()),
+        phase=phase,
+        terms={**arguments, **inside},
+        saved_per_image=saved,
+        recomputed=recomputed,
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _weights(shape: ViTShape, step: Step) -> tuple[tuple[str, Shape, int], ...]:
+    """Return (path, shape, how often) of the weights; the blocks are all alike."""
+    shapes = weight_shapes(
+        dataclasses.replace(shape, depth=1),
+        head=step.head,
+        image_size=step.image_size,
+        classes=step.classes,
+        representation_width=step.representation_width,
+    )
+    return tuple(
+        (path, size, shape.depth if path.startswith("block_") else 1)
+        for path, size in shapes.items()
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _state(shape: ViTShape, step: Step) -> tuple[tuple[str, int], ...]:
+    """Return the bytes of weights, first and second moment."""
+    slots = OPTIMIZERS[OPTIMIZER_NAMES[step.optimizer]]
+    made = {"weights": 0, "first_moment": 0, "second_moment": 0}
+    for _, size, often in _weights(shape, step):
+        made["weights"] += often * array_bytes(size, 4, tpu=step.tpu)
+        for name, slot in slots(size).items():
+            kind = "second_moment" if name.startswith("second") else "first_moment"
+            bytes_ = array_bytes(slot.shape, BYTES[slot.dtype], tpu=step.tpu)
+            made[kind] += often * bytes_
+    return tuple(made.items())
+
+
+def _arguments(shape: ViTShape, batch: float, step: Step) -> dict[str, int]:
+    made = dict(_state(shape, step))
+    side, images = step.image_size, math.ceil(batch)
+    made["batch"] = images * array_bytes((_CHANNELS, side, side), 4, tpu=step.tpu)
+    made["batch"] += array_bytes((images, step.classes or 1), 4, tpu=step.tpu)
+    return made
+
+
+def _gradients(shape: ViTShape, step: Step) -> int:
+    """Return the bytes of the gradients that exist at once."""
+    counts = [often * math.prod(size) for _, size, often in _weights(shape, step)]
+    if step.scan:
+        return 4 * sum(counts)  # Stacked along the loop, in the weights' own dtype.
+    if step.clip:
+        return step.activation_bytes * sum(counts)
+    # Each is used up by its update at once; the largest is there in any case.
+    return step.activation_bytes * max(
+        math.prod(size) for _, size, _ in _weights(shape, step)
+    )
+
+
+def _stacked_copy(shape: ViTShape, step: Step) -> int:
+    if step.activation_bytes == 4:
+        return 0
+    blocks = sum(
+        often * math.prod(size)
+        for path, size, often in _weights(shape, step)
+        if path.startswith("block_") and path.endswith("kernel")
+    )
+    return step.activation_bytes * blocks
+
+
+def _image_copy(step: Step, batch: float) -> int:
+    """Return the bytes of the batch in the compute dtype, as the patches want it."""
+    if step.activation_bytes == 4:
+        return 0
+    side = step.image_size
+    if not step.tpu:
+        return step.activation_bytes * math.ceil(batch) * _CHANNELS * side * side
+    # The convolution puts the batch along the lanes and the channels along the rows.
+    return step.activation_bytes * side * side * 4 * _round_up(math.ceil(batch), _LANES)
+
+
+def _saved(shape: ViTShape, step: Step, block: _Block, recomputed: bool) -> int:
+    """Return the bytes per image that the forward pass keeps of all blocks."""
+    parts = recomputed_parts(step.rematerialize, shape.depth)
+    if step.scan:
+        # The loop's carry is float32; without rematerialisation it keeps all that
+        # differentiation asks for, since a fusion cannot reach across its turns.
+        carry = block.residual * 4 // step.activation_bytes
+        own = {
+            "attention": 2 * carry + 4 * block.projection + 2 * block.probabilities,
+            "mlp": carry + 4 * block.hidden,
+        }
+        again = parts[0]  # The loop's body is one for all blocks.
+        kept = 0 if again == "all" else sum(own.values()) - own.get(again, 0)
+        return shape.depth * (carry + kept)
+    probabilities = 0 if recomputed else block.probabilities
+    attention = 4 * block.projection + probabilities
+    own = {
+        "none": 2 * block.residual + attention + block.hidden,
+        "attention": 2 * block.residual + block.hidden,
+        "mlp": 2 * block.residual + attention,
+        "all": block.residual,
+    }
+    return sum(own[part] for part in parts)
+
+
+def _forward_work(block: _Block, step: Step) -> int:
+    """Return the bytes per image of the last block's backward pass, as it begins."""
+    parts = recomputed_parts(step.rematerialize, depth=1)
+    again = {
+        "none": 0,
+        "attention": 4 * block.projection + block.probabilities,
+        "mlp": block.hidden,
+        "all": block.saved,
+    }[parts[0]]
+    # Gradients of the residual, q, k, v, output and probabilities.
+    return again + block.residual + 4 * block.projection + block.probabilities
+
+
+def _backward_work(block: _Block) -> int:
+    """Return the bytes per image of the first block's backward pass, at its MLP."""
+    return block.saved + block.hidden + block.residual
+
+
+def gib(size: float) -> float:
+    """Return bytes as GiB."""
+    return size / GIB

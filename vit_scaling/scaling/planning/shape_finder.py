@@ -1,0 +1,204 @@
+"""Figure 8 for any device: which depth, width, heads and MLP fit it."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vit_scaling.modeling.shapes import ViTShape
+from vit_scaling.scaling.laws.paper_results import shapefinder_rows
+from vit_scaling.scaling.planning.devices import Device, device_named
+from vit_scaling.scaling.planning.memory import Step, memory
+from vit_scaling.scaling.studies.plots import new_figure, save
+
+CLASSES = 29_593  # JFT-3B
+# Settings of Figure 8, cheapest last; "savings" are no class token, no projection.
+SETTINGS = {
+    "original": Step(head="token", optimizer="adam", classes=CLASSES),
+    "savings+adam_hp": Step(optimizer="adam_hp", classes=CLASSES),
+    "savings+adafactor": Step(optimizer="adafactor", classes=CLASSES),
+}
+COLOURS = {
+    "original": "#ee9944",
+    "savings+adam_hp": "#55aa66",
+    "savings+adafactor": "#5588cc",
+    "oom": "#ffffff",
+}
+DEPTHS = (24, 32, 40, 48, 56)
+MLP_WIDTHS = tuple(range(4096, 10241, 512))
+# fmt: off
+HEADS: dict[int, tuple[int, ...]] = {
+    1024: (16, 8), 1280: (20, 16, 10), 1408: (22, 16, 11), 1536: (24, 16, 12),
+    1664: (26, 16, 13), 1792: (28, 16, 14), 1920: (30, 24, 16, 15), 2048: (32, 16),
+}
+# Images per core: for each setting the number that agrees best with Figure 8 at depths
+# 24 and 56 (`agreement`); the paper does not give it.
+IMAGES_PER_CORE = {"original": 23, "savings+adam_hp": 21, "savings+adafactor": 11}
+# fmt: on
+
+
+def fits(
+    shape: ViTShape,
+    setting: str,
+    *,
+    device: Device,
+    batch: int | None = None,
+    image_size: int = 224,
+) -> bool:
+    """Return whether a shape trains on `device` under a setting of Figure 8."""
+    step = SETTINGS[setting]
+    step = dataclasses.replace(step, tpu=device.tpu, image_size=image_size)
+    if setting == "original":
+        step = dataclasses.replace(step, representation_width=shape.width)
+    batch = batch or IMAGES_PER_CORE[setting]
+    limit = device.memory_bytes
+    return memory(shape, batch=batch, step=step, limit_bytes=limit).total <= limit
+
+
+def cheapest_setting(
+    shape: ViTShape,
+    *,
+    device: Device,
+    batch: int | None = None,
+    image_size: int = 224,
+) -> str:
+    """Return the first of `SETTINGS` under which a shape fits, or "oom"."""
+    for setting in SETTINGS:
+        if fits(shape, setting, device=device, batch=batch, image_size=image_size):
+            return setting
+    return "oom"
+
+
+def find_shapes(
+    device: Device,
+    *,
+    depths: Sequence[int] = DEPTHS,
+    patch: int = 14,
+    batch: int | None = None,
+    image_size: int = 224,
+) -> list[dict[str, Any]]:
+    """Return the cells of Figure 8: layers, width, heads, mlp_dim and what fits.
+
+    Args:
+        device: Any device.
+        depths: Depths to draw.
+        patch: Side of a patch, in pixels.
+        batch: Images per device; default: those that agree with the paper's figure.
+        image_size: Side of the images, in pixels.
+
+    Raises:
+        ValueError: `batch` is below 1.
+    """
+    if batch is not None and batch < 1:
+        raise ValueError(f"`batch` must be at least 1; received {batch!r}.")
+    return [
+        {
+            "layers": depth,
+            "width": width,
+            "heads": heads,
+            "mlp_dim": mlp,
+            "cheapest_setting_that_fits": cheapest_setting(
+                ViTShape(patch, width, depth, mlp, heads),
+                device=device,
+                batch=batch,
+                image_size=image_size,
+            ),
+        }
+        for depth in depths
+        for width, choices in HEADS.items()
+        for heads in choices
+        for mlp in MLP_WIDTHS
+    ]
+
+
+def draw_shapes(cells: Sequence[Mapping[str, Any]], path: str | pathlib.Path) -> Any:
+    """Draw cells as Figure 8 does, a panel per depth; return the files' names."""
+    from matplotlib.patches import Patch
+
+    depths = sorted({cell["layers"] for cell in cells})
+    rows = [f"{width}//{h}" for width, choices in HEADS.items() for h in choices]
+    columns = sorted({cell["mlp_dim"] for cell in cells})
+    figure, panels = new_figure(
+        [[str(depth) for depth in depths]], size=(2.2 + 2.6 * len(depths), 5.6)
+    )
+    for number, depth in enumerate(depths):
+        panel = panels[str(depth)]
+        image = np.ones((len(rows), len(columns), 3))
+        for cell in cells:
+            if cell["layers"] == depth:
+                row = rows.index(f"{cell['width']}//{cell['heads']}")
+                colour = COLOURS[cell["cheapest_setting_that_fits"]]
+                rgb = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+                image[row, columns.index(cell["mlp_dim"])] = rgb
+        panel.imshow(image, aspect="auto")
+        panel.set_title(f"{depth} blocks")
+        panel.set_xlabel("MLP width")
+        ticks = range(0, len(columns), 4)
+        panel.set_xticks(ticks, [columns[tick] for tick in ticks])
+        panel.set_yticks(range(len(rows)), rows if number == 0 else [""] * len(rows))
+    panels[str(depths[0])].set_ylabel("width//heads")
+    marks = [
+        Patch(facecolor=colour, edgecolor="#888888", label=name)
+        for name, colour in COLOURS.items()
+    ]
+    figure.legend(handles=marks, loc="outside lower center", ncols=4, frameon=False)
+    return save(figure, path)
+
+
+@functools.lru_cache
+def _paper_cells() -> tuple[tuple[ViTShape, str], ...]:
+    return tuple(
+        (
+            ViTShape(14, int(r["width"]), int(r["layers"]), int(r["mlp_dim"]),
+                     int(r["heads"])),
+            r["cheapest_setting_that_fits"],
+        )
+        for r in shapefinder_rows()
+    )  # fmt: skip
+
+
+def agreement(
+    setting: str, *, batch: int | None = None, depths: Sequence[int] = (40,)
+) -> float:
+    """Return the share of Figure 8's cells on which we agree whether a shape fits.
+
+    Args:
+        setting: One of `SETTINGS`: a shape fits it if its cheapest setting is this or
+            one before it.
+        batch: Images per core; default `IMAGES_PER_CORE`.
+        depths: Of 24, 40 and 56.
+    """
+    device, order = device_named("tpu_v3"), [*SETTINGS, "oom"]
+    cells = [cell for cell in _paper_cells() if cell[0].depth in depths]
+    agreed = [
+        fits(shape, setting, device=device, batch=batch)
+        == (order.index(found) <= order.index(setting))
+        for shape, found in cells
+    ]
+    return float(np.mean(agreed))
+
+
+def agreement_by_parameters(setting: str, *, depths: Sequence[int] = (40,)) -> float:
+    """Return the same for a planner that only counts the blocks' parameters.
+
+    Its one number, the most parameters that fit, is chosen on depths 24 and 56 too.
+    """
+    order = [*SETTINGS, "oom"]
+    size = np.array(
+        [
+            s.depth * (4 * s.width**2 + 2 * s.width * s.mlp_width)
+            for s, _ in _paper_cells()
+        ]
+    )
+    fit = np.array([order.index(f) <= order.index(setting) for _, f in _paper_cells()])
+    depth = np.array([s.depth for s, _ in _paper_cells()])
+    learned, judged = depth != 40, np.isin(depth, depths)
+    limits = np.unique(size)
+    best = max(
+        limits, key=lambda limit: np.mean((size <= limit)[learned] == fit[learned])
+    )
+    return float(np.mean((size <= best)[judged] == fit[judged]))

@@ -1,0 +1,245 @@
+"""Draw runs, frontiers and laws on log axes, as Figures 2 and 4 of the paper do."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vit_scaling.scaling.laws.bootstrap import Bootstrap
+from vit_scaling.scaling.laws.findings import series
+from vit_scaling.scaling.laws.power_law import PowerLaw
+from vit_scaling.scaling.laws.runs import Runs
+from vit_scaling.scaling.planning.flops import flops
+
+UNITS = {"core_days": "Compute (TPUv3 core-days)", "flops": "Compute (FLOPs)"}
+# Eleven colours that stay apart in print and for most colour-blind readers.
+PALETTE = (
+    *("#4477aa", "#66ccee", "#228833", "#8fbc3f", "#ccbb44", "#ee8866"),
+    *("#ee6677", "#aa3377", "#7b5fb2", "#8c6d46", "#555555"),
+)
+_INK = "#222222"
+_STYLE = {
+    "figure.facecolor": "white",
+    "axes.facecolor": "white",
+    "axes.edgecolor": "#888888",
+    "axes.labelcolor": _INK,
+    "axes.titlecolor": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "axes.labelsize": 10,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 8.5,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.7,
+    "font.family": "sans-serif",
+    "svg.fonttype": "none",
+    "savefig.bbox": "tight",
+}
+
+
+def new_figure(
+    mosaic: Sequence[Sequence[str]], *, size: tuple[float, float]
+) -> tuple[Any, dict[str, Any]]:
+    """Return a figure and its panels by name in our style, drawn without a display."""
+    from matplotlib import rc_context  # pip install "vit_scaling[plots]"
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasAgg(figure)
+        panels = figure.subplot_mosaic([list(row) for row in mosaic])
+    return figure, panels
+
+
+def colours(models: Sequence[str]) -> dict[str, str]:
+    """Return one colour per model, in the order given."""
+    return {
+        model: PALETTE[number % len(PALETTE)] for number, model in enumerate(models)
+    }
+
+
+def marker_area(data_size: float | None, sizes: Sequence[float]) -> float:
+    """Return a marker's area in points²: larger for more data."""
+    if data_size is None and sizes:
+        return 110.0  # The whole set, whatever its size.
+    if data_size is None or len(sizes) < 2:
+        return 34.0
+    return float(np.linspace(14, 95, len(sizes))[list(sizes).index(data_size)])
+
+
+def amount(number: float | None) -> str:
+    """Return 3e9 as "3B", 3e7 as "30M"; "all" for None."""
+    if number is None:
+        return "all"
+    for suffix, unit in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
+        if number >= unit:
+            return f"{number / unit:g}{suffix}"
+    return f"{number:g}"
+
+
+def law_panel(
+    axes: Any, runs: Runs, law: PowerLaw | None, boot: Bootstrap | None = None
+) -> None:
+    """Draw one panel of Figure 2: a marker per run, dotted series, the dashed law."""
+    colour, sizes = colours(runs.models), runs.data_sizes
+    for (model, data), rows in series(runs).items():
+        style = {"color": colour[model], "linewidth": 0.8, "linestyle": ":"}
+        x, y = [run.compute for run in rows], [run.error * 100 for run in rows]
+        axes.plot(x, y, zorder=2, alpha=0.8, **style)
+        axes.scatter(
+            x,
+            y,
+            s=marker_area(data, sizes),
+            color=colour[model],
+            edgecolors="white",
+            linewidths=0.5,
+            alpha=0.9,
+            zorder=3,
+        )
+    if law is not None:
+        grid = np.geomspace(runs.compute.min() * 0.8, runs.compute.max() * 1.5, 300)
+        if boot is not None:
+            low, high = boot.band(grid) * 100
+            axes.fill_between(grid, low, high, color="#000000", alpha=0.12, lw=0)
+        axes.plot(grid, law.error_at(grid) * 100, "--", color="black", lw=1.6, zorder=4)
+        axes.text(
+            *(0.97, 0.96, f"$E = {equation(law)}$"),
+            transform=axes.transAxes,
+            ha="right",
+            va="top",
+            fontsize=9.5,
+            color=_INK,
+        )
+    log_axes(axes, runs)
+
+
+def equation(law: PowerLaw) -> str:
+    """Return the law in the paper's form, for a plot."""
+    return f"{law.c:.2f} + {short(law.a)}\\,(C + {short(law.d)})^{{-{law.b:.2f}}}"
+
+
+def short(number: float) -> str:
+    """Return a number with two decimals, or in powers of ten for a plot."""
+    if number == 0 or 0.005 <= abs(number) < 1000:
+        return f"{number:.2f}"
+    mantissa, exponent = f"{number:.1e}".split("e")
+    return f"{mantissa}\\cdot 10^{{{int(exponent)}}}"
+
+
+def log_axes(axes: Any, runs: Runs) -> None:
+    """Make both axes logarithmic, with errors in percent at round numbers."""
+    axes.set_xscale("log")
+    axes.set_xlabel(UNITS[runs.compute_unit])
+    percent_axis(axes, runs.error * 100)
+    axes.set_ylabel(f"{runs.metrics[0].replace('_', ' ')} error (%)")
+
+
+def percent_axis(axes: Any, percent: Any) -> None:
+    """Make the y axis logarithmic with round percentages; 0 lies below any of it."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    seen = [value for value in percent if value > 0] or [1.0]
+    low, high = float(np.min(seen)), float(np.max(seen))
+    axes.set_yscale("log")
+    axes.set_ylim(low * 0.9, high * 1.12)
+    steps = (1, 1.5, 2, 3, 5, 7)
+    ticks = [step * 10**power for power in range(-2, 3) for step in steps]
+    inside = [tick for tick in ticks if low * 0.9 <= tick <= high * 1.12]
+    if len(inside) < 3:
+        inside = list(np.round(np.linspace(low, high, 5), 1))
+    axes.yaxis.set_major_locator(FixedLocator(inside))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.grid(True, which="major")
+
+
+def add_legend(figure: Any, runs: Runs, *, columns: int = 1) -> None:
+    """Name the models by colour and the data sizes by marker, at the figure's side."""
+    from matplotlib.lines import Line2D
+
+    colour, sizes = colours(runs.models), runs.data_sizes
+
+    def mark(face: str, area: float, label: str) -> Any:
+        style = {"marker": "o", "linestyle": "", "label": label}
+        return Line2D([], [], markerfacecolor=face, markeredgecolor="white",
+                      markersize=np.sqrt(area), **style)  # fmt: skip
+
+    handles = [mark(colour[model], 45, model) for model in runs.models]
+    handles += [
+        mark("#999999", marker_area(size, sizes), f"{amount(size)} images")
+        for size in sizes
+    ]
+    figure.legend(
+        handles=handles, loc="outside right upper", frameon=False, ncols=columns
+    )
+
+
+def best_by_flops(axes: Any, runs: Runs, *, image_size: int = 224) -> bool:
+    """Draw Figure 2, right top: best error against the model's GFLOPs, forward.
+
+    Runs counted in FLOPs tell their model's by what an image took; of others the shape
+    does, at `image_size` pixels.
+
+    Returns:
+        Whether any shape was known.
+    """
+    colour = colours(runs.models)
+    best: dict[str, tuple[float, float]] = {}
+    for run in runs:
+        if run.shape is not None:
+            if runs.compute_unit == "flops" and run.images_seen:
+                x = run.compute / run.images_seen / 3e9  # Backward is twice forward.
+            else:
+                x = flops(run.shape, head="none", image_size=image_size).encoder / 1e9
+            axes.scatter(x, run.error * 100, s=10, color="#cccccc", zorder=2)
+            known = best.get(run.model, (x, 1.0))
+            best[run.model] = (x, min(known[1], run.error))
+    if not best:
+        return False
+    for model, (x, error) in best.items():
+        axes.scatter(x, error * 100, s=45, color=colour[model], zorder=3)
+    axes.set_xscale("log")
+    axes.set_xlabel("GFLOPs of the model")
+    percent_axis(axes, [run.error * 100 for run in runs if run.shape])
+    return True
+
+
+def best_by_data(axes: Any, runs: Runs) -> bool:
+    """Draw Figure 2, right bottom: best error against the data size."""
+    colour, sizes = colours(runs.models), runs.data_sizes
+    if not sizes:
+        return False
+    for size in sizes:
+        rows = [run for run in runs if run.data_size == size]
+        best = min(rows, key=lambda run: run.error)
+        axes.scatter([size] * len(rows), [run.error * 100 for run in rows], s=10,
+                     color="#cccccc", zorder=2)  # fmt: skip
+        axes.scatter(size, best.error * 100, s=45, color=colour[best.model], zorder=3)
+        axes.annotate(best.model, (size, best.error * 100), xytext=(0, -12),
+                      textcoords="offset points", ha="center", fontsize=8)  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xticks(sizes, [amount(size) for size in sizes])
+    axes.minorticks_off()
+    axes.set_xlabel("Training images")
+    percent_axis(axes, runs.error * 100)
+    axes.set_ylim(bottom=axes.get_ylim()[0] * 0.8 / 0.9)
+    return True
+
+
+def save(figure: Any, path: str | pathlib.Path) -> list[pathlib.Path]:
+    """Write `path`.png and `path`.svg; return their names."""
+    from matplotlib import rc_context
+
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = [path.with_name(path.name + suffix) for suffix in (".png", ".svg")]
+    # A fixed salt and no date: the same runs give the same file.
+    with rc_context({**_STYLE, "svg.hashsalt": "vit_scaling"}):
+        figure.savefig(written[0], dpi=110)
+        figure.savefig(written[1], metadata={"Date": None})
+    return written
