@@ -12,7 +12,7 @@ from vit_scaling.data.tfrecords import Features
 
 
 def run(capsys, argv, command, show=str):
-    made = cli.parser("Try.")
+    made = cli.make_parser("Try.")
     made.add_argument("--size", type=int, default=3)
     code = cli.run(made, argv, command, show)
     said = capsys.readouterr()
@@ -82,8 +82,10 @@ def test_numbers_in_tables_stand_to_the_right():
 
 
 def test_keys_of_records_come_from_flags_all_commands_share():
-    made = cli.parser("Try.")
+    made = cli.make_parser("Try.")
     cli.add_feature_flags(made)
-    assert cli.features(made.parse_args([])) == Features()
+    assert cli.features_from_flags(made.parse_args([])) == Features()
     flags = ["--image_key=a", "--label_key=b", "--key=c", "--label_offset=-1"]
-    assert cli.features(made.parse_args(flags)) == Features("a", "b", "c", -1)
+    assert cli.features_from_flags(made.parse_args(flags)) == Features(
+        "a", "b", "c", -1
+    )

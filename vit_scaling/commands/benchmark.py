@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(text, file=sys.stdout if asked_for_help else sys.stderr)
         return 0 if asked_for_help else 2
     module = importlib.import_module(f"vit_scaling.commands.benchmarks.{arguments[0]}")
-    made = cli.parser(module.__doc__ or "")
+    made = cli.make_parser(module.__doc__ or "")
     made.prog = f"{made.prog} {arguments[0]}"
     module.add_arguments(made)
     return cli.run(made, arguments[1:], module.run, getattr(module, "show", _show))

@@ -1,4 +1,4 @@
-"""What every command shares: a parser, one JSON object on request, errors as text."""
+"""Shared by all commands: parser, `--json` output, exit codes, progress, tables."""
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
@@ -14,36 +14,35 @@ from vit_scaling.io_files import json_text
 EXPECTED_ERRORS = (ValueError, OSError, ImportError, RuntimeError, KeyError)
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser with `--json`; abbreviations are off: a typo is refused."""
-    made = argparse.ArgumentParser(
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser with `--json` and without abbreviated flags."""
+    parser = argparse.ArgumentParser(
         description=description,
         allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    made.add_argument(
+    parser.add_argument(
         "--json",
         action="store_true",
         help="print one JSON object on standard output, all else on standard error",
     )
-    return made
+    return parser
 
 
-def add_feature_flags(made: argparse.ArgumentParser) -> None:
-    """Add the flags of `features`: the keys of sets that others have written."""
-    made.add_argument("--image_key", help="of the image; default: image/encoded")
-    made.add_argument("--label_key", help="of the labels; default: image/class/label")
-    made.add_argument(
+def add_feature_flags(parser: argparse.ArgumentParser) -> None:
+    """Add flags for the feature names of TFRecords that other programs have written."""
+    add = parser.add_argument
+    add("--image_key", help="feature of the image; default: image/encoded")
+    add("--label_key", help="feature of the labels; default: image/class/label")
+    add(
         "--key",
-        help="of what names a record; default: image/filename; may be the image",
+        help="feature that names a record; default: image/filename; may be the image",
     )
-    made.add_argument(
-        "--label_offset", type=int, help="added to labels; -1 if they count from 1"
-    )
+    add("--label_offset", type=int, help="added to labels; -1 if labels start at 1")
 
 
-def features(arguments: argparse.Namespace) -> Any:
-    """Return the `Features` that the flags of `add_feature_flags` name."""
+def features_from_flags(arguments: argparse.Namespace) -> Any:
+    """Return the `Features` that the flags of `add_feature_flags` describe."""
     from vit_scaling.data.tfrecords import Features
 
     given = {
@@ -58,7 +57,7 @@ def features(arguments: argparse.Namespace) -> Any:
 
 
 def run(
-    made: argparse.ArgumentParser,
+    parser: argparse.ArgumentParser,
     argv: Sequence[str] | None,
     command: Callable[[argparse.Namespace], Mapping[str, Any]],
     show: Callable[[Mapping[str, Any]], str],
@@ -66,13 +65,13 @@ def run(
     """Parse, run and print; return the exit code, 0 only on success.
 
     Args:
-        made: What `parser` returned, with the command's own flags.
+        parser: From `make_parser`, with the command's own flags.
         argv: Arguments without the program's name; None takes `sys.argv[1:]`.
-        command: From parsed flags to the result, a mapping that JSON can hold. Whatever
-            it prints goes to standard error.
-        show: From the result to the text for people (without `--json`).
+        command: Maps the parsed flags to the result, a mapping that can be written as
+            JSON. Everything it prints goes to standard error.
+        show: Formats the result as text (without `--json`).
     """
-    arguments = made.parse_args(argv)
+    arguments = parser.parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         with contextlib.redirect_stdout(sys.stderr):
@@ -83,21 +82,21 @@ def run(
             raise
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
         text = getattr(error, "message", text)  # TensorFlow's, without the graph.
-        print(f"{made.prog}: error: {text}", file=sys.stderr)
+        print(f"{parser.prog}: error: {text}", file=sys.stderr)
         return 1
     print(json_text(result).rstrip() if arguments.json else show(result))
     return 0
 
 
 def _tensorflow_errors() -> tuple[type[Exception], ...]:
-    """Return TensorFlow's own error, which is none of Python's, if it can be raised."""
+    """Return TensorFlow's base error class if TensorFlow has been imported."""
     errors = getattr(sys.modules.get("tensorflow"), "errors", None)
     return (errors.OpError,) if errors else ()
 
 
-def progress() -> Callable[[int, int], None]:
-    """Return what prints images done, their rate and the time left."""
-    first: list[tuple[float, int]] = []  # What a former run has done costs no time.
+def make_progress_printer() -> Callable[[int, int], None]:
+    """Return a function of (done, total) that prints the rate and the time left."""
+    first: list[tuple[float, int]] = []  # Images of an earlier run don't count.
 
     def show(done: int, total: int) -> None:
         now = time.monotonic()

@@ -10,7 +10,7 @@ from vit_scaling.commands import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0 only on success."""
-    made = cli.parser(__doc__ or "")
+    made = cli.make_parser(__doc__ or "")
     add = made.add_argument
     add("--runs", required=True, nargs="+", help="runs.csv, or folders of sweeps")
     add("--reference", help="model and variant to take differences to, seed by seed")

@@ -17,7 +17,7 @@ from vit_scaling.commands import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command until SIGTERM or Ctrl-C; return its exit code."""
-    made = cli.parser(__doc__ or "")
+    made = cli.make_parser(__doc__ or "")
     made.add_argument("--host", default="localhost", help="under which trainers see it")
     made.add_argument("--port", type=int, default=5050, help="the first; 0: any free")
     made.add_argument("--workers", type=int, default=1, help="one uses all cores")

@@ -11,7 +11,7 @@ from vit_scaling.commands import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    made = cli.parser(__doc__ or "")
+    made = cli.make_parser(__doc__ or "")
     made.add_argument("--train", help="manifest or glob of the training shards")
     made.add_argument(
         "--against",
@@ -66,11 +66,11 @@ def _run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     if not (arguments.train and arguments.output_dir):
         raise ValueError("Give --train and --output_dir, or --study.")
     patterns = [part for text in arguments.against for part in text.split(",")]
-    features = cli.features(arguments)
+    features = cli.features_from_flags(arguments)
     theirs = dataclasses.replace(
         features, image=arguments.against_image_key or features.image
     )
-    worker: cleaning.Worker = cleaning.InProcess(cli.progress())
+    worker: cleaning.Worker = cleaning.InProcess(cli.make_progress_printer())
     if arguments.runner:
         from vit_scaling.data.deduplication.beam_driver import BeamWorker
 

@@ -13,7 +13,7 @@ from vit_scaling.commands import cli, installation
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Examine the environment; the exit code is 0 only if nothing clashes."""
-    made = cli.parser(__doc__ or "")
+    made = cli.make_parser(__doc__ or "")
     made.add_argument(
         "--no_devices",
         action="store_true",

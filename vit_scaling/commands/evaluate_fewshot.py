@@ -12,7 +12,7 @@ MODELS = ("features", "model_dir", "saved_model", "application")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    made = cli.parser(
+    made = cli.make_parser(
         "Few-shot linear evaluation in closed form (facts of §2, App. A)."
     )
     add = made.add_argument

@@ -11,7 +11,7 @@ from vit_scaling.commands import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    made = cli.parser("Export a model, compared with it after writing.")
+    made = cli.make_parser("Export a model, compared with it after writing.")
     add = made.add_argument
     add("--model_dir", help="folder of the training run")
     add(

@@ -9,7 +9,7 @@ from vit_scaling.commands import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse flags, export the weights, say how the other project loads them."""
-    parser = cli.parser(__doc__ or "")
+    parser = cli.make_parser(__doc__ or "")
     add = parser.add_argument
     add("--source", required=True, help=".keras, run folder, or any importable file")
     add("--output", required=True, help=".npz: big_vision; .safetensors: timm")

@@ -10,7 +10,7 @@ from vit_scaling.commands import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    made = cli.parser(__doc__ or "")
+    made = cli.make_parser(__doc__ or "")
     add = made.add_argument
     add(
         "--gin_file",

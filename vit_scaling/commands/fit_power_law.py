@@ -10,7 +10,7 @@ from vit_scaling.commands import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0 only if the law was fitted."""
-    made = cli.parser(
+    made = cli.make_parser(
         "Fit E = a(C + d)^-b + c to the frontier of error against compute. A fit that "
         "does not converge prints no coefficients and returns 1."
     )

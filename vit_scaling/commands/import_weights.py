@@ -9,7 +9,7 @@ from vit_scaling.commands import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse flags, import the weights, report what became of every array."""
-    parser = cli.parser(__doc__ or "")
+    parser = cli.make_parser(__doc__ or "")
     add = parser.add_argument
     add("--source", required=True, help="file, run folder, address or published name")
     add("--output", required=True, help="file to write: .keras or .npz")

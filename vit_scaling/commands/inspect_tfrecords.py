@@ -10,7 +10,7 @@ from vit_scaling.commands import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    made = cli.parser(__doc__ or "")
+    made = cli.make_parser(__doc__ or "")
     made.add_argument("--pattern", required=True, help="a manifest or a glob of shards")
     made.add_argument("--output_dir", help="write contact.png and augmented.png here")
     made.add_argument("--images", type=int, default=32, help="on a contact sheet")
@@ -25,7 +25,7 @@ def _inspect(arguments: argparse.Namespace) -> Mapping[str, Any]:
     from vit_scaling.data.tfrecords import TFRecords
     from vit_scaling.data.writing import inspection
 
-    source = TFRecords(arguments.pattern, cli.features(arguments))
+    source = TFRecords(arguments.pattern, cli.features_from_flags(arguments))
     result = inspection.statistics(source, sample=arguments.sample, seed=arguments.seed)
     if arguments.output_dir:
         result["sheets"] = inspection.write_sheets(

@@ -11,7 +11,7 @@ from vit_scaling.commands import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    made = cli.parser(__doc__ or "")
+    made = cli.make_parser(__doc__ or "")
     made.add_argument("--shapes", default="B/16,g/14,G/14", help="names, by commas")
     made.add_argument("--head", default="map", choices=("map", "gap", "token"))
     made.add_argument("--image_size", type=int, default=224, help="side, pixels")

@@ -22,7 +22,7 @@ _PLANNED = {"patch", "batch", "image_size", *_RATES}  # Of these, a plan reads.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    made = cli.parser(__doc__ or "")
+    made = cli.make_parser(__doc__ or "")
     add = made.add_argument
     add("--shape", help="a shape's name, such as G/14; or give all five numbers:")
     for name in ("width", "depth", "mlp_width", "heads", "patch"):

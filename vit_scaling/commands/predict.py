@@ -12,7 +12,7 @@ from vit_scaling.commands import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    made = cli.parser("Predict the classes of images with an exported model.")
+    made = cli.make_parser("Predict the classes of images with an exported model.")
     made.add_argument("--saved_model", help="SavedModel, or its versions")
     made.add_argument("--server", help="grpc://host:8500 or http://host:8501")
     made.add_argument("--model", help="name of the served model (default: vit)")

@@ -15,7 +15,7 @@ _NOT_READ = {"TRAIN_PATTERN": "not read", "EVAL_PATTERN": "not read"}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code, 0 also where the step does not fit."""
-    made = cli.parser(__doc__ or "")
+    made = cli.make_parser(__doc__ or "")
     add = made.add_argument
     add("--gin_file", action="append", required=True, help="as for training; repeat")
     add("--gin_param", action="append", default=[], help="a binding; repeat")

@@ -11,7 +11,7 @@ from vit_scaling.commands import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0 only if every run is finished."""
-    made = cli.parser(__doc__ or "")
+    made = cli.make_parser(__doc__ or "")
     add = made.add_argument
     add("--study", required=True, help="gin file that binds `sweep`")
     add("--gin_param", action="append", default=[], help="more bindings of the study")

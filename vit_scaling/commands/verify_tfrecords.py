@@ -10,7 +10,7 @@ from vit_scaling.commands import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code: 0 only if nothing is wrong."""
-    made = cli.parser(__doc__ or "")
+    made = cli.make_parser(__doc__ or "")
     made.add_argument(
         "--pattern", required=True, help="a manifest, or a glob of shards without one"
     )
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 max_pixels=arguments.max_pixels,
                 decode=not arguments.no_decode,
                 max_faults=arguments.max_faults,
-                features=cli.features(arguments),
+                features=cli.features_from_flags(arguments),
             )
         )
         return found

@@ -10,7 +10,7 @@ from vit_scaling.commands import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    made = cli.parser(__doc__ or "")
+    made = cli.make_parser(__doc__ or "")
     made.add_argument(
         "--source",
         required=True,
@@ -48,7 +48,7 @@ def _write(arguments: argparse.Namespace) -> Mapping[str, Any]:
         tfds_data_dir=arguments.tfds_data_dir,
         fraction=arguments.fraction,
         num_images=arguments.num_images,
-        features=cli.features(arguments),
+        features=cli.features_from_flags(arguments),
     )
     settings = shard_writer.Settings(
         max_pixels=arguments.max_pixels,
@@ -72,7 +72,10 @@ def _write(arguments: argparse.Namespace) -> Mapping[str, Any]:
             source, runner=arguments.runner, options=arguments.beam_option, **options
         )
     return shard_writer.write_tfrecords(
-        source, workers=arguments.workers, progress=cli.progress(), **options
+        source,
+        workers=arguments.workers,
+        progress=cli.make_progress_printer(),
+        **options,
     )
 
 
