@@ -3,10 +3,9 @@
 
 import json
 
-from tests.data.cleaning_test import planted
-from tests.data.deduplication_test import photos
-
 from tests.data import sets
+from tests.data.deduplication.cleaning_test import planted
+from tests.data.deduplication.matching_test import photos
 from vit_scaling.commands import deduplicate
 
 

@@ -13,7 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from vit_scaling.export import loading, saved_model, servable, writing
+from vit_scaling import io_files
+from vit_scaling.export import loading, saved_model, servable
 from vit_scaling.export.run_record import RunRecord
 
 FILES = {"onnx": "model.onnx", "litert": "model.tflite"}
@@ -102,7 +103,7 @@ def export_model(
         "litert": (_to_litert, run_litert),
     }[kind]
     function = _numbers_of(model, record)
-    with writing.atomic_folder(output_dir) as folder:
+    with io_files.atomic_folder(output_dir) as folder:
         file = folder / FILES[kind]
         file.write_bytes(convert(function, model, record))
         report = {

@@ -11,7 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from vit_scaling.export import loading, run_record, servable, writing
+from vit_scaling import io_files
+from vit_scaling.export import loading, run_record, servable
 from vit_scaling.export.run_record import RunRecord
 
 RECORD_FILE = "vit_scaling.json"  # Under assets.extra, which model servers leave alone.
@@ -99,7 +100,7 @@ def export_model(
         RuntimeError: The SavedModel's outputs differ from the model's.
     """
     loading.check_exportable(model, record)
-    with writing.atomic_folder(output_dir) as folder:
+    with io_files.atomic_folder(output_dir) as folder:
         _write(model, folder, record, top_k=top_k, jit_compile=jit_compile)
         report = {
             "output_dir": os.fspath(output_dir),

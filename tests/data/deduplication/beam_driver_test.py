@@ -5,10 +5,10 @@ import collections
 import pickle
 
 import pytest
-from tests.data.cleaning_test import planted
-from tests.data.deduplication_test import photos
 
 from tests.data import sets
+from tests.data.deduplication.cleaning_test import planted
+from tests.data.deduplication.matching_test import photos
 from vit_scaling.data.deduplication import beam_driver, cleaning
 from vit_scaling.data.deduplication.beam_driver import BeamWorker
 from vit_scaling.data.deduplication.matching import Thresholds

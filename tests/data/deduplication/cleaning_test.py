@@ -6,9 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from tests.data.deduplication_test import photos
 
 from tests.data import sets
+from tests.data.deduplication.matching_test import photos
 from vit_scaling.data.deduplication import cleaning, planted_copies
 from vit_scaling.data.deduplication.matching import Thresholds
 from vit_scaling.data.tfrecords import Features, TFRecords

@@ -6,9 +6,9 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from tests.data.deduplication_test import photos
 
 from tests.data import sets
+from tests.data.deduplication.matching_test import photos
 from vit_scaling.data.deduplication import planted_copies
 from vit_scaling.data.deduplication.matching import Thresholds
 

@@ -6,8 +6,8 @@ import itertools
 import json
 
 import pytest
-from tests.scaling.sweep_test import GRID
 
+from tests.scaling.studies.sweep_test import GRID
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.scaling.laws.run_tables import read_runs
 from vit_scaling.scaling.studies.sweep import command, sweep, together

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import pytest
-from tests.scaling.sweep_test import GRID
 
+from tests.scaling.studies.sweep_test import GRID
 from vit_scaling.scaling.studies.sweep import sweep
 from vit_scaling.scaling.studies.sweep_runner import run_study
 from vit_scaling.scaling.studies.sweep_settings import check_settings, settings
