@@ -1,4 +1,4 @@
-"""Which installations clash, and that what is said to mend them does."""
+"""Known conflicts of installations are found and come with a fix."""
 # SPDX-License-Identifier: Apache-2.0
 
 import ast
@@ -27,9 +27,9 @@ GOOD = {
 }
 
 
-def clashes(changes=None, python=(3, 11), environment=None):
+def conflicts(changes=None, python=(3, 11), environment=None):
     versions = {**GOOD, **(changes or {})}
-    return installation.clashes(versions, python, environment or {})
+    return installation.find_conflicts(versions, python, environment or {})
 
 
 @pytest.mark.parametrize(
@@ -45,12 +45,12 @@ def clashes(changes=None, python=(3, 11), environment=None):
         ({"apache-beam": "2.77.0", "google-crc32c": "1.7"}, (3, 11)),
     ],
 )
-def test_what_was_run_together_does_not_clash(changes, python):
-    assert clashes(changes, python) == []
+def test_tested_combinations_have_no_conflict(changes, python):
+    assert conflicts(changes, python) == []
 
 
 @pytest.mark.parametrize(
-    ("changes", "python", "what", "mend"),
+    ("changes", "python", "problem", "fix"),
     [
         ({}, (3, 9), "Python 3.9 is too old", "3.10 to 3.13"),
         ({}, (3, 10), "Keras 3.15.1 needs Python 3.11", "<3.13"),
@@ -80,60 +80,65 @@ def test_what_was_run_together_does_not_clash(changes, python):
             "tensorflow and tensorflow-tpu overwrite",
             "--no-deps tf-models-official 'tf_keras==2.20.*'",
         ),
-        ({"tensorflow": "2.18.0"}, (3, 11), "2.18.0 was not tried", "2.20"),
+        ({"tensorflow": "2.18.0"}, (3, 11), "2.18.0 has not been tested", "2.20"),
         (
             {"tensorflow": "2.21.0", "tensorboard": None},
             (3, 11),
-            "no longer brings tensorboard",
+            "no longer installs tensorboard",
             "pip install tensorboard",
         ),
         (
             {"tensorflow": "2.19.1"},
             (3, 11),
-            "tf-models-official 2.20.0 does not go with TensorFlow 2.19.1",
+            "tf-models-official 2.20.0 is not compatible with TensorFlow 2.19.1",
             "pip install 'tf-models-official==2.19.*'",
         ),
         (
             {"tensorflow": "2.21.0", "tf-models-official": "2.19.1"},
             (3, 11),
-            "does not go with TensorFlow 2.21.0",
+            "is not compatible with TensorFlow 2.21.0",
             "pip install --no-deps 'tf-models-official==2.20.*'",
         ),
-        ({"libtpu": "0.0.42.1"}, (3, 11), "do not mix", "environment of its own"),
+        (
+            {"libtpu": "0.0.42.1"},
+            (3, 11),
+            "conflicts with TensorFlow",
+            "separate virtual",
+        ),
         ({"apache-beam": "2.77.0"}, (3, 11), "google-crc32c", "google-crc32c"),
     ],
 )
-def test_what_clashes_is_said_with_what_mends_it(changes, python, what, mend):
-    (found,) = clashes(changes, python)
-    assert what in found["what"] and mend in found["mend"]
+def test_every_conflict_comes_with_a_fix(changes, python, problem, fix):
+    (found,) = conflicts(changes, python)
+    assert problem in found["problem"] and fix in found["fix"]
 
 
 @pytest.mark.parametrize(
-    ("environment", "what"),
+    ("environment", "problem"),
     [
         ({"KERAS_BACKEND": "jax"}, "KERAS_BACKEND=jax"),
         ({"TF_USE_LEGACY_KERAS": "1"}, "TF_USE_LEGACY_KERAS"),
     ],
 )
-def test_settings_that_clash_are_said(environment, what):
-    (found,) = clashes(environment=environment)
-    assert what in found["what"]
-    assert not clashes(environment={"KERAS_BACKEND": "tensorflow"})
+def test_conflicting_environment_variables_are_reported(environment, problem):
+    (found,) = conflicts(environment=environment)
+    assert problem in found["problem"]
+    assert not conflicts(environment={"KERAS_BACKEND": "tensorflow"})
 
 
-def test_several_clashes_are_all_said():
+def test_all_conflicts_are_reported():
     environment = {"KERAS_BACKEND": "jax"}
-    found = clashes({"keras": "3.8.0", "libtpu": "1"}, (3, 11), environment)
+    found = conflicts({"keras": "3.8.0", "libtpu": "1"}, (3, 11), environment)
     assert len(found) == 3
 
 
-def test_this_installation_is_seen_as_it_is():
+def test_versions_and_devices_of_this_installation_are_right():
     import keras
     import tensorflow as tf
 
     versions = installation.installed_versions()
     assert versions["keras"] == keras.__version__
-    assert tf.__version__ in [versions[name] for name in installation.TENSORFLOWS]
+    assert tf.__version__ in [versions[name] for name in installation.TENSORFLOW_BUILDS]
     found = installation.devices()
     assert found["CPU"] == [d.name for d in tf.config.list_physical_devices("CPU")]
 
@@ -145,7 +150,7 @@ print(*(m.__file__ for n, m in sys.modules.items() if n.startswith("vit_scaling.
 """
 
 
-def test_all_that_training_imports_is_asked_for():
+def test_every_package_that_training_imports_is_checked():
     """A missing one is a finding, where pip was told to install no requirements."""
     done = subprocess.run(
         [sys.executable, "-c", LISTED], capture_output=True, text=True, check=True
@@ -159,7 +164,11 @@ def test_all_that_training_imports_is_asked_for():
                 roots.update(each.name.partition(".")[0] for each in node.names)
     roots -= {*sys.stdlib_module_names, "vit_scaling"}
     assert {"scipy", "tensorflow", "keras", "orbit"} <= roots
-    known = {*installation.NEEDED, *installation.TENSORFLOWS, "tf-models-official"}
+    known = {
+        *installation.REQUIRED,
+        *installation.TENSORFLOW_BUILDS,
+        "tf-models-official",
+    }
     known = {name.replace("_", "-") for name in known}
     distributions = importlib.metadata.packages_distributions()
     for root in roots:

@@ -1,4 +1,4 @@
-"""Say what is installed, which devices there are, what clashes and what to install."""
+"""Check the installation: versions, devices, conflicts and their fixes."""
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
@@ -12,12 +12,12 @@ from vit_scaling.commands import cli, installation
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Examine the environment; the exit code is 0 only if nothing clashes."""
-    made = cli.make_parser(__doc__ or "")
-    made.add_argument(
+    """Examine the environment; the exit code is 0 only without conflicts."""
+    parser = cli.make_parser(__doc__ or "")
+    parser.add_argument(
         "--no_devices",
         action="store_true",
-        help="do not start TensorFlow: look at the installed packages only",
+        help="check the installed packages only, without starting TensorFlow",
     )
     found: dict[str, Any] = {}
 
@@ -27,12 +27,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             python=platform.python_version(),
             versions=versions,
             devices=None if arguments.no_devices else installation.devices(),
-            clashes=installation.clashes(versions, sys.version_info[:2], os.environ),
+            conflicts=installation.find_conflicts(
+                versions, sys.version_info[:2], os.environ
+            ),
         )
         return found
 
-    code = cli.run(made, argv, examine, show)
-    return code or int(bool(found["clashes"]) or "error" in (found["devices"] or {}))
+    code = cli.run(parser, argv, examine, show)
+    return code or int(bool(found["conflicts"]) or "error" in (found["devices"] or {}))
 
 
 def show(result: Mapping[str, Any]) -> str:
@@ -41,10 +43,10 @@ def show(result: Mapping[str, Any]) -> str:
     parts = [cli.table([(n, v or "not installed") for n, v in rows], ("", "version"))]
     devices = result["devices"] or {}
     parts += [f"{kind}: {', '.join(names)}" for kind, names in devices.items()]
-    for clash in result["clashes"]:
-        parts.append(f"clash: {clash['what']}\n  mend: {clash['mend']}")
-    if not result["clashes"]:
-        parts.append("Nothing clashes.")
+    for conflict in result["conflicts"]:
+        parts.append(f"conflict: {conflict['problem']}\n  fix: {conflict['fix']}")
+    if not result["conflicts"]:
+        parts.append("No conflicts.")
     return "\n".join(parts)
 
 
