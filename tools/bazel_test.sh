@@ -2,8 +2,8 @@
 # Build every Bazel target and run the fast tests with Debian's bazel-bootstrap, offline.
 # Usage: bash tools/bazel_test.sh [VENV_DIR [BAZEL_ARGUMENT…]]
 #
-# Bazel 4 asks for rules_cc, rules_java, rules_python and remote_coverage_tools even for
-# pure Python; the stand-ins in tools/bazel_stubs/ answer without network. Third-party
+# Bazel 4 requires rules_cc, rules_java, rules_python and remote_coverage_tools even for
+# pure Python; the stubs in tools/bazel_stubs/ provide them without network. Third-party
 # Python packages come from the environment, whose python3 must be the first on PATH.
 set -euo pipefail
 
@@ -21,7 +21,7 @@ if ! command -v bazel >/dev/null; then
   $as_root apt-get install -y -qq bazel-bootstrap >/dev/null
 fi
 
-# Without links: they would lead every tool that walks the tree into Bazel's output.
+# No symbolic links: tools that walk the tree would follow them into Bazel's output.
 options=(--symlink_prefix=/ --noshow_progress)
 bazel build "${options[@]}" //...
 bazel test "${options[@]}" --test_output=errors "$@" //...

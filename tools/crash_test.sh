@@ -1,16 +1,16 @@
 #!/bin/bash
-# Kill a training run at random moments, start it again, and compare the weights bit for bit.
+# Kill a training run at random moments, restart it, and compare the weights bit by bit.
 # Usage: bash tools/crash_test.sh [KILLS [DIR [SEED]]]     (default 50, a new folder, 0)
 #
-# A small ViT with dropout and averaged weights trains on scikit-learn's digits, once in
-# peace, then under `kill -9`: half of the kills on one device, half on two virtual ones.
-# One in four falls while TensorFlow loads, at a random moment; the others after a random
-# number of further steps, at most a whole run's. A checkpoint is written in so short a time
-# that chance would hardly ever meet it: one kill in five waits, from its moment on, until
-# the next one is being written. Whenever the run reaches
-# its end, its last checkpoint (weights, optimizer, averages, counters) and its losses must
-# equal those of the undisturbed run, and it begins anew until all kills are spent. Started
-# again in the same DIR, the test goes on counting.
+# A small ViT with dropout and averaged weights trains on scikit-learn's digits, once
+# undisturbed, then under `kill -9`: half of the kills on one device, half on two virtual
+# devices. One kill in four comes while TensorFlow loads, the others after a random number
+# of further steps. Writing a checkpoint takes so little time that random kills would
+# rarely hit it: one kill in five therefore waits until the next checkpoint is being
+# written. Whenever the run reaches its end, its last checkpoint (weights, optimizer,
+# averages, counters) and its losses must equal those of the undisturbed run; then it
+# restarts from nothing until all kills are done. Started again with the same DIR, the
+# test continues counting.
 set -euo pipefail
 
 kills=${1:-50}
@@ -20,7 +20,7 @@ export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-3}
 mkdir -p "$directory"
 cd "$directory"
-RANDOM=$((${3:-0} + $({ cat ./*.kills 2>/dev/null || true; } | wc -l))) # Other moments later.
+RANDOM=$((${3:-0} + $({ cat ./*.kills 2>/dev/null || true; } | wc -l))) # Other moments after a restart.
 
 for split in train test; do
   [[ -f digits/$split.manifest.json ]] ||
@@ -70,8 +70,8 @@ from vit_scaling.training.checkpoint_files import (
 from vit_scaling.training.logs import read_metrics
 
 
-def end_of(run):
-    """Return the last step, every bit of it, and the losses on the way."""
+def end_state(run):
+    """Return the last step, its images and bits, and all logged losses."""
     step = saved_steps(f"{run}/checkpoints")[-1]
     values, manifest = read_checkpoint(checkpoint_folder(f"{run}/checkpoints", step))
     bits = {key: (v.dtype, v.shape, v.tobytes()) for key, v in values.items()}
@@ -79,33 +79,33 @@ def end_of(run):
     return step, manifest["state"]["images_seen"], bits, losses
 
 
-(step, images, bits, losses), killed = end_of(sys.argv[1]), end_of(sys.argv[2])
+(step, images, bits, losses), killed = end_state(sys.argv[1]), end_state(sys.argv[2])
 if (step, images) != killed[:2]:
     sys.exit(f"ended at {killed[:2]}, not at {(step, images)}")
 if set(bits) != set(killed[2]):
-    sys.exit(f"other variables: {set(bits) ^ set(killed[2])}")
+    sys.exit(f"different variables: {set(bits) ^ set(killed[2])}")
 differ = [key for key in bits if bits[key] != killed[2][key]]
 if differ:
     sys.exit(f"{len(differ)} of {len(bits)} variables differ, such as {differ[0]}")
 if losses != killed[3]:
-    sys.exit("the losses on the way differ")
+    sys.exit("logged losses differ")
 print(f"  equal at step {step}: {len(bits)} variables, {len(losses)} losses")
 COMPARE
 }
 
-in_peace() { # in_peace NAME FLAG…: the undisturbed run, and how long it takes in NAME.ns
-  local name=$1 began first=
+run_undisturbed() { # run_undisturbed NAME FLAG…; writes its duration to NAME.ns
+  local name=$1 started first=
   shift
   echo "== $name: an undisturbed run"
   rm -rf "$name"-*
-  began=$(now)
-  start "$name-peace" "$@"
+  started=$(now)
+  start "$name-undisturbed" "$@"
   while kill -0 "$pid" 2>/dev/null; do
-    [[ -n $first ]] || ! grep -qs '^step' "$name-peace.log" || first=$(($(now) - began))
+    [[ -n $first ]] || ! grep -qs '^step' "$name-undisturbed.log" || first=$(($(now) - started))
     sleep 0.05
   done
-  wait "$pid" || { tail -5 "$name-peace.log" && exit 1; }
-  echo "$first $(($(now) - began))" >"$name.ns"
+  wait "$pid" || { tail -5 "$name-undisturbed.log" && exit 1; }
+  echo "$first $(($(now) - started))" >"$name.ns"
 }
 
 random_between() { # random_between FROM TO
@@ -116,18 +116,18 @@ pause() { # pause MICROSECONDS
   sleep "$(printf '%d.%06d' $(($1 / 1000000)) $(($1 % 1000000)))"
 }
 
-live() { # live NAME FLAG…: start the run and kill it; NAME.kills tells where that was
+run_and_kill() { # run_and_kill NAME FLAG…: NAME.kills records when it was killed
   local run=$1-killed name=$1 reached number first length
   shift
   read -r first length <"$name.ns"
   reached=$(count '^step' "$run.log")
   number=$(count . "$name.kills")
-  touch "$name.began" # What an earlier life left half-written is older.
+  touch "$name.started" # Partial checkpoints of earlier attempts are older.
   start "$run" "$@"
-  if ((number % 4 == 1)); then # From half-way through loading on.
+  if ((number % 4 == 1)); then # In the second half of loading.
     pause "$(random_between $((first / 2000)) $((first / 1000)))"
-  else # By lines of the log, for a machine has slower and faster hours.
-    number=$((reached + 1 + RANDOM % $(count '^step' "$name-peace.log")))
+  else # Counted in log lines: the machine's speed varies.
+    number=$((reached + 1 + RANDOM % $(count '^step' "$name-undisturbed.log")))
     until (($(count '^step' "$run.log") >= number)) || ! kill -0 "$pid" 2>/dev/null; do
       sleep 0.02
     done
@@ -137,7 +137,7 @@ live() { # live NAME FLAG…: start the run and kill it; NAME.kills tells where 
     until is_writing "$name" || ! kill -0 "$pid" 2>/dev/null; do sleep 0.001; done
   fi
   if ! kill -9 "$pid" 2>/dev/null; then
-    at_the_end "$name"
+    check_end "$name"
     rm -rf "$run" "$run.log"
     return
   fi
@@ -151,17 +151,17 @@ live() { # live NAME FLAG…: start the run and kill it; NAME.kills tells where 
   fi >>"$name.kills"
 }
 
-is_writing() { # is_writing NAME: a checkpoint of this life lies there half-written
+is_writing() { # is_writing NAME: a checkpoint of this attempt is being written
   local folder
   for folder in "$1-killed"/checkpoints/.writing_*; do
-    [[ $folder -nt $1.began ]] && return
+    [[ $folder -nt $1.started ]] && return
   done
   return 1
 }
 
-at_the_end() { # at_the_end NAME: the run has ended by itself; compare
+check_end() { # check_end NAME: the run has ended by itself; compare
   wait "$pid" || { tail -5 "$1-killed.log" && exit 1; }
-  compare "$1-peace" "$1-killed"
+  compare "$1-undisturbed" "$1-killed"
   echo end >>"$1.ends"
 }
 
@@ -170,16 +170,16 @@ count() { { cat "$2" 2>/dev/null || true; } | grep -c "$1" || true; }
 under_kills() { # under_kills NAME NUMBER FLAG…
   local name=$1 number=$2 first length
   shift 2
-  [[ -f $name.ns ]] || in_peace "$name" "$@"
+  [[ -f $name.ns ]] || run_undisturbed "$name" "$@"
   read -r first length <"$name.ns"
-  echo "== $name: $number kills; a life takes $((length / 1000000)) ms," \
+  echo "== $name: $number kills; an attempt takes $((length / 1000000)) ms," \
     "$((first / 1000000)) of them before the first steps"
-  while (($(count . "$name.kills") < number)); do live "$name" "$@"; done
+  while (($(count . "$name.kills") < number)); do run_and_kill "$name" "$@"; done
   start "$name-killed" "$@"
-  at_the_end "$name"
+  check_end "$name"
   echo "  killed $(count loading "$name.kills") times while loading," \
     "$(count training "$name.kills") while training," \
-    "$(count writing "$name.kills") while a checkpoint was written;" \
+    "$(count writing "$name.kills") while writing a checkpoint;" \
     "$(count end "$name.ends") runs reached their end, all equal"
 }
 

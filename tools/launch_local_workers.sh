@@ -4,14 +4,14 @@
 #          [--log_dir=DIR] -- FLAGS of vit_scaling.train
 #
 # Each worker runs `python -m vit_scaling.train --distribution=multi_worker_mirrored` with
-# a TF_CONFIG of its own on loopback. What they say lies side by side in
-# DIR/worker_0.log, worker_1.log, … and comes to the screen as "[0] …", "[1] …".
+# its own TF_CONFIG on loopback. Their output goes to DIR/worker_0.log, worker_1.log, …
+# and to the screen with the prefixes "[0] ", "[1] ", …
 #
-# One worker dies: the others, which wait for it, are killed and all start again from the
-# last checkpoint. SIGTERM or Ctrl-C goes to every worker: they save and leave, and so
-# does this script, with their exit code 75. It ends with 0 when all workers did, and with
-# a worker's own code where one failed once more than --max_restarts allows, or twice in a
-# row without getting further than before.
+# If a worker dies, the others, which wait for it, are killed and all restart from the
+# last checkpoint. SIGTERM and Ctrl-C are sent to every worker: they save and exit, and so
+# does this script, with their exit code 75. The exit code is 0 if all workers succeed,
+# and a failed worker's code after --max_restarts restarts or after two restarts in a row
+# without progress.
 set -euo pipefail
 
 workers=2 max_restarts=10 log_dir=
@@ -42,10 +42,10 @@ mkdir -p "$log_dir"
 export PYTHONPATH="$(realpath "$(dirname "$0")/..")${PYTHONPATH:+:$PYTHONPATH}"
 export PYTHONUNBUFFERED=1 TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
 
-pids=() asked_to_end=
+pids=() is_stopping=
 say() { echo "launcher: $*" >&2; }
 
-free_ports() { # Ports of a group that died may linger, so each group takes new ones.
+free_ports() { # A dead group's ports may linger, so each group takes new ones.
   python - "$workers" <<'PORTS'
 import socket
 import sys
@@ -73,7 +73,7 @@ start_group() {
 signal_group() { kill "-$1" "${pids[@]}" 2>/dev/null || true; }
 
 end_group() {
-  asked_to_end=1
+  is_stopping=1
   signal_group TERM
 }
 trap end_group TERM INT
@@ -84,11 +84,11 @@ wait_for_group() { # Sets `code` to the first failure's, once no worker is left.
   code=0
   while ((${#left[@]})); do
     status=0 finished=
-    # Not bash's own lines on killed jobs: the launcher says it.
+    # Hide bash's own messages on killed jobs: the launcher reports them.
     wait -n -p finished "${left[@]}" 2>/dev/null || status=$?
     finished=${finished:-} # `wait` unsets it when a signal came.
     if [[ -z $finished ]]; then
-      # A signal came, or workers ended together and `wait -n` has forgotten some.
+      # A signal came, or several workers ended together and `wait -n` missed some.
       for i in "${left[@]}"; do
         kill -0 "$i" 2>/dev/null || { finished=$i && break; }
       done
@@ -102,14 +102,14 @@ wait_for_group() { # Sets `code` to the first failure's, once no worker is left.
     left=("${left[@]}")
     if ((status && !code)); then
       code=$status
-      # 75: it has saved, as the others do. Else they wait for it in vain.
+      # 75: it has saved, as the others do. After other codes they would wait forever.
       ((code == 75)) || signal_group KILL
     fi
   done
 }
 
-# A log may be a moment behind its worker, which is waited for, but not for ever: a
-# process that the worker left behind keeps its output open.
+# A log may lag behind its worker. The wait is bounded, because a process that the worker
+# left behind keeps the log open.
 wait_for_log() {
   for ((i = 0; i < 50; i++)); do
     [[ ! -e $log_dir/.worker_0.closed ]] || break
@@ -117,27 +117,31 @@ wait_for_log() {
   done
 }
 
-# The furthest step that was told since this launcher began; steps done again after a
-# restart are no progress.
-furthest() {
-  { tail -c +$((told + 1)) "$log_dir/worker_0.log" 2>/dev/null || true; } | tr -d ',' |
+# The highest step logged since this launcher started; repeating steps after a restart is
+# no progress.
+highest_step() {
+  { tail -c +$((log_offset + 1)) "$log_dir/worker_0.log" 2>/dev/null || true; } | tr -d ',' |
     awk '/^step / && $2 + 0 > most { most = $2 + 0 } END { print most + 0 }'
 }
 
-told=$({ cat "$log_dir/worker_0.log" 2>/dev/null || true; } | wc -c)
-restarts=0 in_vain=0
+log_offset=$({ cat "$log_dir/worker_0.log" 2>/dev/null || true; } | wc -c)
+restarts=0 without_progress=0
 say "$workers workers; logs in $log_dir"
 while :; do
-  before=$(furthest)
+  before=$(highest_step)
   start_group "$@"
-  [[ -z $asked_to_end ]] || signal_group TERM # It came while there was no group.
+  [[ -z $is_stopping ]] || signal_group TERM # The signal came between two groups.
   wait_for_group
   wait_for_log
-  if ((code == 0 || code == 75)) || [[ -n $asked_to_end ]]; then
+  if ((code == 0 || code == 75)) || [[ -n $is_stopping ]]; then
     exit "$code"
   fi
-  [[ $(furthest) == "$before" ]] && in_vain=$((in_vain + 1)) || in_vain=0
-  if ((restarts == max_restarts || in_vain == 2)); then
+  if [[ $(highest_step) == "$before" ]]; then
+    without_progress=$((without_progress + 1))
+  else
+    without_progress=0
+  fi
+  if ((restarts == max_restarts || without_progress == 2)); then
     say "a worker ended with code $code after $restarts restarts; see $log_dir"
     exit "$code"
   fi

@@ -14,8 +14,8 @@ python=${PYTHON:-python3}
   exit 1
 }
 
-# What decides the environment's contents: requirements, commands, Python, checkout.
-wanted=$(
+# The environment depends on requirements, commands, Python and checkout.
+fingerprint=$(
   {
     cat setup.py pyproject.toml
     ls vit_scaling/commands
@@ -23,7 +23,7 @@ wanted=$(
     echo "$PWD $directory $extra"
   } | sha256sum
 )
-if [[ -f $directory/up_to_date && $(<"$directory/up_to_date") == "$wanted" ]]; then
+if [[ -f $directory/up_to_date && $(<"$directory/up_to_date") == "$fingerprint" ]]; then
   echo "Environment: $directory (up to date)"
   exit 0
 fi
@@ -34,4 +34,4 @@ rm -f "$directory/up_to_date"
 pip=("$directory/bin/python" -m pip --disable-pip-version-check -qq)
 "${pip[@]}" install --upgrade pip
 "${pip[@]}" install --editable ".$extra"
-echo "$wanted" >"$directory/up_to_date"
+echo "$fingerprint" >"$directory/up_to_date"

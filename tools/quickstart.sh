@@ -2,7 +2,7 @@
 # From nothing to predictions: digits → TFRecords → train → evaluate → export → predict.
 # Usage: bash tools/quickstart.sh [DIR]     (default runs/quickstart)
 #
-# A second start resumes: the environment is reused, a finished training is not repeated.
+# A second start resumes: environment, data and a finished training are reused.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -48,7 +48,7 @@ import sys
 
 directory = pathlib.Path(sys.argv[1])
 lines = (directory / "model" / "metrics.jsonl").read_text().splitlines()
-last = [one for one in map(json.loads, lines) if one["kind"] == "eval"][-1]
+last = [row for row in map(json.loads, lines) if row["kind"] == "eval"][-1]
 print(f"""
 == Summary
 held-out accuracy  {last['top1']:.2%} of {last['examples']} digits, step {last['step']}

@@ -17,7 +17,7 @@ ruff format --check .
 ruff check .
 mypy
 
-echo "== Wheel, in a folder of its own"
+echo "== Wheel, built and imported in a separate folder"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 git ls-files -z --cached --others --exclude-standard |
@@ -38,13 +38,13 @@ from vit_scaling import gin_files
 installed = pathlib.Path("installed").resolve()
 for path in (vit_scaling.__file__, gin_files.root()):
     if installed not in pathlib.Path(path).resolve().parents:
-        raise SystemExit(f"{path} does not lie in the installed wheel.")
+        raise SystemExit(f"{path} is not in the installed wheel.")
 
 
 def check(command):
-    """Raise unless a console command answers --help."""
+    """Raise unless `--help` of a console command works."""
     done = subprocess.run([command, "--help"], capture_output=True, text=True)
-    code = 1 if command.name == "vit-scaling-train" else 0  # absl answers 1 to --help.
+    code = 1 if command.name == "vit-scaling-train" else 0  # absl exits with 1 after --help.
     if done.returncode != code or not done.stdout.strip():
         raise SystemExit(f"{command.name} --help: {done.stdout}{done.stderr}")
 
@@ -52,7 +52,7 @@ def check(command):
 commands = sorted(installed.glob("bin/vit-scaling-*"))
 with concurrent.futures.ThreadPoolExecutor(2) as pool:
     list(pool.map(check, commands))
-print(f"vit_scaling {vit_scaling.__version__}: {len(commands)} commands answer --help")
+print(f"vit_scaling {vit_scaling.__version__}: {len(commands)} commands print --help")
 CHECK
 )
 

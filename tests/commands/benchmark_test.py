@@ -8,7 +8,7 @@ import pytest
 from vit_scaling.commands import benchmark
 
 
-def test_without_a_known_name_the_usage_is_told(capsys):
+def test_without_a_known_name_the_usage_is_printed(capsys):
     assert benchmark.main([]) == 2
     assert "usage: benchmark.py BENCHMARK" in capsys.readouterr().err
     assert benchmark.main(["--help"]) == 0
@@ -22,7 +22,7 @@ def test_every_benchmark_tells_its_flags(name, capsys):
     with pytest.raises(SystemExit) as ended:
         benchmark.main([name, "--help"])
     assert ended.value.code == 0
-    told = capsys.readouterr().out
-    assert f"benchmark.py {name}" in told or f" {name} " in told
-    assert "--json" in told
-    assert (module.__doc__ or "").split(",")[0].split("\n")[0][:30] in told
+    text = capsys.readouterr().out
+    assert f"benchmark.py {name}" in text or f" {name} " in text
+    assert "--json" in text
+    assert (module.__doc__ or "").split(",")[0].split("\n")[0][:30] in text

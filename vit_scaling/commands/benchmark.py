@@ -1,4 +1,4 @@
-"""Measure speed: `benchmark.py step | pipeline | writing | …`."""
+"""Measure speed and memory: `benchmark.py step | pipeline | writing | …`."""
 # SPDX-License-Identifier: Apache-2.0
 
 import importlib
@@ -13,7 +13,7 @@ BENCHMARKS = ("step", "optimizer", "pipeline", "writing", "fewshot", "inference"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark that the first argument names; return the exit code."""
+    """Run the benchmark named by the first argument; return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     known = ", ".join(BENCHMARKS)
     if not arguments or arguments[0] not in BENCHMARKS:
@@ -25,10 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(text, file=sys.stdout if asked_for_help else sys.stderr)
         return 0 if asked_for_help else 2
     module = importlib.import_module(f"vit_scaling.commands.benchmarks.{arguments[0]}")
-    made = cli.make_parser(module.__doc__ or "")
-    made.prog = f"{made.prog} {arguments[0]}"
-    module.add_arguments(made)
-    return cli.run(made, arguments[1:], module.run, getattr(module, "show", _show))
+    parser = cli.make_parser(module.__doc__ or "")
+    parser.prog = f"{parser.prog} {arguments[0]}"
+    module.add_arguments(parser)
+    return cli.run(parser, arguments[1:], module.run, getattr(module, "show", _show))
 
 
 def _show(result: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Runs are compared in turns; ratios follow from medians; real processes answer."""
+"""Runs alternate, ratios are of medians, and real processes report their time."""
 # SPDX-License-Identifier: Apache-2.0
 
 import json
@@ -15,13 +15,13 @@ ORDER, SETTINGS = [], []
 SECONDS = {1: [9.0, 3.0, 100.0, 5.0], 10: [9.0, 2.0, 1.0, 2.5], 100: [1.0] * 4}
 
 
-class Told:
-    """Stands for a run whose rounds take what it is told."""
+class ScriptedRun:
+    """Stands for a run whose rounds take the seconds listed in SECONDS."""
 
     def __init__(self, settings):
         SETTINGS.append(settings)
         self.per_loop = settings["steps_per_loop"]
-        self.left = [each * 100 for each in SECONDS[self.per_loop]]
+        self.seconds_left = [seconds * 100 for seconds in SECONDS[self.per_loop]]
 
     def __enter__(self):
         return self
@@ -31,7 +31,7 @@ class Told:
 
     def seconds(self, steps):
         ORDER.append((self.per_loop, steps))
-        return self.left.pop(0)
+        return self.seconds_left.pop(0)
 
 
 def measured(capsys, *flags):
@@ -39,8 +39,8 @@ def measured(capsys, *flags):
     return json.loads(capsys.readouterr().out)
 
 
-def test_runs_take_turns_and_their_medians_are_compared(monkeypatch, capsys):
-    monkeypatch.setattr(step_runs, "Run", Told)
+def test_runs_alternate_and_their_medians_are_compared(monkeypatch, capsys):
+    monkeypatch.setattr(step_runs, "MeasuredRun", ScriptedRun)
     result = measured(capsys, "--measure=loops", "--rounds=3", "--warmup_steps=4")
     assert [per for per, _ in ORDER] == [100, 10, 1] * 4
     assert [steps for _, steps in ORDER] == [4] * 3 + [100] * 9
@@ -53,17 +53,17 @@ def test_runs_take_turns_and_their_medians_are_compared(monkeypatch, capsys):
     assert result["range_of_seconds_per_step"]["1_step_per_loop"] == [3, 100]
 
 
-def test_a_batch_that_replicas_cannot_share_is_refused(monkeypatch, capsys):
-    monkeypatch.setattr(step_runs, "Run", None)  # Not to be started.
+def test_a_batch_not_divisible_by_the_replicas_is_rejected(monkeypatch, capsys):
+    monkeypatch.setattr(step_runs, "MeasuredRun", None)  # No run may start.
     flags = ["step", *SMALL, "--batch_size=3", "--measure=strategies"]
     assert benchmark.main(flags) == 1
     assert "`batch_size` must be a multiple of 2" in capsys.readouterr().err
 
 
-def test_runs_take_the_flags_of_the_model_and_rounds_of_whole_loops(
+def test_runs_get_the_flags_of_the_model_and_rounds_have_complete_loops(
     monkeypatch, capsys
 ):
-    monkeypatch.setattr(step_runs, "Run", Told)
+    monkeypatch.setattr(step_runs, "MeasuredRun", ScriptedRun)
     SETTINGS.clear()
     flags = ["--rematerialize=all", "--fresh_memory", "--steps=120", "--rounds=2"]
     result = measured(capsys, "--measure=loops", *flags)
@@ -75,7 +75,7 @@ def test_runs_take_the_flags_of_the_model_and_rounds_of_whole_loops(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("measure", ["strategies", "checkpoints"])
-def test_real_processes_step_and_answer(capsys, measure):
+def test_real_processes_report_their_seconds(capsys, measure):
     flags = [f"--measure={measure}", "--rounds=1", "--steps=5", "--warmup_steps=1"]
     result = measured(capsys, *flags)
     assert set(result["seconds_per_step"]) == set(step_runs.RUNS[measure])
@@ -83,7 +83,7 @@ def test_real_processes_step_and_answer(capsys, measure):
 
 
 @pytest.mark.slow
-def test_a_process_that_ends_is_said(capsys):
+def test_a_process_that_ends_is_reported(capsys):
     flags = ["--measure=loops", "--shape=XL/16"]
     assert benchmark.main(["step", *SMALL, *flags]) == 1
     assert "A measured process ended" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Images per second of training step and inference, beside the machine's GEMM peak."""
+"""Throughput of the training step and of inference, and its ratio to the GEMM peak."""
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
@@ -12,14 +12,14 @@ from vit_scaling.modeling.shapes import shape_named
 from vit_scaling.scaling.planning.flops import flops
 from vit_scaling.training.allocation import keep_freed_memory
 
-# Rows, inner and columns of the products that the peak is measured on: one of the MLP
-# of S/16 at batch 16, its transpose, and a large square.
+# (rows, inner, columns) of the matrix products that measure the peak: one of the MLP of
+# S/16 at batch 16, its transpose, and a large square.
 GEMM_SIZES = ((3136, 384, 1536), (3136, 1536, 384), (2048, 2048, 2048))
 REPORTED = ("shape", "head", "image_size", "batch_size", "dtype", "jit_compile")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags: what to measure and how often."""
+    """Add the flags of the model, the measurement and its repetitions."""
     add = parser.add_argument
     add("--shape", default="S/16", help="a shape's name")
     add("--head", default="map", choices=("map", "gap", "token"), help="pooling")
@@ -29,31 +29,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dtype", default="float32", help="float32 or mixed_bfloat16")
     add("--jit_compile", action="store_true", help="compile both programs by XLA")
     add("--rematerialize", default="none", help="none, all, attention, mlp or every_N")
-    add("--steps", type=int, default=8, help="measured steps; their median counts")
-    add("--warmup_steps", type=int, default=2, help="steps before these")
+    add("--steps", type=int, default=8, help="measured steps; the median is reported")
+    add("--warmup_steps", type=int, default=2, help="steps that are not measured")
     add(
         "--fresh_memory",
         action="store_true",
-        help="let freed memory go back to the system, which training does not",
+        help="return freed memory to the system, which training does not do",
     )
     add(
         "--measure",
         default="program",
         choices=("program", *step_runs.COMPARISONS),
-        help="the step's program alone, or what a run adds to it, as ratios: the "
-        "strategy, the steps per loop, checkpoints every 50 steps",
+        help="the step alone, or the relative cost of the strategy, of the steps per "
+        "loop, or of checkpoints every 50 steps",
     )
-    add("--rounds", type=int, default=5, help="turns of each run that is compared")
+    add("--rounds", type=int, default=5, help="rounds of compared runs")
 
 
 def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    """Return the rates, and the operations they stand for as shares of the peak.
+    """Return images per second, and FLOPs per second as a fraction of the GEMM peak.
 
-    With `--measure` it returns what `step_runs.run` does.
-
-    The three programs take turns, so that a change in the machine's clock or load meets
-    all of them. Operations are the model's own (`scaling.flops`): what a program does
-    twice does not count twice.
+    With `--measure` it returns the result of `step_runs.run`. The programs alternate,
+    so that changes of the machine's clock or load affect all of them. FLOPs are the
+    model's own (`scaling.planning.flops`): rematerialised operations count once.
     """
     for name in ("batch_size", "steps", "classes", "rounds"):
         value = getattr(arguments, name)
@@ -61,35 +59,39 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
             raise ValueError(f"`--{name}` must be at least 1; received {value}.")
     if arguments.measure != "program":
         return step_runs.run(arguments)
-    kept = not arguments.fresh_memory and keep_freed_memory()
+    keeps_memory = not arguments.fresh_memory and keep_freed_memory()
     counted = flops(
         shape_named(arguments.shape),
         head=arguments.head,
         image_size=arguments.image_size,
         classes=arguments.classes,
     )
-    gemms = [_gemm(*sizes) for sizes in GEMM_SIZES]
-    train, infer = _programs(arguments)
-    seconds = _measure([*gemms, train, infer], arguments.steps, arguments.warmup_steps)
+    gemms = [_make_gemm(*sizes) for sizes in GEMM_SIZES]
+    train, infer = _make_programs(arguments)
+    seconds = _median_seconds(
+        [*gemms, train, infer], arguments.steps, arguments.warmup_steps
+    )
     peak = max(
-        2.0 * rows * inner * columns / taken
-        for (rows, inner, columns), taken in zip(GEMM_SIZES, seconds, strict=False)
+        2.0 * rows * inner * columns / gemm_seconds
+        for (rows, inner, columns), gemm_seconds in zip(
+            GEMM_SIZES, seconds, strict=False
+        )
     )
     result = {name: vars(arguments)[name] for name in REPORTED}
-    result["keeps_freed_memory"] = kept
+    result["keeps_freed_memory"] = keeps_memory
     result["gemm_peak_gflops_per_second"] = peak / 1e9
-    for name, operations, taken in (
+    for name, operations, step_seconds in (
         ("training", counted.training, seconds[-2]),
         ("inference", counted.forward, seconds[-1]),
     ):
-        rate = arguments.batch_size / taken
-        result[f"{name}_seconds_per_step"] = taken
+        rate = arguments.batch_size / step_seconds
+        result[f"{name}_seconds_per_step"] = step_seconds
         result[f"{name}_images_per_second"] = rate
         result[f"{name}_share_of_gemm_peak"] = rate * operations / peak
     return result
 
 
-def _gemm(rows: int, inner: int, columns: int) -> Callable[[], Any]:
+def _make_gemm(rows: int, inner: int, columns: int) -> Callable[[], Any]:
     """Return a function that multiplies two float32 matrices."""
     import tensorflow as tf
 
@@ -98,8 +100,8 @@ def _gemm(rows: int, inner: int, columns: int) -> Callable[[], Any]:
     return tf.function(lambda: tf.matmul(left, right))
 
 
-def _programs(arguments: argparse.Namespace) -> tuple[Callable, Callable]:
-    """Return one training step (sigmoid loss, AdamW) and one inference."""
+def _make_programs(arguments: argparse.Namespace) -> tuple[Callable, Callable]:
+    """Return a training step (sigmoid loss, AdamW) and an inference step."""
     import tensorflow as tf
 
     from vit_scaling.modeling.vit import vit
@@ -138,15 +140,15 @@ def _programs(arguments: argparse.Namespace) -> tuple[Callable, Callable]:
     return train, infer
 
 
-def _measure(
+def _median_seconds(
     programs: list[Callable[[], Any]], steps: int, warmup_steps: int
 ) -> list[float]:
-    """Return each program's median seconds, the programs taking turns."""
-    taken: list[list[float]] = [[] for _ in programs]
+    """Return each program's median seconds; the programs alternate."""
+    samples: list[list[float]] = [[] for _ in programs]
     for step in range(warmup_steps + steps):
-        for program, seconds in zip(programs, taken, strict=True):
+        for program, seconds in zip(programs, samples, strict=True):
             start = time.perf_counter()
             program().numpy()
             if step >= warmup_steps:
                 seconds.append(time.perf_counter() - start)
-    return [statistics.median(seconds) for seconds in taken]
+    return [statistics.median(seconds) for seconds in samples]

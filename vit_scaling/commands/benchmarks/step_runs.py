@@ -1,4 +1,4 @@
-"""What a run adds to its steps: strategy, loop and checkpoints, side by side."""
+"""Compare the step time of runs with different strategies, loops and checkpoints."""
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
@@ -14,7 +14,7 @@ from typing import Any
 
 COMPARISONS = ("strategies", "loops", "checkpoints")
 CHECKPOINT_EVERY = 50
-# Of a run that is compared, beside the model's: what differs from the first, by name.
+# Settings by run, in addition to the model's; the first run is the reference.
 RUNS: dict[str, dict[str, dict[str, Any]]] = {
     "strategies": {
         "one_device": {},
@@ -45,47 +45,47 @@ MODEL_FLAGS = (
     "rematerialize",
     "fresh_memory",
 )
-# Rounds of whole loops, each with all the checkpoints that its steps stand for.
-WHOLE_LOOPS = 100
+# Rounds are multiples of this, so that each has complete loops and its checkpoints.
+STEPS_MULTIPLE = 100
 
 
 def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    """Return each run's seconds per step and its ratio to the first one's.
+    """Return each run's seconds per step and its ratio to the first run's.
 
-    Each run is a process (or two workers) of its own; all take turns for some rounds,
-    so that a change in the machine's load meets all of them, and the medians count. The
+    Each run has its own process (or two workers). The runs alternate for some rounds,
+    so that changes of the machine's load affect all of them; medians are reported. The
     global batch is the same for all. Where loops or checkpoints are compared, a round's
     steps are rounded up to a multiple of 100.
 
     Raises:
-        ValueError: Replicas or workers cannot share the global batch evenly.
+        ValueError: The global batch is not divisible by the replicas or workers.
     """
-    shares = [
+    replicas = [
         changes.get("virtual_devices", changes.get("workers", 1))
         for changes in RUNS[arguments.measure].values()
     ]
-    if arguments.batch_size % max(shares):
+    if arguments.batch_size % max(replicas):
         raise ValueError(
-            f"`batch_size` must be a multiple of {max(shares)} for "
-            f"--measure={arguments.measure}, or its runs would take other global "
-            f"batches; received {arguments.batch_size}."
+            f"`batch_size` must be a multiple of {max(replicas)} for "
+            f"--measure={arguments.measure}, so that all runs have the same global "
+            f"batch; received {arguments.batch_size}."
         )
     model = {name: vars(arguments)[name] for name in MODEL_FLAGS}
     runs = RUNS[arguments.measure]
-    unit = WHOLE_LOOPS if arguments.measure != "strategies" else 1
+    unit = STEPS_MULTIPLE if arguments.measure != "strategies" else 1
     steps = -(-arguments.steps // unit) * unit
     with contextlib.ExitStack() as stack:
-        started = {
-            name: stack.enter_context(Run({**model, **changes}))
+        processes = {
+            name: stack.enter_context(MeasuredRun({**model, **changes}))
             for name, changes in runs.items()
         }
-        for one in started.values():
-            one.seconds(max(1, arguments.warmup_steps))
-        taken: dict[str, list[float]] = {name: [] for name in runs}
+        for process in processes.values():
+            process.seconds(max(1, arguments.warmup_steps))
+        samples: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(arguments.rounds):
-            for name, one in started.items():
-                taken[name].append(one.seconds(steps) / steps)
-    medians = {name: statistics.median(values) for name, values in taken.items()}
+            for name, process in processes.items():
+                samples[name].append(process.seconds(steps) / steps)
+    medians = {name: statistics.median(values) for name, values in samples.items()}
     first = next(iter(medians.values()))
     return {
         **model,
@@ -95,23 +95,23 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
         "seconds_per_step": medians,
         "ratio_to_first": {name: value / first for name, value in medians.items()},
         "range_of_seconds_per_step": {
-            name: [min(values), max(values)] for name, values in taken.items()
+            name: [min(values), max(values)] for name, values in samples.items()
         },
     }
 
 
-class Run:
-    """A training run in processes of its own, which steps when it is told to."""
+class MeasuredRun:
+    """A training run in separate processes that trains a number of steps on request."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        """Start the processes; they make the model meanwhile."""
+        """Start the processes, which build the model in the background."""
         workers = settings.get("workers", 1)
         with contextlib.ExitStack() as stack:
             sockets = [
                 stack.enter_context(socket.create_server(("127.0.0.1", 0)))
                 for _ in range(workers)
             ]
-            hosts = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
+            hosts = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
         self._processes = []
         for number in range(workers):
             environment = dict(os.environ)
@@ -130,8 +130,8 @@ class Run:
                 )
             )
 
-    def __enter__(self) -> "Run":
-        """Return it; on leaving the `with`, the processes end."""
+    def __enter__(self) -> "MeasuredRun":
+        """Return the run; leaving the block ends its processes."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -140,7 +140,7 @@ class Run:
             process.communicate()
 
     def seconds(self, steps: int) -> float:
-        """Run steps and return how long they took, by the slowest process.
+        """Train some steps and return the seconds of the slowest process.
 
         Raises:
             RuntimeError: A process has ended.
@@ -149,13 +149,13 @@ class Run:
             if process.stdin is not None and process.poll() is None:
                 process.stdin.write(f"{steps}\n")
                 process.stdin.flush()
-        taken = []
+        seconds = []
         for process in self._processes:
             line = process.stdout.readline() if process.stdout is not None else ""
             if not line:
                 raise RuntimeError(
-                    "A measured process ended; what it said is above. Try a smaller "
+                    "A measured process ended; its output is above. Try a smaller "
                     "--shape or --batch_size."
                 )
-            taken.append(float(json.loads(line)["seconds"]))
-        return max(taken)
+            seconds.append(float(json.loads(line)["seconds"]))
+        return max(seconds)
