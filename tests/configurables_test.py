@@ -1,4 +1,4 @@
-"""What a gin file may bind: every part once, none of what a launch decides."""
+"""Gin can bind every part of a run once, and no argument set by flags."""
 # SPDX-License-Identifier: Apache-2.0
 
 import inspect
@@ -21,7 +21,7 @@ def test_names_are_unique_and_in_order():
 
 
 @pytest.mark.parametrize("part", configurables.PARTS, ids=lambda part: part.__name__)
-def test_every_part_is_known_to_gin_and_itself_unchanged(part):
+def test_every_part_is_registered_with_gin_and_unchanged_itself(part):
     found = gin.get_configurable(f"vit_scaling.{part.__name__}")
     assert found is not part  # Direct calls in Python are never altered.
     assert "gin" not in getattr(inspect.unwrap(part), "__module__", "").split(".")
@@ -29,13 +29,13 @@ def test_every_part_is_known_to_gin_and_itself_unchanged(part):
 
 @pytest.mark.parametrize("name", ["model_dir", "strategy", "jit_compile", "experiment"])
 @pytest.mark.parametrize("root", ["train", "evaluate", "evaluate_continuously"])
-def test_what_a_launch_decides_cannot_be_bound(root, name):
+def test_arguments_set_by_flags_cannot_be_bound(root, name):
     with pytest.raises(ValueError, match=f"denylisted.*{name}|{name}.*denylist"):
         configurables.parse(FILES, [*DATA, f"{root}.{name} = 'x'"])
 
 
 @pytest.mark.parametrize("name", ["evaluates", "texts", "also_keep"])
-def test_what_the_binary_passes_to_training_cannot_be_bound(name):
+def test_arguments_set_by_the_binary_cannot_be_bound(name):
     with pytest.raises(ValueError, match=f"denylisted kwarg '{name}'"):
         configurables.parse(FILES, [*DATA, f"train.{name} = None"])
 
@@ -55,17 +55,17 @@ def test_what_the_binary_passes_to_training_cannot_be_bound(name):
         ("Momentum.nesterov = True", r"No run reads.*Momentum\.nesterov"),
     ],
 )
-def test_misspelt_names_are_refused_before_anything_is_made(binding, message):
+def test_misspelt_names_raise_before_anything_is_built(binding, message):
     with pytest.raises(ValueError, match=message):
         configurables.parse(FILES, [*DATA, binding])
 
 
-def test_all_missing_values_are_told():
+def test_all_missing_values_are_named():
     with pytest.raises(ValueError, match=r"required for: EVAL_PATTERN, TRAIN_PATTERN"):
         configurables.parse(FILES)
 
 
-def test_an_experiment_is_made_of_what_is_bound():
+def test_an_experiment_is_built_from_the_bindings():
     configurables.parse(FILES, [*DATA, "BATCH_SIZE = 48", "TOTAL_STEPS = 9000"])
     experiment = configurables.Experiment()
     assert experiment.batch_size == 48

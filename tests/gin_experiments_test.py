@@ -1,4 +1,4 @@
-"""Every experiment carries the paper's values, and trains three small steps."""
+"""Every experiment has the paper's values and trains three small steps."""
 # SPDX-License-Identifier: Apache-2.0
 
 import csv
@@ -81,7 +81,7 @@ def bound(name):
 
 
 @pytest.mark.parametrize("shape", TABLE_2)
-def test_an_experiment_carries_the_values_of_the_paper(shape):
+def test_an_experiment_has_the_values_of_the_paper(shape):
     configurables.parse([file_of(shape)], PATTERNS)
     experiment = configurables.Experiment()
     assert experiment.batch_size == BATCHES.get(shape, 4096)
@@ -207,7 +207,7 @@ def test_an_experiment_runs_as_the_binary_runs_it(digit_records, tmp_path):
     assert (tmp_path / "checkpoints" / "step_000000003").is_dir()
 
 
-def test_the_quickstart_is_made_for_the_digits():
+def test_the_quickstart_fits_the_digits():
     configurables.parse(["quickstart"], PATTERNS)
     experiment = configurables.Experiment()
     assert experiment.train_data.classes == experiment.eval_data.classes == 10

@@ -1,4 +1,4 @@
-"""Gin files are found by name, and a name that nothing reads is refused by name."""
+"""Gin files are found by name; bindings that no run reads raise an error."""
 # SPDX-License-Identifier: Apache-2.0
 
 import gin
@@ -50,7 +50,7 @@ big/part.width = 5
 """
 
 
-def test_scopes_and_macros_that_are_read_pass(tmp_path):
+def test_scopes_and_macros_that_are_read_are_accepted(tmp_path):
     parse(GOOD, tmp_path=tmp_path)
     assert called() == ("part", 5, 3)
 
@@ -78,15 +78,13 @@ def test_later_files_and_bindings_win(tmp_path):
         ("run.make = @part(", "cannot be read"),
     ],
 )
-def test_a_misspelt_name_is_refused_with_the_nearest_right_one(
-    tmp_path, binding, message
-):
+def test_a_misspelt_name_raises_with_the_nearest_name(tmp_path, binding, message):
     with pytest.raises(ValueError, match=message):
         parse(GOOD, binding, tmp_path=tmp_path)
     assert not calls
 
 
-def test_the_nearest_name_stands_before_the_places_in_the_files(tmp_path):
+def test_the_nearest_name_comes_before_the_positions_in_files(tmp_path):
     with pytest.raises(ValueError, match="part") as raised:
         parse(GOOD + "\nprat.width = 2", tmp_path=tmp_path)
     first, *more = str(raised.value).splitlines()
@@ -99,7 +97,7 @@ def test_a_macro_that_only_an_unread_binding_reads_is_unread_too(tmp_path):
         parse(GOOD + "OTHER = 1\nunused.value = %OTHER", tmp_path=tmp_path)
 
 
-def test_every_value_that_misses_is_told_at_once(tmp_path):
+def test_all_missing_values_are_named_at_once(tmp_path):
     text = """
     A = %gin.REQUIRED
     B = %gin.REQUIRED
@@ -111,7 +109,7 @@ def test_every_value_that_misses_is_told_at_once(tmp_path):
         parse(text, tmp_path=tmp_path)
 
 
-def test_a_misspelt_required_value_is_told_with_the_right_name(tmp_path):
+def test_a_misspelt_required_value_is_reported_with_the_right_name(tmp_path):
     text = "DEPTH = %gin.REQUIRED\nrun.make = %DEPTH"
     with pytest.raises(
         ValueError, match=r"required for: DEPTH.*DEPHT \(did you mean D"
@@ -119,7 +117,7 @@ def test_a_misspelt_required_value_is_told_with_the_right_name(tmp_path):
         parse(text, "DEPHT = 4", tmp_path=tmp_path)
 
 
-def test_a_value_for_what_was_required_is_enough(tmp_path):
+def test_a_binding_satisfies_a_required_value(tmp_path):
     parse("DEPTH = %gin.REQUIRED\nrun.make = %DEPTH", "DEPTH = 4", tmp_path=tmp_path)
     assert called() == 4
 
@@ -154,12 +152,12 @@ def test_a_file_in_the_current_folder_goes_first(tmp_path, monkeypatch):
         ("models/quickstart.gin", "experiments/quickstart.gin"),
     ],
 )
-def test_an_unknown_file_is_refused_with_the_nearest(name, nearest):
+def test_an_unknown_file_raises_with_the_nearest_name(name, nearest):
     with pytest.raises(FileNotFoundError, match=rf"`gin_file`.*{name}.*{nearest}"):
         gin_files.find(name)
 
 
-def test_an_unknown_include_is_said_with_the_file_that_wants_it(tmp_path):
+def test_an_unknown_include_raises_with_its_name(tmp_path):
     with pytest.raises(ValueError, match=r"cannot be read.*modls/vit\.gin"):
         parse("include 'modls/vit.gin'", tmp_path=tmp_path)
 
@@ -168,14 +166,14 @@ def test_an_unknown_include_is_said_with_the_file_that_wants_it(tmp_path):
 
 
 def values_after(text, tmp_path):
-    """Parse a text anew and return what the run then gets."""
+    """Parse a text in a cleared configuration and return the run's values."""
     gin.clear_config()
     parse(text, tmp_path=tmp_path)
     return called()
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_the_text_repeats_the_run_whenever_it_was_taken(tmp_path, when):
+def test_the_operative_text_repeats_the_run(tmp_path, when):
     parse(GOOD, "big/part.width = 6", tmp_path=tmp_path)
     if when == "after":
         called()
@@ -183,7 +181,7 @@ def test_the_text_repeats_the_run_whenever_it_was_taken(tmp_path, when):
     assert values_after(text, tmp_path) == ("part", 6, 3)
 
 
-def test_what_was_not_called_yet_is_in_the_text(tmp_path):
+def test_bindings_of_functions_not_called_yet_are_in_the_text(tmp_path):
     # As a loss is, which is called when the first step is traced.
     long = list(range(50))  # Gin prints it over several lines.
     parse(

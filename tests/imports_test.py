@@ -1,4 +1,4 @@
-"""Show in fresh interpreters what an import brings along and what it refuses."""
+"""Imports in fresh interpreters: what they load, and which backends they reject."""
 # SPDX-License-Identifier: Apache-2.0
 
 import os
@@ -73,7 +73,7 @@ print(shape_named("G/14").tokens(224))
 
 
 @pytest.mark.parametrize("module", ["modeling.layers", "optimization.base"])
-def test_another_keras_backend_is_refused_with_a_way_out(module):
+def test_another_keras_backend_raises_with_a_remedy(module):
     # No other backend's package is installed here, so Keras is made to name one.
     pretend = "import keras\nkeras.backend.backend = lambda: 'jax'"
     done = run(f"{pretend}\nimport vit_scaling.{module}")

@@ -1,4 +1,4 @@
-"""Hold the imports to one direction, and each third-party package to its corner."""
+"""Imports run one way, and third-party packages are imported only where allowed."""
 # SPDX-License-Identifier: Apache-2.0
 
 import ast
@@ -23,14 +23,14 @@ LAYERS = [  # A package imports only from lines below its own.
 NESTED = {name for names in LAYERS for name in names if "." in name}
 LEVEL = {name: -row for row, names in enumerate(LAYERS) for name in names}
 
-CORNERS = {  # Who may import a package at all, be it inside a function.
+ALLOWED_IMPORTERS = {  # Packages that may import a module, even inside a function.
     "gin": {"configurables", "gin_files"},
     "orbit": {"training", "experiment"},
     "official": {"training", "experiment"},
     "tf_keras": set(),
 }
 
-WITHOUT_TENSORFLOW = [  # They run where TensorFlow and Keras are not installed.
+WITHOUT_TENSORFLOW = [  # These run where TensorFlow and Keras are not installed.
     *sorted((PACKAGE / "scaling").rglob("*.py")),
     PACKAGE / "modeling" / "rematerialization.py",
     PACKAGE / "modeling" / "shapes.py",
@@ -85,7 +85,7 @@ def sources() -> list[Path]:
     ]
 
 
-def test_every_package_stands_on_a_floor():
+def test_every_package_has_a_layer():
     unknown = {package_of(path) for path in sources()} - LEVEL.keys()
     assert not unknown, f"Add to LAYERS: {unknown}"
 
@@ -100,18 +100,18 @@ def test_imports_run_one_way():
     assert not wrong, wrong
 
 
-@pytest.mark.parametrize("corner", CORNERS)
-def test_third_party_package_stays_in_its_corner(corner):
+@pytest.mark.parametrize("module", ALLOWED_IMPORTERS)
+def test_third_party_module_is_imported_only_where_allowed(module):
     wrong = [
         str(path.relative_to(ROOT))
         for path in sources()
-        if package_of(path) not in CORNERS[corner]
-        and any(name.split(".")[0] == corner for name in imported_modules(path))
+        if package_of(path) not in ALLOWED_IMPORTERS[module]
+        and any(name.split(".")[0] == module for name in imported_modules(path))
     ]
-    assert not wrong, f"{wrong} must not import {corner}"
+    assert not wrong, f"{wrong} must not import {module}"
 
 
-def test_what_runs_without_tensorflow_imports_none_of_it():
+def test_modules_without_tensorflow_do_not_import_it():
     wrong = [
         f"{path.relative_to(ROOT)} imports {name}"
         for path in WITHOUT_TENSORFLOW
@@ -148,7 +148,7 @@ def test_build_repeats_the_layering():
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_oracle_of_this_test_sees_every_form_of_import(tmp_path):
+def test_every_form_of_import_is_found(tmp_path):
     file = tmp_path / "some.py"
     file.write_text(
         "import vit_scaling.data.pipeline as p, gin\n"

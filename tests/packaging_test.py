@@ -1,4 +1,4 @@
-"""Build the wheel and look inside: modules, gin files, data, commands, requirements."""
+"""Contents of the built wheel: modules, gin files, data, commands, requirements."""
 # SPDX-License-Identifier: Apache-2.0
 
 import ast
@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-PACKAGE_OF_MODULE = {  # Where the import's name is not the package's own.
+PACKAGE_OF_MODULE = {  # Modules whose package has another name.
     "absl": "absl-py",
     "gin": "gin-config",
     "sklearn": "scikit-learn",
@@ -34,7 +34,7 @@ PACKAGE_OF_MODULE = {  # Where the import's name is not the package's own.
     "ml_dtypes": "ml-dtypes",
 }
 BROUGHT_ALONG = {"protobuf", "setuptools"}  # TensorFlow itself requires these.
-COMPARED_WITH = {  # Peers that a benchmark imports when they happen to be there.
+COMPARED_WITH = {  # Optional peers that benchmarks import.
     "torch",
     "timm",
     "torchvision",
@@ -78,7 +78,7 @@ def metadata(wheel: zipfile.ZipFile) -> Message:
     return Parser().parsestr(wheel.read(name).decode())
 
 
-def test_wheel_holds_every_module_and_no_other_folder(wheel):
+def test_wheel_contains_every_module_and_no_other_folder(wheel):
     names = set(wheel.namelist())
     modules = {
         str(path.relative_to(ROOT)) for path in (ROOT / "vit_scaling").rglob("*.py")
@@ -87,7 +87,7 @@ def test_wheel_holds_every_module_and_no_other_folder(wheel):
     assert {n.split("/")[0].split("-")[0] for n in names} == {"vit_scaling"}
 
 
-def test_wheel_holds_every_gin_file_and_no_result_of_a_study(wheel):
+def test_wheel_contains_every_gin_file_and_no_result_of_a_study(wheel):
     inside = {n for n in wheel.namelist() if n.startswith("vit_scaling/gin_data/")}
     outside = {
         f"vit_scaling/gin_data/{path.relative_to(ROOT / 'gin')}"
@@ -96,7 +96,7 @@ def test_wheel_holds_every_gin_file_and_no_result_of_a_study(wheel):
     assert inside == outside
 
 
-def test_wheel_holds_the_data_files_and_the_type_marker(wheel):
+def test_wheel_contains_the_data_files_and_the_type_marker(wheel):
     data = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "vit_scaling").rglob("*")

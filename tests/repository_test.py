@@ -1,4 +1,4 @@
-"""Hold the repository to its own rules: sizes, first lines, a test per module."""
+"""Rules of the repository: file sizes, first lines, a test file per module."""
 # SPDX-License-Identifier: Apache-2.0
 
 import ast
@@ -14,7 +14,7 @@ MAX_LINES = 400
 
 # Where modules without a test file of their own are tested.
 _REASONS: dict[str, tuple[str, ...]] = {
-    "imports_test.py: in a process of its own": ("backend.py",),
+    "imports_test.py: in a separate process": ("backend.py",),
     "measures speed: run by hand, only its --help is tested": (
         "commands/benchmarks/optimizer.py",
     ),
@@ -40,7 +40,7 @@ TESTED_ELSEWHERE = {
 
 
 def tracked_files() -> list[Path]:
-    """Return what git holds or would add; a plain walk where there is no git."""
+    """Return all files that git tracks or would add."""
     done = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -60,7 +60,7 @@ def python_files() -> list[Path]:
     return [p for p in tracked_files() if p.suffix == ".py" and p.stat().st_size]
 
 
-def test_no_file_is_large_but_the_reports_of_studies():
+def test_only_reports_of_studies_are_large_files():
     large = [
         str(path.relative_to(ROOT))
         for path in tracked_files()
@@ -70,7 +70,7 @@ def test_no_file_is_large_but_the_reports_of_studies():
     assert not large, large
 
 
-def test_gin_folder_is_no_package():
+def test_gin_folder_is_not_a_package():
     assert not list((ROOT / "gin").rglob("__init__.py"))
 
 
@@ -99,7 +99,7 @@ def test_no_module_is_too_long():
     assert not {name: n for name, n in lengths.items() if n > MAX_LINES}
 
 
-def test_package_knows_no_legacy_keras():
+def test_package_does_not_use_legacy_keras():
     pattern = re.compile(r"\btf\.keras\b|\btf_keras\.|import tf_keras")
     wrong = [
         f"{path.relative_to(ROOT)}:{number}"
@@ -142,7 +142,7 @@ def test_every_module_has_a_test_file():
     assert not set(missing) - TESTED_ELSEWHERE.keys(), missing
 
 
-def test_no_excuse_outlives_its_reason():
+def test_exceptions_are_still_needed():
     for name in TESTED_ELSEWHERE:
         assert (PACKAGE / name).is_file(), name
         own = (ROOT / "tests" / name).with_name(f"{Path(name).stem}_test.py")
