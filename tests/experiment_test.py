@@ -15,11 +15,12 @@ from tests.training import small
 from vit_scaling import experiment as runs
 from vit_scaling.data.preprocessing import CentralCrop, PaddedCrop, Resize
 from vit_scaling.evaluation.images import SquashAndCrop
-from vit_scaling.export import run_record
+from vit_scaling.export.run_record import PREPROCESSING
 from vit_scaling.optimization.accumulation import accumulate_gradients
 from vit_scaling.optimization.adam import Adam
 from vit_scaling.optimization.momentum import Momentum
 from vit_scaling.optimization.schedules import ReciprocalSqrt
+from vit_scaling.run_record import load_run_record
 from vit_scaling.training import measuring
 from vit_scaling.training.checkpoint_files import (
     checkpoint_folder,
@@ -29,7 +30,7 @@ from vit_scaling.training.checkpoint_files import (
 from vit_scaling.training.divergence import DivergedError, LossGuard, NonFiniteError
 from vit_scaling.training.logs import read_metrics
 from vit_scaling.training.preemption import PreemptedError
-from vit_scaling.training.run_files import read_model, read_run_facts
+from vit_scaling.training.run_files import read_model
 from vit_scaling.training.strategy import make_strategy
 
 IMAGES, LABELS = small.digits()
@@ -113,11 +114,12 @@ def test_a_run_leaves_checkpoints_figures_and_what_rebuilds_it(finished):
     assert [row["step"] for row in evaluations] == [2, 4, 6]
     assert evaluations[-1]["top1"] == pytest.approx(results["eval"]["top1"])
     assert results["eval"]["examples"] == 43
-    facts = read_run_facts(path)
-    assert facts["seed"] == 5 and facts["loss"] == "sigmoid_cross_entropy"
-    assert facts["class_names"] == list("0123456789")
-    assert facts["train_images"] == small.experiment().train_data.num_examples
-    assert read_model(path).count_params() == facts["parameters"] == 1930
+    record = load_run_record(path)
+    assert record.seed == 5 and record.loss == "sigmoid_cross_entropy"
+    assert record.class_names == tuple("0123456789")
+    assert record.image_size == (8, 8)
+    assert record.train_images == small.experiment().train_data.num_examples
+    assert read_model(path).count_params() == record.parameters == 1930
     assert (path / "config.gin").read_text() == "last"
 
 
@@ -135,18 +137,17 @@ def test_a_run_leaves_checkpoints_figures_and_what_rebuilds_it(finished):
 def test_facts_tell_servers_an_images_size_before_the_crop(crop, pixels):
     made = small.experiment()
     made.eval_data.preprocess, made.eval_data.image_size = crop, 48
-    facts = runs.run_facts(made, seed=0)
-    assert facts["resize"] == pixels
-    name = facts["preprocess"]
-    assert type(run_record.PREPROCESSING[name]) is type(crop)
+    record = runs.make_run_record(made, small.linear(), seed=0)
+    assert record.resize == pixels
+    assert type(PREPROCESSING[record.preprocess]) is type(crop)
 
 
 @pytest.mark.parametrize("unknown", [PaddedCrop(), lambda encoded, size, seed: None])
 def test_facts_do_not_guess_what_an_unknown_function_does_to_images(unknown):
     made = small.experiment()
     made.eval_data.preprocess, made.eval_data.image_size = unknown, 48
-    facts = runs.run_facts(made, seed=0)
-    assert facts["preprocess"] is None and facts["resize"] is None
+    record = runs.make_run_record(made, small.linear(), seed=0)
+    assert record.preprocess is None and record.resize is None
 
 
 def test_train_figures_are_complete(finished):

@@ -18,7 +18,8 @@ LAYERS = [  # A package imports only from lines below its own.
     {"data.deduplication", "scaling.planning"},
     {"data.writing", "scaling.laws"},
     {"modeling", "optimization", "data", "training", "evaluation", "gin_files"},
-    {"array_files", "backend", "io_files", "naming", "run_record"},
+    {"array_files", "run_record"},
+    {"backend", "io_files", "naming"},
 ]
 NESTED = {name for names in LAYERS for name in names if "." in name}
 LEVEL = {name: -row for row, names in enumerate(LAYERS) for name in names}

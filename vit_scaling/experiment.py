@@ -4,6 +4,7 @@
 import contextlib
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from vit_scaling.data.preprocessing import CentralCrop
 from vit_scaling.optimization.averaging import averaged_weights
 from vit_scaling.optimization.schedule import Schedule
 from vit_scaling.optimization.state_size import cost_of, cost_text
+from vit_scaling.run_record import RunRecord
 from vit_scaling.training import checks, measuring, run, run_files
 from vit_scaling.training import strategy as strategies
 from vit_scaling.training.agreement import sum_over_processes
@@ -250,7 +252,12 @@ def train(
             run_files.write_run_files(
                 model_dir,
                 model,
-                run_facts(experiment, seed, evaluate_averages),
+                make_run_record(
+                    experiment,
+                    model,
+                    seed=seed,
+                    evaluates_averages=evaluate_averages,
+                ),
                 texts(),
             )
         with strategy.scope():
@@ -381,18 +388,36 @@ def evaluate_continuously(
     return measuring.measure_as_they_appear(measure, model_dir, timeout_seconds, last)
 
 
-def run_facts(experiment: Experiment, seed: int, averages: bool = False) -> dict:
-    """Return what later programs need to know of the run and its data."""
-    names = experiment.train_data.source.class_names
+def make_run_record(
+    experiment: Experiment,
+    model: keras.Model,
+    *,
+    seed: int,
+    evaluates_averages: bool = False,
+) -> RunRecord:
+    """Return what later programs need to know of the run and its data.
+
+    Args:
+        experiment: What is trained.
+        model: Its built model.
+        seed: Seed of the run.
+        evaluates_averages: Whether training evaluates averaged weights.
+    """
     first = next(iter(experiment.eval_sets().values()), None)
     size = (first or experiment.train_data).image_size
-    told = getattr(first.preprocess if first else CentralCrop(), "as_recorded", None)
-    return {
-        "loss": experiment.loss.__name__,
-        "seed": seed,
-        "evaluates_averages": averages,
-        "class_names": list(names) if names is not None else None,
-        "train_images": int(experiment.train_data.num_examples),
-        "value_range": list(experiment.train_data.value_range),
-        **(told(size) if told else {"preprocess": None, "resize": None}),
-    }
+    preprocess = first.preprocess if first else CentralCrop()
+    as_recorded = getattr(preprocess, "as_recorded", None)
+    recorded = as_recorded(size) if as_recorded else {"preprocess": None}
+    height, width = model.inputs[0].shape[1:3]
+    return RunRecord(
+        class_names=tuple(experiment.train_data.source.class_names or ()),
+        image_size=(height, width),
+        value_range=experiment.train_data.value_range,
+        loss=experiment.loss.__name__,
+        seed=seed,
+        evaluates_averages=evaluates_averages,
+        train_images=int(experiment.train_data.num_examples),
+        parameters=sum(math.prod(v.shape) for v in model.trainable_variables),
+        versions=run_files.versions(),
+        **recorded,
+    )

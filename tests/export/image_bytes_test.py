@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tests.export import runs
 from vit_scaling.export import image_bytes
-from vit_scaling.export.run_record import RunRecord
+from vit_scaling.run_record import RunRecord
 
 RECORD = RunRecord(("a",), (32, 48))
 

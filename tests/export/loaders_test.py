@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 
 from tests.export import c_api, runs
-from vit_scaling.export import run_record, saved_model
+from vit_scaling.export import saved_model
+from vit_scaling.run_record import RunRecord
 
 NUMBERS = ("logits", "probabilities", "features", "tokens", "top_indices")
 
@@ -19,7 +20,7 @@ NUMBERS = ("logits", "probabilities", "features", "tokens", "top_indices")
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     folder = tmp_path_factory.mktemp("loaders") / "served"
-    record = run_record.RunRecord(runs.CLASS_NAMES, runs.IMAGE_SIZE)
+    record = RunRecord(runs.CLASS_NAMES, runs.IMAGE_SIZE)
     saved_model.export_model(runs.small_model(), folder, record)
     return folder
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tests.export import runs
-from vit_scaling.export import loading, run_record
+from vit_scaling.export import loading
+from vit_scaling.run_record import RunRecord
 
 
 def test_run_gives_its_model_back(tmp_path):
@@ -16,7 +17,7 @@ def test_run_gives_its_model_back(tmp_path):
     read, record = loading.load_run(tmp_path)
     for mine, its in zip(model.variables, read.variables, strict=True):
         np.testing.assert_array_equal(mine.numpy(), its.numpy())
-    assert record == run_record.RunRecord(
+    assert record == RunRecord(
         runs.CLASS_NAMES, runs.IMAGE_SIZE, runs.STEP, loss="sigmoid_cross_entropy"
     )
 
@@ -44,10 +45,10 @@ def test_folder_without_a_run_is_named(tmp_path):
 def test_damaged_record_is_named(tmp_path):
     runs.write_run(tmp_path, runs.small_model())
     (tmp_path / "run.json").write_text('{"class_names": ["a"')
-    with pytest.raises(ValueError, match=r"run\.json is no whole JSON"):
+    with pytest.raises(ValueError, match=r"run\.json is not valid JSON"):
         loading.load_run(tmp_path)
     (tmp_path / "run.json").write_text(json.dumps({"class_names": ["a"]}))
-    with pytest.raises(ValueError, match="says nothing of image_size"):
+    with pytest.raises(ValueError, match="lacks image_size"):
         loading.load_run(tmp_path)
 
 
@@ -65,7 +66,6 @@ def test_run_without_names_numbers_its_classes(tmp_path):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("loss", "hinge", "`loss` must be one of"),
         ("image_size", (0, 4), "`image_size` must be"),
         ("preprocess", "squash", "`preprocess` must be one of"),
         ("resize", 20, "`resize` must be at least"),
@@ -75,7 +75,14 @@ def test_run_without_names_numbers_its_classes(tmp_path):
 def test_records_without_sense_are_refused(field, value, message):
     fields = {"class_names": ("a",), "image_size": (32, 32), field: value}
     with pytest.raises(ValueError, match=message):
-        run_record.RunRecord(**fields)
+        RunRecord(**fields)
+
+
+def test_run_with_a_loss_that_exports_do_not_know_is_not_exported(tmp_path):
+    runs.write_run(tmp_path, runs.small_model(), loss="hinge")
+    model, record = loading.load_run(tmp_path)
+    with pytest.raises(ValueError, match=r"`loss` must be one of .* received 'hinge'"):
+        loading.check_exportable(model, record)
 
 
 def test_run_whose_images_were_prepared_in_an_unknown_way_needs_to_be_told(tmp_path):

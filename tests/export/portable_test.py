@@ -8,10 +8,11 @@ import pytest
 
 from tests.export import runs
 from vit_scaling.commands import export
-from vit_scaling.export import loading, portable, run_record
+from vit_scaling.export import loading, portable
+from vit_scaling.run_record import RunRecord, record_from_json
 
 RUNNERS = {"onnx": portable.run_onnx, "litert": portable.run_litert}
-RECORD = run_record.RunRecord(runs.CLASS_NAMES, runs.IMAGE_SIZE)
+RECORD = RunRecord(runs.CLASS_NAMES, runs.IMAGE_SIZE)
 # Libraries of the converters warn of their own future.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -56,7 +57,7 @@ def test_report_gives_the_largest_difference_and_the_record(exported):
     kind, folder = exported
     content = json.loads((folder / "vit_scaling.json").read_text())
     report = content["report"]
-    assert run_record.record_from(content["record"], source="").class_names == (
+    assert record_from_json(content["record"], source="").class_names == (
         runs.CLASS_NAMES
     )
     assert report["file"] == portable.FILES[kind] and report["step"] == runs.STEP

@@ -3,7 +3,8 @@
 
 import pytest
 
-from vit_scaling.export.run_record import RunRecord, with_preprocess
+from vit_scaling.export.run_record import with_preprocess
+from vit_scaling.run_record import RunRecord
 
 
 def test_smaller_side_keeps_the_papers_ratio():

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tests.export import runs
 from vit_scaling.data import preprocessing
 from vit_scaling.export import image_bytes, run_record, saved_model, servable
+from vit_scaling.run_record import RunRecord
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +195,7 @@ def test_bfloat16_run_is_exported_in_float32(tmp_path):
 
 
 def test_low_precision_model_is_refused(tmp_path):
-    record = run_record.RunRecord(runs.CLASS_NAMES, runs.IMAGE_SIZE)
+    record = RunRecord(runs.CLASS_NAMES, runs.IMAGE_SIZE)
     with pytest.raises(ValueError, match="must compute in float32"):
         saved_model.export_model(
             runs.small_model("mixed_bfloat16"), tmp_path / "served", record
@@ -204,7 +205,7 @@ def test_low_precision_model_is_refused(tmp_path):
 def test_existing_folder_is_left_as_it_is(tmp_path):
     (tmp_path / "served").mkdir()
     (tmp_path / "served" / "mine").write_text("mine")
-    record = run_record.RunRecord(runs.CLASS_NAMES, runs.IMAGE_SIZE)
+    record = RunRecord(runs.CLASS_NAMES, runs.IMAGE_SIZE)
     with pytest.raises(FileExistsError, match="left as it is"):
         saved_model.export_model(runs.small_model(), tmp_path / "served", record)
     assert [path.name for path in tmp_path.rglob("*")] == ["served", "mine"]
@@ -215,7 +216,7 @@ def test_failure_leaves_nothing(tmp_path, monkeypatch):
         raise RuntimeError("disk full")
 
     monkeypatch.setattr(saved_model, "_compare", fail)
-    record = run_record.RunRecord(runs.CLASS_NAMES, runs.IMAGE_SIZE)
+    record = RunRecord(runs.CLASS_NAMES, runs.IMAGE_SIZE)
     with pytest.raises(RuntimeError, match="disk full"):
         saved_model.export_model(runs.small_model(), tmp_path / "served", record)
     assert list(tmp_path.iterdir()) == []
@@ -229,7 +230,7 @@ def test_wrong_outputs_are_found_out(tmp_path, monkeypatch):
         return {**outputs, "logits": outputs["logits"] + 0.01}
 
     monkeypatch.setattr(servable, "answer", off_by_a_little)
-    record = run_record.RunRecord(runs.CLASS_NAMES, runs.IMAGE_SIZE)
+    record = RunRecord(runs.CLASS_NAMES, runs.IMAGE_SIZE)
     with pytest.raises(RuntimeError, match="differ from the model's"):
         saved_model.export_model(runs.small_model(), tmp_path / "served", record)
     assert not (tmp_path / "served").exists()
@@ -246,7 +247,7 @@ def test_record_travels_with_the_saved_model(exported):
 
 
 def test_record_of_another_image_size_is_refused(tmp_path):
-    record = run_record.RunRecord(runs.CLASS_NAMES, (64, 64))
+    record = RunRecord(runs.CLASS_NAMES, (64, 64))
     with pytest.raises(ValueError, match="the model takes"):
         saved_model.export_model(runs.small_model(), tmp_path / "served", record)
 
@@ -257,7 +258,7 @@ def test_report_is_json(exported):
 
 @pytest.mark.parametrize("preprocess", run_record.PREPROCESSING)
 def test_bytes_become_the_images_that_evaluation_data_gives(preprocess):
-    record = run_record.RunRecord(("a",), (32, 32), preprocess=preprocess)
+    record = RunRecord(("a",), (32, 32), preprocess=preprocess)
     maker = run_record.PREPROCESSING[preprocess]
     sizes = [(47, 81), (130, 60), (33, 32), (8, 8)]
     files = [runs.image_file(*size, format="JPEG") for size in sizes]
@@ -272,7 +273,7 @@ def test_outputs_that_are_no_numbers_are_found_out_wherever_they_stand(tmp_path)
     model = runs.small_model()
     bias = model.get_layer("head").bias
     bias.assign(np.full(bias.shape, np.nan))  # Features and tokens are as they should.
-    record = run_record.RunRecord(runs.CLASS_NAMES, runs.IMAGE_SIZE)
+    record = RunRecord(runs.CLASS_NAMES, runs.IMAGE_SIZE)
     with pytest.raises(RuntimeError, match="outputs differ"):
         saved_model.export_model(model, tmp_path / "out", record)
     assert not list(tmp_path.iterdir())

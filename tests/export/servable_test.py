@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tests.export import runs
 from vit_scaling.export import servable
-from vit_scaling.export.run_record import RunRecord
+from vit_scaling.run_record import RunRecord
 
 RECORD = RunRecord(runs.CLASS_NAMES, runs.IMAGE_SIZE)
 

@@ -9,12 +9,17 @@ import pytest
 
 import vit_scaling
 from tests.training import small
+from vit_scaling import run_record
 from vit_scaling.training import run_files
+
+RECORD = run_record.RunRecord(
+    ("a", "b"), (8, 8), seed=3, parameters=1930, versions=run_files.versions()
+)
 
 
 def test_the_model_is_rebuilt_from_its_file_alone(tmp_path):
     model = small.small_vit(head="map", dropout=0.1)
-    run_files.write_run_files(tmp_path / "run", model, {"seed": 3}, {})
+    run_files.write_run_files(tmp_path / "run", model, RECORD, {})
     again = run_files.read_model(tmp_path / "run")
     assert [v.path for v in again.variables] == [v.path for v in model.variables]
     images = small.digits()[0][:2]
@@ -25,16 +30,11 @@ def test_the_model_is_rebuilt_from_its_file_alone(tmp_path):
     )
 
 
-def test_facts_come_back_with_size_parameters_and_versions(tmp_path):
-    model = small.linear()
-    facts = {"class_names": ["a", "b"], "seed": 3}
+def test_a_run_writes_its_model_record_and_texts(tmp_path):
     texts = {"config.gin": "A = 1\n", "flags.txt": "--seed=3\n"}
-    run_files.write_run_files(tmp_path, model, facts, texts)
-    found = run_files.read_run_facts(tmp_path)
-    assert found["class_names"] == ["a", "b"] and found["seed"] == 3
-    assert found["image_size"] == [8, 8]
-    assert found["parameters"] == 8 * 8 * 3 * 10 + 10
-    assert found["versions"]["vit_scaling"] == vit_scaling.__version__
+    run_files.write_run_files(tmp_path, small.linear(), RECORD, texts)
+    assert run_record.load_run_record(tmp_path) == RECORD
+    assert RECORD.versions["vit_scaling"] == vit_scaling.__version__
     assert (tmp_path / "config.gin").read_text() == "A = 1\n"
     assert (tmp_path / "flags.txt").read_text() == "--seed=3\n"
     json.loads((tmp_path / "model.json").read_text())
@@ -52,16 +52,6 @@ def test_a_full_disk_leaves_what_was_there_and_is_said_with_what_to_do(tmp_path)
     assert (tmp_path / "config.gin").read_text() == "A = 1\n"
 
 
-@pytest.mark.parametrize("read", [run_files.read_model, run_files.read_run_facts])
-def test_a_folder_that_is_no_run_is_said(tmp_path, read):
+def test_reading_a_folder_that_is_not_a_run_raises(tmp_path):
     with pytest.raises(FileNotFoundError, match="`model_dir` must be the folder of a"):
-        read(tmp_path)
-
-
-def test_what_training_evaluates_is_known_also_of_runs_that_did_not_say(tmp_path):
-    assert not run_files.evaluates_averages(tmp_path)
-    facts = {"evaluates_averages": True}
-    run_files.write_run_files(tmp_path, small.linear(), {}, {})
-    assert not run_files.evaluates_averages(tmp_path)
-    run_files.write_run_files(tmp_path, small.linear(), facts, {})
-    assert run_files.evaluates_averages(tmp_path)
+        run_files.read_model(tmp_path)

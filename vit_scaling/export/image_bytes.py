@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from vit_scaling.data import preprocessing
 from vit_scaling.data.pipeline import MAX_PIXELS
-from vit_scaling.export.run_record import RunRecord
+from vit_scaling.run_record import RunRecord
 
 JPEG_START = b"\xff\xd8\xff"
 PNG_START = b"\x89PNG\r\n\x1a\n"

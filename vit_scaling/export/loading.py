@@ -10,26 +10,11 @@ import keras
 import tensorflow as tf
 
 import vit_scaling.modeling.vit  # noqa: F401  (its layers are found by their names)
-from vit_scaling.export.run_record import (
-    PREPROCESSING,
-    RunRecord,
-    record_from,
-    with_preprocess,
-)
+from vit_scaling.export.run_record import LOSSES, PREPROCESSING, with_preprocess
+from vit_scaling.run_record import RunRecord, load_run_record
 from vit_scaling.training import checkpoints
 
 LOWER_PRECISIONS = ("mixed_bfloat16", "mixed_float16", "bfloat16", "float16")
-
-
-def read_record(model_dir: str | os.PathLike[str]) -> RunRecord:
-    """Return the record of a run.
-
-    Raises:
-        FileNotFoundError: `model_dir` holds no `run.json`.
-        ValueError: `run.json` is damaged.
-    """
-    path = os.path.join(os.fspath(model_dir), "run.json")
-    return record_from(_read_json(path, model_dir), source=path)
 
 
 def load_run(
@@ -61,7 +46,7 @@ def load_run(
     if float32:
         config = in_float32(config)
     model = keras.models.model_from_json(json.dumps(config))
-    record = read_record(model_dir)
+    record = load_run_record(model_dir)
     restored = checkpoints.restore_model(
         model, os.fspath(model_dir), averages=averages, step=step
     )
@@ -100,6 +85,10 @@ def load_for_export(
 def check_exportable(model: keras.Model, record: RunRecord) -> None:
     """Raise unless record and model agree, and hold all that an export must know."""
     check_classes(model, record)
+    if record.loss not in LOSSES:
+        raise ValueError(
+            f"`loss` must be one of {', '.join(LOSSES)}; received {record.loss!r}."
+        )
     if record.preprocess is None:
         raise ValueError(
             "The run was evaluated on images prepared by a function that exports do "

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from vit_scaling import io_files
 from vit_scaling.export import loading, saved_model, servable
-from vit_scaling.export.run_record import RunRecord
+from vit_scaling.run_record import RunRecord
 
 FILES = {"onnx": "model.onnx", "litert": "model.tflite"}
 OPSET = 18  # Of 2022: ReduceMean and Split as they are today.

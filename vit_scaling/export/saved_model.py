@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from vit_scaling import io_files
-from vit_scaling.export import loading, run_record, servable
-from vit_scaling.export.run_record import RunRecord
+from vit_scaling.export import loading, servable
+from vit_scaling.run_record import RunRecord, record_from_json
 
 RECORD_FILE = "vit_scaling.json"  # Under assets.extra, which model servers leave alone.
 Extra = Callable[[pathlib.Path, RunRecord], None]
@@ -152,7 +152,7 @@ def saved_record(saved_model: str | os.PathLike[str]) -> RunRecord:
             "(the one that holds saved_model.pb)."
         )
     fields = json.loads(path.read_text())["record"]
-    return run_record.record_from(fields, source=str(path))
+    return record_from_json(fields, source=str(path))
 
 
 def report_of(saved_model: str | os.PathLike[str]) -> dict[str, Any]:

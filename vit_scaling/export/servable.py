@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from vit_scaling.export import image_bytes
-from vit_scaling.export.run_record import RunRecord
+from vit_scaling.run_record import RunRecord
 
 FLOAT_SIGNATURE = "serving_default"
 BYTES_SIGNATURE = "serving_bytes"

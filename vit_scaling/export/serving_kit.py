@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from vit_scaling.export import clients, saved_model, servable
-from vit_scaling.export.run_record import RunRecord
+from vit_scaling.run_record import RunRecord
 
 # Without it the model server refuses what XLA is to compile for a processor.
 COMPILED = " \\\n  --xla_cpu_compilation_enabled=true"

@@ -11,6 +11,7 @@ import tensorflow as tf
 from absl import logging
 from etils import epath
 
+from vit_scaling.run_record import find_run_record
 from vit_scaling.training import strategy as strategies
 from vit_scaling.training.agreement import sum_over_processes
 from vit_scaling.training.checkpoint_files import (
@@ -22,7 +23,6 @@ from vit_scaling.training.checkpoint_files import (
 from vit_scaling.training.checkpoints import FOLDER, restore_model
 from vit_scaling.training.evaluator import Evaluator
 from vit_scaling.training.logs import RunLog, Silence
-from vit_scaling.training.run_files import evaluates_averages
 
 Measure = Callable[[int | None], dict[str, Any]]
 TRIES = 3  # Of a checkpoint that cannot be read: its files may still be arriving.
@@ -76,7 +76,8 @@ def make_measure(
         if not chief:
             restore_model(model, model_dir, averages=averages, step=done)
         global_step.assign(done)
-        same = averages == evaluates_averages(model_dir)
+        record = find_run_record(model_dir)  # A branch may not have written it yet.
+        same = averages == (record is not None and record.evaluates_averages)
         evaluator.suffix = "" if same else "_averages" if averages else "_last"
         with contextlib.redirect_stdout(Silence()):
             return {"step": done, **controller.evaluate()}

@@ -9,6 +9,7 @@ import pytest
 
 from tests.scaling.studies.sweep_test import GRID
 from vit_scaling.modeling.shapes import ViTShape
+from vit_scaling.run_record import RunRecord, save_run_record
 from vit_scaling.scaling.laws.run_tables import read_runs
 from vit_scaling.scaling.studies.sweep import command, sweep, together
 from vit_scaling.scaling.studies.sweep_runner import result, run_command, run_study
@@ -51,8 +52,9 @@ class FakeTraining:
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / "metrics.jsonl").write_text(lines + '{"kind": "ev')  # Cut off.
         if self.images:  # What older versions did not write.
-            facts = {"train_images": min(job.data_size or self.images, self.images)}
-            (folder / "run.json").write_text(json.dumps(facts))
+            images = int(min(job.data_size or self.images, self.images))
+            record = RunRecord((), (8, 8), train_images=images)
+            save_run_record(folder, record)
         return 0
 
 

@@ -102,15 +102,16 @@ def _files(
     import numpy as np
 
     from vit_scaling.applications.weights import export_weights
-    from vit_scaling.export import loading, portable, saved_model
+    from vit_scaling.export import portable, saved_model
     from vit_scaling.modeling.vit import vit
+    from vit_scaling.run_record import RunRecord
 
     size = arguments.image_size
     model = vit(shape, arguments.head, image_size=size, classes=1000)
     generator = np.random.default_rng(0)
     kernel = model.get_layer("head").kernel  # Zero at first: all logits were alike.
     kernel.assign(generator.normal(size=kernel.shape, scale=0.05))
-    record = loading.RunRecord(tuple(map(str, range(1000))), (size, size))
+    record = RunRecord(tuple(map(str, range(1000))), (size, size))
     files = {engine: folder / engine for engine in OURS}
     for engine, jit_compile in OURS.items():
         saved_model.export_model(model, files[engine], record, jit_compile=jit_compile)

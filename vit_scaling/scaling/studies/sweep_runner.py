@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from vit_scaling.run_record import find_run_record
 from vit_scaling.scaling.laws.runs import CSV_COLUMNS, SHAPE_COLUMNS
 from vit_scaling.scaling.studies.sweep import (
     Job,
@@ -30,7 +31,6 @@ from vit_scaling.scaling.studies.sweep_settings import (
 )
 
 METRICS_FILE = "metrics.jsonl"
-RUN_FILE = "run.json"
 RUN_COLUMNS = (*CSV_COLUMNS, "steps", "core_hours", "folder", *SHAPE_COLUMNS)
 FAILURE_COLUMNS = ("time", "folder", "exit_code", "last_line", "command")
 Runner = Callable[[list[str], pathlib.Path], int]
@@ -163,9 +163,10 @@ def images_in_set(job: Job, work: pathlib.Path) -> int | None:
     A set may hold fewer than were asked for, and "all" is no number. Where run.json
     does not say (runs of older versions), what was asked for; None is all.
     """
-    path = work / job.folder / RUN_FILE
-    facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    size = facts.get("train_images", job.data_size)
+    record = find_run_record(work / job.folder)
+    size = job.data_size
+    if record is not None and record.train_images is not None:
+        size = record.train_images
     return None if size is None else int(size)
 
 

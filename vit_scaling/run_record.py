@@ -1,0 +1,163 @@
+"""The record of a training run, `run.json`: one dataclass for writer and readers."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+from vit_scaling import io_files
+
+RUN_FILE = "run.json"
+FORMAT_VERSION = 1  # Files without a version are older; they have the same fields.
+# Names of the evaluation preprocessing that exports can repeat.
+PREPROCESSING_NAMES = ("central_crop", "resize", "squash_and_crop")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """What later programs need to know of a run besides its model and weights.
+
+    Attributes:
+        class_names: One name per logit, in the order of the logits. Empty if the data
+            has no names: an export then uses the numbers.
+        image_size: (height, width) in pixels of the images that the model takes.
+        step: Training step of exported weights; 0 in a `run.json`.
+        value_range: (lowest, highest) value of an input pixel.
+        loss: Name of the loss function.
+        preprocess: How evaluation prepares an image: "central_crop" (resize the smaller
+            side, then crop), "resize" (whole image, aspect lost) or "squash_and_crop"
+            (resize to a square, then crop). None: by another function.
+        resize: Length in pixels to which an image's smaller side, or the square's, is
+            resized before the crop. None, in records of older versions, is 8/7 of the
+            crop's longer side (256 before 224).
+        seed: Seed of the run.
+        evaluates_averages: Whether training evaluates averaged weights.
+        train_images: Number of different training images; None: not recorded.
+        parameters: Number of trained weights; None: not recorded.
+        versions: Versions of the packages that trained, by name.
+        format_version: Version of the file format.
+
+    Raises:
+        ValueError: A field has no valid value.
+    """
+
+    class_names: tuple[str, ...]
+    image_size: tuple[int, int]
+    step: int = 0
+    value_range: tuple[float, float] = (-1.0, 1.0)
+    loss: str = "softmax_cross_entropy"
+    preprocess: str | None = "central_crop"
+    resize: int | None = None
+    seed: int = 0
+    evaluates_averages: bool = False
+    train_images: int | None = None
+    parameters: int | None = None
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        if self.preprocess not in (None, *PREPROCESSING_NAMES):
+            raise ValueError(
+                f"`preprocess` must be one of {', '.join(PREPROCESSING_NAMES)}; "
+                f"received {self.preprocess!r}."
+            )
+        if len(self.image_size) != 2 or min(self.image_size) < 1:
+            raise ValueError(
+                "`image_size` must be (height, width) in pixels, both positive; "
+                f"received {self.image_size}."
+            )
+        if self.resize is not None and self.resize < max(self.image_size):
+            raise ValueError(
+                "`resize` must be at least the image's size, or the crop would not "
+                f"fit; received resize={self.resize}, image_size={self.image_size}."
+            )
+        low, high = self.value_range
+        if not low < high:
+            raise ValueError(
+                "`value_range` must be (lowest, highest) with lowest < highest; "
+                f"received {self.value_range}."
+            )
+
+    @property
+    def smaller_side(self) -> int:
+        """Pixels of an image's smaller side, or the square's, before the crop."""
+        return self.resize or round(max(self.image_size) * 8 / 7)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON's own types."""
+        return io_files.to_json_types(dataclasses.asdict(self))
+
+
+def save_run_record(model_dir: epath.PathLike, record: RunRecord) -> None:
+    """Write `run.json` atomically.
+
+    Raises:
+        OSError: The file could not be written; an earlier one is unchanged.
+    """
+    io_files.write_json(epath.Path(model_dir) / RUN_FILE, record.as_dict())
+
+
+def load_run_record(model_dir: epath.PathLike) -> RunRecord:
+    """Read the `run.json` of a run's folder, of this version or an older one.
+
+    Raises:
+        FileNotFoundError: The folder has no `run.json`.
+        ValueError: The file is damaged, or its format is newer than this code.
+    """
+    record = find_run_record(model_dir)
+    if record is None:
+        raise FileNotFoundError(
+            "`model_dir` must be the folder of a training run; "
+            f"`{epath.Path(model_dir) / RUN_FILE}` is missing. Train first, or correct "
+            "the path."
+        )
+    return record
+
+
+def find_run_record(model_dir: epath.PathLike) -> RunRecord | None:
+    """Read a folder's `run.json`; return None if the file does not exist.
+
+    Raises:
+        ValueError: The file is damaged, or its format is newer than this code.
+    """
+    path = epath.Path(model_dir) / RUN_FILE
+    if not path.exists():
+        return None
+    return record_from_json(io_files.read_json(path), source=str(path))
+
+
+def record_from_json(fields: Mapping[str, Any], *, source: str) -> RunRecord:
+    """Return the record of a decoded JSON object; unknown keys are ignored.
+
+    Args:
+        fields: Decoded `run.json`, or the record in an exported model.
+        source: The file's path, for error messages.
+
+    Raises:
+        ValueError: A field is missing or has no valid value, or the format is newer
+            than this code.
+    """
+    version = fields.get("format_version", FORMAT_VERSION)
+    if version > FORMAT_VERSION:  # Its fields may have other meanings.
+        raise ValueError(
+            f"{source} has format version {version}, newer than {FORMAT_VERSION}, the "
+            "newest known here. Install a later vit_scaling."
+        )
+    missing = {"class_names", "image_size"} - set(fields)
+    if missing:
+        raise ValueError(f"{source} lacks {', '.join(sorted(missing))}.")
+    names = {field.name for field in dataclasses.fields(RunRecord)}
+    known = {key: value for key, value in fields.items() if key in names}
+    size = fields["image_size"]
+    known["class_names"] = tuple(str(name) for name in fields["class_names"] or ())
+    known["image_size"] = (
+        (size, size) if isinstance(size, int) else tuple(int(side) for side in size)
+    )
+    if "value_range" in fields:
+        known["value_range"] = tuple(float(value) for value in fields["value_range"])
+    try:
+        return RunRecord(**known)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
