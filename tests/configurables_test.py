@@ -74,3 +74,13 @@ def test_an_experiment_is_built_from_the_bindings():
     assert experiment.train_data.source.pattern == "train-*"
     assert experiment.eval_data.source.pattern == "test-*"
     assert experiment.train_data.classes == experiment.eval_data.classes == 10
+
+
+@pytest.mark.parametrize("old", configurables.RENAMED_BINDINGS)
+def test_an_earlier_name_of_a_binding_raises_with_the_new_name(old):
+    new = configurables.RENAMED_BINDINGS[old]
+    name, _, parameter = new.partition(".")
+    known = {part.__name__: part for part in configurables.PARTS} | configurables.ROOTS
+    assert parameter in inspect.signature(known[name]).parameters
+    with pytest.raises(ValueError, match=f"^{old} was renamed: bind {new}."):
+        configurables.parse(FILES, [*DATA, f"{old} = None"])

@@ -29,11 +29,22 @@ KNOWN = {"part": part, "run": run, "unused": unused}
 SELECTOR = "vit_scaling.tests.run"
 
 
-def parse(text, *bindings, tmp_path, known=None):
+@gin.register(module="vit_scaling.tests")
+def open_part(width=1, **options):
+    return ("open_part", width, options)
+
+
+def parse(text, *bindings, tmp_path, known=None, renamed=None):
     file = tmp_path / "config.gin"
     file.write_text(text)
     calls.clear()
-    gin_files.parse([str(file)], bindings, known=known or KNOWN, roots=[SELECTOR])
+    gin_files.parse(
+        [str(file)],
+        bindings,
+        known=known or KNOWN,
+        roots=[SELECTOR],
+        renamed=renamed,
+    )
 
 
 def called():
@@ -90,6 +101,27 @@ def test_the_nearest_name_comes_before_the_positions_in_files(tmp_path):
     first, *more = str(raised.value).splitlines()
     assert "Did you mean 'part'?" in first
     assert any("config.gin" in line for line in more)
+
+
+@pytest.mark.parametrize(
+    "binding",
+    ["part.wide = 4", "big/part.wide = 4", "vit_scaling.tests.part.wide = 4"],
+)
+def test_an_earlier_name_of_a_binding_raises_with_the_new_name(tmp_path, binding):
+    renamed = {"part.wide": "part.width"}
+    message = r"^part\.wide was renamed: bind part\.width\."
+    with pytest.raises(ValueError, match=message):
+        parse(GOOD, binding, tmp_path=tmp_path, renamed=renamed)
+    gin.clear_config()
+    with pytest.raises(ValueError, match=message + "\n.*line 8"):
+        parse(GOOD + binding, tmp_path=tmp_path, renamed=renamed)
+
+
+def test_an_earlier_name_raises_also_if_any_option_is_accepted(tmp_path):
+    binding = "run.make = @open_part()\nopen_part.decay = 4"
+    parse(binding, tmp_path=tmp_path)
+    with gin.unlock_config(), pytest.raises(ValueError, match=r"bind run\.decay\."):
+        parse(binding, tmp_path=tmp_path, renamed={"open_part.decay": "run.decay"})
 
 
 def test_a_macro_that_only_an_unread_binding_reads_is_unread_too(tmp_path):

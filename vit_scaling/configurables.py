@@ -103,6 +103,8 @@ ROOTS: dict[str, Callable[..., Any]] = {
     "evaluate_continuously": experiment.evaluate_continuously,
     "sweep": studies.sweep,
 }
+# Earlier names of bindings, and what to bind today: using one raises an error.
+RENAMED_BINDINGS: dict[str, str] = {}
 
 
 def parse(
@@ -117,4 +119,5 @@ def parse(
         defaults=defaults,
         known={**{part.__name__: part for part in PARTS}, **ROOTS},
         roots=[f"vit_scaling.{name}" for name in ROOTS],
+        renamed=RENAMED_BINDINGS,
     )

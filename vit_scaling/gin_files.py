@@ -16,8 +16,12 @@ from gin import config as gin_config
 MACRO = "gin.macro"
 # A binding as gin prints it: on one line, or indented behind a backslash.
 _BINDING = re.compile(r"^\S+ = (?:\\(?:\n {4}.*)+|.+)", re.MULTILINE)
+_UNKNOWN_PARAMETER = re.compile(
+    r"Configurable '(?:\w+\.)*(\w+)' doesn't have a parameter named '(\w+)'"
+)
 _WITHOUT_VALUE = re.compile(r"^(\S+) = %gin\.REQUIRED$", re.MULTILINE)
 _roots: tuple[str, ...] = ()
+_renamed: dict[str, str] = {}
 
 
 def root() -> Path:
@@ -62,6 +66,7 @@ def parse(
     known: Mapping[str, Callable[..., Any]],
     roots: Sequence[str],
     defaults: Mapping[str, Any] | None = None,
+    renamed: Mapping[str, str] | None = None,
 ) -> None:
     """Parse gin files in order, then bindings, and refuse what no run would read.
 
@@ -72,14 +77,16 @@ def parse(
         roots: Selectors of what a run begins with, such as "vit_scaling.train".
         defaults: Values of required macros that nobody set, where a program can do
             without them, such as the data's pattern where none are read.
+        renamed: Earlier names of bindings and the present ones, such as
+            {"train.keep_last": "RunOptions.keep_last"}.
 
     Raises:
         FileNotFoundError: A file is missing.
         ValueError: A name or parameter is misspelt, a scope or macro is read by nobody,
             or a required value is missing.
     """
-    global _roots
-    _roots = tuple(roots)
+    global _roots, _renamed
+    _roots, _renamed = tuple(roots), dict(renamed or {})
     gin.add_config_file_search_path(str(root()))
     paths = [str(find(name)) for name in files]
     logging.disable(logging.ERROR)  # Gin logs each place where a file is not.
@@ -118,6 +125,7 @@ def _refuse_unread_bindings(config: dict[Any, Any]) -> None:
     """Raise if a binding is not reached from a root; gin refuses missing ones."""
     if not _roots:
         return
+    _raise_if_renamed(config)
     read: set[tuple[str, str]] = set()
     seen: set[Any] = set()
     to_visit: list[tuple[tuple[str, ...], str]] = [((), name) for name in _roots]
@@ -133,6 +141,19 @@ def _refuse_unread_bindings(config: dict[Any, Any]) -> None:
                 inner = tuple(reference.scopes) or scopes
                 to_visit.append((inner, reference.configurable.selector))
     _raise_if_unread(config, read)
+
+
+def _raise_if_renamed(config: Mapping[Any, Any]) -> None:
+    """Raise for an earlier name that a configurable takes as one of its **kwargs."""
+    for (_, selector), parameters in config.items():
+        for parameter in parameters:
+            name = f"{selector.rpartition('.')[2]}.{parameter}"
+            if name in _renamed:
+                raise ValueError(_renamed_text(name))
+
+
+def _renamed_text(name: str) -> str:
+    return f"{name} was renamed: bind {_renamed[name]}."
 
 
 def _raise_if_unread(config: Mapping[Any, Any], read: set[tuple[str, str]]) -> None:
@@ -166,6 +187,10 @@ def _explained(message: str, known: Mapping[str, Callable[..., Any]]) -> str:
     if missing and "gin.REQUIRED" in message:
         return _missing_values(missing)
     first, *more = message.splitlines() or [""]  # Then the places in the files.
+    parameter = _UNKNOWN_PARAMETER.search(first)
+    name = ".".join(parameter.groups()) if parameter else ""
+    if name in _renamed:
+        return "\n".join([_renamed_text(name), *more])
     return "\n".join([first + _suggestion(message, known), *more])
 
 
@@ -192,12 +217,9 @@ def _suggestion(message: str, known: Mapping[str, Callable[..., Any]]) -> str:
         wanted = configurable[1].split(".")[-1].split("/")[-1]
         near = difflib.get_close_matches(wanted, list(known), n=1, cutoff=0.3)
         return f" Did you mean {near[0]!r}?" if near else ""
-    parameter = re.search(
-        r"Configurable ['\"]([\w.]+)['\"] doesn't have a parameter named ['\"](\w+)",
-        message,
-    )
+    parameter = _UNKNOWN_PARAMETER.search(message)
     if parameter:
-        target = known.get(parameter[1].split(".")[-1])
+        target = known.get(parameter[1])
         names = list(inspect.signature(target).parameters) if target else []
         near = difflib.get_close_matches(parameter[2], names, n=1, cutoff=0.3)
         return f" Did you mean {near[0]!r}?" if near else ""
