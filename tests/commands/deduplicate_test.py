@@ -4,8 +4,7 @@
 import json
 
 from tests.data import sets
-from tests.data.deduplication.cleaning_test import planted
-from tests.data.deduplication.matching_test import photos
+from tests.data.deduplication.example_sets import photos, planted
 from vit_scaling.commands import deduplicate
 
 

@@ -7,8 +7,7 @@ import pickle
 import pytest
 
 from tests.data import sets
-from tests.data.deduplication.cleaning_test import planted
-from tests.data.deduplication.matching_test import photos
+from tests.data.deduplication.example_sets import photos, planted
 from vit_scaling.data.deduplication import beam_driver, cleaning
 from vit_scaling.data.deduplication.beam_driver import BeamWorker
 from vit_scaling.data.deduplication.matching import Thresholds

@@ -4,37 +4,14 @@
 import csv
 import json
 
-import numpy as np
 import pytest
 
 from tests.data import sets
-from tests.data.deduplication.matching_test import photos
-from vit_scaling.data.deduplication import cleaning, planted_copies
+from tests.data.deduplication.example_sets import photos, planted
+from vit_scaling.data.deduplication import cleaning
 from vit_scaling.data.deduplication.matching import Thresholds
 from vit_scaling.data.tfrecords import Features, TFRecords
 from vit_scaling.data.writing.verification import verify
-
-
-def planted(path):
-    """12 images to train on, near-copies of 2 held out, a repeat, and junk."""
-    images = [data for _, data in photos(14)]
-    generator = np.random.default_rng(0)
-    copies = [
-        planted_copies.altered(images[0], "resized", generator),
-        planted_copies.altered(images[1], "flipped", generator),
-        images[7],
-        b"no image",
-    ]
-    records = [
-        sets.example(data, [n % 3], f"train/{n}")
-        for n, data in enumerate([*images[2:], *copies])
-    ]
-    train = sets.shards(path / "train", [records[:7], records[7:]])
-    (path / "train/classes.txt").write_text("ape\nbee\ncow\n")
-    held_out = [
-        sets.example(data, [0], f"test/{n}") for n, data in enumerate(images[:2])
-    ]
-    return train, sets.shards(path / "test", [held_out])
 
 
 def test_near_duplicates_and_repeats_go(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.data import sets
-from tests.data.deduplication.matching_test import photos
+from tests.data.deduplication.example_sets import photos
 from vit_scaling.data.deduplication import (
     fingerprints,
     internal_duplicates,

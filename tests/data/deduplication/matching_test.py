@@ -6,16 +6,9 @@ import pytest
 from PIL import Image
 
 from tests.data import sets
+from tests.data.deduplication.example_sets import photos
 from vit_scaling.data.deduplication import fingerprints, planted_copies
 from vit_scaling.data.deduplication.matching import HashIndex, Thresholds
-
-
-def photos(count, side=64):
-    """Parts of photographs; sky is left out, since one looks like the next."""
-    tiles = (sets.tile(n, side) for n in range(105))
-    detailed = [tile for tile in tiles if tile.std() > 30]
-    assert len(detailed) >= count
-    return [(f"{n}", sets.jpeg(detailed[n], 92)) for n in range(count)]
 
 
 def dct_hash(grey: Image.Image) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from tests.data import sets
-from tests.data.deduplication.matching_test import photos
+from tests.data.deduplication.example_sets import photos
 from vit_scaling.data.deduplication import removal_report
 from vit_scaling.data.deduplication.matching import Match
 from vit_scaling.data.deduplication.removal_report import Removal
