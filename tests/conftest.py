@@ -45,8 +45,8 @@ def no_gin_left_over() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def digit_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with scikit-learn's digits as TFRecords, written once."""
-    from vit_scaling.data.writing.image_entries import Digits
-    from vit_scaling.data.writing.shard_writer import write_tfrecords
+    from vit_scaling.data.writing.digits import Digits
+    from vit_scaling.data.writing.split_writer import write_tfrecords
 
     folder = tmp_path_factory.mktemp("digits")
     for split in ("train", "test"):

@@ -8,7 +8,14 @@ import gin
 
 from vit_scaling import experiment, gin_files
 from vit_scaling.applications import backbones, finetuning
-from vit_scaling.data import augmentation, pipeline, preprocessing, tfds, tfrecords
+from vit_scaling.data import (
+    augmentation,
+    examples,
+    pipeline,
+    preprocessing,
+    tfds,
+    tfrecords,
+)
 from vit_scaling.evaluation import evaluators, images, label_maps
 from vit_scaling.modeling import shapes, vit
 from vit_scaling.optimization import (
@@ -66,7 +73,7 @@ PARTS: tuple[Callable[..., Any], ...] = (
     shapes.ViTShape,
     shapes.as_shape,
     tfds.TFDS,
-    tfrecords.Features,
+    examples.Features,
     tfrecords.TFRecords,
     vit.vit,
     weight_decay.head_and_body,

@@ -9,10 +9,13 @@ import json
 import math
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etils import epath
+
+PARTIAL_PREFIX = ".partial-"  # Begins the names of files that are being written.
 
 
 def is_remote(path: epath.PathLike) -> bool:
@@ -20,17 +23,23 @@ def is_remote(path: epath.PathLike) -> bool:
     return "://" in os.fspath(path)
 
 
+def is_partial(path: epath.PathLike) -> bool:
+    """Whether a path is the temporary file of an `atomic_file` in progress."""
+    return os.path.basename(os.fspath(path)).startswith(PARTIAL_PREFIX)
+
+
 @contextlib.contextmanager
 def atomic_file(path: epath.PathLike) -> Iterator[epath.Path]:
     """Context manager: a temporary path that replaces `path` if the block succeeds.
 
     Readers see the old file or the new one, never a part. The temporary file has the
-    same suffix and folder, is flushed to the disk before the rename, and is removed on
-    an error. Missing parent folders are created.
+    same suffix and folder and a name that no other process or machine uses. It is
+    flushed to the disk before the rename, and removed on an error. Missing parent
+    folders are created.
     """
     target = epath.Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".partial-{os.getpid()}-{target.name}")
+    temporary = target.with_name(f"{PARTIAL_PREFIX}{uuid.uuid4().hex}-{target.name}")
     try:
         yield temporary
         flush_file(temporary)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from vit_scaling.commands import cli
-from vit_scaling.data.tfrecords import Features
+from vit_scaling.data.examples import Features
 
 
 def run(capsys, argv, command, show=str):

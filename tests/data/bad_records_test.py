@@ -13,9 +13,10 @@ import tensorflow as tf
 from PIL import Image
 
 from tests.data import sets
+from vit_scaling.data.examples import Features
 from vit_scaling.data.pipeline import EvalData, TrainData
 from vit_scaling.data.preprocessing import Resize
-from vit_scaling.data.tfrecords import Features, TFRecords
+from vit_scaling.data.tfrecords import TFRecords
 
 GOOD = 11
 

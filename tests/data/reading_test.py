@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from tests.data import sets
 from vit_scaling.data import reading
+from vit_scaling.data.block_table import make_block_table
 from vit_scaling.data.epoch_order import EpochOrder
 from vit_scaling.data.reading import BlockReader, HeldReader, Reader, block_reader
-from vit_scaling.data.record_index import block_table
 
 COUNTS = [5, 6]
 
@@ -19,7 +19,7 @@ COUNTS = [5, 6]
 @pytest.fixture(scope="module")
 def blocks(tmp_path_factory):
     source = sets.numbered(tmp_path_factory.mktemp("numbered"), COUNTS)
-    return BlockReader(block_table(source.index(), block_records=4))
+    return BlockReader(make_block_table(source.index(), block_records=4))
 
 
 def labels(data):
@@ -52,7 +52,7 @@ def test_a_damaged_record_costs_neither_its_block_nor_those_behind_it(tmp_path):
     data = bytearray(path.read_bytes())
     data[int(source.index().offsets(0)[1]) + 30] ^= 1
     path.write_bytes(bytes(data))
-    reader = BlockReader(block_table(source.index(), block_records=4))
+    reader = BlockReader(make_block_table(source.index(), block_records=4))
     found, numbers = reader.read(tf.constant(0, tf.int64))
     assert numbers.numpy().tolist() == [0, 1, 2, 3]
     texts = found.numpy().tolist()
@@ -67,7 +67,7 @@ def test_a_scattered_subset_is_held_in_memory_and_read_alike(tmp_path, monkeypat
     data[int(source.index().offsets(1)[1]) + 30] ^= 1  # Record 6 is damaged.
     path.write_bytes(bytes(data))
     selected = np.array([0, 2, 4, 6, 8, 10])
-    table = block_table(source.index(), block_records=4, selected=selected)
+    table = make_block_table(source.index(), block_records=4, selected=selected)
     held, plain = block_reader(table), BlockReader(table)
     assert isinstance(held, HeldReader)
     for block in (0, 1, -1):
@@ -77,7 +77,7 @@ def test_a_scattered_subset_is_held_in_memory_and_read_alike(tmp_path, monkeypat
         np.testing.assert_array_equal(one[0].numpy(), other[0].numpy())
         np.testing.assert_array_equal(one[1].numpy(), other[1].numpy())
     assert held.read(tf.constant(0, tf.int64))[0].numpy()[3] == b""
-    whole = block_table(source.index(), block_records=4)
+    whole = make_block_table(source.index(), block_records=4)
     assert type(block_reader(whole)) is BlockReader  # Its records lie together.
     monkeypatch.setattr(reading, "_HELD_BYTES", table.size_bytes - 1)
     assert type(block_reader(table)) is BlockReader

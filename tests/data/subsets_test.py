@@ -7,19 +7,19 @@ import itertools
 import numpy as np
 import pytest
 
-from vit_scaling.data.subsets import beyond, key_hash, select
+from vit_scaling.data.subsets import hash_key, select_complement, select_subset
 
-HASHES = np.array([key_hash(f"key {n}".encode()) for n in range(20_000)], np.uint64)
+HASHES = np.array([hash_key(f"key {n}".encode()) for n in range(20_000)], np.uint64)
 
 
 def test_hashes_are_blake2b_little_endian():
     digest = hashlib.blake2b(b"a/b.jpg", digest_size=8).digest()
-    assert key_hash(b"a/b.jpg") == sum(byte << 8 * n for n, byte in enumerate(digest))
+    assert hash_key(b"a/b.jpg") == sum(byte << 8 * n for n, byte in enumerate(digest))
 
 
 def test_smaller_subsets_lie_inside_larger_ones():
-    by_share = [set(select(HASHES, fraction=f)) for f in (0.01, 0.1, 0.5, 0.999)]
-    by_number = [set(select(HASHES, num_images=n)) for n in (1, 10, 200, 9000)]
+    by_share = [set(select_subset(HASHES, fraction=f)) for f in (0.01, 0.1, 0.5, 0.999)]
+    by_number = [set(select_subset(HASHES, num_images=n)) for n in (1, 10, 200, 9000)]
     for sets in (by_share, by_number):
         assert all(a < b for a, b in itertools.pairwise(sets))
     assert [len(one) for one in by_number] == [1, 10, 200, 9000]
@@ -30,13 +30,13 @@ def test_smaller_subsets_lie_inside_larger_ones():
 
 def test_classes_keep_their_shares_within_sampling_noise():
     classes = np.arange(20_000) % 10
-    chosen = np.bincount(classes[select(HASHES, fraction=0.1)], minlength=10)
+    chosen = np.bincount(classes[select_subset(HASHES, fraction=0.1)], minlength=10)
     assert np.all(np.abs(chosen - 200) < 4 * 13.4)
 
 
 def test_all_is_all():
-    assert len(select(HASHES, fraction=1.0)) == 20_000
-    assert len(select(HASHES, num_images=10**9)) == 20_000
+    assert len(select_subset(HASHES, fraction=1.0)) == 20_000
+    assert len(select_subset(HASHES, num_images=10**9)) == 20_000
 
 
 @pytest.mark.parametrize(
@@ -51,15 +51,18 @@ def test_all_is_all():
 )
 def test_wrong_sizes_are_refused(wrong):
     with pytest.raises(ValueError, match=r"fraction|num_images"):
-        select(HASHES, **wrong)
+        select_subset(HASHES, **wrong)
 
 
 def test_what_a_share_leaves_out_is_the_rest():
-    kept, left = select(HASHES, fraction=0.98), beyond(HASHES, fraction=0.98)
+    kept, left = (
+        select_subset(HASHES, fraction=0.98),
+        select_complement(HASHES, fraction=0.98),
+    )
     assert sorted([*kept, *left]) == list(range(20_000))
     assert abs(len(left) - 400) < 4 * (0.02 * 0.98 * 2e4) ** 0.5
 
 
 def test_a_share_that_leaves_nothing_is_refused():
     with pytest.raises(ValueError, match="leaves out none of 20000 images"):
-        beyond(HASHES, fraction=1.0)
+        select_complement(HASHES, fraction=1.0)

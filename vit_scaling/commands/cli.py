@@ -43,7 +43,7 @@ def add_feature_flags(parser: argparse.ArgumentParser) -> None:
 
 def features_from_flags(arguments: argparse.Namespace) -> Any:
     """Return the `Features` that the flags of `add_feature_flags` describe."""
-    from vit_scaling.data.tfrecords import Features
+    from vit_scaling.data.examples import Features
 
     given = {
         "image": arguments.image_key,

@@ -26,7 +26,9 @@ def _inspect(arguments: argparse.Namespace) -> Mapping[str, Any]:
     from vit_scaling.data.writing import inspection
 
     source = TFRecords(arguments.pattern, cli.features_from_flags(arguments))
-    result = inspection.statistics(source, sample=arguments.sample, seed=arguments.seed)
+    result = inspection.compute_statistics(
+        source, sample=arguments.sample, seed=arguments.seed
+    )
     if arguments.output_dir:
         result["sheets"] = inspection.write_sheets(
             source,

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _write(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    from vit_scaling.data.writing import image_sources, shard_writer
+    from vit_scaling.data.writing import image_sources, shard_writer, split_writer
 
     source = image_sources.source_named(
         arguments.source,
@@ -71,7 +71,7 @@ def _write(arguments: argparse.Namespace) -> Mapping[str, Any]:
         return beam_driver.write_with_beam(
             source, runner=arguments.runner, options=arguments.beam_option, **options
         )
-    return shard_writer.write_tfrecords(
+    return split_writer.write_tfrecords(
         source,
         workers=arguments.workers,
         progress=cli.make_progress_printer(),

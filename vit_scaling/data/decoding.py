@@ -7,8 +7,8 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from vit_scaling.data import preprocessing
+from vit_scaling.data.examples import Features
 from vit_scaling.data.reading import BlockReader
-from vit_scaling.data.tfrecords import Features
 
 POLICIES = ("stop", "skip")
 # encoded bytes, image size, seed (2,) → uint8 (size, size, 3)

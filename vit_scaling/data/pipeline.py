@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from vit_scaling.data import preprocessing, subsets
+from vit_scaling.data.block_table import make_block_table
 from vit_scaling.data.decoding import (
     POLICIES,
     Augment,
@@ -20,12 +21,12 @@ from vit_scaling.data.decoding import (
     unpack,
 )
 from vit_scaling.data.epoch_order import EpochOrder
+from vit_scaling.data.examples import Features
 from vit_scaling.data.host_sharding import Hosts
+from vit_scaling.data.key_hashes import read_key_hashes
 from vit_scaling.data.reading import BlockReader, Reader, as_graph, block_reader
-from vit_scaling.data.record_index import RecordIndex, block_table
+from vit_scaling.data.record_index import RecordIndex
 from vit_scaling.data.tf_data_service import addresses, decode_elsewhere
-from vit_scaling.data.tfrecords import Features
-from vit_scaling.data.writing import tfrecord_source
 
 _CHUNK_RECORDS = 16  # Decoded by one thread at a time.
 _BATCHES_AHEAD = 2
@@ -172,8 +173,8 @@ class TrainData(_Data):
     def _selected(self) -> np.ndarray | None:
         if self.fraction is None and self.num_images is None:
             return None
-        return subsets.select(
-            tfrecord_source.key_hashes(self._index, self.source.features),
+        return subsets.select_subset(
+            read_key_hashes(self._index, self.source.features),
             fraction=self.fraction,
             num_images=self.num_images,
         )
@@ -236,7 +237,7 @@ class TrainData(_Data):
 
     def parts(self, hosts: Hosts, seed: int) -> tuple[EpochOrder, Reader, Decoder]:
         """Return what a host's batches are made with: order, reader and decoder."""
-        table = block_table(
+        table = make_block_table(
             self._index,
             block_records=self.block_records,
             selected=self._selected,
@@ -315,8 +316,8 @@ class EvalData(_Data):
     def _selected(self) -> np.ndarray | None:
         if self.beyond_fraction is None:
             return None
-        hashes = tfrecord_source.key_hashes(self._index, self.source.features)
-        return subsets.beyond(hashes, fraction=self.beyond_fraction)
+        hashes = read_key_hashes(self._index, self.source.features)
+        return subsets.select_complement(hashes, fraction=self.beyond_fraction)
 
     def element_spec(self, batch_size: int | None) -> dict[str, tf.TensorSpec]:
         """Return shapes and types of one replica's batch; opens no file."""
@@ -344,7 +345,7 @@ class EvalData(_Data):
         host_batch = hosts.share(batch_size)
         longest = -(-self.num_examples // hosts.count)
         padded = -(-longest // host_batch) * host_batch
-        table = block_table(
+        table = make_block_table(
             self._index,
             block_records=self.block_records,
             selected=self._selected,

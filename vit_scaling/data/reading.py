@@ -5,8 +5,8 @@ import dataclasses
 
 import tensorflow as tf
 
+from vit_scaling.data.block_table import BlockTable
 from vit_scaling.data.epoch_order import EpochOrder
-from vit_scaling.data.record_index import BlockTable
 
 UNREADABLE = b""  # Stands for a record whose bytes fail their checksum.
 _BUFFER_BYTES = 256 * 1024

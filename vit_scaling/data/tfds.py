@@ -6,8 +6,8 @@ import functools
 import os
 from typing import Any
 
+from vit_scaling.data.examples import Features
 from vit_scaling.data.record_index import RecordIndex, Shard
-from vit_scaling.data.tfrecords import Features
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,8 @@ from tests.data import sets
 from tests.data.deduplication.example_sets import photos, planted
 from vit_scaling.data.deduplication import cleaning
 from vit_scaling.data.deduplication.matching import Thresholds
-from vit_scaling.data.tfrecords import Features, TFRecords
+from vit_scaling.data.examples import Features
+from vit_scaling.data.tfrecords import TFRecords
 from vit_scaling.data.writing.verification import verify
 
 

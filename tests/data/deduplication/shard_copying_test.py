@@ -10,7 +10,7 @@ import tensorflow as tf
 from tests.data import sets
 from vit_scaling.data import subsets
 from vit_scaling.data.deduplication.shard_copying import copies, copy_shard
-from vit_scaling.data.record_index import RecordIndex, Shard, keys_kind
+from vit_scaling.data.record_index import RecordIndex, Shard, key_hashes_kind
 from vit_scaling.data.tfrecords import TFRecords
 
 
@@ -46,9 +46,9 @@ def test_a_copy_has_its_own_index_files(tmp_path):
     offsets = np.load(folder / f"{name}.offsets.npy")
     assert offsets[-1] == pathlib.Path(task.path).stat().st_size
     keys = np.load(
-        folder / f"{name}.{keys_kind('image/filename', int(offsets[-1]))}.npy"
+        folder / f"{name}.{key_hashes_kind('image/filename', int(offsets[-1]))}.npy"
     )
-    expected = [subsets.key_hash(f"key/{n}".encode()) for n in (0, 2, 3, 4)]
+    expected = [subsets.hash_key(f"key/{n}".encode()) for n in (0, 2, 3, 4)]
     assert keys.tolist() == expected
     assert RecordIndex([Shard(task.path)]).num_records == 4
 

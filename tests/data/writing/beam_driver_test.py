@@ -6,8 +6,8 @@ import pickle
 import pytest
 
 from tests.data import sets
-from vit_scaling.data.writing import beam_driver, shard_writer
-from vit_scaling.data.writing.image_entries import Folder
+from vit_scaling.data.writing import beam_driver, split_writer
+from vit_scaling.data.writing.image_files import Folder
 
 OPTIONS = {"split": "train", "num_shards": 5}
 
@@ -27,16 +27,16 @@ def files(path):
 
 def test_what_a_worker_does_gives_the_same_files(folder, tmp_path):
     one, other = tmp_path / "one", tmp_path / "other"
-    shard_writer.write_tfrecords(folder, output_dir=str(one), workers=1, **OPTIONS)
+    split_writer.write_tfrecords(folder, output_dir=str(one), workers=1, **OPTIONS)
     sent = []
 
     def elsewhere(tasks):
         for task in tasks[::-1]:
-            sent.append(beam_driver._write(pickle.loads(pickle.dumps(task))))
-            beam_driver._write(task)  # A runner may try again what was done.
+            sent.append(beam_driver._write_unfinished(pickle.loads(pickle.dumps(task))))
+            beam_driver._write_unfinished(task)  # A runner may try again what was done.
 
-    shard_writer.write_tfrecords(
-        folder, output_dir=str(other), workers=1, run_elsewhere=elsewhere, **OPTIONS
+    split_writer.write_tfrecords(
+        folder, output_dir=str(other), workers=1, write_shards=elsewhere, **OPTIONS
     )
     assert len(set(sent)) == 5
     assert files(one) == files(other)
@@ -50,7 +50,7 @@ def test_what_a_worker_does_gives_the_same_files(folder, tmp_path):
 def test_both_runners_write_the_same_bytes(folder, tmp_path, options):
     pytest.importorskip("apache_beam")
     one, other = tmp_path / "one", tmp_path / "other"
-    expected = shard_writer.write_tfrecords(
+    expected = split_writer.write_tfrecords(
         folder, output_dir=str(one), workers=1, **OPTIONS
     )
     found = beam_driver.write_with_beam(

@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from vit_scaling.data.tfrecords import read_class_names
-from vit_scaling.data.writing.class_names import class_names, write_class_names
+from vit_scaling.data.writing.class_names import assign_class_names, write_class_names
 from vit_scaling.data.writing.image_entries import Entry
 
 
@@ -25,21 +25,25 @@ def entries(*names):
 
 
 def test_the_first_split_makes_the_names(tmp_path):
-    given = class_names(Named(("a", "b c")), entries("a"), str(tmp_path), "train")
+    given = assign_class_names(
+        Named(("a", "b c")), entries("a"), str(tmp_path), "train"
+    )
     assert given == ("a", "b c") == read_class_names(str(tmp_path / "classes.txt"))
 
 
 def test_a_later_split_takes_them_and_what_it_misses_is_told(tmp_path, caplog):
     write_class_names(str(tmp_path / "classes.txt"), ("z", "a", "m"))
-    given = class_names(Named(("a", "m")), entries("m", "a"), str(tmp_path), "test")
+    given = assign_class_names(
+        Named(("a", "m")), entries("m", "a"), str(tmp_path), "test"
+    )
     assert given == ("z", "a", "m")
     assert "no image of 1 of the 3 classes (z)" in caplog.text
 
 
 def test_an_unknown_class_is_refused(tmp_path):
     write_class_names(str(tmp_path / "classes.txt"), ("a",))
-    with pytest.raises(ValueError, match=r"does not know: 'b' \(1 in all\)"):
-        class_names(Named(("a", "b")), entries("b"), str(tmp_path), "test")
+    with pytest.raises(ValueError, match=r"are not in .*: 'b' \(1 in all\)"):
+        assign_class_names(Named(("a", "b")), entries("b"), str(tmp_path), "test")
 
 
 @pytest.mark.parametrize("name", ["", "  ", "two\nlines"])

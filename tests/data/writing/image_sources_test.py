@@ -5,25 +5,25 @@ import pytest
 
 from tests.data import sets
 from vit_scaling.data.tfds import TFDS
-from vit_scaling.data.writing.csv_and_tar import CsvList, Tars
-from vit_scaling.data.writing.image_entries import Digits, Folder
+from vit_scaling.data.writing.digits import Digits
+from vit_scaling.data.writing.image_files import CsvFile, Folder, TarFiles
 from vit_scaling.data.writing.image_sources import source_named
-from vit_scaling.data.writing.tfrecord_source import Records
+from vit_scaling.data.writing.record_images import RecordImages
 
 
 def test_every_form_gives_its_source(tmp_path):
     images = sets.folder(tmp_path / "images", {"a": 1})
     assert source_named(f"folder:{images}", split="train") == Folder(str(images))
-    assert source_named("csv:a:b.csv", split="train") == CsvList("a:b.csv")
-    assert source_named("tar:/x/*.tar", split="train") == Tars("/x/*.tar")
+    assert source_named("csv:a:b.csv", split="train") == CsvFile("a:b.csv")
+    assert source_named("tar:/x/*.tar", split="train") == TarFiles("/x/*.tar")
     assert source_named("digits", split="test") == Digits("test")
 
 
 def test_tfds_takes_its_split_from_the_text_or_the_flag():
     one = source_named("tfds:mnist", split="test", tfds_data_dir="/d")
-    assert one == Records(TFDS("mnist", "test", "/d"))
+    assert one == RecordImages(TFDS("mnist", "test", "/d"))
     other = source_named("tfds:mnist:train[:10%]", split="small")
-    assert other == Records(TFDS("mnist", "train[:10%]"))
+    assert other == RecordImages(TFDS("mnist", "train[:10%]"))
 
 
 def test_subsets_of_a_finished_set_nest(tmp_path):

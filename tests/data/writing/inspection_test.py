@@ -6,8 +6,13 @@ from PIL import Image
 
 from tests.data import sets
 from tests.data.bad_records_test import bomb
+from vit_scaling.data.record_index import RecordIndex
 from vit_scaling.data.writing import inspection
-from vit_scaling.data.writing.inspection import draw_sheet, statistics, write_sheets
+from vit_scaling.data.writing.inspection import (
+    compute_statistics,
+    draw_sheet,
+    write_sheets,
+)
 
 
 def made(path):
@@ -25,7 +30,7 @@ def made(path):
 
 
 def test_what_a_set_holds_is_counted(tmp_path):
-    found = statistics(made(tmp_path))
+    found = compute_statistics(made(tmp_path))
     assert (found["records"], found["shards"], found["sampled"]) == (4, 2, 4)
     assert found["class_counts"] == {"ape": 1, "bee": 1, "cow": 2}
     assert found["labels_per_image"] == {0: 1, 1: 2, 2: 1}
@@ -44,7 +49,7 @@ def test_what_a_set_holds_is_counted(tmp_path):
 
 def test_a_sample_is_drawn_by_its_seed(tmp_path):
     source = sets.numbered(tmp_path, [50])
-    draws = [statistics(source, sample=5, seed=seed) for seed in (0, 0, 1)]
+    draws = [compute_statistics(source, sample=5, seed=seed) for seed in (0, 0, 1)]
     classes = [set(draw["class_counts"]) for draw in draws]
     assert draws[0]["sampled"] == 5
     assert classes[0] == classes[1] != classes[2]
@@ -54,7 +59,7 @@ def test_bombs_and_damaged_records_are_named_and_the_others_counted(tmp_path):
     good = sets.example(sets.jpeg(sets.tile(0)), [2])
     records = [good, sets.example(bomb(), [1]), b"\x07garbage", without_image()]
     source = sets.shards(tmp_path, [records])
-    found = statistics(source)
+    found = compute_statistics(source)
     reasons = ["more than 100000000 pixels", "no tf.train.Example", "no feature 'image"]
     for number, (text, reason) in enumerate(
         zip(found["unusable"], reasons, strict=True), 1
@@ -75,11 +80,11 @@ def without_image():
 def test_the_largest_label_is_that_of_a_sample(tmp_path, monkeypatch):
     source = sets.numbered(tmp_path, [30])
     monkeypatch.setattr(inspection, "_LABELS_SAMPLED", 5)
-    numbers = inspection._sampled(source.index(), 5, 1)
+    numbers = inspection._draw_records(source.index(), 5, 1)
     read = []
-    one = inspection.read_record
+    read_record = RecordIndex.read_record
     monkeypatch.setattr(
-        inspection, "read_record", lambda i, n: read.append(n) or one(i, n)
+        RecordIndex, "read_record", lambda i, n: read.append(n) or read_record(i, n)
     )
     assert inspection._largest_label(source, 1) == max(numbers)
     assert read == numbers

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from tests.data import sets
 from tests.data.bad_records_test import wrong_type
-from vit_scaling.data.writing.image_entries import Folder
-from vit_scaling.data.writing.shard_writer import write_tfrecords
+from vit_scaling.data.writing.image_files import Folder
+from vit_scaling.data.writing.split_writer import write_tfrecords
 from vit_scaling.data.writing.verification import verify
 
 JPEG = sets.jpeg(sets.tile(0))

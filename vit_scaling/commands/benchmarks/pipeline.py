@@ -65,13 +65,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _encoded(source: Any, at_most: int = 2000) -> list[bytes]:
     """Return images of a set, encoded, for the limit: they are decoded from memory."""
-    from vit_scaling.data.writing.tfrecord_source import read_example, values
+    from vit_scaling.data.examples import feature_values, read_example
 
     index = source.index()
     step = max(1, index.num_records // at_most)
     key = source.features.image
     numbers = range(0, index.num_records, step)
-    return [values(read_example(index, n), key)[0] for n in numbers]
+    return [feature_values(read_example(index, n), key)[0] for n in numbers]
 
 
 def _limit(images: list[bytes], args: argparse.Namespace) -> tuple[float, float]:

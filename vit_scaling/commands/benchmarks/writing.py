@@ -78,7 +78,7 @@ def _check_rate(source: Any, entries: Sequence[Any], at_most: int = 500) -> floa
 
 
 def _write(source: Any, args: argparse.Namespace, folder: str) -> None:
-    from vit_scaling.data.writing.shard_writer import write_tfrecords
+    from vit_scaling.data.writing.split_writer import write_tfrecords
 
     write_tfrecords(
         source,

@@ -21,9 +21,9 @@ from vit_scaling.data.deduplication.internal_duplicates import Candidate, Member
 from vit_scaling.data.deduplication.matching import Match, NearDuplicates, Thresholds
 from vit_scaling.data.deduplication.removal_report import Found, Removal
 from vit_scaling.data.deduplication.shard_copying import ShardCopy, copy_shard
+from vit_scaling.data.examples import feature_values, read_example
 from vit_scaling.data.tfrecords import TFRecords
-from vit_scaling.data.writing.beam_driver import pipeline
-from vit_scaling.data.writing.tfrecord_source import read_example, values
+from vit_scaling.data.writing.beam_driver import make_pipeline
 
 _RECORDS_AT_ONCE = 256
 
@@ -89,7 +89,7 @@ class BeamWorker:
         place = os.path.join(folder, ".beam")
         shutil.rmtree(place, ignore_errors=True)
         os.makedirs(place)
-        with pipeline(self.runner, self.options) as made:
+        with make_pipeline(self.runner, self.options) as made:
             _ = (
                 steps(made)
                 | "text" >> beam.Map(repr)
@@ -217,7 +217,7 @@ def _print(
 ) -> Fingerprint | None:
     try:
         example = read_example(source.index(), record)
-        return make(values(example, source.features.image)[0])
+        return make(feature_values(example, source.features.image)[0])
     except Exception:  # As in cleaning.py: verify_tfrecords names such records.
         return None
 

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from vit_scaling.data import files, record_index
 from vit_scaling.data.deduplication import fingerprints, removal_report
 from vit_scaling.data.deduplication.fingerprints import Fingerprint
 from vit_scaling.data.deduplication.internal_duplicates import (
@@ -23,10 +22,13 @@ from vit_scaling.data.deduplication.internal_duplicates import (
 from vit_scaling.data.deduplication.matching import NearDuplicates, Thresholds
 from vit_scaling.data.deduplication.removal_report import Found, Removal
 from vit_scaling.data.deduplication.shard_copying import ShardCopy, copies, copy_shard
+from vit_scaling.data.examples import feature_values, read_example
+from vit_scaling.data.manifests import FORMAT_VERSION, manifest_path
+from vit_scaling.data.shard_names import NUMBERS_PATTERN
+from vit_scaling.data.sidecar_files import INDEX_FOLDER
 from vit_scaling.data.tfrecords import CLASSES_FILE, TFRecords
 from vit_scaling.data.writing.class_names import write_class_names
-from vit_scaling.data.writing.shard_writer import FORMAT_VERSION, manifest_path
-from vit_scaling.data.writing.tfrecord_source import read_all, read_example, values
+from vit_scaling.io_files import write_json
 
 Progress = Callable[[int, int], None]
 
@@ -89,7 +91,7 @@ def fingerprint_or_none(
 ) -> Fingerprint | None:
     """Return a record's fingerprint; None if its image does not decode."""
     try:
-        return make(values(tf.train.Example.FromString(data), image_key)[0])
+        return make(feature_values(tf.train.Example.FromString(data), image_key)[0])
     except Exception:  # Pillow's many kinds; verify_tfrecords names such records.
         return None
 
@@ -109,7 +111,7 @@ def evaluation_index(
     unreadable = []
     for number, source in enumerate(sources):
         before = len(keys)
-        for record, data in read_all(source.index()):
+        for record, data in source.index().read_records():
             one = fingerprint_or_none(
                 data, source.features.image, fingerprints.of_evaluation
             )
@@ -165,7 +167,7 @@ def find_removals(
     left: list[Member] = []
     unreadable = 0
     index_, image_key = train.index(), train.features.image
-    for record, data in read_all(index_):
+    for record, data in index_.read_records():
         one = fingerprint_or_none(data, image_key, fingerprints.of_training)
         match = judge.match(one) if judge and one else None
         if one is None:
@@ -187,7 +189,7 @@ def find_removals(
 def small_picture(source: TFRecords, record: int) -> np.ndarray:
     """Return the small picture of a record's image, uint8 (96, 96, 3)."""
     example = read_example(source.index(), record)
-    return fingerprints.small_picture(values(example, source.features.image)[0])
+    return fingerprints.small_picture(feature_values(example, source.features.image)[0])
 
 
 def clean(
@@ -220,7 +222,7 @@ def clean(
     """
     thresholds, worker = thresholds or Thresholds(), worker or InProcess()
     _check(train, against, output_dir, repeats)
-    os.makedirs(os.path.join(output_dir, record_index.INDEX_FOLDER), exist_ok=True)
+    os.makedirs(os.path.join(output_dir, INDEX_FOLDER), exist_ok=True)
     found = worker.find(
         train, against, thresholds=thresholds, repeats=repeats, folder=output_dir
     )
@@ -243,7 +245,7 @@ def clean(
         "removed_by_set": dict(_by_set(against, gone)),
         "shards": [_without_counts(row) for row in rows],
     }
-    files.write_json(os.path.join(output_dir, "deduplication.json"), result)
+    write_json(os.path.join(output_dir, "deduplication.json"), result)
     removal_report.write_list(
         train, against, gone, os.path.join(output_dir, "removed.csv")
     )
@@ -288,7 +290,7 @@ def _without_counts(row: dict[str, Any]) -> dict[str, Any]:
 
 def _split_of(file: str) -> str:
     """Return a shard's split: train-extra of train-extra-00000-of-00004.tfrecord."""
-    return re.sub(f"{files.NUMBERED}.*", "", file).split(".")[0]
+    return re.sub(f"{NUMBERS_PATTERN}.*", "", file).split(".")[0]
 
 
 def _write_manifest(
@@ -313,4 +315,4 @@ def _write_manifest(
         "settings": {"deduplicated_from": str(train.pattern)},
         "plan": "deduplicated",
     }
-    files.write_json(manifest_path(output_dir, split), manifest)
+    write_json(manifest_path(output_dir, split), manifest)

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vit_scaling.data.deduplication.matching import Match
+from vit_scaling.data.examples import feature_values, read_example
 from vit_scaling.data.tfrecords import TFRecords
 from vit_scaling.data.writing.image_checks import eight_bit
-from vit_scaling.data.writing.tfrecord_source import read_example, values
 
 # Pairs in the report; the list of what was removed (removed.csv) has all.
 REPORTED_PAIRS = 200
@@ -146,7 +146,9 @@ def _pairs(
 def _picture(source: TFRecords, record: int) -> str:
     from PIL import Image
 
-    encoded = values(read_example(source.index(), record), source.features.image)[0]
+    encoded = feature_values(
+        read_example(source.index(), record), source.features.image
+    )[0]
     with Image.open(io.BytesIO(encoded)) as image:
         rgb = eight_bit(image).convert("RGB")
     rgb.thumbnail((128, 128))

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from vit_scaling.data import files, record_framing, record_index, subsets
-from vit_scaling.data.tfrecords import Features, TFRecords
-from vit_scaling.data.writing.tfrecord_source import values
+from vit_scaling.data.examples import Features, feature_values
+from vit_scaling.data.record_index import RecordIndex, Shard
+from vit_scaling.data.tfrecords import TFRecords
+from vit_scaling.data.writing.shard_files import open_shard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,33 +64,18 @@ def copies(
 
 def copy_shard(task: ShardCopy) -> dict[str, Any]:
     """Copy one shard; return its row of the manifest and its `class_counts`."""
-    part = f"{task.path}.{os.getpid()}.part"
-    gone, keyed = set(task.removed), True
-    offsets, hashes = [0], []
+    removed = set(task.removed)
     counts: collections.Counter[int] = collections.Counter()
-    records = tf.data.TFRecordDataset(task.source).prefetch(64)
-    with tf.io.TFRecordWriter(part) as writer:
-        for number, data in enumerate(records.as_numpy_iterator()):
-            if number in gone:
-                continue
-            writer.write(data)
-            offsets.append(offsets[-1] + record_framing.FRAME_BYTES + len(data))
-            key, labels = _key_and_labels(data, task.features)
-            keyed = keyed and bool(key)
-            hashes.append(subsets.key_hash(key))
-            counts.update(labels)
-    checksum = files.sync_and_hash(part)
-    os.replace(part, task.path)
-    record_index.store(task.path, "offsets", np.array(offsets, np.uint64))
-    if keyed and task.features.key != task.features.image:
-        kind = record_index.keys_kind(task.features.key, offsets[-1])
-        record_index.store(task.path, kind, np.array(hashes, np.uint64))
+    with open_shard(task.path, task.features) as shard:
+        index = RecordIndex([Shard(task.source)])
+        for number, data in index.read_records():
+            if number not in removed:
+                key, labels = _key_and_labels(data, task.features)
+                shard.write(data, key or None)
+                counts.update(labels)
     return {
-        "file": os.path.basename(task.path),
-        "records": len(hashes),
-        "bytes": offsets[-1],
-        "sha256": checksum,
-        "removed": len(gone),
+        **shard.manifest_row(),
+        "removed": len(removed),
         "class_counts": dict(counts),
     }
 
@@ -103,7 +89,7 @@ def _key_and_labels(data: bytes, features: Features) -> tuple[bytes, list[int]]:
     found: list[Any] = []
     for key in (features.key, features.label):
         try:
-            found.append(list(values(example, key)))
+            found.append(list(feature_values(example, key)))
         except ValueError:
             found.append([])
     keys, labels = found

@@ -1,32 +1,32 @@
 """The writer as an Apache Beam pipeline.
 
-Runners are named as Beam names them: DirectRunner in this process (or in several, with
-`direct_running_mode=multi_processing` and `direct_num_workers=N`); DataflowRunner,
-FlinkRunner and SparkRunner with their own options, on a shared file system.
+DirectRunner runs in this process, or in several with the options
+`direct_running_mode=multi_processing` and `direct_num_workers=N`. DataflowRunner,
+FlinkRunner and SparkRunner take their own options and need a shared file system.
 """
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Sequence
 from typing import Any
 
-from vit_scaling.data.writing import shard_writer
+from vit_scaling.data.writing import shard_writer, split_writer
 from vit_scaling.data.writing.image_entries import EntrySource
 
 
-def pipeline(runner: str, options: Sequence[str]) -> Any:
+def make_pipeline(runner: str, options: Sequence[str]) -> Any:
     """Return an empty Beam pipeline.
 
     Args:
         runner: Beam's name of the runner.
-        options: "NAME=VALUE" or "NAME", as Beam's flags without the dashes.
+        options: Beam's flags without the dashes: "NAME=VALUE" or "NAME".
     """
     import apache_beam as beam  # pip install "vit_scaling[beam]"
     from apache_beam.options.pipeline_options import PipelineOptions, TypeOptions
 
-    made = PipelineOptions([f"--{option}" for option in options])
-    # Annotations are for mypy; Beam guesses types anew and refuses what narrows them.
-    made.view_as(TypeOptions).pipeline_type_check = False
-    return beam.Pipeline(runner=runner, options=made)
+    parsed = PipelineOptions([f"--{option}" for option in options])
+    # Beam's own type inference rejects some of the annotations that mypy accepts.
+    parsed.view_as(TypeOptions).pipeline_type_check = False
+    return beam.Pipeline(runner=runner, options=parsed)
 
 
 def write_with_beam(
@@ -36,33 +36,33 @@ def write_with_beam(
     options: Sequence[str] = (),
     **arguments: Any,
 ) -> dict[str, Any]:
-    """Write a split as `write_tfrecords` does, a shard for each Beam element.
+    """Write a split like `write_tfrecords`, with one Beam element per shard.
 
-    The files are the same, byte for byte: workers run the very same function. The
-    output folder must be seen by all workers.
+    Workers run the same function, so the files are the same, byte for byte. All workers
+    must see the output folder.
 
     Args:
         source: The images.
         runner: Beam's name of the runner.
-        options: For the runner.
-        **arguments: Those of `write_tfrecords` but `workers`.
+        options: Options of the runner.
+        **arguments: Other arguments of `write_tfrecords`.
     """
 
-    def run(tasks: list[shard_writer.ShardTask]) -> None:
+    def write_shards(tasks: list[shard_writer.ShardTask]) -> None:
         import apache_beam as beam  # pip install "vit_scaling[beam]"
 
-        with pipeline(runner, options) as made:
+        with make_pipeline(runner, options) as pipeline:
             _ = (
-                made
+                pipeline
                 | "shards" >> beam.Create(tasks)
                 | "spread" >> beam.Reshuffle()
-                | "write" >> beam.Map(_write)
+                | "write" >> beam.Map(_write_unfinished)
             )
 
-    return shard_writer.write_tfrecords(source, run_elsewhere=run, **arguments)
+    return split_writer.write_tfrecords(source, write_shards=write_shards, **arguments)
 
 
-def _write(task: shard_writer.ShardTask) -> str:
-    if task.finished() is None:
+def _write_unfinished(task: shard_writer.ShardTask) -> str:
+    if task.read_report() is None:
         shard_writer.write_shard(task)
     return task.path

@@ -1,4 +1,4 @@
-"""Class names of a set: the training split makes them, the others follow."""
+"""Class names of a set: its first split defines them, later splits follow."""
 # SPDX-License-Identifier: Apache-2.0
 
 import logging
@@ -7,55 +7,56 @@ from collections.abc import Sequence
 
 from vit_scaling.data.tfrecords import CLASSES_FILE, read_class_names
 from vit_scaling.data.writing.image_entries import Entry, EntrySource
+from vit_scaling.io_files import write_text
 
 _logger = logging.getLogger(__name__)
 
 
-def class_names(
+def assign_class_names(
     source: EntrySource, entries: Sequence[Entry], output_dir: str, split: str
 ) -> tuple[str, ...]:
-    """Return the class names of the set; its first split makes them.
+    """Return the class names of the set; the first split writes its own.
 
     Args:
-        source: Where a split comes from.
+        source: The source of the split.
         entries: The split's images.
-        output_dir: Folder of the set, with classes.txt or to get it.
+        output_dir: Folder of the set, with or without classes.txt.
         split: Name of the split, for messages.
 
     Raises:
-        ValueError: The split has a class that classes.txt does not know.
+        ValueError: The split has a class that is not in classes.txt.
     """
     path = os.path.join(output_dir, CLASSES_FILE)
-    mine = source.class_names()
+    own_names = source.class_names()
     if not os.path.exists(path):
-        write_class_names(path, mine)
-        return mine
-    known = read_class_names(path)
-    unknown = sorted(set(mine) - set(known))
+        write_class_names(path, own_names)
+        return own_names
+    names = read_class_names(path)
+    unknown = sorted(set(own_names) - set(names))
     if unknown:
         raise ValueError(
-            f"Split {split!r} has classes that {path} does not know: "
+            f"Split {split!r} has classes that are not in {path}: "
             f"{', '.join(map(repr, unknown[:5]))} ({len(unknown)} in all). Class "
             "indices come from the split written first, the training split; remove "
             "these classes, or write all splits into a new folder, training first."
         )
     present = {name for entry in entries for name in entry.labels}
-    missing = [name for name in known if name not in present]
+    missing = [name for name in names if name not in present]
     if missing:
         _logger.warning(
             "Split %r has no image of %d of the %d classes (%s); the others keep the "
             "indices of %s.",
             split,
             len(missing),
-            len(known),
+            len(names),
             ", ".join(missing[:5]),
             path,
         )
-    return known
+    return names
 
 
 def write_class_names(path: str, names: tuple[str, ...]) -> None:
-    """Write names one a line.
+    """Write class names, one per line.
 
     Raises:
         ValueError: A name is empty or has several lines.
@@ -63,7 +64,4 @@ def write_class_names(path: str, names: tuple[str, ...]) -> None:
     bad = [name for name in names if not name.strip() or "\n" in name]
     if bad:
         raise ValueError(f"Class names must be one line of text; received {bad[0]!r}.")
-    part = path + ".part"
-    with open(part, "w", encoding="utf-8") as file:
-        file.writelines(f"{name}\n" for name in names)
-    os.replace(part, path)
+    write_text(path, "".join(f"{name}\n" for name in names))

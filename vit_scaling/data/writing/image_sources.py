@@ -1,12 +1,15 @@
 """From `folder:PATH`, `csv:FILE`, … on a command line to a list of images."""
 # SPDX-License-Identifier: Apache-2.0
 
-from vit_scaling.data.subsets import select
+from vit_scaling.data.examples import Features
+from vit_scaling.data.key_hashes import read_key_hashes
+from vit_scaling.data.subsets import select_subset
 from vit_scaling.data.tfds import TFDS
-from vit_scaling.data.tfrecords import Features, TFRecords
-from vit_scaling.data.writing.csv_and_tar import CsvList, Tars
-from vit_scaling.data.writing.image_entries import Digits, EntrySource, Folder
-from vit_scaling.data.writing.tfrecord_source import Records, key_hashes
+from vit_scaling.data.tfrecords import TFRecords
+from vit_scaling.data.writing.digits import Digits
+from vit_scaling.data.writing.image_entries import EntrySource
+from vit_scaling.data.writing.image_files import CsvFile, Folder, TarFiles
+from vit_scaling.data.writing.record_images import RecordImages
 
 FORMS = (
     "folder:PATH (a subfolder per class), csv:FILE (columns path, labels), tar:GLOB, "
@@ -59,7 +62,7 @@ def source_named(
     raise ValueError(f"`source` must be one of {FORMS}; received {text!r}.")
 
 
-_PLAIN = {"folder": Folder, "csv": CsvList, "tar": Tars}
+_PLAIN = {"folder": Folder, "csv": CsvFile, "tar": TarFiles}
 
 
 def _records(
@@ -70,7 +73,7 @@ def _records(
     fraction: float | None,
     num_images: int | None,
     features: Features,
-) -> Records:
+) -> RecordImages:
     source: TFDS | TFRecords
     if kind == "tfds":
         name, _, part = rest.partition(":")
@@ -78,7 +81,7 @@ def _records(
     else:
         source = TFRecords(rest, features)
     if fraction is None and num_images is None:
-        return Records(source)
-    hashes = key_hashes(source.index(), source.features)
-    chosen = select(hashes, fraction=fraction, num_images=num_images)
-    return Records(source, tuple(chosen.tolist()))
+        return RecordImages(source)
+    hashes = read_key_hashes(source.index(), source.features)
+    chosen = select_subset(hashes, fraction=fraction, num_images=num_images)
+    return RecordImages(source, tuple(chosen.tolist()))

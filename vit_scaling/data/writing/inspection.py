@@ -1,127 +1,134 @@
-"""Count what a set holds, and draw contact sheets of it."""
+"""Count a set's records, classes, formats and sizes, and draw contact sheets."""
 # SPDX-License-Identifier: Apache-2.0
 
 import collections
 import math
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from vit_scaling.data.pipeline import MAX_PIXELS, EvalData, TrainData
+from vit_scaling.data.examples import feature_values, parse_example
+from vit_scaling.data.pipeline import MAX_PIXELS, EvalData, Source, TrainData
 from vit_scaling.data.preprocessing import CentralCrop
+from vit_scaling.data.record_files import file_size
 from vit_scaling.data.record_index import RecordIndex
 from vit_scaling.data.writing.image_checks import check_image
-from vit_scaling.data.writing.tfrecord_source import parsed, read_record, values
 
 _CAPTION_PIXELS = 14
-_NAMED = 100  # Of the records that cannot be used; all are counted.
+_MARGIN_PIXELS = 2
+_UNUSABLE_NAMED = 100
 _LABELS_SAMPLED = 10_000
+_MAX_LABEL = 10**6
 
 
-def statistics(source: Any, *, sample: int = 10_000, seed: int = 0) -> dict[str, Any]:
+def compute_statistics(
+    source: Source, *, sample: int = 10_000, seed: int = 0
+) -> dict[str, Any]:
     """Return counts of a set's records, classes, formats and image sizes.
 
-    What cannot be used is counted by its reason under "formats", and the first hundred
-    are named, file and record, under "unusable". Checksums are not looked at:
-    tools/verify_tfrecords.py does so.
+    Unusable records are counted by their reason under "formats"; the first hundred are
+    named under "unusable".
 
     Args:
         source: `TFRecords` or `TFDS`.
-        sample: At most so many records, drawn at random, are looked at.
-        seed: Of the draw.
+        sample: Number of records to read, drawn at random; all if the set is smaller.
+        seed: Seed of the draw.
     """
-    index, tally = source.index(on_bad_record="skip"), _Tally(source)
-    numbers = _sampled(index, sample, seed)
-    for number in numbers:
-        tally.add(index, number)
-    names = source.class_names or ()
-    order = {name: place for place, name in enumerate(names)}
+    index, statistics = source.index(on_bad_record="skip"), _Statistics(source)
+    records = _draw_records(index, sample, seed)
+    for record in records:
+        statistics.add(index, record)
+    order = {name: place for place, name in enumerate(source.class_names or ())}
     return {
         "records": index.num_records,
         "shards": len(index.shards),
-        "bytes": sum(int(tf.io.gfile.stat(s.path).length) for s in index.shards),
-        "sampled": len(numbers),
-        "labels_per_image": dict(sorted(tally.per_image.items())),
+        "bytes": sum(file_size(shard.path) for shard in index.shards),
+        "sampled": len(records),
+        "labels_per_image": dict(sorted(statistics.labels_per_image.items())),
         "class_counts": dict(
-            sorted(tally.classes.items(), key=lambda pair: order.get(pair[0], -1))
+            sorted(statistics.classes.items(), key=lambda pair: order.get(pair[0], -1))
         ),
-        "formats": dict(tally.formats.most_common()),
-        "unusable": tally.unusable,
-        "sizes": {name: _spread(found) for name, found in tally.sizes.items()},
+        "formats": dict(statistics.formats.most_common()),
+        "unusable": statistics.unusable,
+        "sizes": {
+            name: _summarize(values) for name, values in statistics.sizes.items()
+        },
     }
 
 
-class _Tally:
-    """Counts of the records looked at."""
+class _Statistics:
+    """Counts of the records read so far."""
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: Source) -> None:
         self._features, self._names = source.features, source.class_names or ()
         self.classes: collections.Counter[str] = collections.Counter()
         self.formats: collections.Counter[str] = collections.Counter()
-        self.per_image: collections.Counter[int] = collections.Counter()
+        self.labels_per_image: collections.Counter[int] = collections.Counter()
         self.sizes: dict[str, list[int]] = {"height": [], "width": [], "bytes": []}
         self.unusable: list[str] = []
 
-    def add(self, index: RecordIndex, number: int) -> None:
-        """Count a record; name it if it cannot be used."""
+    def add(self, index: RecordIndex, record: int) -> None:
+        """Count a record; name it if it is unusable."""
         try:
-            self._count(parsed(read_record(index, number)))
+            self._count(parse_example(index.read_record(record)))
         except (ValueError, TypeError, OSError) as error:  # Wrong keys and types too.
             self.formats[f"unusable: {error}"] += 1
-            if len(self.unusable) < _NAMED:
-                path, in_file = index.locate(number)
-                self.unusable.append(f"{path}, record {in_file}: {error}")
+            if len(self.unusable) < _UNUSABLE_NAMED:
+                self.unusable.append(f"{index.describe(record)}: {error}")
 
     def _count(self, example: tf.train.Example) -> None:
-        features, names = self._features, self._names
-        labels = [n + features.label_offset for n in values(example, features.label)]
-        self.per_image[len(labels)] += 1
+        names, labels = self._names, self._features.labels(example)
+        self.labels_per_image[len(labels)] += 1
         self.classes.update(names[n] if 0 <= n < len(names) else str(n) for n in labels)
-        (encoded,) = values(example, features.image)
+        (encoded,) = feature_values(example, self._features.image)
         image = check_image(encoded, max_pixels=MAX_PIXELS)
         self.formats[f"{image.format}, {image.channels} channels"] += 1
-        sizes = (image.height, image.width, len(encoded))
-        for found, value in zip(self.sizes.values(), sizes, strict=True):
-            found.append(value)
+        self.sizes["height"].append(image.height)
+        self.sizes["width"].append(image.width)
+        self.sizes["bytes"].append(len(encoded))
 
 
-def _sampled(index: RecordIndex, sample: int, seed: int) -> list[int]:
-    numbers = np.arange(index.num_records)
-    if sample < len(numbers):
-        drawn = np.random.default_rng(seed).choice(numbers, sample, replace=False)
-        numbers = np.sort(drawn)
-    return [int(number) for number in numbers]
+def _draw_records(index: RecordIndex, sample: int, seed: int) -> list[int]:
+    """Return increasing numbers of records, drawn at random."""
+    records = np.arange(index.num_records)
+    if sample < len(records):
+        drawn = np.random.default_rng(seed).choice(records, sample, replace=False)
+        records = np.sort(drawn)
+    return records.tolist()
 
 
-def _spread(found: list[int]) -> dict[str, int]:
-    if not found:
+def _summarize(values: list[int]) -> dict[str, int]:
+    if not values:
         return {"min": 0, "median": 0, "max": 0}
-    return {"min": min(found), "median": int(np.median(found)), "max": max(found)}
+    return {"min": min(values), "median": int(np.median(values)), "max": max(values)}
 
 
 def write_sheets(
-    source: Any, *, output_dir: str, images: int, image_size: int, seed: int
+    source: Source, *, output_dir: str, images: int, image_size: int, seed: int
 ) -> list[str]:
-    """Write contact.png (whole images) and augmented.png (as training sees them).
+    """Write contact.png (entire images) and augmented.png (as training sees them).
 
-    Both show the same random images in the same order, labels below. Without class
-    names, images with a label above those of a sample of the set are left out.
+    Both show the same random images in the same order, with their labels. If the set
+    has no class names, images with a label above those of a sample are left out.
     """
     os.makedirs(output_dir, exist_ok=True)
     names = source.class_names
-    classes = len(names) if names else _largest_label(source, seed) + 1
     options: dict[str, Any] = {
         "image_size": image_size,
-        "classes": classes,
+        "classes": len(names) if names else _largest_label(source, seed) + 1,
         "value_range": (0.0, 255.0),
         "on_bad_record": "skip",
     }
     count = min(images, EvalData(source, **options).num_examples)
-    plain = TrainData(source, preprocess=CentralCrop(image_size), **options)
+    sheets = {
+        "contact": TrainData(source, preprocess=CentralCrop(image_size), **options),
+        "augmented": TrainData(source, **options),
+    }
     paths = []
-    for name, data in (("contact", plain), ("augmented", TrainData(source, **options))):
+    for name, data in sheets.items():
         batch = next(iter(data.dataset(batch_size=count, seed=seed)))
         labels = [
             ", ".join(names[n] if names else str(n) for n in np.flatnonzero(row))
@@ -133,33 +140,36 @@ def write_sheets(
     return paths
 
 
-def _largest_label(source: Any, seed: int) -> int:
-    """Return the largest label of a sample, at most a million: it sizes a batch."""
-    index, features = source.index(on_bad_record="skip"), source.features
-    largest = 0
-    for number in _sampled(index, _LABELS_SAMPLED, seed):
+def _largest_label(source: Source, seed: int) -> int:
+    """Return the largest label of a sample, bounded because it sizes a batch."""
+    return min(max(_sample_labels(source, seed), default=0), _MAX_LABEL)
+
+
+def _sample_labels(source: Source, seed: int) -> Iterator[int]:
+    index = source.index(on_bad_record="skip")
+    for record in _draw_records(index, _LABELS_SAMPLED, seed):
         try:
-            labels = values(parsed(read_record(index, number)), features.label)
-            largest = max(largest, *(n + features.label_offset for n in labels), 0)
+            example = parse_example(index.read_record(record))
+            yield from (n for n in source.features.labels(example) if n >= 0)
         except (ValueError, TypeError, OSError):
-            continue  # `statistics` names it.
-    return min(largest, 10**6)
+            continue  # `compute_statistics` names it.
 
 
 def draw_sheet(images: np.ndarray, labels: list[str], path: str) -> None:
-    """Write images uint8 (count, side, side, 3) as a grid of captioned pictures."""
+    """Write images uint8 (count, side, side, 3) as a grid with captions."""
     from PIL import Image, ImageDraw
 
     count, side = images.shape[:2]
     columns = math.ceil(math.sqrt(count * 1.5))
     rows = math.ceil(count / columns)
-    cell = (side + 4, side + 4 + _CAPTION_PIXELS)
-    sheet = Image.new("RGB", (columns * cell[0], rows * cell[1]), "white")
-    pen = ImageDraw.Draw(sheet)
+    width = side + 2 * _MARGIN_PIXELS
+    height = width + _CAPTION_PIXELS
+    sheet = Image.new("RGB", (columns * width, rows * height), "white")
+    draw = ImageDraw.Draw(sheet)
     for place, (pixels, label) in enumerate(zip(images, labels, strict=True)):
         row, column = divmod(place, columns)
-        left, top = column * cell[0] + 2, row * cell[1] + 2
+        left, top = column * width + _MARGIN_PIXELS, row * height + _MARGIN_PIXELS
         sheet.paste(Image.fromarray(pixels), (left, top))
-        shown = label if len(label) * 6 <= side else label[: side // 6 - 1] + "…"
-        pen.text((left, top + side + 1), shown, fill="black")
+        caption = label if len(label) * 6 <= side else label[: side // 6 - 1] + "…"
+        draw.text((left, top + side + 1), caption, fill="black")
     sheet.save(path)

@@ -9,10 +9,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from vit_scaling.data import record_framing, record_index
-from vit_scaling.data.tfrecords import Features, TFRecords, read_manifest
+from vit_scaling.data import record_files
+from vit_scaling.data.examples import Features, feature_values, parse_example
+from vit_scaling.data.manifests import read_manifest
+from vit_scaling.data.tfrecords import TFRecords
 from vit_scaling.data.writing.image_checks import UnusableImage, check_image
-from vit_scaling.data.writing.tfrecord_source import parsed, read_shard, values
 
 
 def verify(
@@ -24,15 +25,15 @@ def verify(
     max_faults: int = 100,
     features: Features | None = None,
 ) -> dict[str, Any]:
-    """Read every record of a set and list what is wrong.
+    """Read every record of a set and list the faults.
 
     Args:
-        pattern: A manifest, against which the files are held, or a glob.
-        classes: Labels must be below it; None takes the number of class names, or
-            checks only that labels are not negative.
+        pattern: A manifest, against which the files are checked, or a glob.
+        classes: Labels must be smaller; None takes the number of class names, or checks
+            only that labels are not negative.
         max_pixels: Larger images are faults.
-        decode: Decode the images too.
-        max_faults: How many are named; all are counted.
+        decode: Whether to decode the images too.
+        max_faults: Number of faults to describe; all are counted.
         features: Keys of the records; None is the writer's.
 
     Returns:
@@ -41,15 +42,15 @@ def verify(
     source = TFRecords(pattern, features or Features())
     if classes is None and source.class_names:
         classes = len(source.class_names)
-    check = _Checker(source, classes, max_pixels, decode)
-    faults: list[str] = []
-    count = 0
-    for fault in check.run(pattern if pattern.endswith(".json") else None):
+    checker = _Checker(source, classes, max_pixels if decode else None)
+    manifest = read_manifest(pattern) if pattern.endswith(".json") else None
+    faults, count = [], 0
+    for fault in checker.find_faults(manifest):
         count += 1
-        if len(faults) < max_faults:
+        if count <= max_faults:
             faults.append(fault)
     return {
-        "records": check.records,
+        "records": checker.records,
         "shards": len(source.shards),
         "fault_count": count,
         "faults": faults,
@@ -57,97 +58,92 @@ def verify(
 
 
 class _Checker:
+    """Finds the faults of a set; counts its records and classes on the way.
+
+    Args:
+        source: The set.
+        classes: Number of classes, or None.
+        max_pixels: Bound of the images' size; None does not decode them.
+    """
+
     def __init__(
-        self, source: TFRecords, classes: int | None, max_pixels: int, decode: bool
+        self, source: TFRecords, classes: int | None, max_pixels: int | None
     ) -> None:
-        self._source = source
-        self._classes = classes
+        self._source, self._classes = source, classes
         self._max_pixels = max_pixels
-        self._decode = decode
-        self._keys: set[bytes] = set()
-        self.class_counts: collections.Counter[int] = collections.Counter()
+        self._key_hashes: set[bytes] = set()
+        self._class_counts: collections.Counter[int] = collections.Counter()
         self.records = 0
 
-    def run(self, manifest_path: str | None) -> Iterator[str]:
+    def find_faults(self, manifest: dict[str, Any] | None) -> Iterator[str]:
         for path in self._source.missing:
             yield f"{path}: its name is missing among those of its set"
-        manifest = read_manifest(manifest_path) if manifest_path else None
-        rows = {row["file"]: row for row in (manifest or {"shards": []})["shards"]}
+        rows = {row["file"]: row for row in manifest["shards"]} if manifest else {}
         for shard in self._source.shards:
-            row = rows.get(os.path.basename(shard.path))
-            if not tf.io.gfile.exists(shard.path):
+            if tf.io.gfile.exists(shard.path):
+                row = rows.get(os.path.basename(shard.path))
+                yield from self._check_file(shard.path, row)
+            else:
                 yield f"{shard.path}: the manifest names it, but it does not exist"
-                continue
-            yield from self._file(shard.path, row)
         if manifest:
-            yield from self._counts(manifest)
+            yield from self._check_class_counts(manifest)
 
-    def _file(self, path: str, row: dict[str, Any] | None) -> Iterator[str]:
-        size = int(tf.io.gfile.stat(path).length)
+    def _check_file(self, path: str, row: dict[str, Any] | None) -> Iterator[str]:
+        size = record_files.file_size(path)
         if row and row["bytes"] != size:
             yield f"{path}: {size} bytes, but the manifest says {row['bytes']}"
-        if row and _sha256(path) != row["sha256"]:
+        if row and record_files.file_sha256(path) != row["sha256"]:
             yield f"{path}: its SHA-256 is not the manifest's"
-        with record_index.open_file(path) as file:
-            offsets, problem = record_framing.scan(file, size)
+        with record_files.open_file(path) as file:
+            offsets, problem = record_files.scan_offsets(file, size)
         count = len(offsets) - 1
         if problem:
             yield f"{path}, record {count}: {problem}"
         if row and row["records"] != count:
             yield f"{path}: {count} records, but the manifest says {row['records']}"
-        for number, data in enumerate(read_shard(path, offsets[:-1].tolist())):
+        payloads = record_files.read_payloads(path, offsets[:-1].tolist())
+        for number, data in enumerate(payloads):
             self.records += 1
-            fault = self._record(data)
+            fault = self._check_record(data)
             if fault:
                 yield f"{path}, record {number}: {fault}"
 
-    def _record(self, data: bytes | None) -> str | None:
+    def _check_record(self, data: bytes | None) -> str | None:
         if data is None:
-            return "its bytes fail their checksum"
+            return record_files.CHECKSUM_FAILS
         try:
-            return self._example(parsed(data))
+            return self._check_example(parse_example(data))
         except UnusableImage as error:
             return f"its image: {error}"
         except ValueError as error:
             return str(error)
 
-    def _example(self, example: tf.train.Example) -> str | None:
+    def _check_example(self, example: tf.train.Example) -> str | None:
         features = self._source.features
-        labels = [n + features.label_offset for n in _labels(example, features.label)]
-        self.class_counts.update(labels)
+        label = example.features.feature[features.label]
+        if label.WhichOneof("kind") not in (None, "int64_list"):
+            return f"its feature {features.label!r} is not of type int64"
+        labels = [n + features.label_offset for n in label.int64_list.value]
+        self._class_counts.update(labels)
         last = float("inf") if self._classes is None else self._classes - 1
-        wrong = [label for label in labels if not 0 <= label <= last]
+        wrong = [number for number in labels if not 0 <= number <= last]
         if wrong:
             return f"labels {wrong} are outside 0…{last}"
-        image = values(example, features.image)[0]
-        if self._decode:
+        image = feature_values(example, features.image)[0]
+        if self._max_pixels is not None:
             check_image(image, max_pixels=self._max_pixels)
         if features.key in example.features.feature:
-            key = hashlib.blake2b(values(example, features.key)[0], digest_size=16)
-            if key.digest() in self._keys:
-                return f"its key {values(example, features.key)[0]!r} came before"
-            self._keys.add(key.digest())
+            key = feature_values(example, features.key)[0]
+            key_hash = hashlib.blake2b(key, digest_size=16).digest()
+            if key_hash in self._key_hashes:
+                return f"its key {key!r} came before"
+            self._key_hashes.add(key_hash)
         return None
 
-    def _counts(self, manifest: dict[str, Any]) -> Iterator[str]:
+    def _check_class_counts(self, manifest: dict[str, Any]) -> Iterator[str]:
         for number, (name, count) in enumerate(manifest["class_counts"].items()):
-            if self.class_counts[number] != count:
+            if self._class_counts[number] != count:
                 yield (
-                    f"class {name!r}: {self.class_counts[number]} images, but the "
+                    f"class {name!r}: {self._class_counts[number]} images, but the "
                     f"manifest says {count}"
                 )
-
-
-def _labels(example: tf.train.Example, key: str) -> list[int]:
-    feature = example.features.feature[key]
-    if feature.WhichOneof("kind") not in (None, "int64_list"):
-        raise ValueError(f"its feature {key!r} is not of type int64")
-    return list(feature.int64_list.value)
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with record_index.open_file(path) as file:
-        while piece := file.read(2**20):
-            digest.update(piece)
-    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Images listed in a CSV file or packed in tars."""
+"""Images in folders, listed in a CSV file or packed in tar files."""
 # SPDX-License-Identifier: Apache-2.0
 
 import io
@@ -6,7 +6,8 @@ import tarfile
 
 import pytest
 
-from vit_scaling.data.writing.csv_and_tar import CsvList, Tars
+from tests.data import sets
+from vit_scaling.data.writing.image_files import CsvFile, Folder, TarFiles
 
 
 def tar(path, members):
@@ -22,7 +23,7 @@ def test_a_csv_line_may_have_any_number_of_labels(tmp_path):
     (tmp_path / "x.png").write_bytes(b"123")
     listing = tmp_path / "list.csv"
     listing.write_text('path,labels\nx.png,cat; dog ;cat\n"a,b.png",\n/abs.png,emu\n')
-    source = CsvList(str(listing))
+    source = CsvFile(str(listing))
     assert source.class_names() == ("cat", "dog", "emu")
     found = source.entries()
     assert [entry.labels for entry in found] == [("cat", "dog"), (), ("emu",)]
@@ -35,7 +36,7 @@ def test_a_csv_line_may_have_any_number_of_labels(tmp_path):
 def test_a_spreadsheets_byte_order_mark_is_no_part_of_the_column(tmp_path):
     listing = tmp_path / "list.csv"
     listing.write_text("path,labels\nx.png,cat\n", encoding="utf-8-sig")
-    (entry,) = CsvList(str(listing)).entries()
+    (entry,) = CsvFile(str(listing)).entries()
     assert (entry.key, entry.labels) == ("x.png", ("cat",))
 
 
@@ -52,13 +53,13 @@ def test_a_wrong_line_is_named(tmp_path, text, message):
     listing = tmp_path / "list.csv"
     listing.write_text(text)
     with pytest.raises(ValueError, match=message):
-        CsvList(str(listing)).entries()
+        CsvFile(str(listing)).entries()
 
 
 def test_a_members_class_is_its_folder_or_the_tars_name(tmp_path):
     tar(tmp_path / "n01.tar", {"a.JPEG": b"one", "notes.txt": b"-"})
     tar(tmp_path / "mixed.tar", {"./x/cat/b.png": b"two", "dog/c.png": b"three"})
-    source = Tars(str(tmp_path / "*.tar"))
+    source = TarFiles(str(tmp_path / "*.tar"))
     found = {entry.key: entry for entry in source.entries()}
     assert {key: entry.labels for key, entry in found.items()} == {
         "mixed/x/cat/b.png": ("cat",),
@@ -70,18 +71,46 @@ def test_a_members_class_is_its_folder_or_the_tars_name(tmp_path):
 
 
 def test_what_is_no_plain_tar_is_told(tmp_path):
-    with pytest.raises(FileNotFoundError, match="fits none"):
-        Tars(str(tmp_path / "*.tar")).entries()
+    with pytest.raises(FileNotFoundError, match="matches no file"):
+        TarFiles(str(tmp_path / "*.tar")).entries()
     (tmp_path / "x.tar").write_bytes(b"\x1f\x8b" + b"0" * 600)
     with pytest.raises(ValueError, match="must be an uncompressed tar file"):
-        Tars(str(tmp_path / "x.tar")).entries()
+        TarFiles(str(tmp_path / "x.tar")).entries()
 
 
 def test_a_tar_cut_short_names_the_member(tmp_path):
     path = tar(tmp_path / "x.tar", {"a/b.png": b"x" * 2000})
-    source = Tars(path)
+    source = TarFiles(path)
     (entry,) = source.entries()
     with open(path, "r+b") as file:
         file.truncate(1000)
     with pytest.raises(OSError, match=r"ends inside x/a/b\.png"):
         source.read(entry)
+
+
+def test_a_folder_lists_its_images_by_class_at_any_depth(tmp_path):
+    sets.folder(tmp_path, {"b": 2, "a": 1})
+    deep = tmp_path / "a/x/y"
+    deep.mkdir(parents=True)
+    (deep / "Deep.JPG").write_bytes(b"12345")
+    (tmp_path / "a/notes.txt").write_text("no image")
+    (tmp_path / ".hidden").mkdir()
+    source = Folder(str(tmp_path))
+    assert source.class_names() == ("a", "b")
+    found = source.entries()
+    assert [entry.key for entry in found] == [
+        "a/0002.png",
+        "a/x/y/Deep.JPG",
+        "b/0000.png",
+        "b/0001.png",
+    ]
+    assert [entry.labels for entry in found] == [("a",), ("a",), ("b",), ("b",)]
+    assert found[1].size_bytes == 5
+    assert source.read(found[1]) == b"12345"
+
+
+def test_a_folder_without_classes_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="one subfolder per class"):
+        Folder(str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="which is not one"):
+        Folder(str(tmp_path / "nowhere"))

@@ -1,0 +1,26 @@
+"""Examples and their features."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pytest
+import tensorflow as tf
+
+from tests.data import sets
+from vit_scaling.data.examples import Features, feature_values, read_example
+
+
+def test_a_feature_that_is_not_there_is_told_with_those_that_are():
+    example = tf.train.Example.FromString(sets.example(b"x", [0]))
+    with pytest.raises(ValueError, match=r"no feature 'jpeg', but image/class/label, "):
+        feature_values(example, "jpeg")
+
+
+def test_labels_are_moved_by_the_offset():
+    example = tf.train.Example.FromString(sets.example(b"x", [1, 3]))
+    assert Features(label_offset=-1).labels(example) == [0, 2]
+
+
+def test_a_record_that_is_no_example_is_named(tmp_path):
+    source = sets.shards(tmp_path, [[sets.example(b"x", [0]), b"\x07garbage"]])
+    message = r"00000-of-00001\.tfrecord, record 1: it is no tf.train.Example\."
+    with pytest.raises(ValueError, match=message):
+        read_example(source.index(), 1)

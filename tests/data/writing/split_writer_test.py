@@ -1,0 +1,302 @@
+"""Shards: whole, verified, resumable, with the training split's class indices."""
+# SPDX-License-Identifier: Apache-2.0
+
+import collections
+import io
+import pathlib
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from tests.data import sets
+from vit_scaling.data.examples import feature_values
+from vit_scaling.data.shard_names import shard_name
+from vit_scaling.data.tfrecords import TFRecords
+from vit_scaling.data.writing import shard_writer, split_writer
+from vit_scaling.data.writing.digits import Digits
+from vit_scaling.data.writing.image_files import CsvFile, Folder, TarFiles
+from vit_scaling.data.writing.record_images import RecordImages
+from vit_scaling.data.writing.verification import verify
+
+
+def write(source, path, **options):
+    return split_writer.write_tfrecords(
+        source,
+        output_dir=str(path),
+        **{"split": "train", "num_shards": 3, "workers": 1, **options},
+    )
+
+
+def examples(path, split="train"):
+    """All records of a split, by key, read by TensorFlow's own reader."""
+    files = sorted(str(file) for file in pathlib.Path(path).glob(f"{split}-*.tfrecord"))
+    found = {}
+    for data in tf.data.TFRecordDataset(files).as_numpy_iterator():
+        example = tf.train.Example.FromString(data)
+        key = feature_values(example, "image/filename")[0].decode()
+        assert key not in found
+        found[key] = example
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return sets.folder(tmp_path / "images", {"cat": 5, "dog": 9, "emu": 3})
+
+
+def test_a_folder_becomes_standard_examples_with_nothing_lost(folder, tmp_path):
+    manifest = write(Folder(str(folder)), tmp_path / "out")
+    found = examples(tmp_path / "out")
+    files = {str(p.relative_to(folder)): p for p in folder.rglob("*.png")}
+    assert set(found) == set(files)
+    for key, example in found.items():
+        assert feature_values(example, "image/encoded")[0] == files[key].read_bytes()
+        name = key.split("/")[0]
+        assert list(feature_values(example, "image/class/label")) == [
+            ["cat", "dog", "emu"].index(name)
+        ]
+        assert feature_values(example, "image/class/text")[0] == name.encode()
+        assert list(feature_values(example, "image/height")) == [24]
+        assert list(feature_values(example, "image/width")) == [24]
+        assert feature_values(example, "image/format")[0] == b"png"
+    assert manifest["class_counts"] == {"cat": 5, "dog": 9, "emu": 3}
+    assert manifest["records"] == sum(row["records"] for row in manifest["shards"])
+    assert verify(str(tmp_path / "out/train.manifest.json"))["fault_count"] == 0
+    assert TFRecords(str(tmp_path / "out/train-*")).class_names == ("cat", "dog", "emu")
+
+
+def test_digits_are_whole_and_real(tmp_path):
+    from sklearn.datasets import load_digits
+
+    for split, count in (("train", 1438), ("test", 359)):
+        assert write(Digits(split), tmp_path, split=split)["records"] == count
+    digits = load_digits()
+    for split in ("train", "test"):
+        for key, example in list(examples(tmp_path, split).items())[:50]:
+            number = int(key[7:11])
+            with Image.open(
+                io.BytesIO(feature_values(example, "image/encoded")[0])
+            ) as image:
+                pixels = np.asarray(image) / (255 / 16)
+            np.testing.assert_allclose(pixels, digits.images[number], atol=0.04)
+            assert (
+                feature_values(example, "image/class/label")[0] == digits.target[number]
+            )
+
+
+def test_a_killed_writer_goes_on_without_losing_or_doubling(
+    folder, tmp_path, monkeypatch
+):
+    whole = write(Folder(str(folder)), tmp_path / "whole", num_shards=6)
+    real, written = shard_writer.write_shard, []
+
+    def die_in_the_third(task):
+        if len(written) == 2:
+            pathlib.Path(task.path + ".part").write_bytes(b"half a shard")
+            raise KeyboardInterrupt
+        written.append(task.path)
+        return real(task)
+
+    monkeypatch.setattr(shard_writer, "write_shard", die_in_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        write(Folder(str(folder)), tmp_path / "out", num_shards=6)
+    assert not (tmp_path / "out/train.manifest.json").exists()
+    again = []
+    monkeypatch.setattr(
+        shard_writer, "write_shard", lambda task: again.append(task.path) or real(task)
+    )
+    resumed = write(Folder(str(folder)), tmp_path / "out", num_shards=6)
+    assert len(again) == 4  # What was whole stayed.
+    assert resumed == whole
+    assert len(examples(tmp_path / "out")) == 17
+    left = [p.name for p in (tmp_path / "out").rglob("*") if "part" in p.name]
+    assert not left
+
+
+def alive(pid):
+    """Whether a process runs; one that has ended and was not waited for does not."""
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_kill_9_at_random_moments_loses_and_doubles_nothing(tmp_path, seed):
+    """Ten kills; each next run starts at once, beside what the killed one left."""
+    images = sets.folder(tmp_path / "images", {"a": 150, "b": 150}, side=16)
+    whole = write(Folder(str(images)), tmp_path / "whole", num_shards=40)
+    out = tmp_path / "out"
+    run = "import sys; from vit_scaling.commands.write_tfrecords import main; main()"
+    command = [sys.executable, "-c", run, f"--source=folder:{images}"]
+    command += [f"--output_dir={out}", "--num_shards=40", "--workers=2"]
+    generator = np.random.default_rng(seed)
+    reached = []
+    for _ in range(10):
+        process = subprocess.Popen(command, start_new_session=True)
+        time.sleep(generator.uniform(1, 12))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        reached.append(len(list(out.glob("*.tfrecord"))))
+    print("shards that were whole after each kill:", reached)
+    subprocess.run(command, check=True)
+    assert len(examples(out)) == 300
+    for path in sorted((tmp_path / "whole").rglob("*")):
+        if path.is_file():
+            assert (out / path.relative_to(tmp_path / "whole")).read_bytes() == (
+                path.read_bytes()
+            )
+    names = {str(path.relative_to(out)) for path in out.rglob("*")}
+    assert names == {
+        str(path.relative_to(tmp_path / "whole"))
+        for path in (tmp_path / "whole").rglob("*")
+    }
+    assert whole["records"] == 300
+    assert verify(str(out / "train.manifest.json"))["fault_count"] == 0
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_process_that_started_them(tmp_path):
+    images = sets.folder(tmp_path / "images", {"a": 300}, side=16)
+    run = "import sys; from vit_scaling.commands.write_tfrecords import main; main()"
+    command = [sys.executable, "-c", run, f"--source=folder:{images}"]
+    command += [f"--output_dir={tmp_path / 'out'}", "--num_shards=300", "--workers=2"]
+    process = subprocess.Popen(command)
+    while not list(tmp_path.glob("out/*.tfrecord")):
+        time.sleep(0.05)
+    children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    workers = children.read_text().split()
+    assert len(workers) >= 2
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 60
+    while any(map(alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [pid for pid in workers if alive(pid)]
+
+
+def test_several_processes_write_the_same_bytes(folder, tmp_path):
+    one = write(Folder(str(folder)), tmp_path / "one")
+    two = write(Folder(str(folder)), tmp_path / "two", workers=2)
+    assert one == two
+
+
+def test_a_finished_split_is_kept_and_another_is_not_overwritten(folder, tmp_path):
+    first = write(Folder(str(folder)), tmp_path / "out")
+    assert write(Folder(str(folder)), tmp_path / "out") == first
+    (folder / "cat/0000.png").unlink()
+    with pytest.raises(ValueError, match="already holds split 'train'"):
+        write(Folder(str(folder)), tmp_path / "out")
+    again = write(Folder(str(folder)), tmp_path / "out", overwrite=True, num_shards=2)
+    assert again["records"] == first["records"] - 1
+    assert len(list((tmp_path / "out").glob("*.tfrecord"))) == 2
+
+
+def test_a_split_leaves_alone_another_whose_name_begins_with_its_own(folder, tmp_path):
+    out = tmp_path / "out"
+    write(Folder(str(folder)), out, split="train-extra", num_shards=4)
+    others = {p: p.read_bytes() for p in out.rglob("train-extra*")}
+    write(Folder(str(folder)), out, num_shards=2)
+    write(Folder(str(folder)), out, num_shards=3, overwrite=True)
+    smaller = shard_writer.Settings(reencode="jpeg", quality=40)
+    write(Folder(str(folder)), out, num_shards=3, overwrite=True, settings=smaller)
+    # The hashes of keys of the shards of before, of other sizes, are gone too.
+    assert len(list((out / "index").glob("train-0*.keys*"))) == 3
+    assert {p: p.read_bytes() for p in out.rglob("train-extra*")} == others
+    assert len(list(out.glob("train-0*.tfrecord"))) == 3  # The two of before are gone.
+    assert verify(str(out / "train-extra.manifest.json"))["fault_count"] == 0
+
+
+def test_classes_come_from_the_training_split(folder, tmp_path, caplog):
+    write(Folder(str(folder)), tmp_path / "out")
+    fewer = sets.folder(tmp_path / "fewer", {"emu": 2})
+    write(Folder(str(fewer)), tmp_path / "out", split="test")
+    assert "no image of 2 of the 3 classes (cat, dog)" in caplog.text
+    for example in examples(tmp_path / "out", "test").values():
+        assert list(feature_values(example, "image/class/label")) == [2]
+    more = sets.folder(tmp_path / "more", {"emu": 1, "fox": 1})
+    with pytest.raises(ValueError, match=r"are not in .*: 'fox' .*training first"):
+        write(Folder(str(more)), tmp_path / "out", split="other")
+
+
+def test_csv_lists_give_several_labels(folder, tmp_path):
+    listing = folder / "list.csv"
+    listing.write_text("path,labels\ncat/0000.png,cat;pet\ndog/0005.png,\n")
+    manifest = write(CsvFile(str(listing)), tmp_path / "out")
+    assert manifest["class_counts"] == {"cat": 1, "pet": 1}
+    found = examples(tmp_path / "out")
+    assert list(feature_values(found["cat/0000.png"], "image/class/label")) == [0, 1]
+    listing.write_text("file,labels\nx,y\n")
+    with pytest.raises(ValueError, match="columns `path` and `labels`"):
+        CsvFile(str(listing)).entries()
+
+
+def test_tars_are_read_in_place(folder, tmp_path):
+    for name in ("cat", "dog"):
+        with tarfile.open(tmp_path / f"{name}.tar", "w") as tar:
+            for file in sorted((folder / name).iterdir()):
+                tar.add(file, file.name)
+    write(TarFiles(str(tmp_path / "*.tar")), tmp_path / "out")
+    found = examples(tmp_path / "out")
+    assert len(found) == 14
+    for key, example in found.items():
+        path = folder / key
+        assert feature_values(example, "image/encoded")[0] == path.read_bytes()
+        assert (
+            feature_values(example, "image/class/text")[0].decode() == key.split("/")[0]
+        )
+    with tarfile.open(tmp_path / "x.tar", "w:gz") as tar:
+        tar.add(folder / "cat")
+    with pytest.raises(ValueError, match="must be an uncompressed tar file"):
+        TarFiles(str(tmp_path / "x.tar")).entries()
+
+
+def test_a_finished_set_is_written_again(folder, tmp_path):
+    write(Folder(str(folder)), tmp_path / "out")
+    source = RecordImages(TFRecords(str(tmp_path / "out/train.manifest.json")))
+    again = write(source, tmp_path / "again", num_shards=1)
+    assert again["class_counts"] == {"cat": 5, "dog": 9, "emu": 3}
+    before, after = examples(tmp_path / "out"), examples(tmp_path / "again")
+    assert before == after
+
+
+def test_doubled_keys_and_no_images_are_refused(tmp_path):
+    (tmp_path / "images/a").mkdir(parents=True)
+    with pytest.raises(ValueError, match="must have images; received none"):
+        write(Folder(str(tmp_path / "images")), tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match="one subfolder per class"):
+        Folder(str(tmp_path / "images/a"))
+    with pytest.raises(FileNotFoundError, match="must be a folder"):
+        Folder("/nowhere")
+
+
+def test_shards_spread_the_classes(tmp_path):
+    images = sets.folder(tmp_path / "images", {"a": 30, "b": 30}, side=8)
+    write(Folder(str(images)), tmp_path / "out", num_shards=2)
+    first = tmp_path / "out" / shard_name("train", 0, 2)
+    counts = collections.Counter(
+        feature_values(tf.train.Example.FromString(data), "image/class/label")[0]
+        for data in tf.data.TFRecordDataset(str(first)).as_numpy_iterator()
+    )
+    assert min(counts[0], counts[1]) >= 6  # 15 ± 3.5 standard deviations of 2.7.
+
+
+def test_shards_are_of_bounded_size_whatever_the_source(folder, tmp_path):
+    write(Folder(str(folder)), tmp_path / "one", num_shards=1)
+    source = RecordImages(TFRecords(str(tmp_path / "one/train-*")))
+    for number, images in enumerate((Folder(str(folder)), source)):
+        manifest = write(
+            images, tmp_path / f"{number}", num_shards=None, shard_bytes=4_000
+        )
+        sizes = [row["bytes"] for row in manifest["shards"]]
+        assert len(sizes) > 2
+        assert max(sizes) < 6_000  # Images of less than 1 kB, spread evenly.

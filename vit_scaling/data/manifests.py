@@ -1,0 +1,67 @@
+"""A split's manifest: its shards with their record counts, sizes and checksums."""
+# SPDX-License-Identifier: Apache-2.0
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import tensorflow as tf
+
+from vit_scaling.data.record_index import Shard
+from vit_scaling.io_files import is_partial, read_json
+
+FORMAT_VERSION = 1
+_SUFFIX = ".manifest.json"
+
+
+def manifest_path(folder: str, split: str) -> str:
+    """Return the path of a split's manifest."""
+    return os.path.join(folder, f"{split}{_SUFFIX}")
+
+
+def read_manifest(path: str) -> dict[str, Any]:
+    """Return the content of a manifest.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is not a manifest.
+    """
+    if not tf.io.gfile.exists(path):
+        raise FileNotFoundError(
+            f"The manifest {path} does not exist. Write the set with "
+            "tools/write_tfrecords.py, or correct the path."
+        )
+    try:
+        manifest = read_json(path)
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict) or "shards" not in manifest:
+        raise ValueError(
+            f"{path} is no manifest of tools/write_tfrecords.py: it must be a JSON "
+            "object with `shards`."
+        )
+    return manifest
+
+
+def read_shards(path: str) -> list[Shard]:
+    """Return the shards that a manifest lists, with their counts and sizes."""
+    folder = os.path.dirname(path)
+    return [
+        Shard(
+            os.path.join(folder, row["file"]),
+            records=row["records"],
+            size_bytes=row["bytes"],
+        )
+        for row in read_manifest(path)["shards"]
+    ]
+
+
+def find_listed_shards(paths: Iterable[str]) -> dict[str, Shard]:
+    """Return the shards listed by the manifests in the folders of `paths`, by path."""
+    return {
+        shard.path: shard
+        for folder in sorted({os.path.dirname(path) for path in paths})
+        for file in tf.io.gfile.glob(os.path.join(folder, f"*{_SUFFIX}"))
+        if not is_partial(file)
+        for shard in read_shards(file)
+    }

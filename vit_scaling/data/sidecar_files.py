@@ -1,0 +1,69 @@
+"""Arrays stored next to a shard: the offsets of its records, hashes of their keys."""
+# SPDX-License-Identifier: Apache-2.0
+
+import hashlib
+import os
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from vit_scaling.io_files import atomic_file
+
+INDEX_FOLDER = "index"  # In the shards' folder: index/<shard>.offsets.npy
+OFFSETS = "offsets"
+
+
+def key_hashes_kind(key: str, size_bytes: int) -> str:
+    """Return the kind of the sidecar with a shard's hashes of keys.
+
+    It depends on the key's feature and on the shard's size, so hashes of another
+    feature, or of an earlier file of the same name, are never read.
+    """
+    return f"keys-{hashlib.sha256(key.encode()).hexdigest()[:8]}-{size_bytes}"
+
+
+def sidecar_paths(shard: str, kind: str) -> list[str]:
+    """Return the places of a sidecar: the shard's folder, then the user's cache."""
+    folder, name = os.path.split(shard)
+    cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    unique = hashlib.sha256(os.path.abspath(shard).encode()).hexdigest()[:16]
+    return [
+        os.path.join(folder, INDEX_FOLDER, f"{name}.{kind}.npy"),
+        os.path.join(cache, "vit_scaling", INDEX_FOLDER, f"{unique}.{kind}.npy"),
+    ]
+
+
+def read_sidecars(shard: str, kind: str) -> Iterator[np.ndarray]:
+    """Yield the array stored at each place of a sidecar; the caller checks it."""
+    for path in sidecar_paths(shard, kind):
+        array = _load(path)
+        if array is not None:
+            yield array
+
+
+def _load(path: str) -> np.ndarray | None:
+    if not tf.io.gfile.exists(path):
+        return None
+    with tf.io.gfile.GFile(path, "rb") as file:
+        try:
+            return np.load(file, allow_pickle=False)
+        except (ValueError, EOFError):  # A damaged sidecar is computed again.
+            return None
+
+
+def write_sidecar(shard: str, kind: str, array: np.ndarray) -> str | None:
+    """Store an array at the first writable place.
+
+    Returns:
+        The path written, or None if no place is writable.
+    """
+    for path in sidecar_paths(shard, kind):
+        try:
+            with atomic_file(path) as temporary, temporary.open("wb") as file:
+                np.save(file, array)
+        except (OSError, tf.errors.OpError):
+            continue
+        return path
+    return None
