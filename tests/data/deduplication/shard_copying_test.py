@@ -10,7 +10,8 @@ import tensorflow as tf
 from tests.data import sets
 from vit_scaling.data import subsets
 from vit_scaling.data.deduplication.shard_copying import copies, copy_shard
-from vit_scaling.data.record_index import RecordIndex, Shard, key_hashes_kind
+from vit_scaling.data.record_index import RecordIndex, Shard
+from vit_scaling.data.sidecar_files import key_hashes_kind
 from vit_scaling.data.tfrecords import TFRecords
 
 
