@@ -1,4 +1,4 @@
-"""Everything that a gin file may bind, listed once."""
+"""All functions and classes that gin files may bind."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ from vit_scaling.optimization import (
 from vit_scaling.scaling.studies import sweep as studies
 from vit_scaling.training import divergence, losses
 
-# What the parts of a run are made of: referred to by gin files, called by the run.
+# The parts of a run that gin files configure and refer to.
 PARTS: tuple[Callable[..., Any], ...] = (
     accumulation.accumulate_gradients,
     adafactor.Adafactor,
@@ -81,7 +81,7 @@ PARTS: tuple[Callable[..., Any], ...] = (
 for _part in PARTS:
     gin.register(_part, module="vit_scaling")
 
-# What a run begins with; per-launch arguments come from flags, never from gin.
+# Functions that programs call. Arguments in denylists come from flags, never from gin.
 _PER_LAUNCH = ("experiment", "model_dir", "strategy", "jit_compile")
 Experiment = gin.external_configurable(experiment.Experiment, module="vit_scaling")
 train = gin.external_configurable(

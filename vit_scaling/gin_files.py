@@ -1,7 +1,6 @@
-"""Find, parse and check gin files: a name that nothing reads is refused."""
+"""Find, parse and check gin files; a binding that no run reads raises an error."""
 # SPDX-License-Identifier: Apache-2.0
 
-import difflib
 import inspect
 import logging
 import re
@@ -13,19 +12,21 @@ from typing import Any
 import gin
 from gin import config as gin_config
 
+from vit_scaling.naming import did_you_mean, nearest
+
 MACRO = "gin.macro"
 # A binding as gin prints it: on one line, or indented behind a backslash.
 _BINDING = re.compile(r"^\S+ = (?:\\(?:\n {4}.*)+|.+)", re.MULTILINE)
 _UNKNOWN_PARAMETER = re.compile(
     r"Configurable '(?:\w+\.)*(\w+)' doesn't have a parameter named '(\w+)'"
 )
-_WITHOUT_VALUE = re.compile(r"^(\S+) = %gin\.REQUIRED$", re.MULTILINE)
+_MISSING_VALUE = re.compile(r"^(\S+) = %gin\.REQUIRED$", re.MULTILINE)
 _roots: tuple[str, ...] = ()
 _renamed: dict[str, str] = {}
 
 
 def root() -> Path:
-    """Return the folder of the package's gin files, installed or beside the code."""
+    """Return the folder of the package's gin files, installed or in a checkout."""
     package = Path(__file__).parent
     installed = package / "gin_data"
     return installed if installed.is_dir() else package.parent / "gin"
@@ -37,25 +38,27 @@ def find(name: str) -> Path:
     A name may leave out its folder and ".gin" where that names one file only.
 
     Raises:
-        FileNotFoundError: There is none; the nearest names are told.
+        FileNotFoundError: No such file exists. The message has the nearest names.
     """
     for path in (Path(name), root() / name, root() / f"{name}.gin"):
         if path.is_file():
             return path
-    known = sorted(
+    paths = sorted(
         path.relative_to(root()).as_posix() for path in root().rglob("*.gin")
     )
-    named = [path for path in known if Path(path).stem == Path(name).stem]
-    if len(named) == 1 and "/" not in name:
-        return root() / named[0]
-    near = named or difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    if not near:  # Perhaps a name without its folder.
-        stems = {Path(path).stem: path for path in known}
-        near = [stems[s] for s in difflib.get_close_matches(name, stems, n=3)]
-    told = f" Did you mean {' or '.join(near)}?" if near else ""
+    same_stem = [path for path in paths if Path(path).stem == Path(name).stem]
+    if len(same_stem) == 1 and "/" not in name:
+        return root() / same_stem[0]
+    stems = {Path(path).stem: path for path in paths}
+    near = (
+        same_stem
+        or nearest(name, paths, count=3)
+        or [stems[stem] for stem in nearest(name, stems, count=3)]
+    )
+    suggestion = f" Did you mean {' or '.join(near)}?" if near else ""
     raise FileNotFoundError(
         f"`gin_file` must be a path or a name in the package's gin folder; received "
-        f"{name!r}.{told}"
+        f"{name!r}.{suggestion}"
     )
 
 
@@ -68,38 +71,39 @@ def parse(
     defaults: Mapping[str, Any] | None = None,
     renamed: Mapping[str, str] | None = None,
 ) -> None:
-    """Parse gin files in order, then bindings, and refuse what no run would read.
+    """Parse gin files in order, then bindings; raise if no run reads one of them.
 
     Args:
         files: Paths or names; a later file wins over an earlier one.
         bindings: Such as "TOTAL_STEPS = 1000"; they win over all files.
-        known: What may be bound, by name; its names are proposed for misspelt ones.
-        roots: Selectors of what a run begins with, such as "vit_scaling.train".
-        defaults: Values of required macros that nobody set, where a program can do
-            without them, such as the data's pattern where none are read.
+        known: Configurables by name, suggested for misspelt names.
+        roots: Selectors of the functions that a program calls, such as
+            "vit_scaling.train".
+        defaults: Values for required macros without a value, for programs that do not
+            use them, such as the data's pattern where no data is read.
         renamed: Earlier names of bindings and the present ones, such as
             {"train.keep_last": "RunOptions.keep_last"}.
 
     Raises:
         FileNotFoundError: A file is missing.
-        ValueError: A name or parameter is misspelt, a scope or macro is read by nobody,
+        ValueError: A name or parameter is misspelt, a scope or macro is not read,
             or a required value is missing.
     """
     global _roots, _renamed
     _roots, _renamed = tuple(roots), dict(renamed or {})
     gin.add_config_file_search_path(str(root()))
     paths = [str(find(name)) for name in files]
-    logging.disable(logging.ERROR)  # Gin logs each place where a file is not.
+    logging.disable(logging.ERROR)  # Gin logs every folder without the file.
     try:
         gin.parse_config_files_and_bindings(
             paths, list(bindings), finalize_config=False
         )
-        for name in _WITHOUT_VALUE.findall(gin.config_str()):
+        for name in _MISSING_VALUE.findall(gin.config_str()):
             if name in (defaults or {}):
                 gin.parse_config(f"{name} = {(defaults or {})[name]!r}")
         gin.finalize()
     except ValueError as error:
-        raise ValueError(_explained(str(error), known)) from error
+        raise ValueError(_explain(str(error), known)) from error
     except (SyntaxError, tokenize.TokenError, OSError) as error:
         raise ValueError(f"A gin file or binding cannot be read: {error}") from error
     finally:
@@ -107,10 +111,10 @@ def parse(
 
 
 def operative_text() -> str:
-    """Return the configuration as a gin file: every binding, and the defaults in use.
+    """Return the configuration as a gin file: every binding and all defaults in use.
 
-    Bindings of what was not called yet, such as a loss before the first step, come
-    last: a run that is killed on the way can be repeated all the same.
+    Bindings of functions that have not been called yet, such as the loss before the
+    first step, come last. So a run that is killed early can be repeated too.
     """
     operative = gin.operative_config_str()
     used = set(_BINDING.findall(operative))
@@ -121,8 +125,8 @@ def operative_text() -> str:
 
 
 @gin_config.register_finalize_hook
-def _refuse_unread_bindings(config: dict[Any, Any]) -> None:
-    """Raise if a binding is not reached from a root; gin refuses missing ones."""
+def _check_all_bindings_are_read(config: dict[Any, Any]) -> None:
+    """Raise if a binding cannot be reached from a root."""
     if not _roots:
         return
     _raise_if_renamed(config)
@@ -144,7 +148,7 @@ def _refuse_unread_bindings(config: dict[Any, Any]) -> None:
 
 
 def _raise_if_renamed(config: Mapping[Any, Any]) -> None:
-    """Raise for an earlier name that a configurable takes as one of its **kwargs."""
+    """Raise for an old name that a configurable would accept among its **kwargs."""
     for (_, selector), parameters in config.items():
         for parameter in parameters:
             name = f"{selector.rpartition('.')[2]}.{parameter}"
@@ -158,22 +162,22 @@ def _renamed_text(name: str) -> str:
 
 def _raise_if_unread(config: Mapping[Any, Any], read: set[tuple[str, str]]) -> None:
     unread = sorted(set(config) - read)
-    names = [_shown(key, parameter) for key in unread for parameter in config[key]]
+    names = [_binding_name(key, one) for key in unread for one in config[key]]
     if not names:
         return
-    good = {_shown(key, "value") for key in read if key[1] == MACRO}
-    good |= {_shown(key, p) for key in read for p in config.get(key, ())}
-    told = []
-    for name in names:
-        near = difflib.get_close_matches(name, good, n=1)
-        told.append(f"{name} (did you mean {near[0]}?)" if near else name)
+    known = {_binding_name(key, "value") for key in read if key[1] == MACRO}
+    known |= {_binding_name(key, one) for key in read for one in config.get(key, ())}
+    listed = [
+        name + "".join(f" (did you mean {near}?)" for near in nearest(name, known))
+        for name in names
+    ]
     raise ValueError(
-        f"No run reads these gin bindings: {', '.join(told)}. Correct the name or "
-        "scope, or leave the binding out."
+        f"No run reads these gin bindings: {', '.join(listed)}. Correct the name or "
+        "scope, or remove the binding."
     )
 
 
-def _shown(key: tuple[str, str], parameter: str) -> str:
+def _binding_name(key: tuple[str, str], parameter: str) -> str:
     scope, selector = key
     if selector == MACRO:
         return scope
@@ -181,12 +185,14 @@ def _shown(key: tuple[str, str], parameter: str) -> str:
     return f"{scope}/{name}" if scope else name
 
 
-def _explained(message: str, known: Mapping[str, Callable[..., Any]]) -> str:
-    """Return gin's message with the nearest right name, or all values that miss."""
-    missing = _WITHOUT_VALUE.findall(gin.config_str())
+def _explain(message: str, known: Mapping[str, Callable[..., Any]]) -> str:
+    """Return gin's message with the nearest known name, or with all missing values."""
+    missing = _MISSING_VALUE.findall(gin.config_str())
     if missing and "gin.REQUIRED" in message:
-        return _missing_values(missing)
-    first, *more = message.splitlines() or [""]  # Then the places in the files.
+        return _explain_missing_values(missing)
+    first, *more = message.splitlines() or [
+        ""
+    ]  # The other lines list positions in files.
     parameter = _UNKNOWN_PARAMETER.search(first)
     name = ".".join(parameter.groups()) if parameter else ""
     if name in _renamed:
@@ -194,33 +200,29 @@ def _explained(message: str, known: Mapping[str, Callable[..., Any]]) -> str:
     return "\n".join([first + _suggestion(message, known), *more])
 
 
-def _missing_values(names: Sequence[str]) -> str:
-    """Return what to say of names without a value: perhaps they were misspelt."""
-    told = (
+def _explain_missing_values(names: Sequence[str]) -> str:
+    """Return the message for macros without a value, with misspelt bindings if any."""
+    message = (
         f"Values are required for: {', '.join(names)}. Pass each as "
         "--gin_param='NAME = value', or set it in a gin file."
     )
     gin.parse_config([f"{name} = None" for name in names])
     try:
-        gin.finalize()  # Gin names what misses before it asks what nothing reads.
+        gin.finalize()  # Now unread bindings, perhaps misspelt macros, are reported.
     except ValueError as error:
-        return f"{told} {error}"
-    return told
+        return f"{message} {error}"
+    return message
 
 
 def _suggestion(message: str, known: Mapping[str, Callable[..., Any]]) -> str:
-    """Return " Did you mean …?" for gin's message about an unknown name, or nothing."""
+    """Return " Did you mean …?" for gin's message about an unknown name, or ""."""
     configurable = re.search(
         r"No configurable matching (?:reference )?['\"]@?([\w./]+)", message
     )
     if configurable:
-        wanted = configurable[1].split(".")[-1].split("/")[-1]
-        near = difflib.get_close_matches(wanted, list(known), n=1, cutoff=0.3)
-        return f" Did you mean {near[0]!r}?" if near else ""
+        return did_you_mean(re.split(r"[./]", configurable[1])[-1], known)
     parameter = _UNKNOWN_PARAMETER.search(message)
-    if parameter:
-        target = known.get(parameter[1])
-        names = list(inspect.signature(target).parameters) if target else []
-        near = difflib.get_close_matches(parameter[2], names, n=1, cutoff=0.3)
-        return f" Did you mean {near[0]!r}?" if near else ""
+    if parameter and parameter[1] in known:
+        parameters = inspect.signature(known[parameter[1]]).parameters
+        return did_you_mean(parameter[2], parameters)
     return ""
