@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from tests.scaling.studies import LAW, on_law
+from tests.scaling.example_runs import LAW, runs_on_law
 from vit_scaling.scaling.laws.alternative_laws import (
     FORMS,
     compare_laws,
@@ -44,7 +44,7 @@ def test_m4_solves_its_equation():
 
 def test_the_planted_law_extrapolates_better_than_simpler_ones():
     names = ["power law (M1)", "with shift", "with floor and shift (the paper)"]
-    rows = compare_laws(on_law(LAW, count=40), names=names)
+    rows = compare_laws(runs_on_law(LAW, count=40), names=names)
     assert rows[0].name == "with floor and shift (the paper)"
     assert rows[0].extrapolation_error < 0.01 < rows[1].extrapolation_error
 
@@ -55,4 +55,4 @@ def test_bad_arguments_are_explained():
     with pytest.raises(ValueError, match="has 5 coefficients; received 3"):
         fit_form("M4", np.ones(3), np.ones(3), np.ones(3))
     with pytest.raises(ValueError, match="Too few points to hide any"):
-        compare_laws(on_law(count=6))
+        compare_laws(runs_on_law(count=6))

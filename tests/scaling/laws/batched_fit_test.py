@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from tests.scaling.studies import LAW, on_law
+from tests.scaling.example_runs import LAW, runs_on_law
 from vit_scaling.scaling.laws.batched_fit import Loss, fit_many
 
 
@@ -36,7 +36,7 @@ def scipy_cost(compute, error, loss):
 @pytest.mark.parametrize("robust", [None, "huber", "soft_l1"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_no_start_of_scipy_is_better(scale, robust, seed):
-    runs = on_law(noise=0.03, seed=seed)
+    runs = runs_on_law(noise=0.03, seed=seed)
     loss = Loss(scale, robust, 0.02)
     fit = fit_many(runs.compute, runs.error, np.ones((1, len(runs))), loss=loss)
     assert fit.converged[0]
@@ -44,7 +44,7 @@ def test_no_start_of_scipy_is_better(scale, robust, seed):
 
 
 def test_every_row_equals_a_fit_of_its_own_points():
-    runs = on_law(noise=0.02)
+    runs = runs_on_law(noise=0.02)
     weights = np.random.default_rng(0).integers(0, 3, (5, len(runs))).astype(float)
     many = fit_many(runs.compute, runs.error, weights, loss=Loss())
     for k, row in enumerate(weights):
@@ -53,7 +53,7 @@ def test_every_row_equals_a_fit_of_its_own_points():
 
 
 def test_the_unit_of_compute_does_not_matter():
-    runs, weight = on_law(noise=0.02), np.ones((1, 40))
+    runs, weight = runs_on_law(noise=0.02), np.ones((1, 40))
     days = fit_many(runs.compute, runs.error, weight, loss=Loss()).coefficients[0]
     flops = fit_many(runs.compute * 5e18, runs.error, weight, loss=Loss())
     a, b, c, d = flops.coefficients[0]
@@ -63,7 +63,7 @@ def test_the_unit_of_compute_does_not_matter():
 
 
 def test_a_law_without_noise_comes_back_exactly():
-    runs = on_law()
+    runs = runs_on_law()
     fit = fit_many(runs.compute, runs.error, np.ones((1, 40)), loss=Loss())
     expected = [LAW.a, LAW.b, LAW.c, LAW.d]
     assert fit.coefficients[0] == pytest.approx(expected, rel=1e-4)

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from tests.scaling.studies import LAW, on_law
+from tests.scaling.example_runs import LAW, runs_on_law
 from vit_scaling.scaling.laws.bootstrap import bootstrap
 from vit_scaling.scaling.laws.power_law import PowerLaw, fit_power_law
 from vit_scaling.scaling.laws.runs import Run, Runs
@@ -16,7 +16,7 @@ def coverage(draws, *, noise, level=0.95, resamples=300):
     """Return how often the intervals of b, c and the law ahead hold the truth."""
     held = np.zeros(3)
     for seed in range(draws):
-        runs = on_law(noise=noise, seed=seed)
+        runs = runs_on_law(noise=noise, seed=seed)
         boot = bootstrap(runs, fit_power_law(runs), resamples=resamples, level=level)
         ends = boot.intervals()
         low, high = boot.band(AHEAD)[:, 0]
@@ -71,26 +71,26 @@ def test_the_band_holds_the_envelope_above_which_a_grid_lies(models):
 
 
 def test_a_wide_interval_of_d_is_told():
-    runs = on_law(noise=0.02, low=5)
+    runs = runs_on_law(noise=0.02, low=5)
     boot = bootstrap(runs, fit_power_law(runs), resamples=200)
     assert any("d is badly determined" in note for note in boot.notes())
 
 
 def test_a_floor_out_of_sight_is_told():
-    runs = on_law(noise=0.02, high=30)
+    runs = runs_on_law(noise=0.02, high=30)
     boot = bootstrap(runs, fit_power_law(runs), resamples=200)
     assert any("floor c may be zero" in note for note in boot.notes())
 
 
 def test_the_same_seed_gives_the_same_intervals():
-    runs = on_law(noise=0.02)
+    runs = runs_on_law(noise=0.02)
     fit = fit_power_law(runs)
     first, second = (bootstrap(runs, fit, resamples=50, seed=3) for _ in range(2))
     assert first.intervals() == second.intervals()
 
 
 def test_a_new_run_scatters_more_than_the_law():
-    runs = on_law(noise=0.03)
+    runs = runs_on_law(noise=0.03)
     boot = bootstrap(runs, fit_power_law(runs), resamples=200)
     law, run = boot.band(100.0), boot.run_band(100.0)
     assert run[0] < law[0] < law[1] < run[1]
@@ -98,13 +98,13 @@ def test_a_new_run_scatters_more_than_the_law():
 
 
 def test_b_and_c_move_together():
-    runs = on_law(noise=0.02)
+    runs = runs_on_law(noise=0.02)
     boot = bootstrap(runs, fit_power_law(runs), resamples=200)
     assert boot.correlations()["b,c"] > 0.5
 
 
 def test_bad_arguments_are_explained():
-    runs = on_law(noise=0.02)
+    runs = runs_on_law(noise=0.02)
     fit = fit_power_law(runs)
     with pytest.raises(ValueError, match="`level` must be between"):
         bootstrap(runs, fit, level=95)

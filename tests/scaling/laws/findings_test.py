@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.scaling.studies import LAW, grid
+from tests.scaling.example_runs import LAW, grid_of_runs
 from vit_scaling.scaling.laws.findings import (
     bottlenecks,
     images_needed,
@@ -41,7 +41,7 @@ def test_images_needed_interpolate_on_log_axes():
 
 
 def test_what_is_below_at_the_shortest_run_is_only_bounded():
-    row = sample_efficiency(grid(), errors=[0.95])[0]
+    row = sample_efficiency(grid_of_runs(), errors=[0.95])[0]
     assert row.at_most == {"Ti/16", "B/32", "L/16"}
     assert row.ratio("Ti/16", "L/16") is None
 
@@ -65,7 +65,7 @@ def test_all_the_data_is_the_largest_size():
 
     Beside a number, an empty cell is the whole set.
     """
-    known = grid()
+    known = grid_of_runs()
     whole = Runs(
         tuple(
             dataclasses.replace(run, data_size=None) if run.data_size == 1e8 else run
@@ -100,9 +100,13 @@ def test_a_plain_power_law_saturates_nowhere():
 
 
 def test_missing_facts_are_named():
-    blind = Runs(tuple(dataclasses.replace(run, images_seen=None) for run in grid()
-                       if run.data_size == 1e8 and run.images_seen == 1e8))  # fmt: skip
+    rows = [
+        dataclasses.replace(run, images_seen=None)
+        for run in grid_of_runs()
+        if run.data_size == 1e8 and run.images_seen == 1e8
+    ]
+    blind = Runs(tuple(rows))
     with pytest.raises(ValueError, match="images_seen column"):
         images_needed(blind, "L/16", 0.3)
     with pytest.raises(ValueError, match="Did you mean 'L/16'"):
-        images_needed(grid(), "L/15", 0.3)
+        images_needed(grid_of_runs(), "L/15", 0.3)

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from tests.scaling.studies import grid
+from tests.scaling.example_runs import grid_of_runs
 from vit_scaling.scaling.laws.frontier import (
     frontier,
     frontier_indices,
@@ -55,9 +55,9 @@ def test_many_resamples_equal_one_by_one():
 
 
 def test_one_frontier_per_model():
-    by_model = frontiers_by(grid(), lambda run: run.model)
+    by_model = frontiers_by(grid_of_runs(), lambda run: run.model)
     assert set(by_model) == {"Ti/16", "B/32", "L/16"}
-    assert len(frontier(grid())) <= sum(map(len, by_model.values()))
+    assert len(frontier(grid_of_runs())) <= sum(map(len, by_model.values()))
 
 
 def test_bad_arguments_are_explained():

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from tests.scaling.studies import LAW, on_law
+from tests.scaling.example_runs import LAW, runs_on_law
 from vit_scaling.scaling.laws.power_law import PowerLaw, fit_power_law
 from vit_scaling.scaling.laws.runs import Run, Runs
 
@@ -20,7 +20,7 @@ def runs_of(compute, error):
     [LAW, PowerLaw(0.26, 0.35, 0.094, 0.01), PowerLaw(0.4, 0.55, 0.02, 0.1)],
 )
 def test_planted_laws_are_recovered_from_noise(law, loss):
-    fit = fit_power_law(on_law(law, noise=0.01, count=60), loss=loss)
+    fit = fit_power_law(runs_on_law(law, noise=0.01, count=60), loss=loss)
     assert fit.converged
     assert fit.law.b == pytest.approx(law.b, abs=0.03)
     assert fit.law.c == pytest.approx(law.c, abs=0.01)
@@ -29,7 +29,7 @@ def test_planted_laws_are_recovered_from_noise(law, loss):
 
 
 def test_a_robust_loss_shrugs_off_an_outlier():
-    runs = on_law(count=40)
+    runs = runs_on_law(count=40)
     k = 12  # One run is 20 % better than it should be.
     error = runs.error.copy()
     error[k] *= 0.8
@@ -48,7 +48,7 @@ def test_a_robust_loss_shrugs_off_an_outlier():
 
 def test_weights_count():
     """A weight of 2 is the run twice; of 0 not at all."""
-    runs = on_law(noise=0.05, count=12)
+    runs = runs_on_law(noise=0.05, count=12)
     heavy = Runs(tuple(Run(r.model, r.compute, r.error, weight=2) for r in runs))
     assert fit_power_law(heavy).law.b == pytest.approx(fit_power_law(runs).law.b)
     none = (*runs.rows, Run("x", 1e-3, 0.01, weight=0))
@@ -56,7 +56,7 @@ def test_weights_count():
 
 
 def test_seeds_are_averaged_before_the_fit():
-    runs = on_law(count=20)
+    runs = runs_on_law(count=20)
     twice = [
         Run(r.model, r.compute, r.error * (1 + sign * 0.1), seed=str(sign))
         for r in runs
@@ -93,7 +93,7 @@ def test_other_curves_do_not_converge_and_show_no_coefficients(error):
 
 def test_too_few_points_are_refused():
     with pytest.raises(ValueError, match=r"Too few points: .* received 4"):
-        fit_power_law(on_law(count=4))
+        fit_power_law(runs_on_law(count=4))
     falls_once = runs_of(np.arange(1.0, 9), [0.5, 0.4, *[0.45] * 6])
     with pytest.raises(ValueError, match="only 2 of 8 runs are on the frontier"):
         fit_power_law(falls_once)

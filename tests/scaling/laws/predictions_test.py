@@ -3,7 +3,7 @@
 
 import pytest
 
-from tests.scaling.studies import LAW, on_law
+from tests.scaling.example_runs import LAW, runs_on_law
 from vit_scaling.scaling.laws.bootstrap import bootstrap
 from vit_scaling.scaling.laws.paper_results import paper_runs
 from vit_scaling.scaling.laws.power_law import fit_power_law
@@ -11,7 +11,7 @@ from vit_scaling.scaling.laws.predictions import hindcasts, predict
 
 
 def test_a_planted_law_is_predicted_within_its_interval():
-    runs = on_law(noise=0.01)
+    runs = runs_on_law(noise=0.01)
     boot = bootstrap(runs, fit_power_law(runs), resamples=200)
     (told,) = predict(boot, [1e5])
     truth = float(LAW.error_at(1e5))
@@ -20,14 +20,14 @@ def test_a_planted_law_is_predicted_within_its_interval():
 
 
 def test_a_budget_must_be_positive():
-    runs = on_law(noise=0.01)
+    runs = runs_on_law(noise=0.01)
     boot = bootstrap(runs, fit_power_law(runs), resamples=50)
     with pytest.raises(ValueError, match="above 0"):
         predict(boot, [0.0])
 
 
 def test_hindcasts_of_a_law_without_noise_are_right():
-    for row in hindcasts(on_law(count=60), resamples=50):
+    for row in hindcasts(runs_on_law(count=60), resamples=50):
         assert row.predicted == pytest.approx(row.actual, rel=0.01)
 
 
@@ -39,5 +39,5 @@ def test_g_14_could_have_been_foretold_from_the_smaller_models():
 
 
 def test_too_few_runs_left_give_no_prediction():
-    rows = hindcasts(on_law(count=8, noise=0.01), resamples=20)
+    rows = hindcasts(runs_on_law(count=8, noise=0.01), resamples=20)
     assert any(row.predicted is None and row.relative_error is None for row in rows)

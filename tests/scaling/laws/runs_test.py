@@ -3,7 +3,7 @@
 
 import pytest
 
-from tests.scaling.studies import grid, on_law
+from tests.scaling.example_runs import grid_of_runs, runs_on_law
 from vit_scaling.scaling.laws.run_tables import read_csv
 from vit_scaling.scaling.laws.runs import Run, Runs, nearest, shape_or_none, write_csv
 
@@ -64,8 +64,8 @@ def test_several_metrics_ask_for_a_choice():
 
 
 def test_models_come_cheapest_first_and_data_sizes_smallest_first():
-    assert grid().models == ["Ti/16", "B/32", "L/16"]
-    assert grid().data_sizes == [1e6, 1e8]
+    assert grid_of_runs().models == ["Ti/16", "B/32", "L/16"]
+    assert grid_of_runs().data_sizes == [1e6, 1e8]
 
 
 def test_a_name_of_ones_own_has_no_shape():
@@ -79,9 +79,9 @@ def test_nearest_prefers_the_name_that_goes_on():
 
 
 def test_a_written_table_reads_back(tmp_path):
-    write_csv(grid(), tmp_path / "runs.csv")
+    write_csv(grid_of_runs(), tmp_path / "runs.csv")
     back = read_csv(tmp_path / "runs.csv")
     assert [(r.key, r.compute, r.error) for r in back] == [
-        (r.key, r.compute, r.error) for r in grid()
+        (r.key, r.compute, r.error) for r in grid_of_runs()
     ]
-    assert len(on_law()) == len(on_law().compute) == 40
+    assert len(runs_on_law()) == len(runs_on_law().compute) == 40

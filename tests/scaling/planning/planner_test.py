@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from tests.scaling.studies import grid
+from tests.scaling.example_runs import grid_of_runs
 from vit_scaling.modeling.shapes import shape_named
 from vit_scaling.scaling.laws.paper_results import paper_runs
 from vit_scaling.scaling.laws.runs import Runs
@@ -117,7 +117,7 @@ def test_data_of_unknown_size_is_not_given_a_number():
 
 
 def test_runs_without_shapes_cannot_be_planned_from():
-    blind = Runs(tuple(dataclasses.replace(run, shape=None) for run in grid()))
+    blind = Runs(tuple(dataclasses.replace(run, shape=None) for run in grid_of_runs()))
     with pytest.raises(ValueError, match="Name models as in 'B/16'"):
         in_flops(blind)
     with pytest.raises(ValueError, match="`budget` must be above 0"):

@@ -1,7 +1,7 @@
 """The paper's figures in their form, from the shipped data."""
 # SPDX-License-Identifier: Apache-2.0
 
-from tests.scaling.studies import grid
+from tests.scaling.example_runs import grid_of_runs
 from vit_scaling.scaling.laws.paper_results import paper_runs
 from vit_scaling.scaling.laws.power_law import fit_power_law
 from vit_scaling.scaling.laws.runs import Run, Runs
@@ -46,7 +46,7 @@ def test_any_study_is_drawn_with_what_it_has(tmp_path):
     fit = fit_power_law(plain)
     assert len(paper_figures.study_figure(plain, fit, None).axes) == 1
     _, panels = paper_figures.new_figure([["images"]], size=(4, 3))
-    paper_figures.images_panel(panels["images"], grid())
+    paper_figures.images_panel(panels["images"], grid_of_runs())
     assert len(panels["images"].get_lines()) == 6
 
 

@@ -3,7 +3,7 @@
 
 import dataclasses
 
-from tests.scaling.studies import grid, on_law
+from tests.scaling.example_runs import grid_of_runs, runs_on_law
 from vit_scaling.scaling.laws.bootstrap import bootstrap
 from vit_scaling.scaling.laws.power_law import fit_power_law
 from vit_scaling.scaling.laws.runs import Runs
@@ -21,7 +21,7 @@ def page(runs, path, **options):
 
 
 def test_it_needs_no_network_and_at_most_six_megabytes(tmp_path):
-    text, result = page(on_law(noise=0.01), tmp_path / "report.html")
+    text, result = page(runs_on_law(noise=0.01), tmp_path / "report.html")
     assert len(text.encode()) <= 6e6
     assert "<script src=" not in text
     assert '<link rel="stylesheet"' not in text
@@ -32,7 +32,7 @@ def test_it_needs_no_network_and_at_most_six_megabytes(tmp_path):
 def test_names_are_escaped_and_bottlenecks_told(tmp_path):
     rows = [
         dataclasses.replace(run, model=run.model + "<b>", shape=None)
-        for run in (*grid(), *on_law(noise=0.01))
+        for run in (*grid_of_runs(), *runs_on_law(noise=0.01))
     ]
     text, _ = page(Runs(tuple(rows)), tmp_path / "report.html")
     assert "L/16&lt;b&gt;" in text
@@ -40,7 +40,7 @@ def test_names_are_escaped_and_bottlenecks_told(tmp_path):
 
 
 def test_a_failed_fit_is_said_and_no_coefficient_shown(tmp_path):
-    runs = on_law()
+    runs = runs_on_law()
     result = study.analyse(runs, resamples=50)
     result |= {"converged": False, "reason": "no <minimum>", "a": None}
     result |= {"predictions": [], "hindcasts": [], "intervals": None}

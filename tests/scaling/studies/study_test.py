@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.scaling.studies import LAW, grid, on_law
+from tests.scaling.example_runs import LAW, grid_of_runs, runs_on_law
 from vit_scaling.scaling.laws.power_law import PowerLaw
 from vit_scaling.scaling.laws.run_tables import read_csv
 from vit_scaling.scaling.laws.runs import Run, Runs, write_csv
@@ -17,7 +17,7 @@ KEYS = {"a", "b", "c", "d", "converged", "intervals", "rms_log_error"}
 
 
 def test_a_study_of_a_planted_law():
-    result = study.analyse(on_law(noise=0.01), resamples=50, budgets=[1e5])
+    result = study.analyse(runs_on_law(noise=0.01), resamples=50, budgets=[1e5])
     assert result.keys() >= KEYS
     assert result["converged"]
     assert result["b"] == pytest.approx(LAW.b, abs=0.05)
@@ -51,7 +51,7 @@ def test_everything_is_written(tmp_path):
 
 
 def test_runs_are_loaded_from_files_and_from_the_paper(tmp_path):
-    write_csv(on_law(), tmp_path / "runs.csv")
+    write_csv(runs_on_law(), tmp_path / "runs.csv")
     assert len(study.load(str(tmp_path / "runs.csv"))) == 40
     assert len(study.load(str(tmp_path))) == 40  # A sweep's folder.
     assert study.load("paper", metric="birds_5shot").metrics == ["birds_5shot"]
@@ -59,7 +59,7 @@ def test_runs_are_loaded_from_files_and_from_the_paper(tmp_path):
 
 
 def test_sample_efficiency_is_read_on_all_the_data_where_that_has_no_number():
-    runs = grid()
+    runs = grid_of_runs()
     whole = Runs(
         tuple(
             dataclasses.replace(run, data_size=None) if run.data_size == 1e8 else run
@@ -130,7 +130,7 @@ def no_constant(name):
 
 def test_law_json_is_json_where_the_law_never_saturates(tmp_path):
     law = PowerLaw(a=0.5, b=0.3, c=0.0, d=0.0)
-    runs = on_law(law)
+    runs = runs_on_law(law)
     result = study.analyse(runs, resamples=20, output_dir=tmp_path / "out")
     assert result["c"] == pytest.approx(0, abs=1e-6)
     text = (tmp_path / "out" / "law.json").read_text()

@@ -11,9 +11,9 @@ import numpy as np
 
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.scaling.laws.paper_results import shapefinder_rows
+from vit_scaling.scaling.laws.plot_style import make_figure, save_figure
 from vit_scaling.scaling.planning.devices import Device, device_named
 from vit_scaling.scaling.planning.memory import Step, memory
-from vit_scaling.scaling.studies.plots import new_figure, save
 
 CLASSES = 29_593  # JFT-3B
 # Settings of Figure 8, cheapest last; "savings" are no class token, no projection.
@@ -122,7 +122,7 @@ def draw_shapes(cells: Sequence[Mapping[str, Any]], path: str | pathlib.Path) ->
     depths = sorted({cell["layers"] for cell in cells})
     rows = [f"{width}//{h}" for width, choices in HEADS.items() for h in choices]
     columns = sorted({cell["mlp_dim"] for cell in cells})
-    figure, panels = new_figure(
+    figure, panels = make_figure(
         [[str(depth) for depth in depths]], size=(2.2 + 2.6 * len(depths), 5.6)
     )
     for number, depth in enumerate(depths):
@@ -146,7 +146,7 @@ def draw_shapes(cells: Sequence[Mapping[str, Any]], path: str | pathlib.Path) ->
         for name, colour in COLOURS.items()
     ]
     figure.legend(handles=marks, loc="outside lower center", ncols=4, frameon=False)
-    return save(figure, path)
+    return save_figure(figure, path)
 
 
 @functools.lru_cache

@@ -7,6 +7,7 @@ from typing import Any
 from vit_scaling.scaling.laws.bootstrap import Bootstrap
 from vit_scaling.scaling.laws.findings import series
 from vit_scaling.scaling.laws.paper_results import paper_runs
+from vit_scaling.scaling.laws.plot_style import make_figure, model_colours, save_figure
 from vit_scaling.scaling.laws.power_law import Fit, fit_power_law
 from vit_scaling.scaling.laws.runs import Runs
 from vit_scaling.scaling.studies.plots import (
@@ -14,11 +15,8 @@ from vit_scaling.scaling.studies.plots import (
     amount,
     best_by_data,
     best_by_flops,
-    colours,
     law_panel,
-    new_figure,
     percent_axis,
-    save,
 )
 
 TITLES = {
@@ -39,7 +37,7 @@ def figure_2() -> Any:
     """Return Figure 2: error against compute, model size and data size."""
     left, centre = "imagenet_finetune", "imagenet_10shot"
     mosaic = [[left, centre, "model"], [left, centre, "data"]]
-    figure, panels = new_figure(mosaic, size=(13, 6.2))
+    figure, panels = make_figure(mosaic, size=(13, 6.2))
     for metric in (left, centre):
         runs = paper_runs(metric)
         law_panel(panels[metric], runs, fit_power_law(runs).law)
@@ -59,8 +57,8 @@ def figure_3() -> Any:
     """Return Figure 3: error against images seen, on 3B images."""
     metrics = ("imagenet_10shot", "imagenet_finetune", "imagenet_v2_finetune")
     models = ("Ti/16", "B/32", "L/16")
-    figure, panels = new_figure([metrics], size=(12, 3.8))
-    palette = colours(paper_runs().models)
+    figure, panels = make_figure([metrics], size=(12, 3.8))
+    palette = model_colours(paper_runs().models)
     for metric, panel in panels.items():
         runs = paper_runs(metric).where(
             lambda run: run.data_size == 3e9 and run.model in models
@@ -74,7 +72,7 @@ def figure_3() -> Any:
 
 def images_panel(axes: Any, runs: Runs, palette: dict[str, str] | None = None) -> None:
     """Draw error against images seen, one line per model and data size."""
-    palette = palette or colours(runs.models)
+    palette = palette or model_colours(runs.models)
     for (model, data), rows in series(runs).items():
         label = model if len(runs.data_sizes) < 2 else f"{model}, {amount(data)}"
         x = [run.images_seen for run in rows]
@@ -89,7 +87,7 @@ def figure_9() -> Any:
     """Return Figure 9: the law on four few-shot datasets, 10 and 5 shots."""
     names = ("imagenet", "cifar100", "pets", "birds")
     mosaic = [[f"{name}_{shots}shot" for name in names] for shots in (10, 5)]
-    figure, panels = new_figure(mosaic, size=(15, 7))
+    figure, panels = make_figure(mosaic, size=(15, 7))
     for metric, panel in panels.items():
         runs = paper_runs(metric)
         law_panel(panel, runs, fit_power_law(runs).law)
@@ -109,7 +107,7 @@ def study_figure(runs: Runs, fit: Fit, boot: Bootstrap | None) -> Any:
         ("model", any(run.shape for run in runs)), ("data", bool(runs.data_sizes))
     ) if known]  # fmt: skip
     mosaic = [["law", name] for name in right] or [["law"]]
-    figure, panels = new_figure(mosaic, size=(11 if right else 7, 5.2))
+    figure, panels = make_figure(mosaic, size=(11 if right else 7, 5.2))
     law_panel(panels["law"], runs, fit.law if fit.converged else None, boot)
     metric = runs.metrics[0]
     panels["law"].set_title(TITLES.get(metric, metric.replace("_", " ")))
@@ -128,5 +126,7 @@ def write_paper_figures(folder: str | pathlib.Path) -> list[pathlib.Path]:
     folder = pathlib.Path(folder)
     drawn = {"figure_2": figure_2(), "figure_3": figure_3(), "figure_9": figure_9()}
     return [
-        path for name, figure in drawn.items() for path in save(figure, folder / name)
+        path
+        for name, figure in drawn.items()
+        for path in save_figure(figure, folder / name)
     ]

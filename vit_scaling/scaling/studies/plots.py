@@ -1,7 +1,6 @@
 """Draw runs, frontiers and laws on log axes, as Figures 2 and 4 of the paper do."""
 # SPDX-License-Identifier: Apache-2.0
 
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,58 +8,12 @@ import numpy as np
 
 from vit_scaling.scaling.laws.bootstrap import Bootstrap
 from vit_scaling.scaling.laws.findings import series
+from vit_scaling.scaling.laws.plot_style import INK, model_colours
 from vit_scaling.scaling.laws.power_law import PowerLaw
 from vit_scaling.scaling.laws.runs import Runs
 from vit_scaling.scaling.planning.flops import flops
 
 UNITS = {"core_days": "Compute (TPUv3 core-days)", "flops": "Compute (FLOPs)"}
-# Eleven colours that stay apart in print and for most colour-blind readers.
-PALETTE = (
-    *("#4477aa", "#66ccee", "#228833", "#8fbc3f", "#ccbb44", "#ee8866"),
-    *("#ee6677", "#aa3377", "#7b5fb2", "#8c6d46", "#555555"),
-)
-_INK = "#222222"
-_STYLE = {
-    "figure.facecolor": "white",
-    "axes.facecolor": "white",
-    "axes.edgecolor": "#888888",
-    "axes.labelcolor": _INK,
-    "axes.titlecolor": _INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 11,
-    "axes.labelsize": 10,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "legend.fontsize": 8.5,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.7,
-    "font.family": "sans-serif",
-    "svg.fonttype": "none",
-    "savefig.bbox": "tight",
-}
-
-
-def new_figure(
-    mosaic: Sequence[Sequence[str]], *, size: tuple[float, float]
-) -> tuple[Any, dict[str, Any]]:
-    """Return a figure and its panels by name in our style, drawn without a display."""
-    from matplotlib import rc_context  # pip install "vit_scaling[plots]"
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with rc_context(_STYLE):
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasAgg(figure)
-        panels = figure.subplot_mosaic([list(row) for row in mosaic])
-    return figure, panels
-
-
-def colours(models: Sequence[str]) -> dict[str, str]:
-    """Return one colour per model, in the order given."""
-    return {
-        model: PALETTE[number % len(PALETTE)] for number, model in enumerate(models)
-    }
 
 
 def marker_area(data_size: float | None, sizes: Sequence[float]) -> float:
@@ -86,7 +39,7 @@ def law_panel(
     axes: Any, runs: Runs, law: PowerLaw | None, boot: Bootstrap | None = None
 ) -> None:
     """Draw one panel of Figure 2: a marker per run, dotted series, the dashed law."""
-    colour, sizes = colours(runs.models), runs.data_sizes
+    colour, sizes = model_colours(runs.models), runs.data_sizes
     for (model, data), rows in series(runs).items():
         style = {"color": colour[model], "linewidth": 0.8, "linestyle": ":"}
         x, y = [run.compute for run in rows], [run.error * 100 for run in rows]
@@ -113,7 +66,7 @@ def law_panel(
             ha="right",
             va="top",
             fontsize=9.5,
-            color=_INK,
+            color=INK,
         )
     log_axes(axes, runs)
 
@@ -162,7 +115,7 @@ def add_legend(figure: Any, runs: Runs, *, columns: int = 1) -> None:
     """Name the models by colour and the data sizes by marker, at the figure's side."""
     from matplotlib.lines import Line2D
 
-    colour, sizes = colours(runs.models), runs.data_sizes
+    colour, sizes = model_colours(runs.models), runs.data_sizes
 
     def mark(face: str, area: float, label: str) -> Any:
         style = {"marker": "o", "linestyle": "", "label": label}
@@ -188,7 +141,7 @@ def best_by_flops(axes: Any, runs: Runs, *, image_size: int = 224) -> bool:
     Returns:
         Whether any shape was known.
     """
-    colour = colours(runs.models)
+    colour = model_colours(runs.models)
     best: dict[str, tuple[float, float]] = {}
     for run in runs:
         if run.shape is not None:
@@ -211,7 +164,7 @@ def best_by_flops(axes: Any, runs: Runs, *, image_size: int = 224) -> bool:
 
 def best_by_data(axes: Any, runs: Runs) -> bool:
     """Draw Figure 2, right bottom: best error against the data size."""
-    colour, sizes = colours(runs.models), runs.data_sizes
+    colour, sizes = model_colours(runs.models), runs.data_sizes
     if not sizes:
         return False
     for size in sizes:
@@ -229,17 +182,3 @@ def best_by_data(axes: Any, runs: Runs) -> bool:
     percent_axis(axes, runs.error * 100)
     axes.set_ylim(bottom=axes.get_ylim()[0] * 0.8 / 0.9)
     return True
-
-
-def save(figure: Any, path: str | pathlib.Path) -> list[pathlib.Path]:
-    """Write `path`.png and `path`.svg; return their names."""
-    from matplotlib import rc_context
-
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written = [path.with_name(path.name + suffix) for suffix in (".png", ".svg")]
-    # A fixed salt and no date: the same runs give the same file.
-    with rc_context({**_STYLE, "svg.hashsalt": "vit_scaling"}):
-        figure.savefig(written[0], dpi=110)
-        figure.savefig(written[1], metadata={"Date": None})
-    return written

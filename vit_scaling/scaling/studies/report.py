@@ -10,9 +10,10 @@ import numpy as np
 
 from vit_scaling.scaling.laws.bootstrap import Bootstrap
 from vit_scaling.scaling.laws.findings import series
+from vit_scaling.scaling.laws.plot_style import model_colours
 from vit_scaling.scaling.laws.power_law import COEFFICIENTS, PowerLaw
 from vit_scaling.scaling.laws.runs import Runs
-from vit_scaling.scaling.studies.plots import UNITS, amount, colours, marker_area
+from vit_scaling.scaling.studies.plots import UNITS, amount, marker_area
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;color:#222;background:#fff;max-width:1000px;
@@ -116,7 +117,7 @@ def _figures(runs: Runs, law: PowerLaw | None, boot: Bootstrap | None) -> str:
     import plotly.graph_objects as go  # pip install "vit_scaling[plots]"
 
     figure = go.Figure()
-    colour, sizes = colours(runs.models), runs.data_sizes
+    colour, sizes = model_colours(runs.models), runs.data_sizes
     named: set[str] = set()
     for (model, data), rows in series(runs).items():
         figure.add_scatter(

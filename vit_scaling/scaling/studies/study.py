@@ -203,14 +203,15 @@ def _write(
     result: Mapping[str, Any],
     folder: pathlib.Path,
 ) -> list[str]:
-    from vit_scaling.scaling.studies import paper_figures, plots, report
+    from vit_scaling.scaling.laws.plot_style import save_figure
+    from vit_scaling.scaling.studies import paper_figures, report
 
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / "law.json", folder / "frontier.csv"]
     written[0].write_text(json.dumps(to_json_types(result), indent=1) + "\n")
     write_csv(fit.points, written[1])
     figure = paper_figures.study_figure(runs, fit, boot)
-    written += plots.save(figure, folder / "frontier")
+    written += save_figure(figure, folder / "frontier")
     written.append(folder / "report.html")
     law = fit.law if fit.converged else None
     report.write_report(runs, law, boot, result, written[-1])

@@ -10,7 +10,7 @@ from vit_scaling.scaling.laws.runs import Run, Runs
 LAW = PowerLaw(a=0.63, b=0.32, c=0.12, d=0.5)
 
 
-def on_law(law=LAW, *, count=40, noise=0.0, seed=0, low=0.3, high=2e4):
+def runs_on_law(law=LAW, *, count=40, noise=0.0, seed=0, low=0.3, high=2e4):
     """Return runs on a law, with log-normal noise of standard deviation `noise`."""
     generator = np.random.default_rng(seed)
     compute = np.sort(np.exp(generator.uniform(np.log(low), np.log(high), count)))
@@ -23,7 +23,7 @@ def on_law(law=LAW, *, count=40, noise=0.0, seed=0, low=0.3, high=2e4):
     )
 
 
-def grid():
+def grid_of_runs():
     """Return a small study: three models, two data sizes, three durations."""
     rows = []
     for model, size, floor in (
