@@ -6,18 +6,18 @@ import pytest
 import tensorflow as tf
 
 from tests.data import sets
-from vit_scaling.data.decoding import pack, unpack
-from vit_scaling.data.host_sharding import Hosts
+from vit_scaling.data.decoding import pack_labels, unpack_labels
+from vit_scaling.data.host_sharding import Host
 from vit_scaling.data.pipeline import TrainData
 from vit_scaling.data.preprocessing import Resize
-from vit_scaling.data.reading import as_graph
+from vit_scaling.data.reading import without_autograph
 
 
 def test_labels_travel_as_text_and_come_back():
     rows = [[29_592, 0], [], [7]]
-    texts = tf.stack([pack(tf.constant(row, tf.int64)) for row in rows])
+    texts = tf.stack([pack_labels(tf.constant(row, tf.int64)) for row in rows])
     assert texts.numpy().tolist() == [b"29592 0", b"", b"7"]
-    assert unpack(texts).to_list() == rows
+    assert unpack_labels(texts).to_list() == rows
 
 
 def decoded(path, records, policy):
@@ -26,7 +26,7 @@ def decoded(path, records, policy):
     data = TrainData(
         source, image_size=4, classes=3, preprocess=Resize(), on_bad_record=policy
     )
-    _, reader, decoder = data.parts(Hosts(), 0)
+    stream, decoder = data.make_stream_and_decoder(Host(), 0)
     numbers = tf.range(len(records), dtype=tf.int64)
     chunk = {
         "data": tf.constant(records),
@@ -34,10 +34,10 @@ def decoded(path, records, policy):
         "number": numbers,
         "position": numbers,
     }
-    assert reader.blocks.name(numbers[1]).numpy().endswith(b".tfrecord, record 1")
+    assert stream.blocks.describe(numbers[1]).numpy().endswith(b".tfrecord, record 1")
     return (
         tf.data.Dataset.from_tensors(chunk)
-        .map(as_graph(decoder.decode))
+        .map(without_autograph(decoder.decode))
         .get_single_element()
     )
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tests.data import sets
 from tests.oracles import epoch_order
-from vit_scaling.data.host_sharding import Hosts
+from vit_scaling.data.host_sharding import Host
 from vit_scaling.data.pipeline import EvalData, TrainData
 from vit_scaling.data.preprocessing import Resize
 
@@ -165,8 +165,8 @@ def test_as_many_classes_as_jft_has_make_no_row_before_the_batch(tmp_path):
     given = [[29_592, 0, 17], [], [5], [29_591]]
     source = sets.shards(tmp_path, [[sets.example(white, row) for row in given]])
     data = train_numbers(source, classes=29_593)
-    _, reader, decoder = data.parts(Hosts(), 0)
-    chunks = reader.dataset(start=0, epochs=1, chunk_records=16)
+    stream, decoder = data.make_stream_and_decoder(Host(), 0)
+    chunks = stream.dataset(start=0, epochs=1, chunk_records=16)
     (chunk,) = chunks.map(decoder.decode)
     # What waits in buffers: a pixel, a flag and a few letters an image.
     assert sum(len(text) for text in chunk["labels"].numpy()) < 30

@@ -42,7 +42,7 @@ def test_central_crop_takes_the_middle():
 
 
 def test_value_range_and_multi_hot():
-    values = ops.value_range(tf.constant([0, 51, 255], tf.uint8))
+    values = ops.scale_pixels(tf.constant([0, 51, 255], tf.uint8))
     np.testing.assert_allclose(values, [-1, -0.6, 1], atol=1e-6)
     labels = tf.ragged.constant([[3, 0, 3], [], [1]], dtype=tf.int64)
     expected = [[1, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]]
@@ -52,8 +52,8 @@ def test_value_range_and_multi_hot():
 @pytest.mark.parametrize("ends", [(-1.0, 1.0), (0.0, 1.0), (0.0, 255.0)])
 def test_values_are_the_same_bit_for_bit_in_one_pass(ends):
     every = tf.cast(tf.range(256), tf.uint8)
-    fast = ops.value_range_at_once(every, *ends)
-    np.testing.assert_array_equal(fast, ops.value_range(every, *ends))
+    fast = ops.scale_batch_pixels(every, *ends)
+    np.testing.assert_array_equal(fast, ops.scale_pixels(every, *ends))
 
 
 def test_many_classes_need_no_dense_row_before_the_batch():

@@ -11,7 +11,12 @@ from tests.data import sets
 from vit_scaling.data import reading
 from vit_scaling.data.block_table import make_block_table
 from vit_scaling.data.epoch_order import EpochOrder
-from vit_scaling.data.reading import BlockReader, HeldReader, Reader, block_reader
+from vit_scaling.data.reading import (
+    BlockReader,
+    InMemoryBlockReader,
+    RecordStream,
+    make_block_reader,
+)
 
 COUNTS = [5, 6]
 
@@ -42,7 +47,7 @@ def test_a_block_crosses_files_and_the_last_one_is_filled_up(blocks):
 
 
 def test_records_are_named_by_their_file(blocks):
-    name = blocks.name(tf.constant(7, tf.int64)).numpy().decode()
+    name = blocks.describe(tf.constant(7, tf.int64)).numpy().decode()
     assert name.endswith("train-00001-of-00002.tfrecord, record 2")
 
 
@@ -68,8 +73,8 @@ def test_a_scattered_subset_is_held_in_memory_and_read_alike(tmp_path, monkeypat
     path.write_bytes(bytes(data))
     selected = np.array([0, 2, 4, 6, 8, 10])
     table = make_block_table(source.index(), block_records=4, selected=selected)
-    held, plain = block_reader(table), BlockReader(table)
-    assert isinstance(held, HeldReader)
+    held, plain = make_block_reader(table), BlockReader(table)
+    assert isinstance(held, InMemoryBlockReader)
     for block in (0, 1, -1):
         one, other = (
             reader.read(tf.constant(block, tf.int64)) for reader in (held, plain)
@@ -78,14 +83,16 @@ def test_a_scattered_subset_is_held_in_memory_and_read_alike(tmp_path, monkeypat
         np.testing.assert_array_equal(one[1].numpy(), other[1].numpy())
     assert held.read(tf.constant(0, tf.int64))[0].numpy()[3] == b""
     whole = make_block_table(source.index(), block_records=4)
-    assert type(block_reader(whole)) is BlockReader  # Its records lie together.
-    monkeypatch.setattr(reading, "_HELD_BYTES", table.size_bytes - 1)
-    assert type(block_reader(table)) is BlockReader
+    assert type(make_block_reader(whole)) is BlockReader  # Its records lie together.
+    monkeypatch.setattr(reading, "_MAX_IN_MEMORY_BYTES", table.size_bytes - 1)
+    assert type(make_block_reader(table)) is BlockReader
 
 
 def chunks(blocks, start, epochs):
     order = EpochOrder(sum(COUNTS), 4, window_blocks=2, seed=3)
-    dataset = Reader(blocks, order).dataset(start=start, epochs=epochs, chunk_records=3)
+    dataset = RecordStream(blocks, order).dataset(
+        start=start, epochs=epochs, chunk_records=3
+    )
     return list(dataset.as_numpy_iterator())
 
 

@@ -18,7 +18,7 @@ from vit_scaling.data.pipeline import TrainData
 @pytest.fixture(scope="module")
 def workers():
     """Addresses of three workers; the servers live as long as the module's tests."""
-    held = tf_data_service.serve("localhost", 0, 3)
+    held = tf_data_service.start_servers("localhost", 0, 3)
     yield [address for address, _ in held]
     held.clear()
 
@@ -71,9 +71,9 @@ def test_skipped_records_are_counted_at_the_trainer(tmp_path, workers):
 def test_a_chunk_out_of_turn_stops_the_run():
     chunk = {"images": tf.zeros([2])}
     number = tf.constant(4, tf.int64)
-    assert tf_data_service._in_order(number, (number, chunk)).keys() == chunk.keys()
+    assert tf_data_service._check_number(number, (number, chunk)).keys() == chunk.keys()
     with pytest.raises(tf.errors.InvalidArgumentError, match="another chunk than"):
-        tf_data_service._in_order(number, (number - 4, chunk))
+        tf_data_service._check_number(number, (number - 4, chunk))
 
 
 @pytest.mark.parametrize("wrong", ["", "host", "host:", "a:1,a:1", ["a:1", "b"]])
@@ -84,7 +84,7 @@ def test_addresses_are_checked_at_once(photographs, wrong):
 
 def test_no_workers_are_refused():
     with pytest.raises(ValueError, match="`workers` must be at least 1"):
-        tf_data_service.serve("localhost", 0, 0)
+        tf_data_service.start_servers("localhost", 0, 0)
 
 
 @pytest.mark.slow

@@ -265,7 +265,7 @@ def test_bytes_become_the_images_that_evaluation_data_gives(preprocess):
     pixels = [maker(tf.constant(content), 32, tf.constant([0, 0])) for content in files]
     np.testing.assert_array_equal(
         image_bytes.images_from_bytes(tf.constant(files), record),
-        preprocessing.value_range(tf.stack(pixels)),
+        preprocessing.scale_pixels(tf.stack(pixels)),
     )
 
 

@@ -27,7 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from vit_scaling.data import tf_data_service
 
         held.extend(
-            tf_data_service.serve(arguments.host, arguments.port, arguments.workers)
+            tf_data_service.start_servers(
+                arguments.host, arguments.port, arguments.workers
+            )
         )
         return {"addresses": ",".join(address for address, _ in held)}
 

@@ -1,4 +1,4 @@
-"""Records in, uint8 images and labels out; what is bad is named, never lost."""
+"""Decode records into uint8 images and labels; describe each bad record."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -6,17 +6,19 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from vit_scaling.data import preprocessing
+from vit_scaling.data import preprocessing, record_files
 from vit_scaling.data.examples import Features
 from vit_scaling.data.reading import BlockReader
 
 POLICIES = ("stop", "skip")
+MAX_PIXELS = 100_000_000  # 300 MB decoded.
+Batch = dict[str, tf.Tensor]
 # encoded bytes, image size, seed (2,) → uint8 (size, size, 3)
 Preprocess = Callable[[tf.Tensor, int, tf.Tensor], tf.Tensor]
 # uint8 image, seed (2,) → uint8 image
 Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
-UNREADABLE = "its bytes fail their checksum or are cut off"
+UNREADABLE = f"{record_files.CHECKSUM_FAILS} or are cut off"
 NOT_AN_EXAMPLE = (
     "it is no tf.train.Example with the bytes feature {image!r} and the int64 feature "
     "{label!r} (wrong keys or types? see `Features`)"
@@ -29,19 +31,19 @@ UNDECODABLE = "its image cannot be decoded (want JPEG, PNG, GIF or BMP, undamage
 
 @dataclasses.dataclass(frozen=True)
 class Decoder:
-    """Turns chunks of records into images.
+    """Decodes chunks of records into images.
 
-    A chunk's images are decoded in a small dataset of their own that ignores errors, so
-    that one bad image costs neither the chunk nor its name.
+    Each chunk is decoded in a small dataset that ignores errors, so a bad image neither
+    loses the chunk nor its own position in it.
 
     Args:
-        blocks: Names records in messages.
+        blocks: Describes records in messages.
         features: Keys of the examples.
-        preprocess: From encoded bytes to a uint8 image.
+        preprocess: Maps encoded bytes to a uint8 image.
         augment: Random changes of the uint8 image, or None.
         image_size: Side in pixels.
         classes: Number of classes.
-        record_seed: From the position in the run to a seed (2,).
+        record_seed: Maps a position in the run to a seed (2,).
         on_bad_record: "stop" raises; "skip" marks the record as bad.
         max_pixels: Larger images are bad: memory stays bounded.
     """
@@ -56,123 +58,136 @@ class Decoder:
     on_bad_record: str
     max_pixels: int
 
-    def decode(self, chunk: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Return `images` uint8, `labels` as text (see `pack`) and `good`."""
+    def decode(self, chunk: Batch) -> Batch:
+        """Return `images` uint8, `labels` as text (see `pack_labels`), and `good`."""
         chunk = {
             "data": tf.gather(chunk["data"], chunk["rows"]),
             "number": chunk["number"],
             "position": chunk["position"],
         }
-        count = tf.size(chunk["data"])
-        rows = tf.range(count)
-        whole = tf.data.Dataset.from_tensor_slices((rows, chunk))
-        side, length = self.image_size, tf.cast(count, tf.int64)
-        # Filled up with blanks, so that the number of elements is always the same.
+        images, labels, good = self._decode_rows(chunk)
+        reported = tf.cond(
+            tf.reduce_all(good),
+            lambda: tf.constant(True),
+            lambda: self._report_bad_records(chunk, good),
+        )
+        with tf.control_dependencies([reported]):
+            return {"images": images, "labels": tf.identity(labels), "good": good}
+
+    def _decode_rows(self, chunk: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Return images, labels and whether each row is good, in the chunk's order."""
+        count, side = tf.size(chunk["data"]), self.image_size
+        length = tf.cast(count, tf.int64)
+        rows = tf.data.Dataset.from_tensor_slices((tf.range(count), chunk))
+        # Filled with blanks, so that the number of elements is always the same.
         blank = tf.data.Dataset.from_tensors(
             (-1, tf.zeros([side, side, 3], "uint8"), "")
         )
-        found = whole.map(self._decode_row).ignore_errors()
-        found = found.concatenate(blank.repeat(length)).take(length).batch(length)
-        got, images, labels = found.get_single_element()
+        decoded = rows.map(self._decode_row).ignore_errors()
+        decoded = decoded.concatenate(blank.repeat(length)).take(length).batch(length)
+        decoded_rows, images, labels = decoded.get_single_element()
         images = tf.ensure_shape(images, [None, side, side, 3])
 
-        def all_good() -> tuple[tf.Tensor, ...]:
-            return images, labels, tf.ones([count], tf.bool)
-
-        def some_bad() -> tuple[tf.Tensor, ...]:
-            rows = tf.where(got >= 0)[:, 0]
-            where = tf.tensor_scatter_nd_update(
-                tf.fill([count], length - 1), tf.gather(got, rows)[:, None], rows
+        def move_to_rows() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            places = tf.where(decoded_rows >= 0)[:, 0]
+            place_of_row = tf.tensor_scatter_nd_update(
+                tf.fill([count], length - 1),
+                tf.gather(decoded_rows, places)[:, None],
+                places,
             )
-            good = tf.gather(got, where) == tf.range(count)
-            return tf.gather(images, where), tf.gather(labels, where), good
+            good = tf.gather(decoded_rows, place_of_row) == tf.range(count)
+            return (
+                tf.gather(images, place_of_row),
+                tf.gather(labels, place_of_row),
+                good,
+            )
 
-        images, labels, good = tf.cond(got[-1] == count - 1, all_good, some_bad)
-        tell = tf.cond(
-            tf.reduce_all(good),
-            lambda: tf.constant(True),
-            lambda: self._tell(chunk, good),
+        return tf.cond(
+            decoded_rows[-1] == count - 1,
+            lambda: (images, labels, tf.ones([count], tf.bool)),
+            move_to_rows,
         )
-        with tf.control_dependencies([tell]):
-            return {"images": images, "labels": tf.identity(labels), "good": good}
 
     def _decode_row(
-        self, row: tf.Tensor, record: dict[str, tf.Tensor]
+        self, row: tf.Tensor, record: Batch
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         encoded, labels = self._parse(record["data"])
-        good = self._labels_are_right(labels) & self._is_small(encoded)
-        with tf.control_dependencies([tf.debugging.Assert(good, ["bad"])]):
+        is_valid = self._are_valid_labels(labels) & self._is_small(encoded)
+        with tf.control_dependencies([tf.debugging.Assert(is_valid, ["bad"])]):
             seeds = tf.random.split(self.record_seed(record["position"]), 2)
         image = self.preprocess(encoded, self.image_size, seeds[0])
         if self.augment is not None:
             image = self.augment(image, seeds[1])
-        return row, image, pack(labels)
+        return row, image, pack_labels(labels)
 
     def _parse(self, data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         keys = self.features
-        wanted = {
+        spec = {
             keys.image: tf.io.FixedLenFeature([], tf.string, default_value=""),
             keys.label: tf.io.VarLenFeature(tf.int64),
         }
-        parsed = tf.io.parse_single_example(data, wanted)
+        parsed = tf.io.parse_single_example(data, spec)
         return parsed[keys.image], parsed[keys.label].values + keys.label_offset
 
-    def _labels_are_right(self, labels: tf.Tensor) -> tf.Tensor:
+    def _are_valid_labels(self, labels: tf.Tensor) -> tf.Tensor:
         return tf.reduce_all((labels >= 0) & (labels < self.classes))
 
     def _is_small(self, encoded: tf.Tensor) -> tf.Tensor:
         height, width = preprocessing.size_in_header(encoded)
         return preprocessing.has_at_most(height, width, self.max_pixels)
 
-    def _tell(self, chunk: dict[str, tf.Tensor], good: tf.Tensor) -> tf.Tensor:
-        """Name the bad records of a chunk: the first in an error, or all in a log."""
+    def _report_bad_records(self, chunk: Batch, good: tf.Tensor) -> tf.Tensor:
+        """Raise for a chunk's first bad record, or log all of them."""
         rows = tf.where(~good)[:, 0]
         if self.on_bad_record == "stop":
-            text = self._complaint(chunk, rows[0])
             advice = (
-                ". Mend or remove the record (tools/verify_tfrecords.py lists all), or "
-                "bind on_bad_record='skip' to go on without it."
+                ". Fix or remove the record (tools/verify_tfrecords.py lists all), or "
+                "bind on_bad_record='skip' to continue without it."
             )
-            stop = tf.debugging.Assert(False, [text + advice])
-            with tf.control_dependencies([stop] if stop is not None else []):
-                return tf.constant(False)
-        texts = tf.map_fn(
-            lambda row: self._complaint(chunk, row), rows, fn_output_signature=tf.string
-        )
-        told = tf.print("Skipped:", tf.strings.reduce_join(texts, separator="\n"))
-        with tf.control_dependencies([told]):
+            report = tf.debugging.Assert(
+                False, [self._describe(chunk, rows[0]) + advice]
+            )
+        else:
+            texts = tf.map_fn(
+                lambda row: self._describe(chunk, row),
+                rows,
+                fn_output_signature=tf.string,
+            )
+            text = tf.strings.reduce_join(texts, separator="\n")
+            report = tf.print("Skipped:", text)
+        with tf.control_dependencies([report] if report is not None else []):
             return tf.constant(False)
 
-    def _complaint(self, chunk: dict[str, tf.Tensor], row: tf.Tensor) -> tf.Tensor:
-        name = self.blocks.name(chunk["number"][row])
-        return tf.strings.join([name, self._reason(chunk["data"][row])], ": ")
+    def _describe(self, chunk: Batch, row: tf.Tensor) -> tf.Tensor:
+        record = self.blocks.describe(chunk["number"][row])
+        return tf.strings.join([record, self._find_fault(chunk["data"][row])], ": ")
 
-    def _reason(self, data: tf.Tensor) -> tf.Tensor:
-        """Return what is wrong, by trying the steps again one after the other."""
-        parsed = (
-            tf.data.Dataset.from_tensors(data)
-            .map(lambda one: self._faults(*self._parse(one)))
-            .ignore_errors()
+    def _find_fault(self, data: tf.Tensor) -> tf.Tensor:
+        """Describe the fault of a bad record by repeating each step of decoding."""
+        fault = _first_or(
+            tf.data.Dataset.from_tensors(data).map(
+                lambda record: self._fault_of_example(*self._parse(record))
+            ),
+            self._text(NOT_AN_EXAMPLE),
         )
-        fault = parsed.reduce(self._text(NOT_AN_EXAMPLE), lambda _, text: text)
-        unreadable = tf.strings.length(data) == 0
-        return tf.where(unreadable, self._text(UNREADABLE), fault)
+        is_unreadable = tf.strings.length(data) == 0
+        return tf.where(is_unreadable, self._text(UNREADABLE), fault)
 
-    def _faults(self, encoded: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    def _fault_of_example(self, encoded: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         small = tf.data.Dataset.from_tensors(encoded).map(self._is_small)
-        is_small = small.ignore_errors().reduce(True, lambda _, answer: answer)
+        is_small = _first_or(small, tf.constant(True))
         return tf.case(
             [
                 (tf.strings.length(encoded) == 0, lambda: self._text(NO_IMAGE)),
-                (~self._labels_are_right(labels), lambda: self._bad_label(labels)),
+                (~self._are_valid_labels(labels), lambda: self._label_fault(labels)),
                 (~is_small, lambda: self._text(TOO_LARGE)),
             ],
             default=lambda: self._text(UNDECODABLE),
         )
 
-    def _bad_label(self, labels: tf.Tensor) -> tf.Tensor:
-        found = tf.strings.reduce_join(tf.strings.as_string(labels), separator=", ")
-        return tf.strings.join([self._text(BAD_LABEL), "; received ", found])
+    def _label_fault(self, labels: tf.Tensor) -> tf.Tensor:
+        received = tf.strings.reduce_join(tf.strings.as_string(labels), separator=", ")
+        return tf.strings.join([self._text(BAD_LABEL), "; received ", received])
 
     def _text(self, template: str) -> tf.Tensor:
         return tf.constant(
@@ -186,7 +201,12 @@ class Decoder:
         )
 
 
-def pack(labels: tf.Tensor) -> tf.Tensor:
+def _first_or(dataset: tf.data.Dataset, default: tf.Tensor) -> tf.Tensor:
+    """Return the element of a dataset with one, or `default` if it raises an error."""
+    return dataset.ignore_errors().reduce(default, lambda _, element: element)
+
+
+def pack_labels(labels: tf.Tensor) -> tf.Tensor:
     """Return any number of labels as one text, so that images batch at a fixed shape.
 
     A dense row per image would take 118 kB for JFT's 29,593 classes.
@@ -194,23 +214,22 @@ def pack(labels: tf.Tensor) -> tf.Tensor:
     return tf.strings.reduce_join(tf.strings.as_string(labels), separator=" ")
 
 
-def unpack(texts: tf.Tensor) -> tf.RaggedTensor:
+def unpack_labels(texts: tf.Tensor) -> tf.RaggedTensor:
     """Return the labels of a batch of texts: ragged int64 (batch, labels)."""
     return tf.strings.to_number(tf.strings.split(texts), tf.int64)
 
 
-def replace_bad(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Put the nearest good image in front (cyclically) in the place of each bad one."""
+def replace_bad(batch: Batch) -> Batch:
+    """Replace each bad image by the nearest good one before it, cyclically."""
     good = batch["good"]
-    count = tf.size(good)
-    rows = tf.range(count)
-    last = tf.scan(
-        lambda previous, here: tf.where(here >= 0, here, previous),
-        tf.where(good, rows, -1),
-        initializer=tf.reduce_max(tf.where(good, rows, -1)),
+    rows = tf.where(good, tf.range(tf.size(good)), -1)
+    last_good = tf.scan(
+        lambda previous, row: tf.where(row >= 0, row, previous),
+        rows,
+        initializer=tf.reduce_max(rows),
     )
-    some = tf.debugging.Assert(
+    check = tf.debugging.Assert(
         tf.reduce_any(good), ["All records of a batch are bad: see the log above."]
     )
-    with tf.control_dependencies([some] if some is not None else []):
-        return {name: tf.gather(value, last) for name, value in batch.items()}
+    with tf.control_dependencies([check] if check is not None else []):
+        return {name: tf.gather(value, last_good) for name, value in batch.items()}

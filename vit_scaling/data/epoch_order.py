@@ -1,11 +1,11 @@
-"""An epoch's order: position → (epoch, window, offset) without reading anything."""
+"""The order of an epoch: position → (epoch, window, offset) without reading a file."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
 
 import tensorflow as tf
 
-# What a seed is used for; folded in, so that the streams never meet.
+# Purposes of a seed, folded in so that the random streams are independent.
 _BLOCKS, _WINDOW, _RECORD, _BATCH = 1, 2, 3, 4
 
 
@@ -13,19 +13,19 @@ _BLOCKS, _WINDOW, _RECORD, _BATCH = 1, 2, 3, 4
 class EpochOrder:
     """A shuffle that can be entered at any position in constant time.
 
-    An epoch takes the blocks (records that lie together in a file) in an order drawn
-    from (seed, epoch), and `window_blocks` of them at a time make a window, inside
-    which the records take an order drawn from (seed, epoch, window). A short last block
-    comes last. Class-sorted input mixes, because a window holds blocks from everywhere;
-    memory is one window, and position n costs the same for every n.
+    An epoch visits the blocks (adjacent records of a file) in an order drawn from
+    (seed, epoch). Every `window_blocks` of them form a window, inside which the records
+    are in an order drawn from (seed, epoch, window). A short last block comes last.
+    Input sorted by class is mixed, because a window has blocks from everywhere. Memory
+    is one window, and position n costs the same for every n.
 
     Args:
         num_records: Records in an epoch (of this host).
         block_records: Records in a block.
         window_blocks: Blocks in a window.
-        seed: Of the run.
+        seed: Seed of the run.
         host: Number of the host: hosts draw different orders.
-        shuffle: Off: the records come as they lie.
+        shuffle: False keeps the order of the files.
     """
 
     num_records: int
@@ -50,26 +50,31 @@ class EpochOrder:
         """Records in every window but an epoch's last."""
         return self.window_blocks * self.block_records
 
+    @property
+    def epoch_slots(self) -> int:
+        """Blocks in an epoch's windows if all of them are full."""
+        return self.num_windows * self.window_blocks
+
     def locate(self, position: int) -> tuple[int, int, int]:
         """Return `(epoch, window, offset in the window)` of a position of the run.
 
         >>> EpochOrder(100, 4, 5, seed=0).locate(3 * 100 + 47)
         (3, 2, 7)
         """
-        epoch, within = divmod(position, self.num_records)
-        return (epoch, *divmod(within, self.window_records))
+        epoch, position_in_epoch = divmod(position, self.num_records)
+        return (epoch, *divmod(position_in_epoch, self.window_records))
 
     def block(self, epoch: tf.Tensor, slot: tf.Tensor) -> tf.Tensor:
-        """Return the block that comes at place `slot` of an epoch; int64 scalars."""
-        full = self.num_records // self.block_records
-        if not self.shuffle or full < 2:
+        """Return the block at place `slot` of an epoch; int64 scalars."""
+        full_blocks = self.num_records // self.block_records
+        if not self.shuffle or full_blocks < 2:
             return slot
         shuffled = tf.random.experimental.index_shuffle(
-            tf.minimum(slot, full - 1),
+            tf.minimum(slot, full_blocks - 1),
             self._seed(_BLOCKS, epoch),
-            tf.constant(full - 1, tf.int64),
+            tf.constant(full_blocks - 1, tf.int64),
         )
-        return tf.where(slot < full, shuffled, slot)
+        return tf.where(slot < full_blocks, shuffled, slot)
 
     def window_permutation(
         self, epoch: tf.Tensor, window: tf.Tensor, records: tf.Tensor
@@ -84,13 +89,13 @@ class EpochOrder:
         return tf.random.experimental.stateless_shuffle(rows, seed, alg="philox")
 
     def record_seed(self, position: tf.Tensor) -> tf.Tensor:
-        """Return the seed of the augmentation at a position of the run, int64 (2,)."""
+        """Return the augmentation's seed at a position of the run, int64 (2,)."""
         return self._seed(_RECORD, position)
 
     def batch_seed(self, step: tf.Tensor) -> tf.Tensor:
-        """Return the seed of what mixes the images of a batch, int64 (2,)."""
+        """Return the seed for mixing the images of a batch, int64 (2,)."""
         return self._seed(_BATCH, step)
 
-    def _seed(self, use: int, number: tf.Tensor) -> tf.Tensor:
-        base = tf.constant([self.seed, use + 16 * self.host], tf.int64)
+    def _seed(self, purpose: int, number: tf.Tensor) -> tf.Tensor:
+        base = tf.constant([self.seed, purpose + 16 * self.host], tf.int64)
         return tf.random.experimental.stateless_fold_in(base, number)

@@ -1,4 +1,4 @@
-"""Which part of the global batch an input pipeline makes."""
+"""The part of a global batch that one host's input pipeline makes."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -7,22 +7,22 @@ import tensorflow as tf
 
 
 @dataclasses.dataclass(frozen=True)
-class Hosts:
-    """One host among several.
+class Host:
+    """One of several hosts that share the data.
 
     Args:
-        number: Of this host, from 0.
-        count: Of hosts (input pipelines).
-        replicas: Of all hosts together.
+        index: Number of this host, from 0.
+        count: Number of hosts (input pipelines).
+        replicas: Number of replicas of all hosts together.
     """
 
-    number: int = 0
+    index: int = 0
     count: int = 1
     replicas: int = 1
 
     @classmethod
-    def of(cls, context: tf.distribute.InputContext | None) -> "Hosts":
-        """Return what a strategy's input context says; None is one device."""
+    def from_context(cls, context: tf.distribute.InputContext | None) -> "Host":
+        """Convert a strategy's input context; None is a single device."""
         if context is None:
             return cls()
         return cls(
@@ -33,14 +33,14 @@ class Hosts:
 
     @property
     def local_replicas(self) -> int:
-        """How many replicas this host feeds."""
+        """Number of replicas that this host feeds."""
         return self.replicas // self.count
 
-    def share(self, batch_size: int) -> int:
-        """Return how many images of a global batch this host makes.
+    def local_batch_size(self, batch_size: int) -> int:
+        """Return the number of images of a global batch that this host makes.
 
         Raises:
-            ValueError: The replicas cannot have equal shares.
+            ValueError: The batch cannot be divided among the replicas.
         """
         if batch_size < 1 or batch_size % self.replicas:
             raise ValueError(

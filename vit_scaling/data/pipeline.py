@@ -1,66 +1,48 @@
-"""Source → shuffled, preprocessed, batched, prefetched dataset."""
+"""The input pipelines: from a source to preprocessed, batched, prefetched images."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
 import functools
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
-from vit_scaling.data import preprocessing, subsets
-from vit_scaling.data.block_table import make_block_table
-from vit_scaling.data.decoding import (
-    POLICIES,
-    Augment,
-    Decoder,
-    Preprocess,
-    replace_bad,
-    unpack,
-)
+from vit_scaling.data import decoding, preprocessing, subsets, tf_data_service
+from vit_scaling.data.block_table import BlockTable, make_block_table
+from vit_scaling.data.decoding import Augment, Batch, Decoder, Preprocess
 from vit_scaling.data.epoch_order import EpochOrder
-from vit_scaling.data.examples import Features
-from vit_scaling.data.host_sharding import Hosts
+from vit_scaling.data.host_sharding import Host
 from vit_scaling.data.key_hashes import read_key_hashes
-from vit_scaling.data.reading import BlockReader, Reader, as_graph, block_reader
+from vit_scaling.data.reading import (
+    BlockReader,
+    RecordStream,
+    make_block_reader,
+    without_autograph,
+)
 from vit_scaling.data.record_index import RecordIndex
-from vit_scaling.data.tf_data_service import addresses, decode_elsewhere
+from vit_scaling.data.sources import Source
+from vit_scaling.naming import check_known
 
 _CHUNK_RECORDS = 16  # Decoded by one thread at a time.
 _BATCHES_AHEAD = 2
-MAX_PIXELS = 100_000_000  # 300 MB decoded.
 # images float32, labels, seed (2,) → images, labels
 Mix = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
-class Source(Protocol):
-    """What `TrainData` and `EvalData` read from: `TFRecords` or `TFDS`."""
-
-    @property
-    def features(self) -> Features:
-        """The keys of the records."""
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """Names in the order of the class indices, if known."""
-
-    def index(self, *, on_bad_record: str = "stop") -> RecordIndex:
-        """Return where the records lie."""
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Data:
-    """What training and evaluation sets have in common."""
+class _ImageData:
+    """The settings and steps that training and evaluation data have in common."""
 
     source: Source = dataclasses.field(kw_only=False)
     image_size: int
     classes: int
     block_records: int = 16
     on_bad_record: str = "stop"
-    max_pixels: int = MAX_PIXELS
+    max_pixels: int = decoding.MAX_PIXELS
     value_range: tuple[float, float] = (-1.0, 1.0)
+    preprocess: Preprocess
 
     def __post_init__(self) -> None:
         for name in ("image_size", "classes", "block_records", "max_pixels"):
@@ -68,11 +50,13 @@ class _Data:
                 raise ValueError(
                     f"`{name}` must be at least 1; received {getattr(self, name)}."
                 )
-        if self.on_bad_record not in POLICIES:
-            raise ValueError(
-                f"`on_bad_record` must be one of {', '.join(POLICIES)}; received "
-                f"{self.on_bad_record!r}."
-            )
+        check_known("on_bad_record", self.on_bad_record, decoding.POLICIES)
+
+    @property
+    def num_examples(self) -> int:
+        """Number of images in an epoch."""
+        selected = self._selected
+        return self._index.num_records if selected is None else len(selected)
 
     @functools.cached_property
     def _index(self) -> RecordIndex:
@@ -84,17 +68,30 @@ class _Data:
             )
         return self.source.index(on_bad_record=self.on_bad_record)
 
-    def _decoder(
-        self,
-        blocks: BlockReader,
-        order: EpochOrder,
-        preprocess: Preprocess,
-        augment: Augment | None,
+    @functools.cached_property
+    def _selected(self) -> np.ndarray | None:
+        """Increasing numbers of the records to use; None is all."""
+        raise NotImplementedError
+
+    def _key_hashes(self) -> np.ndarray:
+        return read_key_hashes(self._index, self.source.features)
+
+    def _block_table(self, host: Host) -> BlockTable:
+        return make_block_table(
+            self._index,
+            block_records=self.block_records,
+            selected=self._selected,
+            part=host.index,
+            parts=host.count,
+        )
+
+    def _make_decoder(
+        self, blocks: BlockReader, order: EpochOrder, augment: Augment | None
     ) -> Decoder:
         return Decoder(
             blocks=blocks,
             features=self.source.features,
-            preprocess=preprocess,
+            preprocess=self.preprocess,
             augment=augment,
             image_size=self.image_size,
             classes=self.classes,
@@ -103,10 +100,14 @@ class _Data:
             max_pixels=self.max_pixels,
         )
 
-    def _finish(self, chunk: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        images = preprocessing.value_range_at_once(chunk["images"], *self.value_range)
-        labels = preprocessing.multi_hot(unpack(chunk["labels"]), self.classes)
-        return {"images": images, "labels": labels}
+    def _scale_and_encode(self, chunk: Batch) -> Batch:
+        """Scale the pixels and encode the labels of decoded images."""
+        images = preprocessing.scale_batch_pixels(chunk["images"], *self.value_range)
+        labels = decoding.unpack_labels(chunk["labels"])
+        return {
+            "images": images,
+            "labels": preprocessing.multi_hot(labels, self.classes),
+        }
 
     def _spec(self, batch_size: int | None) -> dict[str, tf.TensorSpec]:
         side = self.image_size
@@ -117,33 +118,32 @@ class _Data:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainData(_Data):
+class TrainData(_ImageData):
     """An endless stream of training batches, each a pure function of (seed, number).
 
     Args:
         source: `TFRecords` or `TFDS`.
         image_size: Side of the square images in pixels.
         classes: Number of classes: the width of the multi-hot labels.
-        preprocess: From encoded bytes to a uint8 image.
-        augment: Random changes of each uint8 image, e.g. `RandAugment()`; None is none.
-        mix: Random mixing of the images of a batch, e.g. `Mixup()`; None is none.
-        shuffle_window: Records shuffled with each other; they are held in memory, as
-            encoded, about three times over. Larger mixes better.
+        preprocess: Maps encoded bytes to a uint8 image.
+        augment: Random changes of each uint8 image, e.g. `RandAugment()`, or None.
+        mix: Random mixing of the images of a batch, e.g. `Mixup()`, or None.
+        shuffle_window: Number of records shuffled with each other. Memory holds about
+            three times as many encoded images; larger windows mix better.
         block_records: Neighbours in a file that are read together, into one window.
-        on_bad_record: "stop" raises with the file and record number. "skip" puts the
-            last good image in front of it (in the batch) in its place, logs it, and
-            batches have a third entry, "skipped": float32 (batch,), 1 where this was
-            done, for counting.
-        max_pixels: Images with more are bad records.
-        value_range: What pixel values 0 and 255 become.
-        fraction: Share of the set to train on, chosen by a hash of each record's key,
-            so that each subset lies inside every larger one; None is all.
-        num_images: The same, by number.
+        on_bad_record: "stop" raises with the file and record number. "skip" replaces
+            the image by the last good one before it in the batch, logs it, and adds
+            "skipped" to batches: float32 (batch,), 1 for replaced images.
+        max_pixels: Images with more pixels are bad records.
+        value_range: Values of pixels 0 and 255.
+        fraction: Fraction of the set to train on, chosen by a hash of each record's
+            key, so that each subset is contained in every larger one; None is all.
+        num_images: The same as a number of images.
         service: Addresses of tf.data service workers that decode, "HOST:PORT,…" (see
-            service.py); None decodes in this process. The batches are the same.
+            tf_data_service.py); None decodes in this process. The batches are equal.
 
     Raises:
-        ValueError: A number is below 1, `on_bad_record` is no policy, or an address of
+        ValueError: A number is below 1, `on_bad_record` is unknown, or an address of
             `service` has no port.
     """
 
@@ -160,23 +160,14 @@ class TrainData(_Data):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.service is not None:
-            addresses(self.service)
-
-    @property
-    def num_examples(self) -> int:
-        """How many images an epoch has."""
-        if self._selected is not None:
-            return len(self._selected)
-        return self._index.num_records
+            tf_data_service.parse_addresses(self.service)
 
     @functools.cached_property
     def _selected(self) -> np.ndarray | None:
         if self.fraction is None and self.num_images is None:
             return None
         return subsets.select_subset(
-            read_key_hashes(self._index, self.source.features),
-            fraction=self.fraction,
-            num_images=self.num_images,
+            self._key_hashes(), fraction=self.fraction, num_images=self.num_images
         )
 
     def element_spec(self, batch_size: int | None) -> dict[str, tf.TensorSpec]:
@@ -198,106 +189,101 @@ class TrainData(_Data):
 
         Args:
             batch_size: Images of all replicas together.
-            seed: Of the run: the same one gives the same batches, bit for bit.
-            start_step: How many batches have been seen; any number costs the same.
+            seed: Seed of the run: equal seeds give equal batches, bit for bit.
+            start_step: Number of batches already seen; any number costs the same.
             input_context: From `distribute_datasets_from_function`. Elements are the
                 batches of this host's replicas, one after the other.
 
         Raises:
-            ValueError: The batch cannot be shared by the replicas, or the set is
+            ValueError: The batch cannot be divided among the replicas, or the set is
                 smaller than the number of hosts.
         """
-        hosts = Hosts.of(input_context)
-        host_batch = hosts.share(batch_size)
-        order, reader, decoder = self.parts(hosts, seed)
-        chunks = reader.dataset(
+        host = Host.from_context(input_context)
+        host_batch = host.local_batch_size(batch_size)
+        stream, decoder = self.make_stream_and_decoder(host, seed)
+        chunks = stream.dataset(
             start=start_step * host_batch, epochs=None, chunk_records=_CHUNK_RECORDS
         )
+
+        def finish(step: tf.Tensor, batch: Batch) -> Batch:
+            return self._finish_batch(batch, stream.order.batch_seed(step))
+
         batches = (
-            self._images(chunks, decoder)
+            self._decode(chunks, decoder)
             .rebatch(host_batch)
             .enumerate(start_step)
-            .map(as_graph(lambda step, batch: self._finish_batch(step, batch, order)))
+            .map(without_autograph(finish))
         )
-        per_replica = host_batch // hosts.local_replicas
-        if hosts.local_replicas > 1:
+        per_replica = host_batch // host.local_replicas
+        if host.local_replicas > 1:
             batches = batches.rebatch(per_replica)
-        spec = self.element_spec(per_replica)
-        batches = batches.map(as_graph(lambda batch: _ensure(batch, spec)))
-        # Else several workers look out for an end in each step, and batches lose their
-        # static shapes, which micro-batches need.
+        batches = _with_static_shapes(batches, self.element_spec(per_replica))
+        # With an unknown end, several workers look for it in each step, and batches
+        # lose the static shapes that micro-batches need.
         endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
         return batches.apply(endless).prefetch(_BATCHES_AHEAD)
 
-    def _images(self, chunks: tf.data.Dataset, decoder: Decoder) -> tf.data.Dataset:
+    def _decode(self, chunks: tf.data.Dataset, decoder: Decoder) -> tf.data.Dataset:
         if self.service is None:
-            return _decoded(chunks, decoder)
-        workers = addresses(self.service)
-        return decode_elsewhere(chunks, decoder.decode, workers)
+            return _decode_locally(chunks, decoder)
+        workers = tf_data_service.parse_addresses(self.service)
+        return tf_data_service.decode_remotely(chunks, decoder.decode, workers)
 
-    def parts(self, hosts: Hosts, seed: int) -> tuple[EpochOrder, Reader, Decoder]:
-        """Return what a host's batches are made with: order, reader and decoder."""
-        table = make_block_table(
-            self._index,
-            block_records=self.block_records,
-            selected=self._selected,
-            part=hosts.number,
-            parts=hosts.count,
-        )
+    def make_stream_and_decoder(
+        self, host: Host, seed: int
+    ) -> tuple[RecordStream, Decoder]:
+        """Return the record stream and the decoder of one host's batches."""
+        table = self._block_table(host)
         if not table.num_records:
             raise ValueError(
                 "The set must have at least an image per host; received "
-                f"{self.num_examples} images for {hosts.count} hosts."
+                f"{self.num_examples} images for {host.count} hosts."
             )
         order = EpochOrder(
             num_records=table.num_records,
             block_records=self.block_records,
             window_blocks=max(1, self.shuffle_window // self.block_records),
             seed=seed,
-            host=hosts.number,
+            host=host.index,
         )
-        blocks = block_reader(table)
-        decoder = self._decoder(blocks, order, self.preprocess, self.augment)
-        return order, Reader(blocks, order), decoder
+        blocks = make_block_reader(table)
+        decoder = self._make_decoder(blocks, order, self.augment)
+        return RecordStream(blocks, order), decoder
 
-    def _finish_batch(
-        self, step: tf.Tensor, batch: dict[str, tf.Tensor], order: EpochOrder
-    ) -> dict[str, tf.Tensor]:
-        good = batch["good"]
-        if self.on_bad_record == "skip":
+    def _finish_batch(self, batch: Batch, seed: tf.Tensor) -> Batch:
+        good, skips = batch["good"], self.on_bad_record == "skip"
+        if skips:
             batch = tf.cond(
-                tf.reduce_all(good), lambda: batch, lambda: replace_bad(batch)
+                tf.reduce_all(good), lambda: batch, lambda: decoding.replace_bad(batch)
             )
-        done = self._finish(batch)
+        finished = self._scale_and_encode(batch)
         if self.mix is not None:
-            seed = order.batch_seed(step)
-            done["images"], done["labels"] = self.mix(
-                done["images"], done["labels"], seed
-            )
-        if self.on_bad_record == "skip":
-            done["skipped"] = 1.0 - tf.cast(good, tf.float32)
-        return done
+            images, labels = self.mix(finished["images"], finished["labels"], seed)
+            finished = {"images": images, "labels": labels}
+        if skips:
+            finished["skipped"] = 1.0 - tf.cast(good, tf.float32)
+        return finished
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvalData(_Data):
+class EvalData(_ImageData):
     """Every image of a set once, in the order of the files.
 
     Args:
         source: `TFRecords` or `TFDS`.
         image_size: Side of the square images in pixels.
         classes: Number of classes: the width of the multi-hot labels.
-        preprocess: From encoded bytes to a uint8 image.
+        preprocess: Maps encoded bytes to a uint8 image.
         block_records: Neighbours in a file that are read together.
         on_bad_record: "stop" raises with the file and record number; "skip" logs it and
-            masks it out.
-        max_pixels: Images with more are bad records.
-        value_range: What pixel values 0 and 255 become.
+            masks the image out.
+        max_pixels: Images with more pixels are bad records.
+        value_range: Values of pixels 0 and 255.
         beyond_fraction: Only the images that a `TrainData.fraction` of this leaves out:
             0.98 is the 2 % held out of a training set (App. D); None is all.
 
     Raises:
-        ValueError: A number is below 1, or `on_bad_record` is no policy.
+        ValueError: A number is below 1, or `on_bad_record` is unknown.
     """
 
     preprocess: Preprocess = dataclasses.field(
@@ -305,19 +291,13 @@ class EvalData(_Data):
     )
     beyond_fraction: float | None = None
 
-    @property
-    def num_examples(self) -> int:
-        """How many images the set has."""
-        if self._selected is not None:
-            return len(self._selected)
-        return self._index.num_records
-
     @functools.cached_property
     def _selected(self) -> np.ndarray | None:
         if self.beyond_fraction is None:
             return None
-        hashes = read_key_hashes(self._index, self.source.features)
-        return subsets.select_complement(hashes, fraction=self.beyond_fraction)
+        return subsets.select_complement(
+            self._key_hashes(), fraction=self.beyond_fraction
+        )
 
     def element_spec(self, batch_size: int | None) -> dict[str, tf.TensorSpec]:
         """Return shapes and types of one replica's batch; opens no file."""
@@ -330,7 +310,7 @@ class EvalData(_Data):
         batch_size: int,
         input_context: tf.distribute.InputContext | None = None,
     ) -> tf.data.Dataset:
-        """Return all images, once; "mask" is 0 where the last batches are padding.
+        """Return all images once; "mask" is 0 for the padding of the last batches.
 
         Every host and replica gets the same number of batches, of the same shape.
 
@@ -339,64 +319,59 @@ class EvalData(_Data):
             input_context: From `distribute_datasets_from_function`.
 
         Raises:
-            ValueError: The batch cannot be shared by the replicas.
+            ValueError: The batch cannot be divided among the replicas.
         """
-        hosts = Hosts.of(input_context)
-        host_batch = hosts.share(batch_size)
-        longest = -(-self.num_examples // hosts.count)
+        host = Host.from_context(input_context)
+        host_batch = host.local_batch_size(batch_size)
+        longest = -(-self.num_examples // host.count)
         padded = -(-longest // host_batch) * host_batch
-        table = make_block_table(
-            self._index,
-            block_records=self.block_records,
-            selected=self._selected,
-            part=hosts.number,
-            parts=hosts.count,
-        )
+        table = self._block_table(host)
         chunks = self._padding(padded - table.num_records)
         if table.num_records:
-            chunks = self._chunks(BlockReader(table), table.num_records).concatenate(
-                chunks
-            )
-        per_replica = host_batch // hosts.local_replicas
-        spec = self.element_spec(per_replica)
-        return (
-            chunks.rebatch(per_replica)
-            .map(as_graph(lambda chunk: _ensure(self._finish_masked(chunk), spec)))
-            .prefetch(_BATCHES_AHEAD)
-        )
+            chunks = self._decode(table).concatenate(chunks)
+        per_replica = host_batch // host.local_replicas
+        batches = chunks.rebatch(per_replica).map(without_autograph(self._mask))
+        batches = _with_static_shapes(batches, self.element_spec(per_replica))
+        return batches.prefetch(_BATCHES_AHEAD)
 
-    def _chunks(self, blocks: BlockReader, records: int) -> tf.data.Dataset:
-        order = EpochOrder(records, self.block_records, 1, seed=0, shuffle=False)
-        decoder = self._decoder(blocks, order, self.preprocess, None)
-        chunks = Reader(blocks, order).dataset(
+    def _decode(self, table: BlockTable) -> tf.data.Dataset:
+        blocks = BlockReader(table)
+        order = EpochOrder(
+            table.num_records, self.block_records, 1, seed=0, shuffle=False
+        )
+        chunks = RecordStream(blocks, order).dataset(
             start=0, epochs=1, chunk_records=_CHUNK_RECORDS
         )
-        return _decoded(chunks, decoder)
+        return _decode_locally(chunks, self._make_decoder(blocks, order, augment=None))
 
     def _padding(self, count: int) -> tf.data.Dataset:
         side = self.image_size
-        nothing = {
+        blank = {
             "images": tf.zeros([1, side, side, 3], tf.uint8),
             "labels": tf.constant([""]),
             "good": tf.constant([False]),
         }
-        return tf.data.Dataset.from_tensors(nothing).repeat(count)
+        return tf.data.Dataset.from_tensors(blank).repeat(count)
 
-    def _finish_masked(self, chunk: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        done = self._finish(chunk)
+    def _mask(self, chunk: Batch) -> Batch:
+        batch = self._scale_and_encode(chunk)
         mask = tf.cast(chunk["good"], tf.float32)
-        labels = done["labels"] * mask[:, None]
-        return {"images": done["images"], "labels": labels, "mask": mask}
+        return {**batch, "labels": batch["labels"] * mask[:, None], "mask": mask}
 
 
-def _decoded(chunks: tf.data.Dataset, decoder: Decoder) -> tf.data.Dataset:
-    # Not AUTOTUNE: it takes long to find out that every core has enough to do.
+def _decode_locally(chunks: tf.data.Dataset, decoder: Decoder) -> tf.data.Dataset:
+    # Not AUTOTUNE, which takes long to reach one thread per core.
     return chunks.map(
-        as_graph(decoder.decode),
+        without_autograph(decoder.decode),
         num_parallel_calls=os.cpu_count() or 1,
         deterministic=True,
     )
 
 
-def _ensure(batch: dict[str, Any], spec: dict[str, tf.TensorSpec]) -> dict[str, Any]:
-    return {name: tf.ensure_shape(batch[name], spec[name].shape) for name in spec}
+def _with_static_shapes(
+    batches: tf.data.Dataset, spec: dict[str, tf.TensorSpec]
+) -> tf.data.Dataset:
+    def ensure_shapes(batch: Batch) -> Batch:
+        return {name: tf.ensure_shape(batch[name], spec[name].shape) for name in spec}
+
+    return batches.map(without_autograph(ensure_shapes))

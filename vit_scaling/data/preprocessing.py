@@ -104,13 +104,13 @@ def flip_left_right(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.cond(mirror, lambda: image[:, ::-1], lambda: image)
 
 
-def value_range(images: tf.Tensor, low: float = -1.0, high: float = 1.0) -> tf.Tensor:
+def scale_pixels(images: tf.Tensor, low: float = -1.0, high: float = 1.0) -> tf.Tensor:
     """Return uint8 values 0…255 as float32 `low`…`high`."""
     return low + tf.cast(images, tf.float32) * ((high - low) / 255.0)
 
 
-def value_range_at_once(images: tf.Tensor, low: float, high: float) -> tf.Tensor:
-    """Return what `value_range` does, bit for bit, in one pass over the memory.
+def scale_batch_pixels(images: tf.Tensor, low: float, high: float) -> tf.Tensor:
+    """Return the values of `scale_pixels`, bit for bit, in one pass over the memory.
 
     For whole batches, whose three passes cost a tenth of decoding; it is an operation
     that converters of exported models may not know.

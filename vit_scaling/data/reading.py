@@ -1,4 +1,4 @@
-"""Serialized records in an epoch's order: blocks are read, windows shuffled."""
+"""Serialized records in the order of an epoch: blocks are read, windows shuffled."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -8,27 +8,25 @@ import tensorflow as tf
 from vit_scaling.data.block_table import BlockTable
 from vit_scaling.data.epoch_order import EpochOrder
 
-UNREADABLE = b""  # Stands for a record whose bytes fail their checksum.
+UNREADABLE = b""  # Replaces the data of a record that fails its checksum.
 _BUFFER_BYTES = 256 * 1024
 _BLOCKS_AT_ONCE = 4
-# Opening a file in a graph costs about a millisecond, so records that lie apart are
-# kept in memory after one reading, up to so many bytes.
-_HELD_BYTES = 256 * 2**20
-_SCATTERED = 2  # Records in a run, on average, below which they lie apart.
-# Our graph functions hold no Python control flow over tensors; AutoGraph's rewriting
-# would only take seconds at every start.
-as_graph = tf.autograph.experimental.do_not_convert
+# Opening a file in a graph takes about a millisecond, so small subsets of scattered
+# records are read once and kept in memory.
+_MAX_IN_MEMORY_BYTES = 256 * 2**20
+_SCATTERED = 2  # Mean number of adjacent records below which they are scattered.
+# A decorator. Our graph functions contain no Python control flow over tensors, and
+# AutoGraph's conversion would add seconds to every start.
+without_autograph = tf.autograph.experimental.do_not_convert
 
 
-def records_from(
-    path: tf.Tensor | str, offset: tf.Tensor, *, buffer_bytes: int = _BUFFER_BYTES
-) -> tf.data.Dataset:
-    """Return the bytes of a file's records from a byte offset on, to its end."""
-    # tf.data.TFRecordDataset offers no `byte_offsets`; its own operation does.
+def _read_from(path: tf.Tensor, offset: tf.Tensor) -> tf.data.Dataset:
+    """Return the data of a file's records from a byte offset to the end."""
+    # tf.data.TFRecordDataset has no argument for the offset, only its operation has.
     variant = tf.raw_ops.TFRecordDatasetV2(
-        filenames=tf.convert_to_tensor(path)[None],
+        filenames=path[None],
         compression_type="",
-        buffer_size=tf.constant(buffer_bytes, tf.int64),
+        buffer_size=tf.constant(_BUFFER_BYTES, tf.int64),
         byte_offsets=offset[None],
     )
     return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
@@ -37,13 +35,13 @@ def records_from(
 class BlockReader:
     """Reads one block of a `BlockTable` inside a TensorFlow graph.
 
-    The table's arrays are held as tensors outside the graph, so a graph stays small
-    whatever the size of the set.
+    The table's arrays are tensors outside the graph, which therefore stays small for
+    any size of the set.
     """
 
     def __init__(self, table: BlockTable) -> None:
-        self._k = table.block_records
-        self._records = table.num_records
+        self._block_records = table.block_records
+        self._num_records = table.num_records
         with tf.device("/cpu:0"):
             self._paths = tf.constant(list(table.paths), tf.string)
             self._offsets = tf.constant(table.offsets, tf.int64)
@@ -53,124 +51,130 @@ class BlockReader:
             self._block_run = tf.constant(table.block_run, tf.int64)
 
     def read(self, block: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the bytes and the record numbers of a block, both (block_records,).
+        """Return the data and the record numbers of a block, both (block_records,).
 
-        Numbers are -1 behind the end of a short last block, and for every record of
-        block -1. A record that cannot be read is `UNREADABLE`.
+        Numbers are -1 after the end of a short last block, and for every record of
+        block -1. The data of a record that cannot be read is `UNREADABLE`.
         """
-        numbers = block * self._k + tf.range(self._k, dtype=tf.int64)
-        exists = (block >= 0) & (numbers < self._records)
-        size = tf.reduce_sum(tf.cast(exists, tf.int32))
-        empty = tf.fill([self._k], UNREADABLE)
+        size = self._block_records
+        numbers = block * size + tf.range(size, dtype=tf.int64)
+        exists = (block >= 0) & (numbers < self._num_records)
+        count = tf.reduce_sum(tf.cast(exists, tf.int32))
         data = tf.cond(
-            size > 0, lambda: self._bytes_of(block, numbers, size), lambda: empty
+            count > 0,
+            lambda: self._read_data(block, numbers, count),
+            lambda: tf.fill([size], UNREADABLE),
         )
-        return tf.ensure_shape(data, [self._k]), tf.where(exists, numbers, -1)
+        return tf.ensure_shape(data, [size]), tf.where(exists, numbers, -1)
 
-    def _bytes_of(
-        self, block: tf.Tensor, numbers: tf.Tensor, size: tf.Tensor
+    def _read_data(
+        self, block: tf.Tensor, numbers: tf.Tensor, count: tf.Tensor
     ) -> tf.Tensor:
-        """Return the bytes of a block that is not empty, read run by run."""
+        """Return the data of a block with `count` records, read run by run."""
         runs = tf.data.Dataset.range(self._block_run[block], self._block_run[block + 1])
-        end = numbers[0] + tf.cast(size, tf.int64)
-        found = runs.flat_map(lambda run: self._run(run, end))
-        # Filled up to the block's length, so that the shape is always the same.
-        past = tf.data.Dataset.from_tensors((end, UNREADABLE)).repeat(self._k)
-        found = found.concatenate(past).take(self._k).batch(self._k)
-        got, data = found.get_single_element()
-        whole = got[size - 1] == end - 1
+        end = numbers[0] + tf.cast(count, tf.int64)
+        records = runs.flat_map(lambda run: self._read_run(run, end))
+        # Filled to the block's length, so that the shape is static.
+        size = self._block_records
+        filling = tf.data.Dataset.from_tensors((end, UNREADABLE)).repeat(size)
+        records = records.concatenate(filling).take(size).batch(size)
+        read_numbers, data = records.get_single_element()
         return tf.cond(
-            whole, lambda: data, lambda: self._repair(numbers, end, got, data)
+            read_numbers[count - 1] == end - 1,
+            lambda: data,
+            lambda: self._retry_missing(numbers, end, read_numbers, data),
         )
 
-    def _run(self, run: tf.Tensor, end: tf.Tensor) -> tf.data.Dataset:
-        """Return (number, bytes) of a run, cut short where a record is damaged."""
+    def _read_run(self, run: tf.Tensor, end: tf.Tensor) -> tf.data.Dataset:
+        """Return (number, data) of a run, cut short at a damaged record."""
         first = self._run_first[run]
-        following = tf.minimum(run + 1, tf.size(self._run_first, tf.int64) - 1)
-        until = tf.where(following > run, self._run_first[following], end)
-        count = tf.minimum(until, end) - first
+        next_run = tf.minimum(run + 1, tf.size(self._run_first, tf.int64) - 1)
+        run_end = tf.where(next_run > run, self._run_first[next_run], end)
         return (
-            records_from(self._paths[self._run_file[run]], self._offsets[first])
-            .take(count)
+            _read_from(self._paths[self._run_file[run]], self._offsets[first])
+            .take(tf.minimum(run_end, end) - first)
             .ignore_errors()
             .enumerate(first)
         )
 
-    def _repair(
-        self, numbers: tf.Tensor, end: tf.Tensor, got: tf.Tensor, data: tf.Tensor
+    def _retry_missing(
+        self,
+        numbers: tf.Tensor,
+        end: tf.Tensor,
+        read_numbers: tf.Tensor,
+        data: tf.Tensor,
     ) -> tf.Tensor:
-        """Put what was read in its place, and read what is missing one by one."""
-        rows = tf.where(got < end)
-        slots = tf.gather(got, rows[:, 0])[:, None] - numbers[0]
+        """Move the data to its rows, and read the missing records one by one."""
+        is_read = tf.where(read_numbers < end)[:, 0]
+        rows = tf.gather(read_numbers, is_read)[:, None] - numbers[0]
         placed = tf.tensor_scatter_nd_update(
-            tf.fill([self._k], UNREADABLE), slots, tf.gather(data, rows[:, 0])
+            tf.fill([self._block_records], UNREADABLE), rows, tf.gather(data, is_read)
         )
-        missing = (tf.strings.length(placed) == 0) & (numbers < end)
-        rows = tf.where(missing)[:, 0]
-        again = tf.map_fn(
-            lambda row: self._one(numbers[0] + row),
-            rows,
+        is_missing = (tf.strings.length(placed) == 0) & (numbers < end)
+        missing = tf.where(is_missing)[:, 0]
+        retried = tf.map_fn(
+            lambda row: self._read_record(numbers[0] + row),
+            missing,
             fn_output_signature=tf.string,
         )
-        return tf.tensor_scatter_nd_update(placed, rows[:, None], again)
+        return tf.tensor_scatter_nd_update(placed, missing[:, None], retried)
 
-    def _one(self, number: tf.Tensor) -> tf.Tensor:
+    def _read_record(self, number: tf.Tensor) -> tf.Tensor:
         path = self._paths[self._run_file[self._run_of(number)]]
-        one = records_from(path, self._offsets[number])
-        missing = tf.data.Dataset.from_tensors(UNREADABLE)
-        either = one.take(1).ignore_errors().concatenate(missing).take(1)
-        return either.get_single_element()
+        record = _read_from(path, self._offsets[number]).take(1).ignore_errors()
+        unreadable = tf.data.Dataset.from_tensors(UNREADABLE)
+        return record.concatenate(unreadable).take(1).get_single_element()
 
     def _run_of(self, number: tf.Tensor) -> tf.Tensor:
         return tf.searchsorted(self._run_first, number[None], side="right")[0] - 1
 
-    def name(self, number: tf.Tensor) -> tf.Tensor:
-        """Return `file, record n` for a record number: a string scalar."""
+    def describe(self, number: tf.Tensor) -> tf.Tensor:
+        """Return `PATH, record N` for a record number: a string scalar."""
         run = self._run_of(number)
-        in_file = self._run_number[run] + number - self._run_first[run]
-        parts = [self._paths[self._run_file[run]], tf.strings.as_string(in_file)]
+        number_in_file = self._run_number[run] + number - self._run_first[run]
+        parts = [self._paths[self._run_file[run]], tf.strings.as_string(number_in_file)]
         return tf.strings.join(parts, ", record ")
 
 
-class HeldReader(BlockReader):
-    """A `BlockReader` that has read all records once and keeps them in memory."""
+class InMemoryBlockReader(BlockReader):
+    """A `BlockReader` that reads all records at first and keeps them in memory."""
 
     def __init__(self, table: BlockTable) -> None:
         super().__init__(table)
-        files = BlockReader(table)
+        reader = BlockReader(table)
         blocks = tf.data.Dataset.range(table.num_blocks).map(
-            as_graph(lambda block: files.read(block)[0]),
+            without_autograph(lambda block: reader.read(block)[0]),
             num_parallel_calls=_BLOCKS_AT_ONCE,
             deterministic=True,
         )
-        whole = blocks.batch(table.num_blocks).get_single_element()
+        data = blocks.batch(table.num_blocks).get_single_element()
         with tf.device("/cpu:0"):
-            self._data = tf.identity(whole)  # (blocks, block_records)
+            self._data = tf.identity(data)  # (blocks, block_records)
 
-    def _bytes_of(
-        self, block: tf.Tensor, numbers: tf.Tensor, size: tf.Tensor
+    def _read_data(
+        self, block: tf.Tensor, numbers: tf.Tensor, count: tf.Tensor
     ) -> tf.Tensor:
         return self._data[block]
 
 
-def block_reader(table: BlockTable) -> BlockReader:
+def make_block_reader(table: BlockTable) -> BlockReader:
     """Return a reader of a table for many epochs.
 
-    A small subset (up to 256 MB) whose records lie scattered over the files is held in
-    memory; all else is read from the files as it is needed.
+    A subset of at most 256 MB whose records are scattered over the files is kept in
+    memory; other tables are read from the files when needed.
     """
-    scattered = table.num_records < _SCATTERED * len(table.run_first)
-    held = scattered and table.num_records and table.size_bytes <= _HELD_BYTES
-    return HeldReader(table) if held else BlockReader(table)
+    is_scattered = table.num_records < _SCATTERED * len(table.run_first)
+    fits = 0 < table.size_bytes <= _MAX_IN_MEMORY_BYTES
+    return (InMemoryBlockReader if is_scattered and fits else BlockReader)(table)
 
 
 @dataclasses.dataclass(frozen=True)
-class Reader:
-    """The stream of records of one host.
+class RecordStream:
+    """The stream of one host's records.
 
     Args:
-        blocks: What reads a block.
-        order: Of the epochs.
+        blocks: Reads blocks.
+        order: The order of the blocks and of the records in each window.
     """
 
     blocks: BlockReader
@@ -181,43 +185,41 @@ class Reader:
     ) -> tf.data.Dataset:
         """Return chunks of records, from position `start` on.
 
-        Each element holds `number` (of each record in the block table) and `position`
-        (of the run), int64 of one length, at most `chunk_records`; and `data` and
-        `rows`: the records' bytes are `data[rows]`. Gathering them is left to whoever
-        decodes, in parallel: strings are expensive to copy.
+        Each element has `number` (of each record in the block table) and `position` (in
+        the run), int64 of the same length, at most `chunk_records`; and `data` and
+        `rows`: the records' data is `data[rows]`. The decoding threads gather it, since
+        copying strings is expensive.
 
         Args:
-            start: The first position; reaching it reads at most one window.
-            epochs: How many epochs to read; None is without end.
+            start: First position; at most one window is read to reach it.
+            epochs: Number of epochs; None is endless.
             chunk_records: Records in a chunk; a window's last may have fewer.
         """
         order = self.order
         epoch, window, _ = order.locate(start)
-        slots = order.num_windows * order.window_blocks  # of an epoch
-        first = epoch * slots + window * order.window_blocks
-        end = tf.int64.max if epochs is None else epochs * slots
-        read = tf.data.Dataset.range(first, end).map(
-            as_graph(self._read),
+        first = epoch * order.epoch_slots + window * order.window_blocks
+        end = tf.int64.max if epochs is None else epochs * order.epoch_slots
+        blocks = tf.data.Dataset.range(first, end).map(
+            without_autograph(self._read_slot),
             num_parallel_calls=_BLOCKS_AT_ONCE,
             deterministic=True,
         )
-        windows = read.batch(order.window_blocks).enumerate(
+        windows = blocks.batch(order.window_blocks).enumerate(
             epoch * order.num_windows + window
         )
         shuffled = windows.map(
-            as_graph(lambda number, element: self._shuffle(number, element, start))
+            without_autograph(lambda number, read: self._shuffle(number, read, start))
         )
         return shuffled.prefetch(1).flat_map(
-            as_graph(lambda window: _chunks(window, chunk_records))
+            without_autograph(lambda window: _cut(window, chunk_records))
         )
 
-    def _read(self, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _read_slot(self, slot: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         order = self.order
-        slots = order.num_windows * order.window_blocks
-        epoch, slot = place // slots, place % slots
-        inside = slot < order.num_blocks  # The last window may have fewer blocks.
+        epoch, slot = slot // order.epoch_slots, slot % order.epoch_slots
+        exists = slot < order.num_blocks  # The last window may have fewer blocks.
         block = order.block(epoch, tf.minimum(slot, order.num_blocks - 1))
-        return self.blocks.read(tf.where(inside, block, -1))
+        return self.blocks.read(tf.where(exists, block, -1))
 
     def _shuffle(
         self, window: tf.Tensor, read: tuple[tf.Tensor, tf.Tensor], start: int
@@ -226,10 +228,10 @@ class Reader:
         epoch, window = window // order.num_windows, window % order.num_windows
         data, number = (tf.reshape(part, [-1]) for part in read)
         rows = tf.where(number >= 0)[:, 0]
-        mixed = order.window_permutation(epoch, window, tf.size(rows))
+        permutation = order.window_permutation(epoch, window, tf.size(rows))
         position = epoch * order.num_records + window * order.window_records
         skip = tf.nn.relu(start - position)
-        rows = tf.gather(rows, mixed)[tf.cast(skip, tf.int32) :]
+        rows = tf.gather(rows, permutation)[tf.cast(skip, tf.int32) :]
         return {
             "data": data,
             "rows": rows,
@@ -238,15 +240,15 @@ class Reader:
         }
 
 
-def _chunks(window: dict[str, tf.Tensor], size: int) -> tf.data.Dataset:
-    """Cut a window into chunks; its data goes along whole, by reference."""
+def _cut(window: dict[str, tf.Tensor], chunk_records: int) -> tf.data.Dataset:
+    """Cut a window into chunks, which share its data by reference."""
 
     def chunk(first: tf.Tensor) -> dict[str, tf.Tensor]:
         part = {
-            name: window[name][first : first + size]
+            name: window[name][first : first + chunk_records]
             for name in ("rows", "number", "position")
         }
         return {"data": window["data"], **part}
 
     end = tf.size(window["rows"], tf.int64)
-    return tf.data.Dataset.range(0, end, size).map(as_graph(chunk))
+    return tf.data.Dataset.range(0, end, chunk_records).map(without_autograph(chunk))

@@ -4,7 +4,7 @@
 import tensorflow as tf
 
 from vit_scaling.data import preprocessing
-from vit_scaling.data.pipeline import MAX_PIXELS
+from vit_scaling.data.decoding import MAX_PIXELS
 from vit_scaling.run_record import RunRecord
 
 JPEG_START = b"\xff\xd8\xff"
@@ -45,7 +45,7 @@ def images_from_bytes(image_bytes: tf.Tensor, record: RunRecord) -> tf.Tensor:
         (tf.range(tf.size(image_bytes)), image_bytes),
         fn_output_signature=tf.TensorSpec((height, width, 3), tf.uint8),
     )  # (batch, height, width, 3)
-    return preprocessing.value_range(pixels, *record.value_range)
+    return preprocessing.scale_pixels(pixels, *record.value_range)
 
 
 def prepare(image: tf.Tensor, record: RunRecord) -> tf.Tensor:

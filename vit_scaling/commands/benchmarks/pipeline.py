@@ -153,10 +153,10 @@ def _stages(data: Any, args: argparse.Namespace) -> dict[str, float]:
     """Return the speed of reading and shuffling alone: the rest is decoding."""
     import tensorflow as tf
 
-    from vit_scaling.data.host_sharding import Hosts
+    from vit_scaling.data.host_sharding import Host
 
-    _, reader, _ = data.parts(Hosts(), 0)
-    chunks = reader.dataset(start=0, epochs=None, chunk_records=args.batch_size)
+    stream, _ = data.make_stream_and_decoder(Host(), 0)
+    chunks = stream.dataset(start=0, epochs=None, chunk_records=args.batch_size)
     batches = chunks.map(lambda chunk: tf.gather(chunk["data"], chunk["rows"]))
     rate, cpu = _timed(iter(batches), args)
     return {

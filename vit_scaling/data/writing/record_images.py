@@ -8,8 +8,8 @@ from typing import Any
 import tensorflow as tf
 
 from vit_scaling.data.examples import feature_values, parse_example, read_example
-from vit_scaling.data.pipeline import Source
 from vit_scaling.data.record_index import RecordIndex
+from vit_scaling.data.sources import Source
 from vit_scaling.data.writing.image_entries import Entry, PicklesFieldsOnly
 
 
