@@ -11,6 +11,7 @@ from vit_scaling.applications import backbones, finetuning
 from vit_scaling.data import (
     augmentation,
     examples,
+    mixing,
     pipeline,
     preprocessing,
     tfds,
@@ -36,8 +37,8 @@ PARTS: tuple[Callable[..., Any], ...] = (
     accumulation.accumulate_gradients,
     adafactor.Adafactor,
     adam.Adam,
-    augmentation.CutMix,
-    augmentation.Mixup,
+    mixing.CutMix,
+    mixing.Mixup,
     augmentation.RandAugment,
     backbones.keras_backbone,
     divergence.LossGuard,

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _write(arguments: argparse.Namespace) -> Mapping[str, Any]:
     from vit_scaling.data.writing import image_sources, shard_writer, split_writer
 
-    source = image_sources.source_named(
+    source = image_sources.parse_source(
         arguments.source,
         split=arguments.split,
         tfds_data_dir=arguments.tfds_data_dir,

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from vit_scaling.data import preprocessing, record_files
+from vit_scaling.data import preprocessing
 from vit_scaling.data.examples import Features
 from vit_scaling.data.reading import BlockReader
+from vit_scaling.data.record_files import CHECKSUM_FAILS
 
 POLICIES = ("stop", "skip")
 MAX_PIXELS = 100_000_000  # 300 MB decoded.
@@ -17,16 +18,6 @@ Batch = dict[str, tf.Tensor]
 Preprocess = Callable[[tf.Tensor, int, tf.Tensor], tf.Tensor]
 # uint8 image, seed (2,) → uint8 image
 Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-
-UNREADABLE = f"{record_files.CHECKSUM_FAILS} or are cut off"
-NOT_AN_EXAMPLE = (
-    "it is no tf.train.Example with the bytes feature {image!r} and the int64 feature "
-    "{label!r} (wrong keys or types? see `Features`)"
-)
-NO_IMAGE = "it has no image (0 bytes, or no feature {image!r}: see `Features`)"
-BAD_LABEL = "a label is outside 0…{last} (`classes`={classes})"
-TOO_LARGE = "its image has more than `max_pixels`={max_pixels} pixels"
-UNDECODABLE = "its image cannot be decoded (want JPEG, PNG, GIF or BMP, undamaged)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,41 +155,44 @@ class Decoder:
 
     def _find_fault(self, data: tf.Tensor) -> tf.Tensor:
         """Describe the fault of a bad record by repeating each step of decoding."""
+        keys = self.features
         fault = _first_or(
             tf.data.Dataset.from_tensors(data).map(
                 lambda record: self._fault_of_example(*self._parse(record))
             ),
-            self._text(NOT_AN_EXAMPLE),
+            tf.constant(
+                f"it is no tf.train.Example with the bytes feature {keys.image!r} and "
+                f"the int64 feature {keys.label!r} (wrong keys or types? see "
+                "`Features`)"
+            ),
         )
         is_unreadable = tf.strings.length(data) == 0
-        return tf.where(is_unreadable, self._text(UNREADABLE), fault)
+        return tf.where(is_unreadable, f"{CHECKSUM_FAILS} or are cut off", fault)
 
     def _fault_of_example(self, encoded: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         small = tf.data.Dataset.from_tensors(encoded).map(self._is_small)
         is_small = _first_or(small, tf.constant(True))
-        return tf.case(
-            [
-                (tf.strings.length(encoded) == 0, lambda: self._text(NO_IMAGE)),
-                (~self._are_valid_labels(labels), lambda: self._label_fault(labels)),
-                (~is_small, lambda: self._text(TOO_LARGE)),
-            ],
-            default=lambda: self._text(UNDECODABLE),
-        )
-
-    def _label_fault(self, labels: tf.Tensor) -> tf.Tensor:
-        received = tf.strings.reduce_join(tf.strings.as_string(labels), separator=", ")
-        return tf.strings.join([self._text(BAD_LABEL), "; received ", received])
-
-    def _text(self, template: str) -> tf.Tensor:
-        return tf.constant(
-            template.format(
-                image=self.features.image,
-                label=self.features.label,
-                classes=self.classes,
-                last=self.classes - 1,
-                max_pixels=self.max_pixels,
-            )
-        )
+        label_texts = tf.strings.as_string(labels)
+        faults = [
+            (
+                tf.strings.length(encoded) == 0,
+                f"it has no image (0 bytes, or no feature {self.features.image!r}: see "
+                "`Features`)",
+            ),
+            (
+                ~self._are_valid_labels(labels),
+                f"a label is outside 0…{self.classes - 1} (`classes`={self.classes}); "
+                "received " + tf.strings.reduce_join(label_texts, separator=", "),
+            ),
+            (
+                ~is_small,
+                f"its image has more than `max_pixels`={self.max_pixels} pixels",
+            ),
+        ]
+        fault = "its image cannot be decoded (want JPEG, PNG, GIF or BMP, undamaged)"
+        for is_present, text in reversed(faults):
+            fault = tf.where(is_present, text, fault)
+        return fault
 
 
 def _first_or(dataset: tf.data.Dataset, default: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""TensorFlow Datasets as a source: the prepared shards are read like any others."""
+"""Prepared TensorFlow Datasets as a source of records."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -14,20 +14,20 @@ from vit_scaling.data.record_index import RecordIndex, Shard
 class TFDS:
     """A split of a prepared TensorFlow dataset.
 
-    The files that `download_and_prepare` left are read by position, like those of
-    `TFRecords`, so everything said of exact order, subsets and hosts holds here.
+    The files that `download_and_prepare` wrote are read by position, like those of
+    `TFRecords`, with the same exact order, subsets and hosts.
 
     Args:
-        name: Name such as "fashion_mnist", or the path of a prepared directory (the one
-            with dataset_info.json).
+        name: A name such as "fashion_mnist", or the path of a prepared directory (the
+            one with dataset_info.json).
         split: A split such as "train", or a slice such as "train[:90%]".
-        data_dir: TFDS' data folder, when `name` is a name; None is TFDS' default.
-        image_key: Key of the image; None finds the only image feature.
-        label_key: Key of the label(s); None finds the only class label feature.
+        data_dir: TFDS' data folder if `name` is a name; None is TFDS' default.
+        image_key: Key of the image; None takes the only image feature.
+        label_key: Key of the label(s); None takes the only class label feature.
 
     Raises:
-        FileNotFoundError: The dataset is not prepared there.
-        ValueError: It has not one image and one label feature, its files are not
+        FileNotFoundError: The dataset is not prepared.
+        ValueError: It has several or no image or label features, its files are not
             TFRecords, or the split is unknown.
     """
 
@@ -57,32 +57,34 @@ class TFDS:
         import tensorflow_datasets as tfds
 
         features = self._builder.info.features
-        image = self.image_key or _only(features, tfds.features.Image, "image_key")
-        label = self.label_key or _only(features, tfds.features.ClassLabel, "label_key")
+        image = self.image_key or _only_key(features, tfds.features.Image, "image_key")
+        label = self.label_key or _only_key(
+            features, tfds.features.ClassLabel, "label_key"
+        )
         return Features(image=image, label=label, key=image)
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """The names of the label feature, if it has any."""
+        """The names of the label feature, or None."""
         feature = self._builder.info.features[self.features.label]
-        feature = getattr(feature, "feature", feature)  # of a sequence of labels
-        names = getattr(feature, "names", None)
+        names = getattr(_element(feature), "names", None)
         return tuple(names) if names else None
 
     @functools.cached_property
     def shards(self) -> tuple[Shard, ...]:
-        """The files of the split, and which of their records belong to it."""
+        """The files of the split, and the range of each that belongs to it."""
         builder = self._builder
-        kind = builder.info.file_format
-        if kind is not None and kind.value != "tfrecord":
+        file_format = builder.info.file_format
+        if file_format is not None and file_format.value != "tfrecord":
             raise ValueError(
                 f"`name` must be a dataset prepared as tfrecord; {self.name!r} is "
-                f"prepared as {kind.value}. Prepare it with file_format='tfrecord'."
+                f"prepared as {file_format.value}. Prepare it with "
+                "file_format='tfrecord'."
             )
-        known = list(builder.info.splits)
-        if self.split.split("[")[0].strip() not in known:
+        splits = list(builder.info.splits)
+        if self.split.split("[")[0].strip() not in splits:
             raise ValueError(
-                f"`split` must be one of {', '.join(known)}, or a slice of one; "
+                f"`split` must be one of {', '.join(splits)}, or a slice of one; "
                 f"received {self.split!r}."
             )
         return tuple(
@@ -96,20 +98,21 @@ class TFDS:
         )
 
     def index(self, *, on_bad_record: str = "stop") -> RecordIndex:
-        """Return where the records lie."""
+        """Return the positions of all records."""
         return RecordIndex(self.shards, on_bad_record=on_bad_record)
 
 
-def _only(features: Any, kind: type, argument: str) -> str:
-    """Return the key of the one feature of a kind, or of a sequence of that kind."""
-    found = [
-        key
-        for key, feature in features.items()
-        if isinstance(getattr(feature, "feature", feature), kind)
-    ]
-    if len(found) != 1:
+def _element(feature: Any) -> Any:
+    """Return the element of a sequence feature, and any other feature itself."""
+    return getattr(feature, "feature", feature)
+
+
+def _only_key(features: Any, kind: type, argument: str) -> str:
+    """Return the key of the only feature of a kind, or of a sequence of that kind."""
+    keys = [key for key, item in features.items() if isinstance(_element(item), kind)]
+    if len(keys) != 1:
         raise ValueError(
-            f"`{argument}` must be given where a dataset has not exactly one "
-            f"{kind.__name__} feature; found {found} among {sorted(features)}."
+            f"`{argument}` must be given if a dataset has several or no features of "
+            f"kind {kind.__name__}; received {keys} among {sorted(features)}."
         )
-    return found[0]
+    return keys[0]

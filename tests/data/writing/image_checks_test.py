@@ -9,7 +9,11 @@ from PIL import Image
 
 from tests.data import sets
 from tests.data.bad_records_test import bomb, jpeg_bomb
-from vit_scaling.data.writing.image_checks import UnusableImage, check_image, eight_bit
+from vit_scaling.data.writing.image_checks import (
+    UnusableImage,
+    check_image,
+    to_eight_bits,
+)
 
 PHOTO = sets.tile(0)
 
@@ -80,4 +84,4 @@ def test_deep_grey_keeps_its_upper_byte(kind, number):
 
 def test_other_images_stay_as_they_are():
     image = Image.fromarray(PHOTO)
-    assert eight_bit(image) is image
+    assert to_eight_bits(image) is image

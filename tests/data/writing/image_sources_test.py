@@ -7,22 +7,22 @@ from tests.data import sets
 from vit_scaling.data.tfds import TFDS
 from vit_scaling.data.writing.digits import Digits
 from vit_scaling.data.writing.image_files import CsvFile, Folder, TarFiles
-from vit_scaling.data.writing.image_sources import source_named
+from vit_scaling.data.writing.image_sources import parse_source
 from vit_scaling.data.writing.record_images import RecordImages
 
 
 def test_every_form_gives_its_source(tmp_path):
     images = sets.folder(tmp_path / "images", {"a": 1})
-    assert source_named(f"folder:{images}", split="train") == Folder(str(images))
-    assert source_named("csv:a:b.csv", split="train") == CsvFile("a:b.csv")
-    assert source_named("tar:/x/*.tar", split="train") == TarFiles("/x/*.tar")
-    assert source_named("digits", split="test") == Digits("test")
+    assert parse_source(f"folder:{images}", split="train") == Folder(str(images))
+    assert parse_source("csv:a:b.csv", split="train") == CsvFile("a:b.csv")
+    assert parse_source("tar:/x/*.tar", split="train") == TarFiles("/x/*.tar")
+    assert parse_source("digits", split="test") == Digits("test")
 
 
 def test_tfds_takes_its_split_from_the_text_or_the_flag():
-    one = source_named("tfds:mnist", split="test", tfds_data_dir="/d")
+    one = parse_source("tfds:mnist", split="test", tfds_data_dir="/d")
     assert one == RecordImages(TFDS("mnist", "test", "/d"))
-    other = source_named("tfds:mnist:train[:10%]", split="small")
+    other = parse_source("tfds:mnist:train[:10%]", split="small")
     assert other == RecordImages(TFDS("mnist", "train[:10%]"))
 
 
@@ -30,7 +30,7 @@ def test_subsets_of_a_finished_set_nest(tmp_path):
     pattern = sets.numbered(tmp_path, [30]).pattern
 
     def keys(**subset):
-        source = source_named(f"tfrecords:{pattern}", split="train", **subset)
+        source = parse_source(f"tfrecords:{pattern}", split="train", **subset)
         return {entry.key for entry in source.entries()}
 
     assert len(keys()) == 30
@@ -42,9 +42,9 @@ def test_subsets_of_a_finished_set_nest(tmp_path):
 @pytest.mark.parametrize("text", ["zip:x", "folder:", "digit", "csv", ""])
 def test_other_forms_are_refused_with_those_known(text):
     with pytest.raises(ValueError, match=r"`source` must be one of folder:PATH"):
-        source_named(text, split="train")
+        parse_source(text, split="train")
 
 
 def test_subsets_of_what_is_no_set_yet_are_refused():
     with pytest.raises(ValueError, match="a subset of a finished set"):
-        source_named("digits", split="train", fraction=0.5)
+        parse_source("digits", split="train", fraction=0.5)

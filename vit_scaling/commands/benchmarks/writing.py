@@ -21,11 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure copying, checking and writing, turn by turn."""
-    from vit_scaling.data.writing.image_sources import source_named
+    from vit_scaling.data.writing.image_sources import parse_source
 
     if args.rounds < 1:
         raise ValueError(f"`--rounds` must be at least 1; received {args.rounds}.")
-    source = source_named(args.source, split=args.split)
+    source = parse_source(args.source, split=args.split)
     entries = source.entries()
     _copy(source, entries, os.devnull)  # The files are in memory from here on.
     rates: dict[str, list[float]] = {"copy": [], "check": [], "write": []}

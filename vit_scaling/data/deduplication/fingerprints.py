@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vit_scaling.data.writing.image_checks import eight_bit
+from vit_scaling.data.writing.image_checks import to_eight_bits
 
 SIDE = 96  # Every image is first brought to this size, aspect lost.
 _HASH_INPUT, _HASH_SIDE = 32, 8
@@ -54,7 +54,7 @@ def small_picture(encoded: bytes) -> np.ndarray:
 
     with Image.open(io.BytesIO(encoded)) as opened:
         opened.draft("RGB", (2 * SIDE, 2 * SIDE))  # JPEG: decode at a lower size.
-        image = eight_bit(opened)
+        image = to_eight_bits(opened)
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             layer = image.convert("RGBA")
             white = Image.new("RGBA", layer.size, "white")

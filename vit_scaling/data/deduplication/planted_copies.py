@@ -11,7 +11,7 @@ import numpy as np
 
 from vit_scaling.data.deduplication import fingerprints
 from vit_scaling.data.deduplication.matching import NearDuplicates, Thresholds
-from vit_scaling.data.writing.image_checks import eight_bit
+from vit_scaling.data.writing.image_checks import to_eight_bits
 from vit_scaling.data.writing.image_entries import IMAGE_SUFFIXES
 
 # Pillow image, random generator → altered Pillow image (re-encoded afterwards).
@@ -90,7 +90,7 @@ def altered(encoded: bytes, kind: str, generator: np.random.Generator) -> bytes:
     from PIL import Image
 
     with Image.open(io.BytesIO(encoded)) as image:
-        layer = eight_bit(image).convert("RGBA")
+        layer = to_eight_bits(image).convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")
         rgb = Image.alpha_composite(white, layer).convert("RGB")
     buffer = io.BytesIO()

@@ -13,7 +13,7 @@ from typing import Any
 from vit_scaling.data.deduplication.matching import Match
 from vit_scaling.data.examples import feature_values, read_example
 from vit_scaling.data.tfrecords import TFRecords
-from vit_scaling.data.writing.image_checks import eight_bit
+from vit_scaling.data.writing.image_checks import to_eight_bits
 
 # Pairs in the report; the list of what was removed (removed.csv) has all.
 REPORTED_PAIRS = 200
@@ -150,7 +150,7 @@ def _picture(source: TFRecords, record: int) -> str:
         read_example(source.index(), record), source.features.image
     )[0]
     with Image.open(io.BytesIO(encoded)) as image:
-        rgb = eight_bit(image).convert("RGB")
+        rgb = to_eight_bits(image).convert("RGB")
     rgb.thumbnail((128, 128))
     buffer = io.BytesIO()
     rgb.save(buffer, "JPEG", quality=80)

@@ -1,4 +1,4 @@
-"""Is this an image that training can use? Look once, when it is written."""
+"""Check that training can decode an image, before it is written to a record."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -10,14 +10,14 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL import Image
 
-# What TensorFlow decodes, by Pillow's name.
-READABLE = ("JPEG", "PNG", "GIF", "BMP")
+# Formats that TensorFlow decodes, by Pillow's names.
+_READABLE = ("JPEG", "PNG", "GIF", "BMP")
 _CHANNELS = {"1": 1, "L": 1, "I;16": 1, "I": 1, "P": 3, "RGB": 3, "RGBA": 4, "CMYK": 4}
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckedImage:
-    """An image that decodes, with what its record says of it."""
+    """An image that can be decoded, and its properties."""
 
     encoded: bytes
     format: str
@@ -27,7 +27,7 @@ class CheckedImage:
 
 
 class UnusableImage(ValueError):
-    """Says why an image is left out."""
+    """An image that training cannot use; the message is the reason."""
 
 
 def check_image(
@@ -41,29 +41,29 @@ def check_image(
     """Decode an image and return it with its size.
 
     Args:
-        encoded: Its bytes.
-        max_pixels: Larger images are refused before memory is asked for.
-        min_side: Smaller images are refused.
-        reencode: "jpeg" or "png" writes every image anew, as RGB; None keeps the bytes.
-        quality: Of the JPEG.
+        encoded: The image's bytes.
+        max_pixels: Larger images raise, before memory is allocated.
+        min_side: Images with a smaller side raise.
+        reencode: "jpeg" or "png" re-encodes the image as RGB; None keeps the bytes.
+        quality: JPEG quality.
 
     Raises:
-        UnusableImage: It does not decode, is too large or small, or is of a format that
-            TensorFlow cannot read (unless it is re-encoded).
+        UnusableImage: The image does not decode, is too large or small, or has a format
+            that TensorFlow cannot read (unless it is re-encoded).
     """
     from PIL import Image, ImageFile
 
     if not encoded:
         raise UnusableImage("0 bytes")
     ImageFile.LOAD_TRUNCATED_IMAGES = False
-    Image.MAX_IMAGE_PIXELS = None  # Our own limit stands below and names itself.
+    Image.MAX_IMAGE_PIXELS = None  # `max_pixels` is checked instead.
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             _check_size(image.size, max_pixels, min_side)
             image.load()
             if reencode:
-                return _reencoded(image, reencode, quality)
-            if image.format not in READABLE:
+                return _reencode(image, reencode, quality)
+            if image.format not in _READABLE:
                 raise UnusableImage(
                     f"format {image.format} cannot be read in training; re-encode"
                 )
@@ -72,7 +72,7 @@ def check_image(
             return CheckedImage(encoded, str(image.format), height, width, channels)
     except UnusableImage:
         raise
-    except Exception as error:  # Pillow raises many kinds for damaged files.
+    except Exception as error:  # Pillow raises many types for damaged files.
         text = str(error) or type(error).__name__
         if "cannot identify image" in text:
             text = "no known image format"
@@ -87,11 +87,11 @@ def _check_size(size: tuple[int, int], max_pixels: int, min_side: int) -> None:
         raise UnusableImage(f"{width}×{height} has a side below {min_side}")
 
 
-def eight_bit(image: "Image.Image") -> "Image.Image":
-    """Return an opened image with 8 bits a channel: of 16-bit grey the upper byte.
+def to_eight_bits(image: "Image.Image") -> "Image.Image":
+    """Return an image with 8 bits per channel: the upper byte of 16-bit grey.
 
-    Pillow's own conversion makes all above 255 white. The upper byte is what
-    TensorFlow's decoder takes, so it is what training sees.
+    Pillow's own conversion makes all values above 255 white. TensorFlow's decoder, and
+    so training, takes the upper byte.
     """
     from PIL import Image
 
@@ -101,9 +101,9 @@ def eight_bit(image: "Image.Image") -> "Image.Image":
     return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
 
 
-def _reencoded(image: "Image.Image", reencode: str, quality: int) -> CheckedImage:
-    rgb = eight_bit(image).convert("RGB")
+def _reencode(image: "Image.Image", kind: str, quality: int) -> CheckedImage:
+    rgb = to_eight_bits(image).convert("RGB")
     buffer = io.BytesIO()
-    options = {"quality": quality} if reencode == "jpeg" else {}
-    rgb.save(buffer, reencode.upper(), **options)
-    return CheckedImage(buffer.getvalue(), reencode.upper(), rgb.height, rgb.width, 3)
+    options = {"quality": quality} if kind == "jpeg" else {}
+    rgb.save(buffer, kind.upper(), **options)
+    return CheckedImage(buffer.getvalue(), kind.upper(), rgb.height, rgb.width, 3)

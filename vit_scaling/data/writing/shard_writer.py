@@ -84,8 +84,8 @@ class ShardTask:
         return report if is_complete and report["plan"] == self.plan else None
 
 
-def write_shard(task: ShardTask) -> dict[str, Any]:
-    """Write one shard, its sidecar files and its report, and return the report."""
+def write_shard(task: ShardTask) -> None:
+    """Write one shard, its sidecar files and its report."""
     class_numbers = {name: number for number, name in enumerate(task.classes)}
     features, left_out = task.settings.features, []
     class_counts: collections.Counter[str] = collections.Counter()
@@ -106,7 +106,6 @@ def write_shard(task: ShardTask) -> dict[str, Any]:
         "plan": task.plan,
     }
     write_json(task.report_path, report)
-    return report
 
 
 def _read_checked(task: ShardTask, entry: Entry) -> CheckedImage:

@@ -83,7 +83,8 @@ def write_tfrecords(
     ]
     if write_shards:
         write_shards(tasks)
-    reports = _write_in_processes(tasks, workers, progress)
+    _write_in_processes(tasks, workers, progress)
+    reports = [read_json(task.report_path) for task in tasks]
     _remove_obsolete_files(output_dir, split, {os.path.basename(t.path) for t in tasks})
     manifest = _make_manifest(split, classes, settings, plan, reports)
     write_json(manifest_path(output_dir, split), manifest)
@@ -140,41 +141,34 @@ def _finished_manifest(
 
 def _write_in_processes(
     tasks: list[ShardTask], workers: int | None, progress: Progress | None
-) -> list[dict[str, Any]]:
-    """Write the unfinished shards and return the reports of all."""
+) -> None:
+    """Write the shards that an earlier run has not finished."""
+    unfinished = [task for task in tasks if task.read_report() is None]
     total = sum(len(task.entries) for task in tasks)
-    done, reports = 0, {}
-    for task, report in _reports_when_finished(tasks, workers):
-        reports[task.path] = report
+    done = total - sum(len(task.entries) for task in unfinished)
+    for task in _written_tasks(unfinished, workers):
         done += len(task.entries)
         if progress:
             progress(done, total)
-    return [reports[task.path] for task in tasks]
 
 
-def _reports_when_finished(
-    tasks: list[ShardTask], workers: int | None
-) -> Iterator[tuple[ShardTask, dict[str, Any]]]:
-    unfinished = []
-    for task in tasks:
-        report = task.read_report()
-        if report is None:
-            unfinished.append(task)
-        else:
-            yield task, report
-    workers = min(workers or os.cpu_count() or 1, len(unfinished))
+def _written_tasks(tasks: list[ShardTask], workers: int | None) -> Iterator[ShardTask]:
+    """Write shards and yield each task when its shard is finished."""
+    workers = min(workers or os.cpu_count() or 1, len(tasks))
     if workers <= 1:
-        for task in unfinished:
-            yield task, shard_writer.write_shard(task)
+        for task in tasks:
+            shard_writer.write_shard(task)
+            yield task
         return
     # Not fork: TensorFlow's threads do not survive it.
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(
         workers, mp_context=context, initializer=_exit_with_parent
     ) as pool:
-        futures = {pool.submit(shard_writer.write_shard, t): t for t in unfinished}
+        futures = {pool.submit(shard_writer.write_shard, task): task for task in tasks}
         for future in concurrent.futures.as_completed(futures):
-            yield futures[future], future.result()
+            future.result()
+            yield futures[future]
 
 
 def _exit_with_parent() -> None:
