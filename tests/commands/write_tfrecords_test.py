@@ -59,7 +59,7 @@ def test_records_with_other_keys_are_written_with_ours(tmp_path, capsys):
     assert verify(f"{tmp_path}/out/train.manifest.json")["fault_count"] == 0
     assert (tmp_path / "out/classes.txt").read_text() == "0\n1\n2\n"
     assert run("digits", tmp_path / "other", *keys) == 1
-    assert "are keys of records to write anew" in capsys.readouterr().err
+    assert "are keys of existing records" in capsys.readouterr().err
 
 
 def test_errors_are_one_line_and_a_code(tmp_path, capsys):

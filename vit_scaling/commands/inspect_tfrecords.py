@@ -1,4 +1,4 @@
-"""Look at a set of TFRecords: counts, sizes, classes, and a contact sheet."""
+"""Show a set of TFRecords: counts, sizes, classes, and contact sheets."""
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
@@ -10,15 +10,16 @@ from vit_scaling.commands import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    made = cli.make_parser(__doc__ or "")
-    made.add_argument("--pattern", required=True, help="a manifest or a glob of shards")
-    made.add_argument("--output_dir", help="write contact.png and augmented.png here")
-    made.add_argument("--images", type=int, default=32, help="on a contact sheet")
-    made.add_argument("--image_size", type=int, default=96, help="on a contact sheet")
-    made.add_argument("--seed", type=int, default=0)
-    made.add_argument("--sample", type=int, default=10_000, help="look at so many")
-    cli.add_feature_flags(made)
-    return cli.run(made, argv, _inspect, _show)
+    parser = cli.make_parser(__doc__ or "")
+    add = parser.add_argument
+    add("--pattern", required=True, help="a manifest or a glob of shards")
+    add("--output_dir", help="write contact.png and augmented.png to this folder")
+    add("--images", type=int, default=32, help="images on a contact sheet")
+    add("--image_size", type=int, default=96, help="their size on a contact sheet")
+    add("--seed", type=int, default=0, help="of the random choice of records")
+    add("--sample", type=int, default=10_000, help="number of records to read")
+    cli.add_feature_flags(parser)
+    return cli.run(parser, argv, _inspect, _format)
 
 
 def _inspect(arguments: argparse.Namespace) -> Mapping[str, Any]:
@@ -40,10 +41,10 @@ def _inspect(arguments: argparse.Namespace) -> Mapping[str, Any]:
     return result
 
 
-def _show(result: Mapping[str, Any]) -> str:
+def _format(result: Mapping[str, Any]) -> str:
     lines = [
         f"{result['records']} records in {result['shards']} shards, "
-        f"{result['bytes'] / 2**20:.1f} MiB; {result['sampled']} looked at.",
+        f"{result['bytes'] / 2**20:.1f} MiB; {result['sampled']} read.",
         f"labels per image: {result['labels_per_image']}",
         f"formats: {result['formats']}",
         cli.table(

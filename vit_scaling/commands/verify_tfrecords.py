@@ -9,24 +9,21 @@ from vit_scaling.commands import cli
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code: 0 only if nothing is wrong."""
-    made = cli.make_parser(__doc__ or "")
-    made.add_argument(
-        "--pattern", required=True, help="a manifest, or a glob of shards without one"
-    )
-    made.add_argument("--classes", type=int, help="default: as classes.txt has")
-    made.add_argument("--max_pixels", type=int, default=100_000_000)
-    made.add_argument(
-        "--no_decode", action="store_true", help="checksums and examples only"
-    )
-    made.add_argument("--max_faults", type=int, default=100, help="name so many")
-    cli.add_feature_flags(made)
-    found: dict[str, Any] = {}
+    """Run the command; return its exit code: 0 only if there is no fault."""
+    parser = cli.make_parser(__doc__ or "")
+    add = parser.add_argument
+    add("--pattern", required=True, help="a manifest, or a glob of shards without one")
+    add("--classes", type=int, help="default: the number of lines of classes.txt")
+    add("--max_pixels", type=int, default=100_000_000, help="larger images are faults")
+    add("--no_decode", action="store_true", help="checksums and examples only")
+    add("--max_faults", type=int, default=100, help="number of faults to describe")
+    cli.add_feature_flags(parser)
+    result: dict[str, Any] = {}
 
     def verify(arguments: argparse.Namespace) -> Mapping[str, Any]:
         from vit_scaling.data.writing import verification
 
-        found.update(
+        result.update(
             verification.verify(
                 arguments.pattern,
                 classes=arguments.classes,
@@ -36,13 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 features=cli.features_from_flags(arguments),
             )
         )
-        return found
+        return result
 
-    code = cli.run(made, argv, verify, _show)
-    return code or int(bool(found.get("fault_count")))
+    code = cli.run(parser, argv, verify, _format)
+    return code or int(bool(result.get("fault_count")))
 
 
-def _show(result: Mapping[str, Any]) -> str:
+def _format(result: Mapping[str, Any]) -> str:
     lines = [f"{result['records']} records in {result['shards']} shards checked."]
     if result["fault_count"]:
         lines.append(f"{result['fault_count']} faults:")

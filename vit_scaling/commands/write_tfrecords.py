@@ -1,4 +1,4 @@
-"""Write images into verified TFRecord shards, in parallel, resumable."""
+"""Write images into checked TFRecord shards, in parallel, resumable."""
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
@@ -10,33 +10,32 @@ from vit_scaling.commands import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    made = cli.make_parser(__doc__ or "")
-    made.add_argument(
+    parser = cli.make_parser(__doc__ or "")
+    add = parser.add_argument
+    add(
         "--source",
         required=True,
         help="folder:PATH (a subfolder per class), csv:FILE (columns path, labels; "
         "several by ;), tar:GLOB, tfds:NAME[:SPLIT], tfrecords:PATTERN, digits",
     )
-    made.add_argument("--output_dir", required=True, help="folder of the set")
-    made.add_argument("--split", default="train", help="begins the shards' names")
-    made.add_argument("--num_shards", type=int, help="default: by --shard_mib")
-    made.add_argument("--shard_mib", type=int, default=200, help="wanted shard size")
-    made.add_argument("--workers", type=int, help="processes; default: one per core")
-    made.add_argument("--reencode", choices=["jpeg", "png"], help="write images anew")
-    made.add_argument("--quality", type=int, default=95, help="of re-encoded JPEGs")
-    made.add_argument("--max_pixels", type=int, default=100_000_000)
-    made.add_argument("--min_side", type=int, default=1, help="smaller: left out")
-    made.add_argument("--keep_order", action="store_true", help="do not shuffle")
-    made.add_argument("--overwrite", action="store_true", help="a finished split too")
-    made.add_argument("--tfds_data_dir", help="TFDS' folder")
-    made.add_argument("--fraction", type=float, help="nested subset of a finished set")
-    made.add_argument("--num_images", type=int, help="the same, by number")
-    cli.add_feature_flags(made)
-    made.add_argument("--runner", help="write with Apache Beam on this runner")
-    made.add_argument(
-        "--beam_option", action="append", default=[], help="NAME=VALUE for the runner"
-    )
-    return cli.run(made, argv, _write, _show)
+    add("--output_dir", required=True, help="folder of the set")
+    add("--split", default="train", help="prefix of the shards' names")
+    add("--num_shards", type=int, help="default: by --shard_mib")
+    add("--shard_mib", type=int, default=200, help="wanted shard size")
+    add("--workers", type=int, help="processes; default: one per core")
+    add("--reencode", choices=["jpeg", "png"], help="re-encode all images")
+    add("--quality", type=int, default=95, help="of re-encoded JPEGs")
+    add("--max_pixels", type=int, default=100_000_000, help="larger: left out")
+    add("--min_side", type=int, default=1, help="smaller: left out")
+    add("--keep_order", action="store_true", help="do not shuffle")
+    add("--overwrite", action="store_true", help="write a finished split again")
+    add("--tfds_data_dir", help="TFDS' folder")
+    add("--fraction", type=float, help="nested subset of an existing set")
+    add("--num_images", type=int, help="the same as a number of images")
+    cli.add_feature_flags(parser)
+    add("--runner", help="write with Apache Beam on this runner")
+    add("--beam_option", action="append", default=[], help="NAME=VALUE for the runner")
+    return cli.run(parser, argv, _write, _format)
 
 
 def _write(arguments: argparse.Namespace) -> Mapping[str, Any]:
@@ -71,15 +70,13 @@ def _write(arguments: argparse.Namespace) -> Mapping[str, Any]:
         return beam_driver.write_with_beam(
             source, runner=arguments.runner, options=arguments.beam_option, **options
         )
+    progress = cli.make_progress_printer()
     return split_writer.write_tfrecords(
-        source,
-        workers=arguments.workers,
-        progress=cli.make_progress_printer(),
-        **options,
+        source, workers=arguments.workers, progress=progress, **options
     )
 
 
-def _show(manifest: Mapping[str, Any]) -> str:
+def _format(manifest: Mapping[str, Any]) -> str:
     lines = [
         f"{manifest['records']} images of {len(manifest['class_counts'])} classes in "
         f"{len(manifest['shards'])} shards, {manifest['bytes'] / 2**20:.1f} MiB.",

@@ -1,4 +1,4 @@
-"""Images/s of the training pipeline, beside the limit that decoding alone sets."""
+"""Measure the training pipeline's images/s and compare with decoding alone."""
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
@@ -14,14 +14,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pattern", required=True, help="manifest or glob of shards")
     parser.add_argument("--image_size", type=int, default=224)
     parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--seconds", type=float, default=20, help="of each measurement")
+    parser.add_argument(
+        "--seconds", type=float, default=20, help="duration of a measurement"
+    )
     parser.add_argument("--shuffle_window", type=int, default=2048)
     parser.add_argument(
         "--times",
         type=int,
         nargs="*",
         default=[1, 10, 100],
-        help="measure on the set's files so many times over",
+        help="numbers of repetitions of the set's files to measure",
     )
 
 
@@ -30,12 +32,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from vit_scaling.data.tfrecords import TFRecords
 
     source = TFRecords(args.pattern)
-    images = _encoded(source)
+    images = _read_images(source)
     rows = []
     for times in args.times:
-        limit, limit_cpu = _limit(images, args)  # Anew: a shared machine's speed moves.
-        data = _data(_repeated(source, times), args)
-        (rate, cpu), start = _rate(data, args, start_step=0)
+        limit, limit_cpu = _measure_decoding(images, args)  # The speed varies.
+        data = _make_data(_repeat(source, times), args)
+        iterator, start_seconds = _start(data, args)
+        rate, cpu = _measure(iterator, args)
         rows.append(
             {
                 "times": times,
@@ -46,16 +49,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 "limit_cpu_ms_per_image": limit_cpu,
                 "cpu_ms_per_image": cpu,
                 "share_of_limit_by_cpu_time": limit_cpu / cpu,
-                "first_batch_seconds": start,
+                "first_batch_seconds": start_seconds,
                 "resident_mib": _resident_mib(),
             }
         )
-    data = _data(source, args)
-    resume = {
-        str(step): _first_batch_seconds(data, args, step) for step in (10, 1_000_000)
-    }
+    data = _make_data(source, args)
+    resume = {str(step): _start(data, args, step)[1] for step in (10, 1_000_000)}
     return {
-        "stages": _stages(data, args),
+        "stages": _measure_reading(data, args),
         "pipeline": rows,
         "resume_seconds_at_step": resume,
         "mean_image_bytes": sum(map(len, images)) / len(images),
@@ -63,8 +64,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _encoded(source: Any, at_most: int = 2000) -> list[bytes]:
-    """Return images of a set, encoded, for the limit: they are decoded from memory."""
+def _read_images(source: Any, at_most: int = 2000) -> list[bytes]:
+    """Return encoded images of a set, to measure decoding from memory."""
     from vit_scaling.data.examples import feature_values, read_example
 
     index = source.index()
@@ -74,28 +75,31 @@ def _encoded(source: Any, at_most: int = 2000) -> list[bytes]:
     return [feature_values(read_example(index, n), key)[0] for n in numbers]
 
 
-def _limit(images: list[bytes], args: argparse.Namespace) -> tuple[float, float]:
-    """Return the speed of decode-and-crop and resize on all cores, nothing else."""
+def _measure_decoding(
+    images: list[bytes], args: argparse.Namespace
+) -> tuple[float, float]:
+    """Measure only decode-and-crop and resize, on all cores."""
     import tensorflow as tf
 
     from vit_scaling.data.preprocessing import InceptionCrop
 
     crop = InceptionCrop()
     with tf.device("/cpu:0"):
-        held = tf.constant(images)
-    order = tf.data.Dataset.range(CROP_SEEDS)
+        encoded_images = tf.constant(images)
 
-    def one(number: tf.Tensor) -> tf.Tensor:
-        encoded = held[number % len(images)]
+    def crop_one(number: tf.Tensor) -> tf.Tensor:
+        encoded = encoded_images[number % len(images)]
         seed = tf.stack([number, tf.constant(0, tf.int64)])
         return tf.reduce_max(crop(encoded, args.image_size, seed))
 
-    work = order.map(one, num_parallel_calls=os.cpu_count(), deterministic=False)
-    return _timed(iter(work.batch(args.batch_size)), args)
+    crops = tf.data.Dataset.range(CROP_SEEDS).map(
+        crop_one, num_parallel_calls=os.cpu_count(), deterministic=False
+    )
+    return _measure(iter(crops.batch(args.batch_size)), args)
 
 
-def _repeated(source: Any, times: int) -> Any:
-    """Return a source whose index names the same files `times` over."""
+def _repeat(source: Any, times: int) -> Any:
+    """Return a source whose index lists the files `times` times."""
     from vit_scaling.data.record_index import RecordIndex
 
     class Repeated:
@@ -107,7 +111,7 @@ def _repeated(source: Any, times: int) -> Any:
     return source if times == 1 else Repeated()
 
 
-def _data(source: Any, args: argparse.Namespace) -> Any:
+def _make_data(source: Any, args: argparse.Namespace) -> Any:
     from vit_scaling.data.pipeline import TrainData
 
     return TrainData(
@@ -118,19 +122,19 @@ def _data(source: Any, args: argparse.Namespace) -> Any:
     )
 
 
-def _rate(
-    data: Any, args: argparse.Namespace, start_step: int
-) -> tuple[tuple[float, float], float]:
+def _start(
+    data: Any, args: argparse.Namespace, start_step: int = 0
+) -> tuple[Any, float]:
+    """Return an iterator over batches, and the seconds that the first batch took."""
     begin = time.perf_counter()
     iterator = iter(
         data.dataset(batch_size=args.batch_size, seed=0, start_step=start_step)
     )
     next(iterator)
-    first = time.perf_counter() - begin
-    return _timed(iterator, args), first
+    return iterator, time.perf_counter() - begin
 
 
-def _timed(iterator: Any, args: argparse.Namespace) -> tuple[float, float]:
+def _measure(iterator: Any, args: argparse.Namespace) -> tuple[float, float]:
     """Return images/s, and milliseconds of processor time per image."""
     for _ in range(5):  # The buffers fill before the clock starts.
         next(iterator)
@@ -143,14 +147,8 @@ def _timed(iterator: Any, args: argparse.Namespace) -> tuple[float, float]:
     return images / (time.perf_counter() - begin), 1000 * cpu / images
 
 
-def _first_batch_seconds(data: Any, args: argparse.Namespace, step: int) -> float:
-    begin = time.perf_counter()
-    next(iter(data.dataset(batch_size=args.batch_size, seed=0, start_step=step)))
-    return time.perf_counter() - begin
-
-
-def _stages(data: Any, args: argparse.Namespace) -> dict[str, float]:
-    """Return the speed of reading and shuffling alone: the rest is decoding."""
+def _measure_reading(data: Any, args: argparse.Namespace) -> dict[str, float]:
+    """Measure reading and shuffling without decoding."""
     import tensorflow as tf
 
     from vit_scaling.data.host_sharding import Host
@@ -158,7 +156,7 @@ def _stages(data: Any, args: argparse.Namespace) -> dict[str, float]:
     stream, _ = data.make_stream_and_decoder(Host(), 0)
     chunks = stream.dataset(start=0, epochs=None, chunk_records=args.batch_size)
     batches = chunks.map(lambda chunk: tf.gather(chunk["data"], chunk["rows"]))
-    rate, cpu = _timed(iter(batches), args)
+    rate, cpu = _measure(iter(batches), args)
     return {
         "read_and_shuffle_images_per_second": rate,
         "read_and_shuffle_cpu_ms_per_image": cpu,
@@ -166,7 +164,7 @@ def _stages(data: Any, args: argparse.Namespace) -> dict[str, float]:
 
 
 def _resident_mib() -> float:
-    """Return this process's memory now (Linux), or at its highest (elsewhere)."""
+    """Return this process's current memory (Linux) or its maximum (elsewhere)."""
     if os.path.exists("/proc/self/statm"):
         with open("/proc/self/statm", encoding="ascii") as file:
             pages = int(file.read().split()[1])

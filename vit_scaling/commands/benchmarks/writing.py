@@ -1,4 +1,4 @@
-"""Images/s of writing TFRecords, beside a loop that only copies the same bytes."""
+"""Measure the images/s of writing TFRecords and of copying the same bytes."""
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
@@ -11,23 +11,27 @@ from typing import Any
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `benchmark.py writing`."""
-    parser.add_argument("--source", required=True, help="as of write_tfrecords.py")
-    parser.add_argument("--split", default="train", help="of digits or TFDS")
+    parser.add_argument("--source", required=True, help="as for write_tfrecords.py")
+    parser.add_argument("--split", default="train", help="split of digits or TFDS")
     parser.add_argument("--workers", type=int, help="processes; default: one per core")
     parser.add_argument("--num_shards", type=int, default=16)
-    parser.add_argument("--folder", help="on the disk to measure; default: temporary")
-    parser.add_argument("--rounds", type=int, default=2, help="the best one counts")
+    parser.add_argument(
+        "--folder", help="folder on the disk to measure; default: a temporary one"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=2, help="repetitions; the best counts"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure copying, checking and writing, turn by turn."""
+    """Measure copying, checking and writing alternately."""
     from vit_scaling.data.writing.image_sources import parse_source
 
     if args.rounds < 1:
         raise ValueError(f"`--rounds` must be at least 1; received {args.rounds}.")
     source = parse_source(args.source, split=args.split)
     entries = source.entries()
-    _copy(source, entries, os.devnull)  # The files are in memory from here on.
+    _copy(source, entries, os.devnull)  # Now the files are in the page cache.
     rates: dict[str, list[float]] = {"copy": [], "check": [], "write": []}
     total = 0
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
@@ -39,7 +43,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             begin = time.perf_counter()
             _write(source, args, os.path.join(folder, str(number)))
             rates["write"].append(len(entries) / (time.perf_counter() - begin))
-    best = {name: max(found) for name, found in rates.items()}
+    best = {name: max(values) for name, values in rates.items()}
     return {
         "images": len(entries),
         "mean_image_bytes": total / len(entries),
@@ -47,13 +51,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "copy_images_per_second": best["copy"],
         "write_images_per_second": best["write"],
         "write_share_of_copy": best["write"] / best["copy"],
-        # What one core does of the decoding alone, which copying does without.
+        # Decoding, which copying does not do.
         "check_images_per_second_per_core": best["check"],
     }
 
 
 def _copy(source: Any, entries: Sequence[Any], path: str) -> int:
-    """Copy all images into one file, brought to the disk; return the bytes."""
+    """Copy all images into one file, flush it, and return its size in bytes."""
     total = 0
     with open(path, "wb") as file:
         for entry in entries:
