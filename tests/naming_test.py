@@ -20,3 +20,12 @@ def test_unknown_value_is_rejected_with_all_known_ones():
         naming.check_known("head", "mapp", ["map", "gap"])
     with pytest.raises(ValueError, match=r"received None\.$"):
         naming.check_known("head", None, ["map", "gap"])
+
+
+def test_names_that_begin_with_the_given_text_are_suggested_first():
+    message = naming.unknown_name_message("device", "a100", ["v100", "a100_40gb"])
+    assert message == (
+        "No device is called 'a100'. Did you mean 'a100_40gb'? Known: v100, a100_40gb."
+    )
+    assert naming.nearest("", ["v100"]) == []
+    assert naming.nearest("x", []) == []

@@ -88,7 +88,7 @@ def test_missing_files_and_empty_folders_are_named(tmp_path):
         read_runs(tmp_path)
     with pytest.raises(FileNotFoundError, match="Did you mean 'paper'"):
         read_runs("papr")
-    with pytest.raises(FileNotFoundError, match="no table of runs"):
+    with pytest.raises(FileNotFoundError, match="No table of runs"):
         read_csv(tmp_path / "none.csv")
 
 

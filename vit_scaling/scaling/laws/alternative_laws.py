@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from vit_scaling.naming import unknown_name_message
 from vit_scaling.scaling.laws.batched_fit import Loss
 from vit_scaling.scaling.laws.power_law import fitting_points
-from vit_scaling.scaling.laws.runs import Floats, Runs, nearest
+from vit_scaling.scaling.laws.runs import Floats, Runs
 
 Law = Callable[[Floats, Floats], Floats]
 
@@ -108,7 +109,7 @@ def fit_form(name: str, compute: Floats, error: Floats, weight: Floats) -> LawFi
     from scipy.optimize import least_squares
 
     if name not in FORMS:
-        raise ValueError(f"No law is called {name!r}. {nearest(name, FORMS)}")
+        raise ValueError(unknown_name_message("law", name, FORMS))
     form = FORMS[name]
     if len(error) < len(form.lower):
         raise ValueError(

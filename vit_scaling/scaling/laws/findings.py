@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vit_scaling.naming import unknown_name_message
 from vit_scaling.scaling.laws.power_law import PowerLaw
-from vit_scaling.scaling.laws.runs import Floats, Run, Runs, nearest
+from vit_scaling.scaling.laws.runs import Floats, Run, Runs
 
 # What counts as "no gain", as a share of the error. The paper's Ti/16 gains 0.4 % of
 # its error from 100 times the data, L/16 33 %.
@@ -36,7 +37,7 @@ def images_needed(runs: Runs, model: str, error: float) -> float | None:
     """
     if model not in runs.models:
         raise ValueError(
-            f"No run has the model {model!r}. {nearest(model, runs.models)}"
+            unknown_name_message("model of these runs", model, runs.models)
         )
     best: float | None = None
     for (name, _), rows in series(runs).items():

@@ -6,9 +6,10 @@ import functools
 import pathlib
 from collections.abc import Iterator
 
+from vit_scaling.naming import unknown_name_message
 from vit_scaling.scaling.laws.power_law import PowerLaw
 from vit_scaling.scaling.laws.run_tables import quantity
-from vit_scaling.scaling.laws.runs import Run, Runs, nearest, shape_or_none
+from vit_scaling.scaling.laws.runs import Run, Runs, shape_or_none
 
 FOLDER = pathlib.Path(__file__).parents[1] / "paper_data"
 BATCH_SIZE = 4096  # "steps" of the paper's tables are normalised to it.
@@ -48,7 +49,7 @@ def core_days_per_step(model: str) -> float:
         for row in _rows("core_days_per_1000_steps.csv")
     }
     if model not in rates:
-        raise ValueError(f"The paper has no model {model!r}. {nearest(model, rates)}")
+        raise ValueError(unknown_name_message("model of the paper", model, rates))
     return rates[model]
 
 
@@ -68,7 +69,7 @@ def paper_runs(metric: str = "imagenet_10shot") -> Runs:
         return Runs(tuple(_figure_runs(metric)))
     if metric in TABLE_METRICS:
         return Runs(tuple(_table_runs(metric, *TABLE_METRICS[metric])))
-    raise ValueError(f"The paper has no metric {metric!r}. {nearest(metric, METRICS)}")
+    raise ValueError(unknown_name_message("metric of the paper", metric, METRICS))
 
 
 def _figure_runs(metric: str) -> Iterator[Run]:

@@ -8,6 +8,7 @@ import pathlib
 import re
 
 from vit_scaling.modeling.shapes import ViTShape
+from vit_scaling.naming import check_known, did_you_mean, unknown_name_message
 from vit_scaling.scaling.laws.runs import (
     COMPUTE_UNITS,
     CORE_DAYS,
@@ -15,7 +16,6 @@ from vit_scaling.scaling.laws.runs import (
     SHAPE_COLUMNS,
     Run,
     Runs,
-    nearest,
     shape_or_none,
 )
 
@@ -92,12 +92,8 @@ def read_csv(
     """
     path = pathlib.Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no table of runs at {path}.")
-    if error_unit not in ("fraction", "percent"):
-        raise ValueError(
-            "`error_unit` must be 'fraction' or 'percent'; received "
-            f"{error_unit!r}. {nearest(error_unit, ('fraction', 'percent'))}"
-        )
+        raise FileNotFoundError(f"No table of runs exists at {path}.")
+    check_known("error_unit", error_unit, ("fraction", "percent"))
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         header = list(reader.fieldnames or ())
@@ -127,8 +123,9 @@ def _find_columns(
             found[field] = name
         elif wanted or field in ("compute", "error"):
             raise ValueError(
-                f"{path} has no column {wanted or field!r} for {field}. "
-                f"{nearest(wanted or field, header)} Name it with --{field}_column."
+                f"{path} has no column {wanted or field!r} for {field}."
+                f"{did_you_mean(wanted or field, header)} Its columns are "
+                f"{', '.join(header)}: choose one with --{field}_column."
             )
     return found
 
@@ -195,8 +192,7 @@ def _compute(text: str) -> tuple[float, str | None]:
     unit = _UNIT_WORDS.get(match.group(2).lower())
     if unit is None:
         raise ValueError(
-            f"No compute unit is called {match.group(2)!r}. "
-            f"{nearest(match.group(2), COMPUTE_UNITS)}"
+            unknown_name_message("compute unit", match.group(2), COMPUTE_UNITS)
         )
     return quantity(match.group(1)), unit
 
@@ -234,14 +230,13 @@ def read_runs(
         path = path / "runs.csv"
         if not path.is_file():
             raise FileNotFoundError(
-                f"{source} holds no runs.csv: no run of this sweep has finished, or it "
-                "is another folder."
+                f"{source} has no runs.csv. Either no run of this sweep has finished, or "
+                "the folder is another one."
             )
-    elif not path.exists() and str(source).lower() != "paper":
-        near = nearest(str(source), ["paper"]) if len(str(source)) < 8 else ""
+    elif not path.exists():
         raise FileNotFoundError(
-            f"There is no table of runs at {source}: give a CSV file, a sweep's folder "
-            f"or the word paper. {near}".rstrip()
+            f"No table of runs exists at {source}. Give a CSV file, a sweep's folder or "
+            f"the word paper.{did_you_mean(source, ['paper'])}"
         )
     return read_csv(
         path, columns=columns, compute_unit=compute_unit, error_unit=error_unit

@@ -4,7 +4,6 @@
 import collections
 import csv
 import dataclasses
-import difflib
 import math
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,22 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from vit_scaling.modeling.shapes import ViTShape, shape_named
+from vit_scaling.naming import unknown_name_message
 
 Floats = npt.NDArray[np.float64]
 
 CORE_DAYS = "core_days"  # The paper's unit: days of one TPUv3 core.
 FLOPS = "flops"
 COMPUTE_UNITS = (CORE_DAYS, FLOPS)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the text "Did you mean 'x'? Known: x, y." for a name that is not known."""
-    names = [str(item) for item in known]
-    if not names:
-        return "There is none."
-    longer = [item for item in names if name and item.startswith(str(name))]
-    near = (longer or difflib.get_close_matches(str(name), names, n=1, cutoff=0.0))[0]
-    return f"Did you mean {near!r}? Known: {', '.join(names)}."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +75,7 @@ class Run:
             )
         if self.compute_unit not in COMPUTE_UNITS:
             raise ValueError(
-                f"No compute unit is called {self.compute_unit!r}. "
-                f"{nearest(self.compute_unit, COMPUTE_UNITS)}"
+                unknown_name_message("compute unit", self.compute_unit, COMPUTE_UNITS)
             )
         if not (math.isfinite(self.weight) and self.weight >= 0):
             raise ValueError(
@@ -202,7 +191,7 @@ class Runs:
             )
         if metric not in self.metrics:
             raise ValueError(
-                f"No run has the metric {metric!r}. {nearest(metric, self.metrics)}"
+                unknown_name_message("metric of these runs", metric, self.metrics)
             )
         return self.where(lambda run: run.metric == metric)
 

@@ -4,7 +4,7 @@
 import dataclasses
 import re
 
-from vit_scaling.scaling.laws.runs import nearest
+from vit_scaling.naming import unknown_name_message
 
 GIB = 2**30
 
@@ -91,7 +91,7 @@ def device_named(name: str) -> Device:
         memory = float(size.group(1)) * unit
         return Device(text, memory, None, False, 1, "the size as given")
     raise ValueError(
-        f"No device is called {name!r}. {nearest(text, DEVICES)} A size works too, "
+        f"{unknown_name_message('device', name, DEVICES)} A size works too, "
         "such as 24GiB."
     )
 

@@ -6,7 +6,7 @@ import math
 
 from vit_scaling.modeling.rematerialization import recomputed_parts
 from vit_scaling.modeling.shapes import ViTShape
-from vit_scaling.scaling.laws.runs import nearest
+from vit_scaling.naming import unknown_name_message
 
 HEADS = ("map", "gap", "token", "none")
 
@@ -18,7 +18,7 @@ _LAYER_NORM, _SOFTMAX, _GELU = 8, 5, 8
 def check_head(head: str) -> None:
     """Raise unless `head` is one of `HEADS`."""
     if head not in HEADS:
-        raise ValueError(f"No head is called {head!r}. {nearest(head, HEADS)}")
+        raise ValueError(unknown_name_message("head", head, HEADS))
 
 
 def sequence_length(shape: ViTShape, image_size: int, head: str) -> int:

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 from vit_scaling.modeling.rematerialization import recomputed_parts
 from vit_scaling.modeling.shapes import ViTShape
+from vit_scaling.naming import unknown_name_message
 from vit_scaling.optimization.state_size import BYTES, OPTIMIZERS, Shape
-from vit_scaling.scaling.laws.runs import nearest
 from vit_scaling.scaling.planning.devices import GIB
 from vit_scaling.scaling.planning.flops import sequence_length, weight_shapes
 
@@ -97,9 +97,7 @@ class Step:
         for name, known in (("optimizer", OPTIMIZER_NAMES), ("precision", PRECISIONS)):
             value = getattr(self, name)
             if value not in known:
-                raise ValueError(
-                    f"No {name} is called {value!r}. {nearest(value, known)}"
-                )
+                raise ValueError(unknown_name_message(name, value, known))
         recomputed_parts(self.rematerialize, depth=1)
 
     @property
