@@ -230,13 +230,13 @@ def read_runs(
         path = path / "runs.csv"
         if not path.is_file():
             raise FileNotFoundError(
-                f"{source} has no runs.csv. Either no run of this sweep has finished, or "
+                f"{source} has no runs.csv. No run of this sweep has finished, or "
                 "the folder is another one."
             )
     elif not path.exists():
         raise FileNotFoundError(
-            f"No table of runs exists at {source}. Give a CSV file, a sweep's folder or "
-            f"the word paper.{did_you_mean(source, ['paper'])}"
+            f"No table of runs exists at {source}. Give a CSV file, a sweep's folder "
+            f"or the word paper.{did_you_mean(source, ['paper'])}"
         )
     return read_csv(
         path, columns=columns, compute_unit=compute_unit, error_unit=error_unit
