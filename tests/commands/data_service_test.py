@@ -46,7 +46,7 @@ def test_the_command_listens_until_it_is_stopped():
     stopped(process)
 
 
-def test_a_port_that_is_taken_is_told():
+def test_a_port_in_use_is_reported():
     with socket.socket() as taken:
         taken.bind(("", 0))
         taken.listen()

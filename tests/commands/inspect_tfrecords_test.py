@@ -37,6 +37,6 @@ def test_other_keys_come_from_flags(tmp_path, capsys):
 
 def test_the_text_has_a_histogram(tmp_path, capsys):
     assert inspect_tfrecords.main([f"--pattern={made(tmp_path).pattern}"]) == 0
-    told = capsys.readouterr().out
-    assert "9 records in 1 shards" in told
-    assert told.count("#" * 40) == 3  # Three classes of equal size.
+    output = capsys.readouterr().out
+    assert "9 records in 1 shards" in output
+    assert output.count("#" * 40) == 3  # Three classes of equal size.

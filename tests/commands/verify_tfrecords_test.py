@@ -19,9 +19,9 @@ def test_a_bad_one_fails_with_its_faults_named(tmp_path, capsys):
     records = [sets.example(JPEG, [7], "a"), sets.example(b"junk", [0], "b")]
     flag = f"--pattern={sets.shards(tmp_path, [records]).pattern}"
     assert verify_tfrecords.main([flag, "--classes=7"]) == 1
-    told = capsys.readouterr().out
-    assert "2 faults:" in told
-    assert "record 0: labels [7] are outside 0…6" in told
+    output = capsys.readouterr().out
+    assert "2 faults:" in output
+    assert "record 0: labels [7] are outside 0…6" in output
     assert verify_tfrecords.main([flag, "--no_decode", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["fault_count"] == 0
     assert verify_tfrecords.main([flag, "--classes=7", "--max_faults=1", "--json"]) == 1
@@ -37,6 +37,6 @@ def test_other_keys_come_from_flags(tmp_path, capsys):
     assert "No fault" in capsys.readouterr().out
 
 
-def test_a_set_that_is_not_there_is_told(tmp_path, capsys):
+def test_a_missing_set_is_reported(tmp_path, capsys):
     assert verify_tfrecords.main([f"--pattern={tmp_path}/none-*"]) == 1
     assert "fits no file" in capsys.readouterr().err

@@ -38,17 +38,17 @@ def test_a_set_is_written_with_its_settings(images, tmp_path, capsys):
 def test_the_summary_names_what_was_left_out(images, tmp_path, capsys):
     (images / "cat/bad.png").write_bytes(b"junk")
     assert run(f"folder:{images}", tmp_path / "out") == 0
-    told = capsys.readouterr().out
-    assert "9 images of 2 classes in 1 shards" in told
-    assert "cat/bad.png: does not decode" in told
+    output = capsys.readouterr().out
+    assert "9 images of 2 classes in 1 shards" in output
+    assert "cat/bad.png: does not decode" in output
 
 
 def test_subsets_and_order_come_from_flags(images, tmp_path, capsys):
     assert run(f"folder:{images}", tmp_path / "all", "--keep_order") == 0
     pattern = f"tfrecords:{tmp_path}/all/train.manifest.json"
     assert run(pattern, tmp_path / "some", "--num_images=4", "--json") == 0
-    told = capsys.readouterr().out
-    assert json.loads(told[told.index("{") :])["records"] == 4
+    output = capsys.readouterr().out
+    assert json.loads(output[output.index("{") :])["records"] == 4
 
 
 def test_records_with_other_keys_are_written_with_ours(tmp_path, capsys):

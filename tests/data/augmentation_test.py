@@ -62,7 +62,7 @@ def test_randaugment_is_a_function_of_image_and_seed_and_keeps_the_shape():
     np.testing.assert_array_equal(RandAugment()(image, SEEDS[3]), first[3])
 
 
-def test_bad_settings_are_refused():
+def test_bad_settings_raise():
     with pytest.raises(ValueError, match="`magnitude` 0 to 10; received layers=2"):
         RandAugment(magnitude=11)
     assert len(augmentation.OPERATIONS) == 14

@@ -94,10 +94,10 @@ def test_bad_records_are_skipped_and_counted(tmp_path, capfd):
     source = with_bad(tmp_path, [record for record, _ in BAD.values()])
     batches = evaluate(source, "skip")
     assert sum(float(tf.reduce_sum(batch["mask"])) for batch in batches) == GOOD
-    told = capfd.readouterr().err
+    log = capfd.readouterr().err
     for number, (_, message) in enumerate(BAD.values(), 3):
         where = rf"train-00001-of-00002\.tfrecord, record {number}: .*"
-        assert re.search(where + message, told)
+        assert re.search(where + message, log)
     train = TrainData(source, image_size=8, classes=10, on_bad_record="skip")
     whole = GOOD + len(BAD)
     (batch,) = train.dataset(batch_size=whole, seed=0).take(1)
@@ -168,7 +168,7 @@ def test_a_file_of_another_kind_is_named(tmp_path):
         evaluate(TFRecords(str(tmp_path / "train-*")))
 
 
-def test_compressed_shards_are_refused_with_a_way_out(tmp_path):
+def test_compressed_shards_raise_with_advice(tmp_path):
     path = tmp_path / "train-0"
     with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
         writer.write(b"data")
@@ -176,14 +176,14 @@ def test_compressed_shards_are_refused_with_a_way_out(tmp_path):
         evaluate(TFRecords(str(path)))
 
 
-def test_wrong_feature_keys_are_told(tmp_path):
+def test_wrong_feature_keys_are_named(tmp_path):
     source = with_bad(tmp_path, [])
     wrong = TFRecords(source.pattern, Features(image="jpeg"))
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"no feature .*jpeg"):
         evaluate(wrong)
 
 
-def test_empty_sets_and_patterns_are_refused(tmp_path):
+def test_empty_sets_and_patterns_raise(tmp_path):
     with pytest.raises(ValueError, match="`pattern` must name TFRecord files"):
         TFRecords("")
     with pytest.raises(FileNotFoundError, match="fits no file"):

@@ -53,7 +53,7 @@ def test_permutations_of_blocks_look_uniform():
     assert near < 0.04  # 0.02 ± 0.0022.
 
 
-def test_seeds_of_records_and_batches_do_not_meet():
+def test_seeds_of_records_and_batches_differ():
     order = EpochOrder(100, 4, 5, seed=7)
     numbers = tf.range(100, dtype=tf.int64)
     seeds = {tuple(order.record_seed(n).numpy()) for n in numbers}

@@ -8,7 +8,7 @@ from tests.data import sets
 from vit_scaling.data.examples import Features, feature_values, read_example
 
 
-def test_a_feature_that_is_not_there_is_told_with_those_that_are():
+def test_a_missing_feature_is_named_with_the_existing_ones():
     example = tf.train.Example.FromString(sets.example(b"x", [0]))
     with pytest.raises(ValueError, match=r"no feature 'jpeg', but image/class/label, "):
         feature_values(example, "jpeg")

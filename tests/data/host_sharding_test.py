@@ -7,7 +7,7 @@ import tensorflow as tf
 from vit_scaling.data.host_sharding import Host
 
 
-def test_one_device_makes_all():
+def test_one_device_makes_the_entire_batch():
     assert Host.from_context(None) == Host(0, 1, 1)
     assert Host().local_batch_size(7) == 7
 
@@ -20,6 +20,6 @@ def test_hosts_follow_the_strategys_context():
 
 
 @pytest.mark.parametrize("batch", [0, -32, 33, 16])
-def test_replicas_get_equal_shares_or_none(batch):
+def test_a_batch_that_replicas_cannot_divide_raises(batch):
     with pytest.raises(ValueError, match=f"batch_size={batch} for 32 replicas"):
         Host(0, 4, 32).local_batch_size(batch)

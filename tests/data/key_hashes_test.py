@@ -13,7 +13,7 @@ from vit_scaling.data.key_hashes import read_key_hashes
 from vit_scaling.data.tfrecords import TFRecords
 
 
-def test_key_hashes_are_those_of_the_keys_and_kept(tmp_path):
+def test_key_hashes_are_computed_and_stored(tmp_path):
     source = sets.numbered(tmp_path, [2, 3])
     expected = [subsets.hash_key(f"key/{n}".encode()) for n in range(5)]
     found = read_key_hashes(source.index(), source.features)
@@ -24,7 +24,7 @@ def test_key_hashes_are_those_of_the_keys_and_kept(tmp_path):
     np.testing.assert_array_equal(again, found)
 
 
-def test_hashes_of_another_key_or_another_file_are_not_taken(tmp_path):
+def test_hashes_of_another_key_or_another_file_are_not_read(tmp_path):
     def made(first):
         records = [sets.example(b"", [0], k, other=k.encode() * 2) for k in first]
         return sets.shards(tmp_path, [records])
@@ -42,7 +42,7 @@ def test_hashes_of_another_key_or_another_file_are_not_taken(tmp_path):
     )
 
 
-def test_hashes_under_the_writers_earlier_name_are_taken_if_a_manifest_vouches(
+def test_hashes_of_earlier_versions_are_read_if_a_manifest_gives_the_size(
     tmp_path,
 ):
     source = sets.numbered(tmp_path, [2])

@@ -52,7 +52,7 @@ def test_cutmix_exchanges_one_box_and_weighs_labels_by_its_area():
         np.testing.assert_array_equal(mixed.numpy()[changed], before[changed])
 
 
-def test_bad_settings_are_refused():
+def test_bad_settings_raise():
     with pytest.raises(ValueError, match="`alpha` must be above 0"):
         Mixup(0)
     with pytest.raises(ValueError, match="`alpha` must be above 0"):

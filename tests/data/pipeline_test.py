@@ -75,7 +75,7 @@ def test_another_seed_gives_another_order(numbered):
     assert not np.array_equal(first, second)
 
 
-def test_a_resumed_run_sees_precisely_the_batches_that_follow(numbered):
+def test_a_resumed_run_continues_with_exactly_the_next_batches(numbered):
     data = train_numbers(numbered)
     whole = labels(data, steps=60).reshape(60, 8)
     for step in (2, 41):  # Inside a window of the first and of a later epoch.
@@ -83,7 +83,7 @@ def test_a_resumed_run_sees_precisely_the_batches_that_follow(numbered):
         np.testing.assert_array_equal(rest, whole[step:])
 
 
-def test_a_batch_far_away_is_read_without_those_before(numbered):
+def test_a_late_batch_is_read_without_the_earlier_ones(numbered):
     epochs = 1_000_000 // 109 + 1
     seen = labels(
         train_numbers(numbered), steps=109, batch_size=1, start_step=109 * epochs
@@ -110,7 +110,7 @@ def test_replicas_get_equal_shares(photographs):
         data.dataset(batch_size=10, seed=0, input_context=context(1, 0, 4))
 
 
-def test_hosts_share_an_epoch_without_loss_or_doubling(numbered):
+def test_hosts_divide_an_epoch_without_loss_or_duplicates(numbered):
     hosts, seen = 3, []
     for host in range(hosts):
         mine = 109 * (host + 1) // hosts - 109 * host // hosts
@@ -125,13 +125,13 @@ def test_hosts_share_an_epoch_without_loss_or_doubling(numbered):
     np.testing.assert_array_equal(np.sort(np.concatenate(seen)), np.arange(109))
 
 
-def test_training_data_are_known_to_have_no_end(numbered):
+def test_training_data_has_infinite_cardinality(numbered):
     """Workers that do not know it lose the batches' static shapes."""
     data = train_numbers(numbered).dataset(batch_size=8, seed=1, start_step=3)
     assert data.cardinality() == tf.data.INFINITE_CARDINALITY
 
 
-def test_more_hosts_than_images_is_refused(tmp_path):
+def test_more_hosts_than_images_raises(tmp_path):
     data = train_numbers(sets.numbered(tmp_path, [3]))
     with pytest.raises(ValueError, match="3 images for 5 hosts"):
         data.dataset(batch_size=5, seed=0, input_context=context(5, 0, 5))
@@ -195,7 +195,7 @@ def test_evaluation_sees_every_image_once_in_equal_batches(numbered, hosts, repl
     assert len(lengths) == 1
 
 
-def test_subsets_nest_and_are_read_whole(numbered):
+def test_subsets_nest_and_are_read_completely(numbered):
     def members(**subset):
         data = train_numbers(numbered, **subset)
         steps = data.num_examples
@@ -212,7 +212,7 @@ def test_subsets_nest_and_are_read_whole(numbered):
     assert 35 < count < 75  # 54.5 ± 4 standard deviations of 5.2.
 
 
-def test_element_spec_needs_no_file_and_tells_the_truth(photographs):
+def test_element_spec_needs_no_file_and_is_correct(photographs):
     nowhere = dataclasses.replace(photographs, pattern="/nowhere/*")
     spec = TrainData(nowhere, image_size=16, classes=3).element_spec(4)
     data = TrainData(photographs, image_size=16, classes=3)
@@ -250,7 +250,7 @@ def test_settings_are_checked_at_once(numbered, change, message):
         train_numbers(numbered, **change)
 
 
-def test_fewer_classes_than_names_are_refused(tmp_path):
+def test_fewer_classes_than_names_raise(tmp_path):
     source = sets.numbered(tmp_path, [3])
     (tmp_path / "classes.txt").write_text("a\nb\nc\n")
     with pytest.raises(ValueError, match="classes=2, and 3 names"):

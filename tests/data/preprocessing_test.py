@@ -41,7 +41,7 @@ def test_central_crop_takes_the_middle():
     np.testing.assert_array_equal(got, photo[9:41, 19:51])
 
 
-def test_value_range_and_multi_hot():
+def test_pixel_scaling_and_multi_hot():
     values = ops.scale_pixels(tf.constant([0, 51, 255], tf.uint8))
     np.testing.assert_allclose(values, [-1, -0.6, 1], atol=1e-6)
     labels = tf.ragged.constant([[3, 0, 3], [], [1]], dtype=tf.int64)
@@ -50,7 +50,7 @@ def test_value_range_and_multi_hot():
 
 
 @pytest.mark.parametrize("ends", [(-1.0, 1.0), (0.0, 1.0), (0.0, 255.0)])
-def test_values_are_the_same_bit_for_bit_in_one_pass(ends):
+def test_batches_are_scaled_like_single_images_bit_for_bit(ends):
     every = tf.cast(tf.range(256), tf.uint8)
     fast = ops.scale_batch_pixels(every, *ends)
     np.testing.assert_array_equal(fast, ops.scale_pixels(every, *ends))
@@ -84,7 +84,7 @@ def test_inception_crop_stays_in_its_bounds_and_depends_on_the_seed_alone():
     np.testing.assert_array_equal(crop(SEEDS[7]), crop(SEEDS[7]))
 
 
-def test_the_fused_jpeg_crop_is_the_crop_of_the_whole_image():
+def test_the_fused_jpeg_crop_is_the_crop_of_the_decoded_image():
     photo = sets.photograph()
     data = tf.constant(sets.jpeg(photo, 95))
     whole = tf.io.decode_jpeg(data, channels=3)
@@ -131,8 +131,8 @@ def test_sizes_are_read_from_headers():
     assert [int(n) for n in ops.size_in_header(tf.constant(b"?"))] == [0, 0]
 
 
-def test_bad_areas_are_refused():
-    with pytest.raises(ValueError, match="`area` must be two rising shares"):
+def test_bad_areas_raise():
+    with pytest.raises(ValueError, match="`area` must be two increasing fractions"):
         InceptionCrop((0.5, 0.1))
 
 

@@ -51,7 +51,7 @@ def test_records_are_named_by_their_file(blocks):
     assert name.endswith("train-00001-of-00002.tfrecord, record 2")
 
 
-def test_a_damaged_record_costs_neither_its_block_nor_those_behind_it(tmp_path):
+def test_the_records_around_a_damaged_one_are_read(tmp_path):
     source = sets.numbered(tmp_path, [8])
     (path,) = (pathlib.Path(shard.path) for shard in source.shards)
     data = bytearray(path.read_bytes())
@@ -65,7 +65,7 @@ def test_a_damaged_record_costs_neither_its_block_nor_those_behind_it(tmp_path):
     assert labels([texts[0], *texts[2:]]) == [0, 2, 3]
 
 
-def test_a_scattered_subset_is_held_in_memory_and_read_alike(tmp_path, monkeypatch):
+def test_a_scattered_subset_is_kept_in_memory_and_read_alike(tmp_path, monkeypatch):
     source = sets.numbered(tmp_path, COUNTS)
     path = pathlib.Path(source.shards[1].path)
     data = bytearray(path.read_bytes())

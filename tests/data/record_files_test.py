@@ -24,7 +24,7 @@ def test_offsets_are_where_tensorflow_put_the_records(tmp_path):
     assert offsets[-1] == len(data)
 
 
-def test_every_cut_is_noticed(tmp_path):
+def test_every_truncation_is_found(tmp_path):
     data = written(tmp_path / "f", [5, 9])
     for size in range(1, len(data)):
         offsets, problem = record_files.scan_offsets(io.BytesIO(data[:size]), size)
@@ -33,7 +33,7 @@ def test_every_cut_is_noticed(tmp_path):
         assert (problem is None) == (size == 21)
 
 
-def test_a_flipped_bit_in_a_header_is_noticed(tmp_path):
+def test_a_flipped_bit_in_a_header_is_found(tmp_path):
     data = bytearray(written(tmp_path / "f", [5, 9]))
     data[21] ^= 1
     offsets, problem = record_files.scan_offsets(io.BytesIO(bytes(data)), len(data))

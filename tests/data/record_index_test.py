@@ -13,9 +13,11 @@ from vit_scaling.data.examples import feature_values, read_example
 from vit_scaling.data.record_index import RecordIndex, Shard
 
 
-def test_offsets_are_kept_beside_the_shards_and_found_anew_after_a_change(tmp_path):
+def test_offsets_are_stored_next_to_the_shards_and_computed_again_after_a_change(
+    tmp_path,
+):
     shards = [Shard(s.path) for s in sets.numbered(tmp_path, [4, 2]).shards]
-    assert RecordIndex(shards).counts.tolist() == [4, 2]  # No manifest told it.
+    assert RecordIndex(shards).counts.tolist() == [4, 2]  # Without a manifest.
     kept = sorted((tmp_path / "index").iterdir())
     assert len(kept) == 2
     np.save(kept[0], np.array([0, 1], np.uint64))  # Not of this file: its end differs.
@@ -23,7 +25,7 @@ def test_offsets_are_kept_beside_the_shards_and_found_anew_after_a_change(tmp_pa
     assert fresh.counts.tolist() == [4, 2]
 
 
-def test_a_set_that_cannot_be_written_to_is_cached_elsewhere(tmp_path, monkeypatch):
+def test_offsets_of_a_read_only_set_are_stored_in_the_cache(tmp_path, monkeypatch):
     (shard,) = sets.numbered(tmp_path / "set", [3]).shards
     (tmp_path / "set/index").write_text("a file where the folder should be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -40,7 +42,7 @@ def test_ranges_of_a_file_count_from_their_start(tmp_path):
 
 
 @pytest.mark.parametrize("cut", ["between", "inside"])
-def test_a_file_shorter_than_its_count_is_named_or_cut_by_the_policy(tmp_path, cut):
+def test_a_file_shorter_than_its_count_raises_or_is_cut(tmp_path, cut):
     """As TFDS knows its files: by their records, without a size."""
     path = pathlib.Path(sets.numbered(tmp_path, [5]).shards[0].path)
     ends = RecordIndex([Shard(str(path))]).boundaries(0)

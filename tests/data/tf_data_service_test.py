@@ -82,7 +82,7 @@ def test_addresses_are_checked_at_once(photographs, wrong):
         dataclasses.replace(photographs, service=wrong)
 
 
-def test_no_workers_are_refused():
+def test_no_workers_raise():
     with pytest.raises(ValueError, match="`workers` must be at least 1"):
         tf_data_service.start_servers("localhost", 0, 0)
 

@@ -71,7 +71,7 @@ def test_a_prepared_directory_is_read_whole_with_its_names(prepared):
     assert {i.tobytes(): k for i, k in zip(images, labels, strict=True)} == expected
 
 
-def test_slices_of_a_split_part_it(prepared):
+def test_slices_of_a_split_are_disjoint_and_complete(prepared):
     parts = [pixels(TFDS(prepared, s))[0] for s in ("train[:60%]", "train[60%:]")]
     assert [len(part) for part in parts] == [18, 12]
     found = {image.tobytes() for part in parts for image in part}
@@ -88,7 +88,7 @@ def test_subsets_of_tfds_nest(prepared):
     assert small < large
 
 
-def test_what_is_missing_is_told(prepared):
+def test_missing_datasets_splits_and_labels_are_named(prepared):
     with pytest.raises(ValueError, match=r"`split` must be one of .*received 'dev'"):
         TFDS(prepared, "dev").index()
     with pytest.raises(FileNotFoundError, match="is not prepared in"):

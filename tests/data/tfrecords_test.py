@@ -20,13 +20,13 @@ def test_patterns_are_sorted_and_each_file_comes_once(tmp_path):
         assert names(TFRecords(pattern)) == expected
 
 
-def test_a_set_of_which_files_are_missing_is_refused(tmp_path, caplog):
+def test_a_set_with_missing_files_raises(tmp_path, caplog):
     sets.shards(tmp_path, [[sets.example(b"", [0])]] * 4)
     for number in (1, 3):
         (tmp_path / f"train-{number:05d}-of-00004.tfrecord").unlink()
     source = TFRecords(f"{tmp_path}/train-*")
-    told = r"train-00001-of-00004\.tfrecord is missing: .* fits 2 files.* 2 more"
-    with pytest.raises(ValueError, match=told):
+    message = r"train-00001-of-00004\.tfrecord is missing: .* fits 2 files.* 2 more"
+    with pytest.raises(ValueError, match=message):
         source.index()
     assert source.index(on_bad_record="skip").num_records == 2
     assert "train-00001-of-00004.tfrecord is missing" in caplog.text
@@ -35,14 +35,14 @@ def test_a_set_of_which_files_are_missing_is_refused(tmp_path, caplog):
     assert verify(f"{tmp_path}/train-*")["fault_count"] >= 2
 
 
-def test_a_manifest_that_is_not_there_is_told(tmp_path):
+def test_a_missing_manifest_is_named(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"manifest .*none\.json does not exist"
     ):
         TFRecords(f"{tmp_path}/none.json").index()
 
 
-def test_a_file_being_written_is_no_shard(tmp_path):
+def test_files_being_written_are_not_shards(tmp_path):
     sets.numbered(tmp_path, [1])
     (tmp_path / "train-00000-of-00001.tfrecord.1234.part").write_bytes(b"half")
     (tmp_path / ".partial-12ab-train-00000-of-00001.tfrecord").write_bytes(b"half")
@@ -52,7 +52,7 @@ def test_a_file_being_written_is_no_shard(tmp_path):
         assert found == ["train-00000-of-00001.tfrecord"]
 
 
-def test_a_shard_that_is_not_what_its_manifest_says_is_refused(tmp_path):
+def test_a_shard_that_differs_from_its_manifest_raises(tmp_path):
     sets.numbered(tmp_path, [2, 3])
     shard = tmp_path / "train-00001-of-00002.tfrecord"
     shard.write_bytes(shard.read_bytes() + b"more")
@@ -65,7 +65,7 @@ def test_a_shard_that_is_not_what_its_manifest_says_is_refused(tmp_path):
         TFRecords(f"{tmp_path}/train.manifest.json").index()
 
 
-def test_class_names_lie_beside_the_first_shard(tmp_path):
+def test_class_names_are_read_from_the_first_shards_folder(tmp_path):
     source = sets.numbered(tmp_path, [1])
     assert source.class_names is None
     (tmp_path / "classes.txt").write_text("one two\n\nthree\n")

@@ -125,7 +125,7 @@ class Decoder:
 
     def _is_small(self, encoded: tf.Tensor) -> tf.Tensor:
         height, width = preprocessing.size_in_header(encoded)
-        return preprocessing.has_at_most(height, width, self.max_pixels)
+        return preprocessing.has_at_most_pixels(height, width, self.max_pixels)
 
     def _report_bad_records(self, chunk: Batch, good: tf.Tensor) -> tf.Tensor:
         """Raise for a chunk's first bad record, or log all of them."""

@@ -1,4 +1,4 @@
-"""One encoded image in, one uint8 image out: decode, crop, resize, flip, scale."""
+"""Decode, crop, resize and flip images, and scale their pixels."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -6,8 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-# A random crop tries this often for a box of the wanted area and aspect; then the whole
-# image serves (TensorFlow's own default).
+# Attempts to draw a box of the wanted area and aspect; then the entire image is used
+# (TensorFlow's own default).
 _ATTEMPTS = 100
 
 
@@ -23,44 +23,50 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
 def size_in_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Return `(height, width)` of an encoded image, int64, without decoding it.
 
-    A few bytes only are looked at, so a picture far too large is known before memory is
-    asked for. Formats other than PNG, JPEG, GIF and BMP give 0.
+    Only a few bytes are read, so images that are too large are found before memory is
+    allocated. Formats other than PNG, JPEG, GIF and BMP give 0.
     """
 
-    def number(start: int, length: int, big_endian: bool) -> tf.Tensor:
+    def integer(start: int, length: int, big_endian: bool) -> tf.Tensor:
         part = tf.strings.substr(head, start, length)
         digits = tf.cast(tf.io.decode_raw(part, tf.uint8), tf.int64)
         weights = [256**i for i in range(length)]
         return tf.reduce_sum(digits * (weights[::-1] if big_endian else weights))
 
-    def signed(start: int) -> tf.Tensor:
-        whole = number(start, 4, False)
-        return tf.minimum(whole, 2**32 - whole)
+    def absolute(start: int) -> tf.Tensor:
+        value = integer(start, 4, False)
+        return tf.minimum(value, 2**32 - value)
 
-    def begins(text: bytes) -> tf.Tensor:
+    def starts_with(text: bytes) -> tf.Tensor:
         return tf.strings.substr(head, 0, len(text)) == text
 
     def jpeg() -> tuple[tf.Tensor, tf.Tensor]:
         shape = tf.image.extract_jpeg_shape(encoded, output_type=tf.int64)
         return shape[0], shape[1]
 
-    # Only the head is copied; zeros behind it let every field be read of short data.
+    # Only the start is copied; appended zeros make every field readable.
     head = tf.strings.substr(encoded, 0, 32) + b"\0" * 32
     zero = tf.constant(0, tf.int64)
     return tf.case(
         [
-            (begins(b"\xff\xd8\xff"), jpeg),
-            (begins(b"\x89PNG"), lambda: (number(20, 4, True), number(16, 4, True))),
-            (begins(b"GIF8"), lambda: (number(8, 2, False), number(6, 2, False))),
-            # A BMP's height is negative where its rows go downwards.
-            (begins(b"BM"), lambda: (signed(22), number(18, 4, False))),
+            (starts_with(b"\xff\xd8\xff"), jpeg),
+            (
+                starts_with(b"\x89PNG"),
+                lambda: (integer(20, 4, True), integer(16, 4, True)),
+            ),
+            (
+                starts_with(b"GIF8"),
+                lambda: (integer(8, 2, False), integer(6, 2, False)),
+            ),
+            # A BMP's height is negative if its rows go downwards.
+            (starts_with(b"BM"), lambda: (absolute(22), integer(18, 4, False))),
         ],
         default=lambda: (zero, zero),
     )
 
 
-def has_at_most(height: tf.Tensor, width: tf.Tensor, pixels: int) -> tf.Tensor:
-    """Return whether an image of these int64 sides has at most so many pixels."""
+def has_at_most_pixels(height: tf.Tensor, width: tf.Tensor, pixels: int) -> tf.Tensor:
+    """Whether an image with these int64 sides has at most `pixels` pixels."""
     # Sides are bounded first, so that their product cannot overflow.
     return (
         (height <= pixels)
@@ -72,19 +78,19 @@ def has_at_most(height: tf.Tensor, width: tf.Tensor, pixels: int) -> tf.Tensor:
 def resize(
     image: tf.Tensor, size: int | tuple[int, int], *, antialias: bool = False
 ) -> tf.Tensor:
-    """Return a whole image resized bilinearly, uint8; aspect is lost.
+    """Return an image resized bilinearly, uint8; the aspect is not kept.
 
     Args:
         image: (h, w, 3).
-        size: Of both sides, or (height, width).
-        antialias: Whether a smaller image is an average of more than its neighbours.
+        size: Length of both sides, or (height, width).
+        antialias: Whether to average over more than the next pixels when shrinking.
     """
     sides = (size, size) if isinstance(size, int) else size
     return _as_uint8(tf.image.resize(image, sides, antialias=antialias))
 
 
 def resize_small(image: tf.Tensor, size: int) -> tf.Tensor:
-    """Return an image whose smaller side is `size`, aspect kept, by area averaging."""
+    """Return an image with smaller side `size` and the same aspect (area averaging)."""
     shape = tf.cast(tf.shape(image)[:2], tf.float32)
     target = tf.round(shape * (size / tf.reduce_min(shape)))
     target = tf.cast(target, tf.int32)
@@ -92,7 +98,7 @@ def resize_small(image: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def central_crop(image: tf.Tensor, size: int) -> tf.Tensor:
-    """Return the middle (size, size, 3) of an image; the odd pixel goes below right."""
+    """Return the middle (size, size, 3) of an image, rounded towards the upper left."""
     shape = tf.shape(image)
     top, left = (shape[0] - size) // 2, (shape[1] - size) // 2
     return tf.ensure_shape(image[top : top + size, left : left + size], [size, size, 3])
@@ -112,8 +118,8 @@ def scale_pixels(images: tf.Tensor, low: float = -1.0, high: float = 1.0) -> tf.
 def scale_batch_pixels(images: tf.Tensor, low: float, high: float) -> tf.Tensor:
     """Return the values of `scale_pixels`, bit for bit, in one pass over the memory.
 
-    For whole batches, whose three passes cost a tenth of decoding; it is an operation
-    that converters of exported models may not know.
+    For batches, whose three passes take a tenth of the time of decoding. Converters of
+    exported models may not support its operation.
     """
     return tf.raw_ops.Dequantize(
         input=tf.bitcast(images, tf.quint8), min_range=low, max_range=high
@@ -135,13 +141,13 @@ def _as_uint8(image: tf.Tensor) -> tf.Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class InceptionCrop:
-    """A random part of the image, resized, and flipped (App. B: nothing else).
+    """Crop a random part of the image, resize and flip it (App. B: nothing else).
 
     Args:
-        area: Smallest and largest share of the image's area.
-        aspect: Smallest and largest width over height of the part.
+        area: Smallest and largest fraction of the image's area.
+        aspect: Smallest and largest width / height of the part.
         flip: Mirror left and right with probability one half.
-        antialias: Average while shrinking; the authors' code does not.
+        antialias: Average when shrinking; the authors' code does not.
 
     References: Szegedy et al. 2015; Zhai et al. 2022, App. B.
     """
@@ -154,7 +160,7 @@ class InceptionCrop:
     def __post_init__(self) -> None:
         if not 0 < self.area[0] <= self.area[1] <= 1:
             raise ValueError(
-                "`area` must be two rising shares of the image, above 0 and at most 1; "
+                "`area` must be two increasing fractions, above 0 and at most 1; "
                 f"received {self.area}."
             )
 
@@ -197,9 +203,9 @@ class InceptionCrop:
 
 @dataclasses.dataclass(frozen=True)
 class PaddedCrop:
-    """The resized image, moved by up to `padding` pixels over black, and flipped.
+    """Move the resized image by up to `padding` pixels over black, and flip it.
 
-    For sets of small images, whose parts are too small to crop from.
+    For sets of images that are too small for random crops.
 
     Args:
         padding: Pixels added on each side before a crop of the image's size is taken.

@@ -85,7 +85,7 @@ def _assert_size(
 ) -> tf.Operation:
     """Return an operation that fails if decoding would take too much memory."""
     height, width = preprocessing.size_in_header(content)
-    small = preprocessing.has_at_most(height, width, MAX_PIXELS)
+    small = preprocessing.has_at_most_pixels(height, width, MAX_PIXELS)
     if record.preprocess == "central_crop":
         small &= tf.maximum(height, width) <= MAX_RATIO * tf.minimum(height, width)
     message = tf.strings.join(

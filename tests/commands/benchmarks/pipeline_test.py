@@ -1,4 +1,4 @@
-"""The pipeline benchmark measures the set it is given, and its own limit beside."""
+"""The pipeline benchmark measures a set, and decoding alone."""
 # SPDX-License-Identifier: Apache-2.0
 
 import json
@@ -44,6 +44,6 @@ def test_shares_follow_from_rates_at_every_multiple_of_the_data(photographs, cap
     }
 
 
-def test_a_set_that_is_not_there_is_told(tmp_path, capsys):
+def test_a_missing_set_is_reported(tmp_path, capsys):
     assert benchmark.main(["pipeline", f"--pattern={tmp_path}/none-*"]) == 1
     assert "fits no file" in capsys.readouterr().err

@@ -26,7 +26,7 @@ def test_writing_is_compared_with_copying_the_same_bytes(tmp_path, capsys):
     assert not list(out.iterdir())  # Nothing is left behind.
 
 
-def test_bad_flags_are_refused_by_name(tmp_path, capsys):
+def test_bad_flags_raise_by_name(tmp_path, capsys):
     assert benchmark.main(["writing", "--source=zip:x"]) == 1
     assert "`source` must be one of" in capsys.readouterr().err
     assert benchmark.main(["writing", "--source=digits", "--rounds=0"]) == 1

@@ -25,7 +25,7 @@ def files(path):
     }
 
 
-def test_what_a_worker_does_gives_the_same_files(folder, tmp_path):
+def test_workers_write_the_same_files(folder, tmp_path):
     one, other = tmp_path / "one", tmp_path / "other"
     split_writer.write_tfrecords(folder, output_dir=str(one), workers=1, **OPTIONS)
     sent = []

@@ -24,14 +24,14 @@ def entries(*names):
     return [Entry(f"{n}", (name,), None) for n, name in enumerate(names)]
 
 
-def test_the_first_split_makes_the_names(tmp_path):
+def test_the_first_split_defines_the_names(tmp_path):
     given = assign_class_names(
         Named(("a", "b c")), entries("a"), str(tmp_path), "train"
     )
     assert given == ("a", "b c") == read_class_names(str(tmp_path / "classes.txt"))
 
 
-def test_a_later_split_takes_them_and_what_it_misses_is_told(tmp_path, caplog):
+def test_a_later_split_takes_them_and_warns_of_missing_classes(tmp_path, caplog):
     write_class_names(str(tmp_path / "classes.txt"), ("z", "a", "m"))
     given = assign_class_names(
         Named(("a", "m")), entries("m", "a"), str(tmp_path), "test"
@@ -40,7 +40,7 @@ def test_a_later_split_takes_them_and_what_it_misses_is_told(tmp_path, caplog):
     assert "no image of 1 of the 3 classes (z)" in caplog.text
 
 
-def test_an_unknown_class_is_refused(tmp_path):
+def test_an_unknown_class_raises(tmp_path):
     write_class_names(str(tmp_path / "classes.txt"), ("a",))
     with pytest.raises(ValueError, match=r"are not in .*: 'b' \(1 in all\)"):
         assign_class_names(Named(("a", "b")), entries("b"), str(tmp_path), "test")

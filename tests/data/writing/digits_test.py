@@ -11,7 +11,7 @@ from PIL import Image
 from vit_scaling.data.writing.digits import Digits
 
 
-def test_digits_part_into_train_and_test():
+def test_digits_are_divided_into_train_and_test():
     train, test = (Digits(split).entries() for split in ("train", "test"))
     assert (len(train), len(test)) == (1438, 359)
     assert not {entry.key for entry in train} & {entry.key for entry in test}
@@ -19,7 +19,7 @@ def test_digits_part_into_train_and_test():
         Digits("dev")
 
 
-def test_digits_are_repeated_by_their_scale():
+def test_digits_are_enlarged_by_their_scale():
     source = pickle.loads(pickle.dumps(Digits("test", scale=3)))  # As for a worker.
     entry = source.entries()[0]
     with Image.open(io.BytesIO(source.read(entry))) as image:

@@ -22,7 +22,7 @@ def check(encoded, **options):
     return check_image(encoded, **{"max_pixels": 10**6, **options})
 
 
-def test_a_good_image_keeps_its_bytes_and_tells_its_size():
+def test_a_good_image_keeps_its_bytes_and_has_its_size():
     encoded = sets.encoded(PHOTO[:20], "PNG")
     image = check(encoded)
     assert image.encoded == encoded
@@ -33,7 +33,7 @@ def test_a_good_image_keeps_its_bytes_and_tells_its_size():
     ("mode", "kind", "channels"),
     [("L", "JPEG", 1), ("RGB", "JPEG", 3), ("CMYK", "JPEG", 4), ("RGBA", "PNG", 4)],
 )
-def test_channels_are_told(mode, kind, channels):
+def test_channels_are_counted(mode, kind, channels):
     buffer = io.BytesIO()
     Image.fromarray(PHOTO).convert(mode).save(buffer, kind)
     assert check(buffer.getvalue()).channels == channels
@@ -50,18 +50,18 @@ def test_channels_are_told(mode, kind, channels):
         (sets.encoded(PHOTO, "WEBP"), "format WEBP cannot be read in training"),
     ],
 )
-def test_what_cannot_be_used_says_why(encoded, reason):
+def test_unusable_images_raise_with_the_reason(encoded, reason):
     with pytest.raises(UnusableImage, match=reason):
         check(encoded)
 
 
-def test_small_images_are_refused_if_asked():
+def test_small_images_raise_if_asked():
     with pytest.raises(UnusableImage, match="24×24 has a side below 32"):
         check(sets.jpeg(PHOTO), min_side=32)
 
 
 @pytest.mark.parametrize(("kind", "error"), [("png", 0), ("jpeg", 3)])
-def test_reencoding_gives_rgb_of_the_same_picture(kind, error):
+def test_reencoding_gives_rgb_of_the_same_image(kind, error):
     grey = Image.fromarray(PHOTO).convert("L")
     buffer = io.BytesIO()
     grey.save(buffer, "WEBP", lossless=True)

@@ -70,7 +70,7 @@ def test_a_members_class_is_its_folder_or_the_tars_name(tmp_path):
     assert source.class_names() == ("cat", "dog", "n01")
 
 
-def test_what_is_no_plain_tar_is_told(tmp_path):
+def test_compressed_and_missing_tars_raise(tmp_path):
     with pytest.raises(FileNotFoundError, match="matches no file"):
         TarFiles(str(tmp_path / "*.tar")).entries()
     (tmp_path / "x.tar").write_bytes(b"\x1f\x8b" + b"0" * 600)
@@ -109,7 +109,7 @@ def test_a_folder_lists_its_images_by_class_at_any_depth(tmp_path):
     assert source.read(found[1]) == b"12345"
 
 
-def test_a_folder_without_classes_is_refused(tmp_path):
+def test_a_folder_without_classes_raises(tmp_path):
     with pytest.raises(FileNotFoundError, match="one subfolder per class"):
         Folder(str(tmp_path))
     with pytest.raises(FileNotFoundError, match="which is not one"):

@@ -40,11 +40,11 @@ def test_subsets_of_a_finished_set_nest(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["zip:x", "folder:", "digit", "csv", ""])
-def test_other_forms_are_refused_with_those_known(text):
+def test_other_forms_raise_with_the_known_ones(text):
     with pytest.raises(ValueError, match=r"`source` must be one of folder:PATH"):
         parse_source(text, split="train")
 
 
-def test_subsets_of_what_is_no_set_yet_are_refused():
+def test_subsets_need_an_existing_set():
     with pytest.raises(ValueError, match="a subset of a finished set"):
         parse_source("digits", split="train", fraction=0.5)

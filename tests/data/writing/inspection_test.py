@@ -29,7 +29,7 @@ def made(path):
     return source
 
 
-def test_what_a_set_holds_is_counted(tmp_path):
+def test_records_classes_formats_and_sizes_are_counted(tmp_path):
     found = compute_statistics(made(tmp_path))
     assert (found["records"], found["shards"], found["sampled"]) == (4, 2, 4)
     assert found["class_counts"] == {"ape": 1, "bee": 1, "cow": 2}
@@ -90,7 +90,7 @@ def test_the_largest_label_is_that_of_a_sample(tmp_path, monkeypatch):
     assert read == numbers
 
 
-def test_sheets_show_the_same_images_whole_and_as_trained_on(tmp_path):
+def test_sheets_show_the_same_images_entire_and_augmented(tmp_path):
     source = made(tmp_path)
     paths = write_sheets(
         source, output_dir=str(tmp_path / "out"), images=4, image_size=32, seed=0

@@ -32,7 +32,7 @@ def test_labels_as_stored_are_moved_by_the_offset(tmp_path):
 
 
 @pytest.mark.parametrize("label", [-1, 2])
-def test_a_label_that_is_no_class_is_named_and_no_other_class(tmp_path, label):
+def test_a_label_without_a_class_is_named(tmp_path, label):
     records = [sets.example(b"x", [n], f"{n}") for n in (0, 1, label)]
     source = sets.shards(tmp_path, [records[:1], records[1:]])
     (tmp_path / "classes.txt").write_text("ape\nbee\n")
@@ -49,7 +49,7 @@ def test_a_negative_label_is_named_where_classes_have_no_names(tmp_path):
         RecordImages(source).entries()
 
 
-def test_records_that_cannot_be_written_anew_are_named(tmp_path):
+def test_records_that_cannot_be_written_again_are_named(tmp_path):
     for number, junk in enumerate([b"\x07garbage", without(b"image/class/label")]):
         source = sets.shards(tmp_path / f"{number}", [[sets.example(b"", [0]), junk]])
         with pytest.raises(ValueError, match=r"00000-of-00001\.tfrecord, record 1: "):

@@ -28,7 +28,7 @@ def test_unusable_images_are_left_out_with_a_reason(tmp_path):
     for name, (_, reason) in bad.items():
         assert reason in reasons[f"cat/{name}"]
     settings = shard_writer.Settings(reencode="jpeg")
-    anew = write(Folder(str(folder)), tmp_path / "anew", settings=settings)
-    assert anew["records"] == 18  # WebP can be read now.
-    for example in examples(tmp_path / "anew").values():
+    reencoded = write(Folder(str(folder)), tmp_path / "reencoded", settings=settings)
+    assert reencoded["records"] == 18  # WebP can be read now.
+    for example in examples(tmp_path / "reencoded").values():
         assert feature_values(example, "image/format") == [b"jpeg"]

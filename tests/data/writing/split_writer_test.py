@@ -72,7 +72,7 @@ def test_a_folder_becomes_standard_examples_with_nothing_lost(folder, tmp_path):
     assert TFRecords(str(tmp_path / "out/train-*")).class_names == ("cat", "dog", "emu")
 
 
-def test_digits_are_whole_and_real(tmp_path):
+def test_digits_are_complete_and_equal_to_scikit_learns(tmp_path):
     from sklearn.datasets import load_digits
 
     for split, count in (("train", 1438), ("test", 359)):
@@ -91,7 +91,7 @@ def test_digits_are_whole_and_real(tmp_path):
             )
 
 
-def test_a_killed_writer_goes_on_without_losing_or_doubling(
+def test_a_killed_writer_continues_without_loss_or_duplicates(
     folder, tmp_path, monkeypatch
 ):
     whole = write(Folder(str(folder)), tmp_path / "whole", num_shards=6)
@@ -131,8 +131,8 @@ def alive(pid):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
-def test_kill_9_at_random_moments_loses_and_doubles_nothing(tmp_path, seed):
-    """Ten kills; each next run starts at once, beside what the killed one left."""
+def test_kill_9_at_random_moments_loses_and_duplicates_nothing(tmp_path, seed):
+    """Ten kills; each next run starts at once, next to what the killed one left."""
     images = sets.folder(tmp_path / "images", {"a": 150, "b": 150}, side=16)
     whole = write(Folder(str(images)), tmp_path / "whole", num_shards=40)
     out = tmp_path / "out"
@@ -201,7 +201,7 @@ def test_a_finished_split_is_kept_and_another_is_not_overwritten(folder, tmp_pat
     assert len(list((tmp_path / "out").glob("*.tfrecord"))) == 2
 
 
-def test_a_split_leaves_alone_another_whose_name_begins_with_its_own(folder, tmp_path):
+def test_a_split_keeps_another_whose_name_starts_with_its_own(folder, tmp_path):
     out = tmp_path / "out"
     write(Folder(str(folder)), out, split="train-extra", num_shards=4)
     others = {p: p.read_bytes() for p in out.rglob("train-extra*")}
@@ -269,7 +269,7 @@ def test_a_finished_set_is_written_again(folder, tmp_path):
     assert before == after
 
 
-def test_doubled_keys_and_no_images_are_refused(tmp_path):
+def test_repeated_keys_and_no_images_raise(tmp_path):
     (tmp_path / "images/a").mkdir(parents=True)
     with pytest.raises(ValueError, match="must have images; received none"):
         write(Folder(str(tmp_path / "images")), tmp_path / "out")

@@ -80,10 +80,12 @@ def test_bad_records_are_named_one_by_one(tmp_path):
     ]
     source = sets.shards(tmp_path, [records])
     found = faults(source.pattern, classes=2)
-    told = [fault.split(".tfrecord, ")[1] for fault in found]
-    assert [text.split(":")[0] for text in told] == [f"record {n}" for n in range(1, 7)]
+    texts = [fault.split(".tfrecord, ")[1] for fault in found]
+    assert [text.split(":")[0] for text in texts] == [
+        f"record {n}" for n in range(1, 7)
+    ]
     for text, reason in zip(
-        told,
+        texts,
         [
             "labels [5] are outside 0…1",
             "does not decode",
@@ -99,7 +101,7 @@ def test_bad_records_are_named_one_by_one(tmp_path):
     assert len(undecoded) == 5  # The one cut short passes.
 
 
-def test_as_many_faults_are_named_as_wanted_and_all_counted(tmp_path):
+def test_faults_are_described_up_to_a_number_and_all_counted(tmp_path):
     records = [sets.example(b"junk", [0], f"{n}") for n in range(9)]
     result = verify(sets.shards(tmp_path, [records]).pattern, max_faults=2)
     assert (len(result["faults"]), result["fault_count"]) == (2, 9)
