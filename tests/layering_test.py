@@ -33,8 +33,16 @@ ALLOWED_IMPORTERS = {  # Packages that may import a module, even inside a functi
 
 WITHOUT_TENSORFLOW = [  # These run where TensorFlow and Keras are not installed.
     *sorted((PACKAGE / "scaling").rglob("*.py")),
-    PACKAGE / "modeling" / "rematerialization.py",
-    PACKAGE / "modeling" / "shapes.py",
+    *(
+        PACKAGE / "modeling" / f"{name}.py"
+        for name in (
+            "head_specs",
+            "layer_variables",
+            "rematerialization",
+            "shapes",
+            "variables",
+        )
+    ),
     PACKAGE / "optimization" / "state_size.py",
 ]
 

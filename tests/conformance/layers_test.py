@@ -18,6 +18,7 @@ from vit_scaling.modeling import (
     positions,
     tokens,
 )
+from vit_scaling.modeling.shapes import ViTShape
 
 WIDTH = 8
 IMAGES = (2, 8, 12, 3)
@@ -43,9 +44,20 @@ REGISTRY = {
     tokens.ClassToken: ({}, TOKENS),
     tokens.RegisterTokens: ({"count": 2}, TOKENS),
     tokens.DropRegisters: ({"count": 2}, TOKENS),
-    heads.TokenHead: ({}, TOKENS),
-    heads.GapHead: ({}, TOKENS),
-    heads.MapHead: ({"heads": 2, "mlp_width": 12}, TOKENS),
+}
+
+
+def head_arguments(name):
+    """Return a registered head's class and the arguments that a model gives it."""
+    layer = heads.make_head(name, ViTShape(4, WIDTH, depth=1, mlp_width=12, heads=2))
+    config = layer.get_config()
+    names = config.keys() - {"name", "dtype", "trainable"}
+    return type(layer), {name: config[name] for name in names}
+
+
+REGISTRY |= {
+    head: (arguments, TOKENS)
+    for head, arguments in map(head_arguments, heads.HEAD_LAYERS)
 }
 # Their input is a seed: tests/modeling/noise_test.py.
 ELSEWHERE = {noise.MaskSeed, noise.Dropout}
@@ -68,6 +80,7 @@ def test_every_layer_of_the_package_is_registered_here():
         for _, member in inspect.getmembers(module, inspect.isclass)
         if issubclass(member, keras.layers.Layer)
         and member.__module__.startswith("vit_scaling")
+        and member is not heads.PoolingHead
     }
     assert found == REGISTRY.keys() | ELSEWHERE
 

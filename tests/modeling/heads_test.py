@@ -15,9 +15,7 @@ def tokens(count=6):
 
 
 def make(head):
-    return heads.make_head(
-        head, SHAPE, lambda name: {"name": name, "dtype": "float32", "seed": 0}
-    )
+    return heads.make_head(head, SHAPE)
 
 
 def built(head):
@@ -62,5 +60,5 @@ def test_none_is_no_layer():
 def test_unknown_heads_and_makers_of_something_else_are_refused():
     with pytest.raises(ValueError, match=r"received 'gpa'. Did you mean 'gap'"):
         make("gpa")
-    with pytest.raises(TypeError, match="must give a Keras layer; it gave 3"):
+    with pytest.raises(TypeError, match="must return a Keras layer; it returned 3"):
         make(lambda shape: 3)

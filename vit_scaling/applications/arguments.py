@@ -8,9 +8,9 @@ from typing import Any
 import keras
 
 from vit_scaling.applications.addresses import local_path
+from vit_scaling.modeling.head_specs import POOLING_HEADS
 
 POOLINGS = (None, "avg", "max", "head")
-HEADS = (None, "map", "gap", "token")
 # With pre-trained weights Keras allows the first two; the paper's loss needs sigmoid.
 ACTIVATIONS = (None, "softmax", "sigmoid")
 
@@ -25,10 +25,10 @@ def check_pooling(pooling: str | None) -> None:
 
 
 def check_head(head: str | None) -> None:
-    """Raise unless `head` is one of `HEADS`."""
-    if head not in HEADS:
+    """Raise unless `head` is None or the name of a pooling head."""
+    if head is not None and head not in POOLING_HEADS:
         raise ValueError(
-            "The `head` argument should be one of None, 'map', 'gap' or 'token'. "
+            f"The `head` argument should be None or one of {', '.join(POOLING_HEADS)}. "
             f"Received: head={head}"
         )
 

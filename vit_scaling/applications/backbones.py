@@ -8,7 +8,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from vit_scaling.modeling import noise
 from vit_scaling.modeling.heads import HeadMaker, make_head
 from vit_scaling.modeling.shapes import ViTShape
 
@@ -121,11 +120,8 @@ def keras_backbone(
     width = features.shape[-1]
     tokens = keras.layers.Reshape((-1, width), name="tokens")(features)
     shape = ViTShape(1, width, 1, mlp_width or 4 * width, heads or _heads(width))
-
-    def options(part: str) -> dict[str, Any]:
-        return {"name": part, "dtype": dtype, "seed": noise.seed_for(seed, part)}
-
-    pooled = make_head(head, shape, options)(tokens)  # type: ignore[misc]
+    pooling = make_head(head, shape, dtype=dtype, seed=seed)
+    pooled = pooling(tokens)  # type: ignore[misc]
     x = keras.layers.Identity(dtype="float32", name="pre_logits")(pooled)
     if classes is not None:
         bias = keras.initializers.Constant(head_bias)

@@ -16,11 +16,10 @@ from vit_scaling.applications.formats import own
 from vit_scaling.applications.formats.layout import Arrays, ViTWeights, variants_like
 from vit_scaling.applications.formats.source import Request
 from vit_scaling.modeling.positions import resample
+from vit_scaling.modeling.variables import is_pooling_variable
 
 POSITIONS = "position_embedding/embedding"
 CLASSIFIER = re.compile(r"head/.*")
-# What depends on how tokens become one vector: another head may start anew.
-POOLING = re.compile(r"(map_head|token_head|gap_head|class_token|pre_logits)/.*")
 STATE = re.compile(r"mask_seed/.*|.*seed_generator.*")
 # Options of the model's functions that no variable's shape betrays.
 FUNCTIONS = ("approximate_gelu", "norm_epsilon", "norm_after_pooling")
@@ -124,7 +123,7 @@ def _sort(
         own_value = CLASSIFIER.fullmatch(path) and not classifier
         if path in variables and not own_value:
             values[path] = variables[path]
-        elif own_value or POOLING.fullmatch(path) or STATE.fullmatch(path):
+        elif own_value or is_pooling_variable(path) or STATE.fullmatch(path):
             initialised.append(path)
         else:
             raise ValueError(

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vit_scaling.commands import cli
+from vit_scaling.modeling.head_specs import POOLING_HEADS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
     made = cli.make_parser(__doc__ or "")
     made.add_argument("--shapes", default="B/16,g/14,G/14", help="names, by commas")
-    made.add_argument("--head", default="map", choices=("map", "gap", "token"))
+    made.add_argument("--head", default="map", choices=POOLING_HEADS)
     made.add_argument("--image_size", type=int, default=224, help="side, pixels")
     made.add_argument("--classes", type=int, default=1000, help="classifier's width")
     made.add_argument(
@@ -25,12 +26,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _costs(arguments: argparse.Namespace) -> Mapping[str, Any]:
     """Return the rows of every shape, as bytes and ratios."""
     from vit_scaling.modeling.shapes import shape_named
+    from vit_scaling.modeling.variables import vit_variables
     from vit_scaling.optimization.state_size import cost_table
-    from vit_scaling.scaling.planning.flops import weight_shapes
 
     result = {}
     for name in arguments.shapes.split(","):
-        weights = weight_shapes(
+        weights = vit_variables(
             shape_named(name),
             head=arguments.head,
             image_size=arguments.image_size,

@@ -1,7 +1,6 @@
 """From tokens to one vector: class token, average and attention pooling (§3.2)."""
 # SPDX-License-Identifier: Apache-2.0
 
-import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import tensorflow as tf
 
 from vit_scaling.modeling import noise
 from vit_scaling.modeling.attention import Attention
+from vit_scaling.modeling.head_specs import head_layer_name, head_named
 from vit_scaling.modeling.layers import (
     Mlp,
     Shape,
@@ -19,19 +19,37 @@ from vit_scaling.modeling.layers import (
 )
 from vit_scaling.modeling.shapes import ViTShape
 
-HEADS = ("token", "gap", "map", "none")
 HeadMaker = Callable[[ViTShape], keras.layers.Layer]
 
 
-@register
-class TokenHead(keras.layers.Layer):
-    """Take the class token: the first one."""
+class PoolingHead(keras.layers.Layer):
+    """Base of the pooling heads: from (batch, tokens, width) to (batch, width)."""
 
-    uses_class_token = True
+    uses_class_token = False
+
+    @classmethod
+    def for_model(
+        cls,
+        shape: ViTShape,
+        *,
+        norm_epsilon: float,
+        approximate_gelu: bool,
+        seed: int,
+        **kwargs: Any,
+    ) -> "PoolingHead":
+        """Return the head of a model with these options; here it needs none."""
+        return cls(**kwargs)
 
     def compute_output_shape(self, tokens_shape: Shape) -> Shape:
         """Return (batch, width)."""
         return tokens_shape[0], tokens_shape[2]
+
+
+@register
+class TokenHead(PoolingHead):
+    """Return the class token, which is the first."""
+
+    uses_class_token = True
 
     def call(self, tokens: tf.Tensor) -> tf.Tensor:
         """Return (batch, width)."""
@@ -39,14 +57,8 @@ class TokenHead(keras.layers.Layer):
 
 
 @register
-class GapHead(keras.layers.Layer):
+class GapHead(PoolingHead):
     """Average all tokens (global average pooling)."""
-
-    uses_class_token = False
-
-    def compute_output_shape(self, tokens_shape: Shape) -> Shape:
-        """Return (batch, width)."""
-        return tokens_shape[0], tokens_shape[2]
 
     def call(self, tokens: tf.Tensor) -> tf.Tensor:
         """Return (batch, width)."""
@@ -55,21 +67,19 @@ class GapHead(keras.layers.Layer):
 
 
 @register
-class MapHead(keras.layers.Layer):
-    """Multi-head attention pooling: a trained probe asks all tokens (§3.2).
+class MapHead(PoolingHead):
+    """Multi-head attention pooling: a trained probe attends to all tokens (§3.2).
 
     y = attention(probe, tokens); y + mlp(norm(y)). The probe is not normalised and
     there is no residual around the attention, as in the authors' code.
 
     Args:
-        heads: Attention heads: the model's.
-        mlp_width: Width of the MLP's hidden layer: the model's.
+        heads: Attention heads.
+        mlp_width: Width of the MLP's hidden layer.
         approximate_gelu: GELU by tanh.
         norm_epsilon: Epsilon of the norm.
         seed: Seed of the initial values.
     """
-
-    uses_class_token = False
 
     def __init__(
         self,
@@ -87,6 +97,11 @@ class MapHead(keras.layers.Layer):
         self.approximate_gelu = approximate_gelu
         self.norm_epsilon = norm_epsilon
         self.seed = seed
+
+    @classmethod
+    def for_model(cls, shape: ViTShape, **options: Any) -> "MapHead":
+        """Return a head with the attention heads and MLP width of the encoder."""
+        return cls(shape.heads, shape.mlp_width, **options)
 
     def build(self, tokens_shape: Shape) -> None:
         """Create probe (1, 1, width), attention, norm and MLP."""
@@ -113,10 +128,6 @@ class MapHead(keras.layers.Layer):
         for layer in (self.attention, self.norm, self.mlp):
             layer.build((None, 1, width))
 
-    def compute_output_shape(self, tokens_shape: Shape) -> Shape:
-        """Return (batch, width)."""
-        return tokens_shape[0], tokens_shape[2]
-
     def call(self, tokens: tf.Tensor) -> tf.Tensor:
         """Return (batch, width)."""
         probe = tf.convert_to_tensor(self.probe)
@@ -126,48 +137,52 @@ class MapHead(keras.layers.Layer):
         return tf.squeeze(y, axis=1)  # (batch, width)
 
 
+# Name in `head_specs.HEADS` -> layer; "none" has no layer.
+HEAD_LAYERS: dict[str, type[PoolingHead]] = {
+    "map": MapHead,
+    "gap": GapHead,
+    "token": TokenHead,
+}
+
+
 def make_head(
     head: str | HeadMaker,
     shape: ViTShape,
-    options: Callable[[str], dict[str, Any]],
     *,
     norm_epsilon: float = 1e-6,
     approximate_gelu: bool = True,
+    dtype: str = "float32",
+    seed: int = 0,
 ) -> keras.layers.Layer | None:
-    """Return the pooling layer that a name or a maker stands for; None for "none".
+    """Return a model's pooling layer, or None for "none".
 
     Args:
-        head: "token", "gap", "map", "none", or a function from the shape to a layer
+        head: A name in `head_specs.HEADS`, or a function from the shape to a layer
             that turns tokens (batch, tokens, width) into (batch, width).
         shape: The model's shape.
-        options: From a layer's name to its name, dtype and seed.
-        norm_epsilon: Epsilon of the MAP head's norm.
-        approximate_gelu: GELU of the MAP head by tanh.
+        norm_epsilon: Epsilon of the head's norm.
+        approximate_gelu: GELU by tanh.
+        dtype: Dtype policy of the layer.
+        seed: Seed of the model.
 
     Raises:
         ValueError: No head has this name.
-        TypeError: A maker gave no Keras layer.
+        TypeError: The function returned no Keras layer.
     """
     if callable(head):
         layer = head(shape)
         if not isinstance(layer, keras.layers.Layer):
-            raise TypeError(f"`head` must give a Keras layer; it gave {layer!r}.")
+            raise TypeError(f"`head` must return a Keras layer; it returned {layer!r}.")
         return layer
-    if head not in HEADS:
-        near = difflib.get_close_matches(str(head), HEADS, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"`head` must be one of {', '.join(HEADS)}, or a function from a shape to "
-            f"a layer; received {head!r}. Did you mean {near!r}?"
-        )
+    head_named(head)  # Checks the name.
     if head == "none":
         return None
-    if head == "map":
-        return MapHead(
-            shape.heads,
-            shape.mlp_width,
-            norm_epsilon=norm_epsilon,
-            approximate_gelu=approximate_gelu,
-            **options("map_head"),
-        )
-    layer_class = TokenHead if head == "token" else GapHead
-    return layer_class(name=f"{head}_head", dtype=options("")["dtype"])
+    name = head_layer_name(head)
+    return HEAD_LAYERS[head].for_model(
+        shape,
+        norm_epsilon=norm_epsilon,
+        approximate_gelu=approximate_gelu,
+        seed=noise.seed_for(seed, name),
+        name=name,
+        dtype=dtype,
+    )

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
-import difflib
+
+from vit_scaling.naming import did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,11 +132,10 @@ def shape_named(name: str) -> ViTShape:
             f"The patch in a shape's name must be a positive integer, as in "
             f"'{variant}/16'; received {name!r}."
         )
-    known = [*SHAPES, *_VARIANTS]
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
     raise ValueError(
-        f"No shape is called {name!r}. Did you mean {near!r}? Known: "
-        f"{', '.join(SHAPES)}, and each of these variants with any other patch size."
+        f"No shape is called {name!r}.{did_you_mean(name, [*SHAPES, *_VARIANTS])} "
+        f"Known: {', '.join(SHAPES)}, and each of these variants with any other patch "
+        "size."
     )
 
 

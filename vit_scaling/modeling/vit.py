@@ -1,7 +1,6 @@
 """Assemble a Vision Transformer: a functional Keras model with fixed names (§3)."""
 # SPDX-License-Identifier: Apache-2.0
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from vit_scaling.modeling.positions import LearnedPositions, SinCosPositions
 from vit_scaling.modeling.rematerialization import recomputed_parts
 from vit_scaling.modeling.shapes import ViTShape, as_shape
 from vit_scaling.modeling.tokens import ClassToken, DropRegisters, RegisterTokens
+from vit_scaling.naming import check_known
 
 POSITIONS = ("learned", "sincos")
 DTYPES = ("float32", "mixed_bfloat16")
@@ -90,8 +90,8 @@ def vit(
         (None, 10)
     """
     shape = as_shape(shape)
-    _check_choice("position", position, POSITIONS)
-    _check_choice("dtype", dtype, DTYPES)
+    check_known("position", position, POSITIONS)
+    check_known("dtype", dtype, DTYPES)
     _check_shares(dropout=dropout, stochastic_depth=stochastic_depth)
     _check_counts(
         channels=channels,
@@ -110,7 +110,7 @@ def vit(
         "norm_epsilon": norm_epsilon,
         "approximate_gelu": approximate_gelu,
     }
-    pool = make_head(head, shape, options, **forms)
+    pool = make_head(head, shape, dtype=dtype, seed=seed, **forms)
     _check_order(norm_after_pooling, head)
     x = PatchEmbedding(shape.width, shape.patch, **options("patch_embedding"))(images)
     positions = LearnedPositions if position == "learned" else SinCosPositions
@@ -159,7 +159,7 @@ def outputs_at(model: keras.Model, names: Sequence[str]) -> keras.Model:
     """
     known = [layer.name for layer in model.layers]
     for name in names:
-        _check_choice("names", name, known)
+        check_known("names", name, known)
     return keras.Model(
         model.input,
         {name: model.get_layer(name).output for name in names},
@@ -208,15 +208,6 @@ def _classifier(classes: int, bias: float) -> keras.layers.Layer:
         dtype="float32",  # In bfloat16 a bias of -10 leaves steps of 0.06.
         name="head",
     )
-
-
-def _check_choice(argument: str, value: Any, known: Sequence[str]) -> None:
-    if value not in known:
-        near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"`{argument}` must be one of {', '.join(known)}; received {value!r}. "
-            f"Did you mean {near!r}?"
-        )
 
 
 def _check_order(norm_after_pooling: bool, head: Any) -> None:

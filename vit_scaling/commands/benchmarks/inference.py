@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vit_scaling.commands import cli
+from vit_scaling.modeling.head_specs import POOLING_HEADS
 
 WORKER = pathlib.Path(__file__).with_name("inference_worker.py")
 OURS = {"saved_model": False, "saved_model_xla": True}  # Whether XLA compiles it.
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--shapes", nargs="+", default=["S/16", "B/16"], help="shapes' names")
     add("--batch_sizes", type=int, nargs="+", default=[1, 8, 32], help="images asked")
-    add("--head", default="map", choices=("map", "gap", "token"), help="pooling")
+    add("--head", default="map", choices=POOLING_HEADS, help="pooling")
     add("--image_size", type=int, default=224, help="side of the images, pixels")
     add("--repeats", type=int, default=20, help="measured requests of each batch")
     add("--starts", type=int, default=3, help="processes started for the first answer")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vit_scaling.commands.benchmarks import step_runs
+from vit_scaling.modeling.head_specs import POOLING_HEADS
 from vit_scaling.modeling.shapes import shape_named
 from vit_scaling.scaling.planning.flops import flops
 from vit_scaling.training.allocation import keep_freed_memory
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the model, the measurement and its repetitions."""
     add = parser.add_argument
     add("--shape", default="S/16", help="a shape's name")
-    add("--head", default="map", choices=("map", "gap", "token"), help="pooling")
+    add("--head", default="map", choices=POOLING_HEADS, help="pooling")
     add("--image_size", type=int, default=224, help="side of the images, pixels")
     add("--classes", type=int, default=1000, help="width of the classifier")
     add("--batch_size", type=int, default=16, help="images per step")

@@ -4,27 +4,19 @@
 import dataclasses
 import math
 
+from vit_scaling.modeling.head_specs import head_named
 from vit_scaling.modeling.rematerialization import recomputed_parts
 from vit_scaling.modeling.shapes import ViTShape
-from vit_scaling.naming import unknown_name_message
-
-HEADS = ("map", "gap", "token", "none")
+from vit_scaling.modeling.variables import is_pooling_variable, vit_variables
 
 # Element-wise operations per element, as they are written: a mean, a variance, a
 # difference, a root and a scale with shift; x + 0.044715x³ into a tanh and out.
 _LAYER_NORM, _SOFTMAX, _GELU = 8, 5, 8
 
 
-def check_head(head: str) -> None:
-    """Raise unless `head` is one of `HEADS`."""
-    if head not in HEADS:
-        raise ValueError(unknown_name_message("head", head, HEADS))
-
-
 def sequence_length(shape: ViTShape, image_size: int, head: str) -> int:
-    """Return the tokens in the encoder: the patches, and a class token with "token"."""
-    check_head(head)
-    return shape.tokens(image_size) + (head == "token")
+    """Return the number of tokens in the encoder, a class token included."""
+    return shape.tokens(image_size) + head_named(head).uses_class_token
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,73 +34,6 @@ class Parameters:
     terms: dict[str, int]
 
 
-def weight_shapes(
-    shape: ViTShape,
-    *,
-    head: str = "map",
-    image_size: int = 224,
-    classes: int | None = 1000,
-    representation_width: int | None = None,
-) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every weight by its path in the model.
-
-    Args:
-        shape: Dimensions.
-        head: "map", "gap", "token" or "none".
-        image_size: Side of the images, in pixels; sets the position embedding.
-        classes: Outputs of the classifier; None has none.
-        representation_width: Width of the tanh layer before it; None has none (§3.2).
-    """
-    check_head(head)
-    d, m, h, p = shape.width, shape.mlp_width, shape.heads, shape.patch
-    made: dict[str, tuple[int, ...]] = {
-        "patch_embedding/kernel": (p, p, 3, d),
-        "patch_embedding/bias": (d,),
-        "position_embedding/embedding": (1, shape.tokens(image_size), d),
-    }
-    if head == "token":
-        made["class_token/token"] = (1, 1, d)
-    for number in range(shape.depth):
-        block = f"block_{number:02d}"
-        made |= _norm_shapes(f"{block}/attention_norm", d)
-        made |= _attention_shapes(f"{block}/attention", d, h)
-        made |= _norm_shapes(f"{block}/mlp_norm", d)
-        made |= _mlp_shapes(f"{block}/mlp", d, m)
-    made |= _norm_shapes("encoder_norm", d)
-    if head == "map":
-        made["map_head/probe"] = (1, 1, d)
-        made |= _attention_shapes("map_head/attention", d, h)
-        made |= _norm_shapes("map_head/norm", d)
-        made |= _mlp_shapes("map_head/mlp", d, m)
-    width = representation_width or d
-    if representation_width:
-        made["pre_logits/kernel"], made["pre_logits/bias"] = (d, width), (width,)
-    if classes:
-        made["head/kernel"], made["head/bias"] = (width, classes), (classes,)
-    return made
-
-
-def _norm_shapes(name: str, d: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}/gamma": (d,), f"{name}/beta": (d,)}
-
-
-def _attention_shapes(name: str, d: int, h: int) -> dict[str, tuple[int, ...]]:
-    made: dict[str, tuple[int, ...]] = {}
-    for part in ("query", "key", "value"):
-        made[f"{name}/{part}/kernel"] = (d, h, d // h)
-        made[f"{name}/{part}/bias"] = (h, d // h)
-    return {**made, f"{name}/out/kernel": (h, d // h, d), f"{name}/out/bias": (d,)}
-
-
-def _mlp_shapes(name: str, d: int, m: int) -> dict[str, tuple[int, ...]]:
-    return {
-        f"{name}/dense_0/kernel": (d, m),
-        f"{name}/dense_0/bias": (m,),
-        f"{name}/dense_1/kernel": (m, d),
-        f"{name}/dense_1/bias": (d,),
-    }
-
-
 def parameters(
     shape: ViTShape,
     *,
@@ -124,7 +49,7 @@ def parameters(
         head: "map", "gap", "token" or "none".
         image_size: Side of the images, in pixels.
         classes: Outputs of the classifier; None has none.
-        representation_width: See `weight_shapes`.
+        representation_width: Width of the tanh layer before it; None has none (§3.2).
 
     Example:
         >>> from vit_scaling.modeling.shapes import shape_named
@@ -133,14 +58,14 @@ def parameters(
     """
     terms = dict.fromkeys(("embedding", "attention", "mlp", "norms"), 0)
     terms |= {"pooling_head": 0, "classifier": 0}
-    shapes = weight_shapes(
+    variables = vit_variables(
         shape,
         head=head,
         image_size=image_size,
         classes=classes,
         representation_width=representation_width,
     )
-    for path, dimensions in shapes.items():
+    for path, dimensions in variables.items():
         terms[_term(path)] += math.prod(dimensions)
     outside = terms["pooling_head"] + terms["classifier"]
     total = sum(terms.values())
@@ -148,9 +73,9 @@ def parameters(
 
 
 def _term(path: str) -> str:
-    first, *rest = path.split("/")
-    if first in ("class_token", "map_head", "pre_logits"):
+    if is_pooling_variable(path):
         return "pooling_head"
+    first, *rest = path.split("/")
     if first == "head":
         return "classifier"
     if first in ("patch_embedding", "position_embedding"):
@@ -197,7 +122,7 @@ def flops(
         head: "map", "gap", "token" or "none".
         image_size: Side of the images, in pixels.
         classes: Outputs of the classifier; None has none.
-        representation_width: See `weight_shapes`.
+        representation_width: Width of the tanh layer before it.
         rematerialize: What is computed again in the backward pass, see
             `rematerialization.recomputed_parts`.
     """
@@ -216,7 +141,7 @@ def flops(
     terms = {name: shape.depth * count for name, count in block.items()}
     terms["elementwise"] += _LAYER_NORM * n * d + 2 * patches * d
     terms["embedding"] = 2.0 * patches * 3 * shape.patch**2 * d
-    terms["pooling_head"] = _head_flops(shape, n, head)
+    terms["pooling_head"] = head_named(head).flops(shape, n)
     width = representation_width or d
     if representation_width:
         terms["pooling_head"] += 2.0 * d * representation_width
@@ -227,11 +152,3 @@ def flops(
     parts["attention"] = parts["all"] - parts["mlp"]
     again = sum(parts[part] for part in recomputed_parts(rematerialize, shape.depth))
     return Flops(encoder, forward, 3 * forward + again, terms)
-
-
-def _head_flops(shape: ViTShape, tokens: int, head: str) -> float:
-    d, m = shape.width, shape.mlp_width
-    if head == "map":
-        # One query: keys and values of every token, its own query and output, its MLP.
-        return 4.0 * tokens * d * d + 4.0 * d * d + 4.0 * tokens * d + 4.0 * d * m
-    return float(tokens * d) if head == "gap" else 0.0

@@ -15,10 +15,11 @@ from collections.abc import Sequence
 
 from vit_scaling.modeling.rematerialization import recomputed_parts
 from vit_scaling.modeling.shapes import ViTShape
+from vit_scaling.modeling.variables import is_matrix, vit_variables
 from vit_scaling.naming import unknown_name_message
 from vit_scaling.optimization.state_size import BYTES, OPTIMIZERS, Shape
 from vit_scaling.scaling.planning.devices import GIB
-from vit_scaling.scaling.planning.flops import sequence_length, weight_shapes
+from vit_scaling.scaling.planning.flops import sequence_length
 
 PRECISIONS = {"float32": 4, "mixed_bfloat16": 2}
 OPTIMIZER_NAMES = {
@@ -240,7 +241,7 @@ def _memory(shape: ViTShape, batch: float, step: Step, *, recomputed: bool) -> M
 @functools.lru_cache(maxsize=4096)
 def _weights(shape: ViTShape, step: Step) -> tuple[tuple[str, Shape, int], ...]:
     """Return (path, shape, how often) of the weights; the blocks are all alike."""
-    shapes = weight_shapes(
+    shapes = vit_variables(
         dataclasses.replace(shape, depth=1),
         head=step.head,
         image_size=step.image_size,
@@ -294,7 +295,7 @@ def _stacked_copy(shape: ViTShape, step: Step) -> int:
     blocks = sum(
         often * math.prod(size)
         for path, size, often in _weights(shape, step)
-        if path.startswith("block_") and path.endswith("kernel")
+        if path.startswith("block_") and is_matrix(path)
     )
     return step.activation_bytes * blocks
 
