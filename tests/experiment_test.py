@@ -13,9 +13,13 @@ import tensorflow as tf
 
 from tests.training import small
 from vit_scaling import experiment as runs
-from vit_scaling.data.preprocessing import CentralCrop, PaddedCrop, Resize
-from vit_scaling.evaluation.images import SquashAndCrop
-from vit_scaling.export.run_record import PREPROCESSING
+from vit_scaling.data.preprocessing import PaddedCrop
+from vit_scaling.image_preprocessing import (
+    EVALUATION_PREPROCESSING,
+    CentralCrop,
+    Resize,
+    SquashAndCrop,
+)
 from vit_scaling.optimization.accumulation import accumulate_gradients
 from vit_scaling.optimization.adam import Adam
 from vit_scaling.optimization.momentum import Momentum
@@ -139,7 +143,7 @@ def test_facts_tell_servers_an_images_size_before_the_crop(crop, pixels):
     made.eval_data.preprocess, made.eval_data.image_size = crop, 48
     record = runs.make_run_record(made, small.linear(), seed=0)
     assert record.resize == pixels
-    assert type(PREPROCESSING[record.preprocess]) is type(crop)
+    assert EVALUATION_PREPROCESSING[record.preprocess] is type(crop)
 
 
 @pytest.mark.parametrize("unknown", [PaddedCrop(), lambda encoded, size, seed: None])

@@ -14,7 +14,8 @@ import pytest
 import tensorflow as tf
 
 from vit_scaling import configurables, gin_files
-from vit_scaling.data.preprocessing import CentralCrop, InceptionCrop
+from vit_scaling.data.preprocessing import InceptionCrop
+from vit_scaling.image_preprocessing import CentralCrop
 from vit_scaling.optimization.adafactor import Adafactor
 from vit_scaling.optimization.schedules import ReciprocalSqrt
 from vit_scaling.training.losses import sigmoid_cross_entropy

@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from vit_scaling import configurables
 from vit_scaling.applications.finetuning import load_for_finetuning
-from vit_scaling.data.preprocessing import CentralCrop, InceptionCrop, Resize
+from vit_scaling.data.preprocessing import InceptionCrop
+from vit_scaling.image_preprocessing import CentralCrop, Resize
 from vit_scaling.modeling.positions import resample
 from vit_scaling.modeling.vit import vit
 from vit_scaling.optimization.momentum import Momentum

@@ -6,7 +6,7 @@ from typing import Any
 
 import gin
 
-from vit_scaling import experiment, gin_files
+from vit_scaling import experiment, gin_files, image_preprocessing
 from vit_scaling.applications import backbones, finetuning
 from vit_scaling.data import (
     augmentation,
@@ -17,7 +17,7 @@ from vit_scaling.data import (
     tfds,
     tfrecords,
 )
-from vit_scaling.evaluation import evaluators, images, label_maps
+from vit_scaling.evaluation import evaluators, label_maps
 from vit_scaling.modeling import shapes, vit
 from vit_scaling.optimization import (
     accumulation,
@@ -46,7 +46,9 @@ PARTS: tuple[Callable[..., Any], ...] = (
     evaluators.FewShotSet,
     evaluators.MappedAccuracy,
     finetuning.load_for_finetuning,
-    images.SquashAndCrop,
+    image_preprocessing.CentralCrop,
+    image_preprocessing.Resize,
+    image_preprocessing.SquashAndCrop,
     label_maps.by_name,
     label_maps.class_names_of,
     label_maps.competing,
@@ -61,10 +63,8 @@ PARTS: tuple[Callable[..., Any], ...] = (
     momentum.Momentum,
     pipeline.EvalData,
     pipeline.TrainData,
-    preprocessing.CentralCrop,
     preprocessing.InceptionCrop,
     preprocessing.PaddedCrop,
-    preprocessing.Resize,
     regularizers.regularize_head,
     schedules.Constant,
     schedules.Cosine,

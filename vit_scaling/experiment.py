@@ -14,7 +14,7 @@ import tensorflow as tf
 from etils import epath
 
 from vit_scaling.data.pipeline import EvalData, TrainData
-from vit_scaling.data.preprocessing import CentralCrop
+from vit_scaling.image_preprocessing import CentralCrop, EvaluationPreprocessing
 from vit_scaling.optimization.averaging import averaged_weights
 from vit_scaling.optimization.schedule import Schedule
 from vit_scaling.optimization.state_size import cost_of, cost_text
@@ -406,8 +406,8 @@ def make_run_record(
     first = next(iter(experiment.eval_sets().values()), None)
     size = (first or experiment.train_data).image_size
     preprocess = first.preprocess if first else CentralCrop()
-    as_recorded = getattr(preprocess, "as_recorded", None)
-    recorded = as_recorded(size) if as_recorded else {"preprocess": None}
+    known = isinstance(preprocess, EvaluationPreprocessing)
+    recorded = preprocess.to_record(size) if known else {"preprocess": None}
     height, width = model.inputs[0].shape[1:3]
     return RunRecord(
         class_names=tuple(experiment.train_data.source.class_names or ()),

@@ -80,11 +80,6 @@ class RunRecord:
                 f"received {self.value_range}."
             )
 
-    @property
-    def smaller_side(self) -> int:
-        """Pixels of an image's smaller side, or the square's, before the crop."""
-        return self.resize or round(max(self.image_size) * 8 / 7)
-
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as JSON's own types."""
         return io_files.to_json_types(dataclasses.asdict(self))

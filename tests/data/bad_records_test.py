@@ -15,8 +15,8 @@ from PIL import Image
 from tests.data import sets
 from vit_scaling.data.examples import Features
 from vit_scaling.data.pipeline import EvalData, TrainData
-from vit_scaling.data.preprocessing import Resize
 from vit_scaling.data.tfrecords import TFRecords
+from vit_scaling.image_preprocessing import Resize
 
 GOOD = 11
 

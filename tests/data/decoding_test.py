@@ -9,8 +9,8 @@ from tests.data import sets
 from vit_scaling.data.decoding import pack_labels, unpack_labels
 from vit_scaling.data.host_sharding import Host
 from vit_scaling.data.pipeline import TrainData
-from vit_scaling.data.preprocessing import Resize
 from vit_scaling.data.reading import without_autograph
+from vit_scaling.image_preprocessing import Resize
 
 
 def test_labels_travel_as_text_and_come_back():

@@ -11,7 +11,7 @@ from tests.data import sets
 from tests.oracles import epoch_order
 from vit_scaling.data.host_sharding import Host
 from vit_scaling.data.pipeline import EvalData, TrainData
-from vit_scaling.data.preprocessing import Resize
+from vit_scaling.image_preprocessing import Resize
 
 COUNTS = [37, 0, 50, 3, 19]  # 109 records; one shard is empty.
 

@@ -1,4 +1,4 @@
-"""Image operations against float64 NumPy; crops within their bounds."""
+"""Random crops stay within their bounds; batches of pixels and labels."""
 # SPDX-License-Identifier: Apache-2.0
 
 import numpy as np
@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 from tests.data import sets
-from tests.oracles import images as oracle
 from vit_scaling.data import preprocessing as ops
-from vit_scaling.data.preprocessing import CentralCrop, InceptionCrop, PaddedCrop
+from vit_scaling.data.preprocessing import InceptionCrop, PaddedCrop
+from vit_scaling.image_preprocessing import resize, scale_pixels
 
 SEEDS = tf.random.split(tf.constant([3, 4], tf.int64), 200)
 
@@ -19,30 +19,8 @@ def coordinates(height=60, width=90):
     return np.stack([rows, columns, np.zeros_like(rows)], -1).astype(np.uint8)
 
 
-def test_resize_is_bilinear_without_antialiasing():
-    photo = sets.photograph()[:50, :70]
-    got = ops.resize(tf.constant(photo), 33).numpy()
-    # Values are cut to integers, as the cast of the authors' code does.
-    assert np.abs(got - (oracle.bilinear(photo, 33, 33) - 0.5)).max() < 0.51
-
-
-def test_resize_small_averages_areas_and_keeps_the_aspect():
-    photo = sets.photograph()[:50, :71]
-    got = ops.resize_small(tf.constant(photo), 32).numpy()
-    height, width = oracle.rounded_small(50, 71, 32)
-    assert got.shape == (height, width, 3)
-    expected = oracle.area(photo, height, width)
-    assert np.abs(got - (expected - 0.5)).max() < 0.52
-
-
-def test_central_crop_takes_the_middle():
-    photo = sets.photograph()[:51, :70]
-    got = ops.central_crop(tf.constant(photo), 32)
-    np.testing.assert_array_equal(got, photo[9:41, 19:51])
-
-
 def test_pixel_scaling_and_multi_hot():
-    values = ops.scale_pixels(tf.constant([0, 51, 255], tf.uint8))
+    values = scale_pixels(tf.constant([0, 51, 255], tf.uint8))
     np.testing.assert_allclose(values, [-1, -0.6, 1], atol=1e-6)
     labels = tf.ragged.constant([[3, 0, 3], [], [1]], dtype=tf.int64)
     expected = [[1, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]]
@@ -53,7 +31,7 @@ def test_pixel_scaling_and_multi_hot():
 def test_batches_are_scaled_like_single_images_bit_for_bit(ends):
     every = tf.cast(tf.range(256), tf.uint8)
     fast = ops.scale_batch_pixels(every, *ends)
-    np.testing.assert_array_equal(fast, ops.scale_pixels(every, *ends))
+    np.testing.assert_array_equal(fast, scale_pixels(every, *ends))
 
 
 def test_many_classes_need_no_dense_row_before_the_batch():
@@ -93,7 +71,7 @@ def test_the_fused_jpeg_crop_is_the_crop_of_the_decoded_image():
         got = crop(data, 48, seed)
         part_seed = tf.random.split(seed, 2)[0]
         begin, size = crop._box(tf.shape(whole), part_seed)
-        expected = ops.resize(tf.slice(whole, begin, size), 48)
+        expected = resize(tf.slice(whole, begin, size), 48)
         np.testing.assert_array_equal(got, expected)
 
 
@@ -109,37 +87,6 @@ def test_padded_crop_moves_over_black():
     assert len(shifts) > 20
 
 
-def test_evaluation_crop_is_resize_small_then_the_middle():
-    photo = sets.photograph()[:80, :120]
-    data = tf.constant(sets.encoded(photo, "PNG"))
-    got = CentralCrop(40)(data, 32, SEEDS[0])
-    small = ops.resize_small(tf.constant(photo), 40)
-    np.testing.assert_array_equal(got, ops.central_crop(small, 32))
-    assert CentralCrop()(data, 28, SEEDS[0]).shape == (28, 28, 3)
-    assert CentralCrop().smaller_side(224) == 256  # The authors' evaluation.
-    assert CentralCrop().smaller_side(384) == 448  # The same after fine-tuning.
-    assert CentralCrop(ratio=2.0).smaller_side(384) == 768
-    with pytest.raises(ValueError, match="`resize_to` must be at least the image size"):
-        CentralCrop(16)(data, 32, SEEDS[0])
-
-
-def test_sizes_are_read_from_headers():
-    photo = sets.photograph()[:31, :47]
-    for kind in ("PNG", "JPEG", "GIF", "BMP"):
-        data = sets.encoded(photo, kind)
-        assert [int(n) for n in ops.size_in_header(tf.constant(data))] == [31, 47]
-    assert [int(n) for n in ops.size_in_header(tf.constant(b"?"))] == [0, 0]
-
-
 def test_bad_areas_raise():
     with pytest.raises(ValueError, match="`area` must be two increasing fractions"):
         InceptionCrop((0.5, 0.1))
-
-
-def test_a_bmp_with_rows_downwards_has_its_height_and_is_decoded():
-    photo = sets.photograph()[:20, :24]
-    data = bytearray(sets.encoded(photo[::-1], "BMP"))
-    data[22:26] = (-20).to_bytes(4, "little", signed=True)
-    height, width = ops.size_in_header(tf.constant(bytes(data)))
-    assert (int(height), int(width)) == (20, 24)
-    np.testing.assert_array_equal(ops.decode(tf.constant(bytes(data))), photo)

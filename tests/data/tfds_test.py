@@ -8,8 +8,8 @@ import pytest
 
 from tests.data import sets
 from vit_scaling.data.pipeline import EvalData, TrainData
-from vit_scaling.data.preprocessing import Resize
 from vit_scaling.data.tfds import TFDS
+from vit_scaling.image_preprocessing import Resize
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 
 from vit_scaling import configurables
 from vit_scaling.evaluation import evaluators
-from vit_scaling.evaluation.images import SquashAndCrop
+from vit_scaling.image_preprocessing import SquashAndCrop
 
 RUN = ("experiments/vit_s16.gin", "evaluation/fewshot.gin")
 BINDINGS = ("TRAIN_PATTERN = 'a'", "EVAL_PATTERN = 'b'", "CLASSES = 10")

@@ -121,13 +121,3 @@ def test_several_labels_are_no_few_shot_set():
 def test_parts_of_different_classes_are_refused(data):
     with pytest.raises(ValueError, match=r"5 \(train\) and 3 \(test\)"):
         images.feature_set(lambda part: {}, data, records.in_memory([0], 3))
-
-
-def test_few_shot_images_are_squashed_and_cropped():
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
-    encoded = tf.io.encode_png(pixels)
-    made = images.SquashAndCrop()(encoded, 28, tf.constant([0, 0]))
-    resized = tf.image.resize(pixels, (32, 32)).numpy()
-    np.testing.assert_array_equal(made, resized[2:30, 2:30].astype(np.uint8))
-    with pytest.raises(ValueError, match="`resize_to` must be at least"):
-        images.SquashAndCrop(resize_to=20)(encoded, 28, tf.constant([0, 0]))

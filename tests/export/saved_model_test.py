@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 from tests.export import runs
-from vit_scaling.data import preprocessing
-from vit_scaling.export import image_bytes, run_record, saved_model, servable
+from vit_scaling.export import image_decoding, saved_model, servable
+from vit_scaling.image_preprocessing import EVALUATION_PREPROCESSING, scale_pixels
 from vit_scaling.run_record import RunRecord
 
 
@@ -256,16 +256,16 @@ def test_report_is_json(exported):
     json.dumps(exported[2])
 
 
-@pytest.mark.parametrize("preprocess", run_record.PREPROCESSING)
+@pytest.mark.parametrize("preprocess", EVALUATION_PREPROCESSING)
 def test_bytes_become_the_images_that_evaluation_data_gives(preprocess):
     record = RunRecord(("a",), (32, 32), preprocess=preprocess)
-    maker = run_record.PREPROCESSING[preprocess]
+    maker = EVALUATION_PREPROCESSING[preprocess]()
     sizes = [(47, 81), (130, 60), (33, 32), (8, 8)]
     files = [runs.image_file(*size, format="JPEG") for size in sizes]
     pixels = [maker(tf.constant(content), 32, tf.constant([0, 0])) for content in files]
     np.testing.assert_array_equal(
-        image_bytes.images_from_bytes(tf.constant(files), record),
-        preprocessing.scale_pixels(tf.stack(pixels)),
+        image_decoding.decode_images(tf.constant(files), record),
+        scale_pixels(tf.stack(pixels)),
     )
 
 

@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from vit_scaling.data.preprocessing import CentralCrop
 from vit_scaling.experiment import Experiment
+from vit_scaling.image_preprocessing import CentralCrop
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.modeling.vit import vit
 from vit_scaling.optimization.adam import Adam

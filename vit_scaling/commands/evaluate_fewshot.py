@@ -121,6 +121,7 @@ def _extract(arguments: argparse.Namespace) -> Any:
     from vit_scaling.data.tfds import TFDS
     from vit_scaling.data.tfrecords import TFRecords
     from vit_scaling.evaluation import images
+    from vit_scaling.image_preprocessing import SquashAndCrop
 
     if arguments.train is None or arguments.test is None:
         raise ValueError(
@@ -143,7 +144,7 @@ def _extract(arguments: argparse.Namespace) -> Any:
                 source,
                 image_size=image_size,
                 classes=classes,
-                preprocess=images.SquashAndCrop(),
+                preprocess=SquashAndCrop(),
                 value_range=value_range,
             )
         )

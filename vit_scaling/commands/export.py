@@ -104,12 +104,12 @@ def _model_and_record(
     """Return what `export_model` takes of a model in a file, and what was assumed."""
     from vit_scaling.applications.weights import load_classifier
     from vit_scaling.data.tfrecords import read_class_names
-    from vit_scaling.export import loading, run_record
+    from vit_scaling.export import loading, records
 
     model, assumed = load_classifier(arguments.model)
     names = ("loss", "value_range", "preprocess", "resize")
     fields = {name: getattr(arguments, name) for name in names}
-    record = run_record.record_of(
+    record = records.make_record(
         model.input_shape,
         model.output_shape[-1],
         arguments.class_names and read_class_names(arguments.class_names),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from vit_scaling import image_preprocessing
 from vit_scaling.data import decoding, preprocessing, subsets, tf_data_service
 from vit_scaling.data.block_table import BlockTable, make_block_table
 from vit_scaling.data.decoding import Augment, Batch, Decoder, Preprocess
@@ -287,7 +288,7 @@ class EvalData(_ImageData):
     """
 
     preprocess: Preprocess = dataclasses.field(
-        default_factory=preprocessing.CentralCrop
+        default_factory=image_preprocessing.CentralCrop
     )
     beyond_fraction: float | None = None
 

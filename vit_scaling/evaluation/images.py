@@ -1,7 +1,6 @@
 """Run a model over every image of a set, once, under any strategy."""
 # SPDX-License-Identifier: Apache-2.0
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -104,44 +103,6 @@ def _split(
         name: part.reshape(-1, *shape)
         for (name, shape), part in zip(layout.items(), parts, strict=True)
     }
-
-
-@dataclasses.dataclass(frozen=True)
-class SquashAndCrop:
-    """From encoded bytes to a square, as the authors' few-shot evaluator does it.
-
-    The image is resized to a square, aspect lost, and its middle is taken: 256 pixels
-    and then 224.
-
-    Args:
-        resize_to: Side before the crop; None is 8/7 of the size, as 256 is to 224.
-    """
-
-    resize_to: int | None = None
-
-    def side(self, size: int) -> int:
-        """Return the side of the square before the crop, in pixels."""
-        return self.resize_to or round(size * 8 / 7)
-
-    def as_recorded(self, size: int) -> dict[str, Any]:
-        """Return what a run records, for exports to prepare images alike."""
-        return {"preprocess": "squash_and_crop", "resize": self.side(size)}
-
-    def __call__(self, encoded: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
-        """Return uint8 (size, size, 3); the seed is not used."""
-        del seed
-        side = self.side(size)
-        if side < size:
-            raise ValueError(
-                "`resize_to` must be at least the image size; received "
-                f"resize_to={side}, image_size={size}."
-            )
-        image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-        image = tf.image.resize(image, (side, side))  # (side, side, 3)
-        image = tf.cast(tf.clip_by_value(image, 0.0, 255.0), tf.uint8)
-        start = (side - size) // 2
-        cropped = image[start : start + size, start : start + size]
-        return tf.ensure_shape(cropped, (size, size, 3))
 
 
 def layer_output(model: keras.Model, layer: str) -> Compute:

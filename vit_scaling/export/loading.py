@@ -10,8 +10,8 @@ import keras
 import tensorflow as tf
 
 import vit_scaling.modeling.vit  # noqa: F401  (its layers are found by their names)
-from vit_scaling.export.run_record import LOSSES, PREPROCESSING, with_preprocess
-from vit_scaling.run_record import RunRecord, load_run_record
+from vit_scaling.export.records import LOSSES, with_preprocess
+from vit_scaling.run_record import PREPROCESSING_NAMES, RunRecord, load_run_record
 from vit_scaling.training import checkpoints
 
 LOWER_PRECISIONS = ("mixed_bfloat16", "mixed_float16", "bfloat16", "float16")
@@ -91,9 +91,10 @@ def check_exportable(model: keras.Model, record: RunRecord) -> None:
         )
     if record.preprocess is None:
         raise ValueError(
-            "The run was evaluated on images prepared by a function that exports do "
-            f"not know. Name what comes closest to it: --preprocess, one of "
-            f"{', '.join(PREPROCESSING)}, with --resize for the size before a crop."
+            "The run was evaluated with a preprocessing function that exports do not "
+            "support. Give the closest as --preprocess, one of "
+            f"{', '.join(PREPROCESSING_NAMES)}, and with --resize the size before a "
+            "crop."
         )
     if not computes_in_float32(model):
         raise ValueError(

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from vit_scaling.export import image_bytes
+from vit_scaling.export import image_decoding
 from vit_scaling.run_record import RunRecord
 
 FLOAT_SIGNATURE = "serving_default"
@@ -152,7 +152,7 @@ def signatures(
 
     @tf.function
     def from_bytes(content: tf.Tensor) -> Outputs:
-        images = image_bytes.images_from_bytes(content, record)
+        images = image_decoding.decode_images(content, record)
         return answer(numbers, images, record, top_k=top_k)
 
     @tf.function

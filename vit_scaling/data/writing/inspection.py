@@ -13,11 +13,11 @@ import tensorflow as tf
 from vit_scaling.data.decoding import MAX_PIXELS
 from vit_scaling.data.examples import feature_values, parse_example
 from vit_scaling.data.pipeline import EvalData, TrainData
-from vit_scaling.data.preprocessing import CentralCrop
 from vit_scaling.data.record_files import file_size
 from vit_scaling.data.record_index import RecordIndex
 from vit_scaling.data.sources import Source
 from vit_scaling.data.writing.image_checks import check_image
+from vit_scaling.image_preprocessing import CentralCrop
 
 _CAPTION_PIXELS = 14
 _MARGIN_PIXELS = 2

@@ -5,38 +5,32 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from vit_scaling.data.preprocessing import CentralCrop, Resize
-from vit_scaling.evaluation.images import SquashAndCrop
+from vit_scaling import naming
+from vit_scaling.image_preprocessing import EVALUATION_PREPROCESSING
 from vit_scaling.run_record import RunRecord
 
-# How images become a model's input, and what evaluation calls it.
-PREPROCESSING: dict[str, CentralCrop | Resize | SquashAndCrop] = {
-    "central_crop": CentralCrop(),
-    "resize": Resize(),
-    "squash_and_crop": SquashAndCrop(),
-}
 LOSSES = ("softmax_cross_entropy", "sigmoid_cross_entropy")
 
 
 def with_preprocess(
     record: RunRecord, preprocess: str | None, resize: int | None
 ) -> RunRecord:
-    """Return a record with another way to prepare images, or another size of it.
+    """Return a record with another preprocessing, or another size before the crop.
 
     Args:
-        record: What the run says.
-        preprocess: In place of the record's; None keeps it.
-        resize: In place of the record's; None keeps it, or with another `preprocess`
-            takes what evaluation has by default.
+        record: Record of the run.
+        preprocess: Replaces the record's; None keeps it.
+        resize: Replaces the record's; None keeps it or, with another `preprocess`,
+            takes the default of evaluation.
 
     Raises:
-        ValueError: `preprocess` is none of `PREPROCESSING`, or `resize` comes without a
-            crop.
+        ValueError: `preprocess` is unknown, or `resize` is given without a crop.
     """
     if preprocess not in (None, record.preprocess):
-        record = dataclasses.replace(record, preprocess=preprocess, resize=None)
-        known = PREPROCESSING[preprocess].as_recorded(max(record.image_size))
-        record = dataclasses.replace(record, **known)
+        naming.check_known("preprocess", preprocess, EVALUATION_PREPROCESSING)
+        default = EVALUATION_PREPROCESSING[preprocess]()
+        fields = default.to_record(max(record.image_size))
+        record = dataclasses.replace(record, **fields)
     if resize is not None and record.preprocess == "resize":
         raise ValueError(
             "`resize` (--resize) is the size before a crop, and `preprocess` is "
@@ -46,23 +40,23 @@ def with_preprocess(
     return record if resize is None else dataclasses.replace(record, resize=resize)
 
 
-def record_of(
+def make_record(
     input_shape: Sequence[int | None],
     classes: int,
     class_names: Sequence[str] | None = None,
     **fields: Any,
 ) -> RunRecord:
-    """Return the record of a model that no run of this package recorded.
+    """Return a record for a model that was not trained by this package.
 
     Args:
         input_shape: (batch, height, width, 3) of the model.
         classes: Number of its logits.
         class_names: One per logit; None takes the numbers.
-        **fields: More of `RunRecord`'s; without `preprocess` and `resize` images get
-            the central crop of evaluation.
+        **fields: Further fields of `RunRecord`. By default images get the central crop
+            of evaluation.
 
     Raises:
-        ValueError: The model takes images of no fixed size, or a field has no sense.
+        ValueError: The image size is not fixed, or a field has no valid value.
     """
     height, width = input_shape[1:3]
     if not height or not width:
@@ -72,6 +66,6 @@ def record_of(
         )
     preprocess, resize = fields.pop("preprocess", None), fields.pop("resize", None)
     names = class_names or tuple(map(str, range(classes)))
-    # Without a way of its own first, so that one is chosen with evaluation's size.
+    # First without a preprocessing, so that the default size before the crop is used.
     record = RunRecord(tuple(names), (height, width), preprocess=None, **fields)
     return with_preprocess(record, preprocess or "central_crop", resize)

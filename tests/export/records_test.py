@@ -1,0 +1,36 @@
+"""What an export knows of a run: how its images were prepared, and at which size."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pytest
+
+from vit_scaling.export.records import with_preprocess
+from vit_scaling.image_preprocessing import preprocessing_from_record
+from vit_scaling.run_record import RunRecord
+
+
+def side(record):
+    """Return the side in pixels before the crop."""
+    preprocessing = preprocessing_from_record(record.preprocess, record.resize)
+    return preprocessing.resized_side(max(record.image_size))
+
+
+def test_smaller_side_keeps_the_papers_ratio():
+    assert side(RunRecord(("a",), (224, 224))) == 256
+    assert side(RunRecord(("a",), (384, 384))) == 439
+    assert side(RunRecord(("a",), (384, 384), resize=448)) == 448
+
+
+def test_another_way_to_prepare_images_takes_the_size_that_evaluation_has():
+    record = RunRecord(("a",), (384, 384), preprocess="resize")
+    assert side(with_preprocess(record, "central_crop", None)) == 448
+    assert side(with_preprocess(record, "squash_and_crop", None)) == 439
+    assert side(with_preprocess(record, "central_crop", 400)) == 400
+    old = RunRecord(("a",), (384, 384))  # Evaluated at 8/7, said nothing.
+    assert side(with_preprocess(old, "central_crop", None)) == 439
+    assert with_preprocess(old, "resize", None).resize is None
+
+
+def test_size_before_a_crop_has_no_effect_without_one():
+    record = RunRecord(("a",), (32, 32), preprocess="resize")
+    with pytest.raises(ValueError, match="crops nothing; received resize=40"):
+        with_preprocess(record, None, 40)

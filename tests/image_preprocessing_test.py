@@ -1,0 +1,104 @@
+"""Image operations against float64 NumPy; the crops of evaluation and their records."""
+# SPDX-License-Identifier: Apache-2.0
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.data import sets
+from tests.oracles import images as oracle
+from vit_scaling import image_preprocessing as ops
+from vit_scaling.image_preprocessing import (
+    EVALUATION_PREPROCESSING,
+    CentralCrop,
+    Resize,
+    SquashAndCrop,
+    preprocessing_from_record,
+)
+from vit_scaling.run_record import PREPROCESSING_NAMES
+
+SEED = tf.constant([3, 4], tf.int64)
+
+
+def test_resize_is_bilinear_without_antialiasing():
+    photo = sets.photograph()[:50, :70]
+    got = ops.resize(tf.constant(photo), 33).numpy()
+    # Values are cut to integers, as the cast of the authors' code does.
+    assert np.abs(got - (oracle.bilinear(photo, 33, 33) - 0.5)).max() < 0.51
+
+
+def test_resize_small_averages_areas_and_keeps_the_aspect():
+    photo = sets.photograph()[:50, :71]
+    got = ops.resize_small(tf.constant(photo), 32).numpy()
+    height, width = oracle.rounded_small(50, 71, 32)
+    assert got.shape == (height, width, 3)
+    expected = oracle.area(photo, height, width)
+    assert np.abs(got - (expected - 0.5)).max() < 0.52
+
+
+def test_central_crop_takes_the_middle():
+    photo = sets.photograph()[:51, :70]
+    got = ops.central_crop(tf.constant(photo), 32)
+    np.testing.assert_array_equal(got, photo[9:41, 19:51])
+
+
+def test_evaluation_crop_is_resize_small_then_the_middle():
+    photo = sets.photograph()[:80, :120]
+    data = tf.constant(sets.encoded(photo, "PNG"))
+    got = CentralCrop(40)(data, 32, SEED)
+    small = ops.resize_small(tf.constant(photo), 40)
+    np.testing.assert_array_equal(got, ops.central_crop(small, 32))
+    assert CentralCrop()(data, 28, SEED).shape == (28, 28, 3)
+    assert CentralCrop().resized_side(224) == 256  # The authors' evaluation.
+    assert CentralCrop().resized_side(384) == 448  # The same after fine-tuning.
+    assert CentralCrop(ratio=2.0).resized_side(384) == 768
+    with pytest.raises(ValueError, match="`resize_to` must be at least the image size"):
+        CentralCrop(16)(data, 32, SEED)
+
+
+def test_sizes_are_read_from_headers():
+    photo = sets.photograph()[:31, :47]
+    for kind in ("PNG", "JPEG", "GIF", "BMP"):
+        data = sets.encoded(photo, kind)
+        assert [int(n) for n in ops.size_in_header(tf.constant(data))] == [31, 47]
+    assert [int(n) for n in ops.size_in_header(tf.constant(b"?"))] == [0, 0]
+
+
+def test_a_bmp_with_rows_downwards_has_its_height_and_is_decoded():
+    photo = sets.photograph()[:20, :24]
+    data = bytearray(sets.encoded(photo[::-1], "BMP"))
+    data[22:26] = (-20).to_bytes(4, "little", signed=True)
+    height, width = ops.size_in_header(tf.constant(bytes(data)))
+    assert (int(height), int(width)) == (20, 24)
+    np.testing.assert_array_equal(ops.decode(tf.constant(bytes(data))), photo)
+
+
+def test_few_shot_images_are_squashed_and_cropped():
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    encoded = tf.io.encode_png(pixels)
+    made = SquashAndCrop()(encoded, 28, tf.constant([0, 0]))
+    resized = tf.image.resize(pixels, (32, 32)).numpy()
+    np.testing.assert_array_equal(made, resized[2:30, 2:30].astype(np.uint8))
+    with pytest.raises(ValueError, match="`resize_to` must be at least"):
+        SquashAndCrop(resize_to=20)(encoded, 28, tf.constant([0, 0]))
+
+
+def test_run_records_accept_exactly_the_names_of_the_classes():
+    assert tuple(EVALUATION_PREPROCESSING) == PREPROCESSING_NAMES
+
+
+@pytest.mark.parametrize(
+    "preprocessing",
+    [CentralCrop(), CentralCrop(50), Resize(), SquashAndCrop(), SquashAndCrop(64)],
+)
+def test_a_record_gives_a_preprocessing_with_the_same_pixels(preprocessing):
+    encoded = tf.constant(sets.encoded(sets.photograph()[:80, :120], "PNG"))
+    fields = preprocessing.to_record(48)
+    again = preprocessing_from_record(fields["preprocess"], fields["resize"])
+    np.testing.assert_array_equal(again(encoded, 48), preprocessing(encoded, 48, SEED))
+
+
+def test_records_without_a_size_before_the_crop_mean_8_to_7():
+    assert preprocessing_from_record("central_crop", None).resized_side(224) == 256
+    assert preprocessing_from_record("central_crop", None).resized_side(384) == 439
+    assert preprocessing_from_record("central_crop", 448).resized_side(384) == 448
