@@ -43,9 +43,9 @@ def test_sets_with_other_keys_are_read_with_flags(tmp_path, capsys):
     assert deduplicate.main(flags) == 1
     assert "--image_key" in capsys.readouterr().err
     assert deduplicate.main([*flags, "--against_image_key=jpeg"]) == 0
-    told = capsys.readouterr().out
-    assert "1 of 16 images removed" in told
-    assert "Not decoded: 1 training images (kept), 0 evaluation images." in told
+    output = capsys.readouterr().out
+    assert "1 of 16 images removed" in output
+    assert "Not decoded: 1 training images (kept), 0 evaluation images." in output
 
 
 def test_several_evaluation_sets_come_with_commas(tmp_path, capsys):
@@ -54,8 +54,8 @@ def test_several_evaluation_sets_come_with_commas(tmp_path, capsys):
     flags = [f"--train={tmp_path}/train/train-*", both]
     out = [f"--output_dir={tmp_path}/clean", "--no-report"]
     assert deduplicate.main([*flags, *out]) == 0
-    told = capsys.readouterr().out
-    assert "10 of 16 images removed" in told  # The first shard's seven, and copies.
+    output = capsys.readouterr().out
+    assert "10 of 16 images removed" in output  # The first shard's seven, and copies.
     assert not (tmp_path / "clean/report.html").exists()
 
 

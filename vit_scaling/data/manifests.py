@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -11,12 +11,52 @@ from vit_scaling.data.record_index import Shard
 from vit_scaling.io_files import is_partial, read_json
 
 FORMAT_VERSION = 1
+MAX_LEFT_OUT_NAMED = 1000  # Images that were left out are all counted.
 _SUFFIX = ".manifest.json"
 
 
 def manifest_path(folder: str, split: str) -> str:
     """Return the path of a split's manifest."""
     return os.path.join(folder, f"{split}{_SUFFIX}")
+
+
+def make_manifest(
+    split: str,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    class_counts: Mapping[str, int],
+    settings: Mapping[str, Any],
+    plan: str,
+    left_out: Sequence[tuple[str, str]] = (),
+) -> dict[str, Any]:
+    """Return the content of a split's manifest.
+
+    Args:
+        split: Name of the split.
+        rows: For each shard at least what `ShardFile.manifest_row` returns.
+        class_counts: Number of images of each class, in the order of the indices.
+        settings: How the images became records.
+        plan: Identifies the content; a writer with another plan does not resume.
+        left_out: Key and reason of each image that was left out.
+    """
+    return {
+        "format": FORMAT_VERSION,
+        "split": split,
+        "records": sum(row["records"] for row in rows),
+        "bytes": sum(row["bytes"] for row in rows),
+        "shards": [
+            {name: row[name] for name in ("file", "records", "bytes", "sha256")}
+            for row in rows
+        ],
+        "class_counts": dict(class_counts),
+        "left_out": len(left_out),
+        "left_out_named": [
+            {"key": key, "reason": reason}
+            for key, reason in left_out[:MAX_LEFT_OUT_NAMED]
+        ],
+        "settings": dict(settings),
+        "plan": plan,
+    }
 
 
 def read_manifest(path: str) -> dict[str, Any]:

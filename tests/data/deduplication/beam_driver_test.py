@@ -1,74 +1,92 @@
-"""What Beam's workers run gives what one process gives (Beam itself is not needed)."""
+"""Beam finds and writes what one process does; most tests need no Beam installed."""
 # SPDX-License-Identifier: Apache-2.0
 
-import collections
-import pickle
+import sys
 
+import numpy as np
 import pytest
 
 from tests.data import sets
+from tests.data.deduplication import in_memory_beam
 from tests.data.deduplication.example_sets import photos, planted
-from vit_scaling.data.deduplication import beam_driver, cleaning
-from vit_scaling.data.deduplication.beam_driver import BeamWorker
-from vit_scaling.data.deduplication.matching import Thresholds
+from vit_scaling.data.deduplication import beam_driver, cleaning, planted_copies
+from vit_scaling.data.deduplication.beam_driver import BeamDriver
+from vit_scaling.data.deduplication.local_driver import LocalDriver
+from vit_scaling.data.deduplication.search import Search
 
 
-def sent(value):
-    """What arrives at a worker."""
-    return pickle.loads(pickle.dumps(value))
+@pytest.fixture
+def in_memory(monkeypatch, tmp_path) -> BeamDriver:
+    """A driver whose pipelines run in memory."""
+    monkeypatch.setitem(sys.modules, "apache_beam", in_memory_beam.MODULE)
+    monkeypatch.setattr(beam_driver, "make_pipeline", in_memory_beam.make_pipeline)
+    return BeamDriver("in memory", [], str(tmp_path / "beam"))
 
 
-def grouped(pairs):
-    groups = collections.defaultdict(list)
-    for key, value in pairs:
-        groups[key].append(value)
-    return groups.items()
+def altered_copies(path):
+    """A training set with an altered copy of every image, and two evaluation sets."""
+    images = [data for _, data in photos(60)]
+    generator = np.random.default_rng(0)
+    kinds = list(planted_copies.ALTERATIONS)
+    copies = [
+        planted_copies.alter_image(data, kinds[n % len(kinds)], generator)
+        for n, data in enumerate(images)
+    ]
+    records = [sets.example(data, [0]) for data in [*images[20:], b"no image", *copies]]
+    evaluation = [sets.example(data, [0]) for data in [*images[:20], b"no image"]]
+    return sets.shards(path / "train", [records[:30], records[30:]]), [
+        sets.shards(path / "first", [evaluation[:12]]),
+        sets.shards(path / "second", [evaluation[12:]]),
+    ]
 
 
-def test_workers_match_what_one_process_matches(tmp_path):
-    images = [data for _, data in photos(10)]
-    train = sets.shards(
-        tmp_path / "train", [[sets.example(data, [0]) for data in images[3:]]]
-    )
-    records = [sets.example(data, [0]) for data in [images[5], b"", images[0]]]
-    against = [sets.shards(tmp_path / "test", [records])]
-    expected = cleaning.find_removals(train, against, thresholds=Thresholds())
-    assert [removal.record for removal in expected.removals] == [2]
-    every = [beam_driver._hash_evaluation((0, n), against) for n in range(3)]
-    hashed = [row for row in every if row[1] is not None]
-    assert [place for place, _ in hashed] == [(0, 0), (0, 2)]
-    judge = sent(beam_driver._index(hashed[::-1], Thresholds()))
-    rows = [*beam_driver._match((0, 7), sent(train), judge), (0, 1)]
-    assert beam_driver._found(rows, 1) == expected
-    assert expected.unreadable_against == (1,)
-    assert beam_driver._index([], Thresholds()) is None
-    assert not list(beam_driver._match((0, 7), train, None))
+@pytest.mark.parametrize("include_internal", [False, True])
+def test_both_drivers_find_the_same_pairs(
+    tmp_path, in_memory, monkeypatch, include_internal
+):
+    monkeypatch.setattr(beam_driver, "_RECORDS_PER_ELEMENT", 7)
+    train, against = altered_copies(tmp_path)
+    search = Search(train, against, include_internal=include_internal)
+    expected = LocalDriver().run_search(search)
+    assert in_memory.run_search(search) == expected
+    assert (expected.unreadable, expected.unreadable_against) == (1, (0, 1))
+    by_set = {removal.dataset for removal in expected.removals}
+    assert by_set == ({-1, 0, 1} if include_internal else {0, 1})
 
 
-def test_workers_find_the_repeats_that_one_process_finds(tmp_path):
+def test_both_drivers_find_the_same_pairs_without_evaluation_sets(tmp_path, in_memory):
+    train, _ = altered_copies(tmp_path)
+    search = Search(train, [], include_internal=True)
+    expected = LocalDriver().run_search(search)
+    assert len(expected.removals) > 10
+    assert in_memory.run_search(search) == expected
+
+
+def test_an_unreadable_evaluation_set_is_rejected_at_the_end(tmp_path, in_memory):
     train, test = planted(tmp_path)
-    near = cleaning.find_removals(train, [test], thresholds=Thresholds()).removals
-    expected = cleaning.find_removals(
-        train, [test], thresholds=Thresholds(), repeats=True
+    junk = sets.shards(tmp_path / "junk", [[sets.example(b"junk", [0])]])
+    with pytest.raises(ValueError, match=r"`against` must.*received '.*junk"):
+        in_memory.run_search(Search(train, [test, junk]))
+
+
+def check_same_files(path, train, test, driver):
+    search = Search(train, [test], include_internal=True)
+    expected = cleaning.clean(search, output_dir=str(path / "local"))
+    result = cleaning.clean(search, output_dir=driver.output_dir, driver=driver)
+    assert result == expected
+    files = sorted(p for p in (path / "local").rglob("*") if p.is_file())
+    copies = sorted(p for p in (path / "beam").rglob("*") if p.is_file())
+    assert [p.relative_to(path / "beam") for p in copies] == [
+        p.relative_to(path / "local") for p in files
+    ]
+    assert all(
+        a.read_bytes() == b.read_bytes() for a, b in zip(files, copies, strict=True)
     )
-    gone = frozenset(removal.record for removal in near)
-    rows = list(beam_driver._hash_training((0, 16), sent(train), gone))
-    unreadable = [row for row in rows if len(row) == 1]
-    assert len(unreadable) == expected.unreadable == 1
-    # Groups and their members come in any order.
-    pairs = [row for row in rows[::-1] if len(row) == 2]
-    found = [
-        pair
-        for group in grouped(pairs)
-        for pair in beam_driver._candidates(group, Thresholds())
-    ]
-    confirmed = [
-        row
-        for group in grouped(found)
-        for row in beam_driver._confirm(group, sent(train), Thresholds())
-    ]
-    more = beam_driver._found(confirmed).removals
-    assert [*near, *more] == expected.removals
+    assert not (path / "beam/.beam").exists()
+
+
+def test_both_drivers_write_the_same_files(tmp_path, in_memory):
+    check_same_files(tmp_path, *planted(tmp_path), in_memory)
 
 
 @pytest.mark.slow
@@ -76,19 +94,7 @@ def test_workers_find_the_repeats_that_one_process_finds(tmp_path):
     "options",
     [[], ["direct_running_mode=multi_processing", "direct_num_workers=2"]],
 )
-def test_both_runners_clean_as_one_process_does(tmp_path, options):
+def test_beam_itself_writes_the_same_files(tmp_path, options):
     pytest.importorskip("apache_beam")
-    train, test = planted(tmp_path)
-    one, many = tmp_path / "one", tmp_path / "many"
-    expected = cleaning.clean(train, [test], output_dir=str(one), repeats=True)
-    worker = BeamWorker("DirectRunner", options)
-    result = cleaning.clean(
-        train, [test], output_dir=str(many), repeats=True, worker=worker
-    )
-    assert result == expected
-    for path in one.rglob("*"):
-        if path.is_file():
-            assert (many / path.relative_to(one)).read_bytes() == path.read_bytes()
-    assert sorted(p.name for p in many.iterdir()) == sorted(
-        p.name for p in one.iterdir()
-    )
+    driver = BeamDriver("DirectRunner", options, str(tmp_path / "beam"))
+    check_same_files(tmp_path, *planted(tmp_path), driver)

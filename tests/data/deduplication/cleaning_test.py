@@ -1,4 +1,4 @@
-"""A training set without near-duplicates: what goes, what is left, what is told."""
+"""The files of a training set without near-duplicates."""
 # SPDX-License-Identifier: Apache-2.0
 
 import csv
@@ -9,43 +9,27 @@ import pytest
 from tests.data import sets
 from tests.data.deduplication.example_sets import photos, planted
 from vit_scaling.data.deduplication import cleaning
-from vit_scaling.data.deduplication.matching import Thresholds
+from vit_scaling.data.deduplication.search import Search
 from vit_scaling.data.examples import Features
 from vit_scaling.data.tfrecords import TFRecords
 from vit_scaling.data.writing.verification import verify
 
 
-def test_near_duplicates_and_repeats_go(tmp_path):
-    train, test = planted(tmp_path)
-    found = cleaning.find_removals(train, [test], thresholds=Thresholds(), repeats=True)
-    # Repeats are held against training images only: -1.
-    assert [(r.record, r.against, r.match.key) for r in found.removals] == [
-        (12, 0, 0),
-        (13, 0, 1),
-        (14, -1, 5),
-    ]
-    assert (found.unreadable, found.unreadable_against) == (1, (0,))
-
-
-def test_what_is_near_an_evaluation_image_is_no_original_of_a_repeat(tmp_path):
-    image, other = (data for _, data in photos(2))
-    records = [sets.example(data, [0]) for data in (image, other, image)]
-    train = sets.shards(tmp_path / "train", [records])
-    test = sets.shards(tmp_path / "test", [[sets.example(image, [0])]])
-    found = cleaning.find_removals(train, [test], thresholds=Thresholds(), repeats=True)
-    assert [(r.record, r.against) for r in found.removals] == [(0, 0), (2, 0)]
+def clean(train, against, output_dir, *, include_internal=False, report=True):
+    search = Search(train, against, include_internal=include_internal)
+    return cleaning.clean(search, output_dir=str(output_dir), report=report)
 
 
 def test_the_set_left_has_a_manifest_that_holds(tmp_path):
     train, test = planted(tmp_path)
     out = tmp_path / "clean"
-    result = cleaning.clean(train, [test], output_dir=str(out), repeats=True)
+    result = clean(train, [test], out, include_internal=True)
     assert (result["records"], result["removed"], result["kept"]) == (16, 3, 13)
     manifest = json.loads((out / "train.manifest.json").read_text())
     assert manifest["class_counts"] == {"ape": 5, "bee": 4, "cow": 4}
-    clean = TFRecords(str(out / "train.manifest.json"))
-    assert clean.class_names == ("ape", "bee", "cow")
-    assert clean.index().num_records == 13
+    cleaned = TFRecords(str(out / "train.manifest.json"))
+    assert cleaned.class_names == ("ape", "bee", "cow")
+    assert cleaned.index().num_records == 13
     faults = verify(str(out / "train.manifest.json"))["faults"]
     assert len(faults) == 1  # The junk, which is not for us to remove.
     assert "no known image format" in faults[0]
@@ -59,14 +43,14 @@ def test_the_manifest_is_named_after_the_whole_split(tmp_path):
     )
     train = TFRecords(f"{tmp_path}/set/train-extra-*")
     out = tmp_path / "clean"
-    cleaning.clean(train, [], output_dir=str(out), repeats=True, report=False)
+    clean(train, [], out, include_internal=True)
     assert verify(str(out / "train-extra.manifest.json"))["fault_count"] == 0
 
 
 def test_the_list_names_both_images_of_a_pair(tmp_path):
     train, test = planted(tmp_path)
     out = tmp_path / "clean"
-    cleaning.clean(train, [test], output_dir=str(out), repeats=True, report=False)
+    clean(train, [test], out, include_internal=True, report=False)
     with open(out / "removed.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     keys = [(row["key"], row["like_key"]) for row in rows]
@@ -83,20 +67,20 @@ def test_the_list_names_both_images_of_a_pair(tmp_path):
 def test_what_cannot_be_done_is_refused_first(tmp_path):
     train, test = planted(tmp_path)
     with pytest.raises(ValueError, match="must not be the training set's own folder"):
-        cleaning.clean(train, [test], output_dir=str(tmp_path / "train"))
+        clean(train, [test], tmp_path / "train")
     with pytest.raises(ValueError, match="must not be the evaluation set's own folder"):
-        cleaning.clean(train, [test], output_dir=str(tmp_path / "test"))
+        clean(train, [test], tmp_path / "test")
     both = TFRecords([train.pattern, sets.numbered(tmp_path / "z", [1]).pattern])
     with pytest.raises(ValueError, match="must not be the training set's own folder"):
-        cleaning.clean(both, [test], output_dir=str(tmp_path / "z"))
+        clean(both, [test], tmp_path / "z")
     with pytest.raises(ValueError, match="`against` must name evaluation sets unless"):
-        cleaning.clean(train, [], output_dir=str(tmp_path / "clean"))
+        clean(train, [], tmp_path / "clean")
     junk = sets.shards(tmp_path / "junk", [[sets.example(b"junk", [0])]])
     with pytest.raises(ValueError, match="must hold images that decode"):
-        cleaning.clean(train, [junk], output_dir=str(tmp_path / "clean"))
+        clean(train, [junk], tmp_path / "clean")
     # One set among several that cannot be read would let its copies stay.
     with pytest.raises(ValueError, match=r"decode; received '.*junk.*of its 1 records"):
-        cleaning.clean(train, [test, junk], output_dir=str(tmp_path / "clean"))
+        clean(train, [test, junk], tmp_path / "clean")
     assert not list((tmp_path / "clean").glob("*.tfrecord"))
 
 
@@ -109,9 +93,9 @@ def test_a_set_with_other_keys_is_refused_with_its_keys_and_read_with_them(tmp_p
     with pytest.raises(
         ValueError, match=r"`train` must.*first: .*, jpeg\. .*--image_k"
     ):
-        cleaning.clean(plain, [test], output_dir=out)
+        clean(plain, [test], out)
     train = TFRecords(plain.pattern, Features(image="jpeg"))
     with pytest.raises(ValueError, match="`against` must hold images"):
-        cleaning.clean(test, [plain], output_dir=out)
-    result = cleaning.clean(train, [test], output_dir=out, report=False)
+        clean(test, [plain], out)
+    result = clean(train, [test], out, report=False)
     assert (result["unreadable"], result["unreadable_against"]) == (0, 0)

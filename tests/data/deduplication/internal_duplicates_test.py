@@ -16,26 +16,33 @@ from vit_scaling.data.deduplication import (
     internal_duplicates,
     planted_copies,
 )
-from vit_scaling.data.deduplication.internal_duplicates import Candidate, Member
+from vit_scaling.data.deduplication.internal_duplicates import BucketEntry, Candidate
 from vit_scaling.data.deduplication.matching import Thresholds
 
 ALL = 2**64 - 1
 
 
-def found(images):
-    pixels = [fingerprints.small_picture(data) for data in images]
-    everyone = [
-        member
-        for number, one in enumerate(pixels)
-        for member in internal_duplicates.members(number, fingerprints.of_whole(one))
+def find(images):
+    """(record, original) of the duplicates among some encoded images."""
+    thumbnails = [fingerprints.make_thumbnail(data) for data in images]
+    entries = [
+        entry
+        for record, thumbnail in enumerate(thumbnails)
+        for entry in internal_duplicates.make_entries(record, thumbnail)
     ]
-    pairs = internal_duplicates.find_repeats(everyone, pixels.__getitem__, Thresholds())
-    return [(gone, match.key) for gone, match in pairs]
+    candidates = internal_duplicates.collect_candidates(entries, Thresholds())
+    matches = {
+        record: internal_duplicates.confirm_original(
+            record, candidates[record], thumbnails.__getitem__, Thresholds()
+        )
+        for record in sorted(candidates)
+    }
+    return [(record, match.key) for record, match in matches.items() if match]
 
 
 def test_different_pictures_of_16_bits_are_no_repeats():
     pictures = [sets.deep(sets.tile(number, 64)) for number in (0, 1, 8, 0)]
-    assert found(pictures) == [(3, 0)]
+    assert find(pictures) == [(3, 0)]
 
 
 @functools.cache
@@ -53,24 +60,24 @@ def test_copies_go_and_the_first_stays():
     images = originals()
     kinds = ("re-encoded", "resized", "flipped")
     copies = [
-        planted_copies.altered(images[n], kind, generator)
+        planted_copies.alter_image(images[n], kind, generator)
         for n, kind in enumerate(kinds)
     ]
     copies += [toned(images[3]), images[7]]
     expected = [(12, 0), (13, 1), (14, 2), (15, 3), (16, 7)]
-    assert found([*images, *copies]) == expected
+    assert find([*images, *copies]) == expected
     # Where the copy comes first, the original is what repeats it.
-    assert found([*copies, *images]) == [(5, 0), (6, 1), (7, 2), (8, 3), (12, 4)]
+    assert find([*copies, *images]) == [(5, 0), (6, 1), (7, 2), (8, 3), (12, 4)]
 
 
 def test_distinct_images_stay():
-    assert found(originals()) == []
+    assert find(originals()) == []
 
 
 def test_an_image_goes_even_if_its_like_goes_too():
     image = originals()[0]
     # Each is near both before it; the nearest is named, of equals the first.
-    assert found([image, image, image]) == [(1, 0), (2, 0)]
+    assert find([image, image, image]) == [(1, 0), (2, 0)]
 
 
 def test_hashes_up_to_three_bits_apart_share_a_bucket():
@@ -80,34 +87,36 @@ def test_hashes_up_to_three_bits_apart_share_a_bucket():
         other = one
         for bit in generator.choice(64, 3, replace=False):
             other ^= 1 << int(bit)
-        assert any(one & mask == other & mask for mask in internal_duplicates.masks())
+        assert any(
+            one & mask == other & mask for mask in internal_duplicates.bucket_masks()
+        )
 
 
 def test_masks_are_pairs_of_five_bands_that_part_the_hash():
     bits = collections.Counter(
         bit
-        for mask in internal_duplicates.masks()
+        for mask in internal_duplicates.bucket_masks()
         for bit in range(64)
         if mask >> bit & 1
     )
-    assert len(internal_duplicates.masks()) == 10
+    assert len(internal_duplicates.bucket_masks()) == 10
     assert set(bits.values()) == {4}  # Each band meets the four others.
     assert len(bits) == 64
 
 
 def test_a_bucket_of_any_size_takes_linear_time():
-    members = [Member(n, False, 5, ALL) for n in range(1000)]
-    pairs = list(internal_duplicates.candidates(members, Thresholds()))
-    first = internal_duplicates.COMPARED
+    members = [BucketEntry(n, False, 5, ALL) for n in range(1000)]
+    pairs = list(internal_duplicates.find_candidates(members, Thresholds()))
+    first = internal_duplicates.MAX_COMPARED
     assert len(pairs) == first * (first - 1) // 2 + (1000 - first) * first
     assert {record for record, _ in pairs} == set(range(1, 1000))
 
 
 def test_a_mirrored_member_is_no_original():
-    members = [Member(0, True, 5, ALL), Member(1, False, 5, ALL)]
-    assert list(internal_duplicates.candidates(members, Thresholds())) == []
-    members = [Member(0, False, 5, ALL), Member(1, True, 4, ALL)]
-    assert list(internal_duplicates.candidates(members, Thresholds())) == [
+    members = [BucketEntry(0, True, 5, ALL), BucketEntry(1, False, 5, ALL)]
+    assert list(internal_duplicates.find_candidates(members, Thresholds())) == []
+    members = [BucketEntry(0, False, 5, ALL), BucketEntry(1, True, 4, ALL)]
+    assert list(internal_duplicates.find_candidates(members, Thresholds())) == [
         (1, Candidate(1, 0, True))
     ]
 
@@ -115,5 +124,7 @@ def test_a_mirrored_member_is_no_original():
 @pytest.mark.parametrize(("certain", "near"), [(ALL, False), (2**40 - 1, True)])
 def test_uncertain_bits_do_not_count(certain, near):
     other = 0xFFF << 50  # Twelve bits that only the first call is certain of.
-    members = [Member(0, False, 0, ALL), Member(1, False, other, certain)]
-    assert bool(list(internal_duplicates.candidates(members, Thresholds()))) == near
+    members = [BucketEntry(0, False, 0, ALL), BucketEntry(1, False, other, certain)]
+    assert (
+        bool(list(internal_duplicates.find_candidates(members, Thresholds()))) == near
+    )

@@ -15,52 +15,52 @@ from vit_scaling.data.deduplication.matching import Thresholds
 PHOTO = sets.photograph()[:200, :300]
 
 
-def altered(kind, seed=0):
+def alter(kind, seed=0):
     encoded = sets.encoded(PHOTO, "PNG")
-    data = planted_copies.altered(encoded, kind, np.random.default_rng(seed))
+    data = planted_copies.alter_image(encoded, kind, np.random.default_rng(seed))
     with Image.open(io.BytesIO(data)) as image:
         assert image.format == "JPEG"
         return np.asarray(image.convert("RGB"), float)
 
 
 def test_reencoding_keeps_the_picture():
-    assert np.abs(altered("re-encoded") - PHOTO).mean() < 6
+    assert np.abs(alter("re-encoded") - PHOTO).mean() < 6
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_sizes_stay_within_half_and_double(seed):
-    height, width, _ = altered("resized", seed).shape
+    height, width, _ = alter("resized", seed).shape
     assert 100 <= height <= 400
     assert width / height == pytest.approx(1.5, rel=0.02)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_crops_keep_nine_tenths_of_each_side(seed):
-    height, width, _ = altered("cropped", seed).shape
+    height, width, _ = alter("cropped", seed).shape
     assert 180 <= height <= 200
     assert 270 <= width <= 300
 
 
 def test_flips_borders_captions_and_tones_are_what_they_are_called():
-    assert np.abs(altered("flipped") - PHOTO[:, ::-1]).mean() < 6
-    bordered = altered("border")
+    assert np.abs(alter("flipped") - PHOTO[:, ::-1]).mean() < 6
+    bordered = alter("border")
     edge = (bordered.shape[0] - 200) // 2
     assert 6 <= edge <= 20
     inside = bordered[edge:-edge, edge:-edge]
     assert inside.shape == PHOTO.shape
     assert np.abs(inside - PHOTO).mean() < 8
-    captioned = altered("caption")
+    captioned = alter("caption")
     assert 216 <= captioned.shape[0] <= 230
     assert np.abs(captioned[:200] - PHOTO).mean() < 6
     assert captioned[202:].max() > 200  # Text on white.
-    toned = altered("brightness, contrast")
+    toned = alter("brightness, contrast")
     assert toned.shape == PHOTO.shape
     assert np.corrcoef(toned.ravel(), PHOTO.ravel())[0, 1] > 0.95
 
 
 def test_transparency_becomes_white():
     clear = np.zeros((20, 20, 4), np.uint8)
-    data = planted_copies.altered(
+    data = planted_copies.alter_image(
         sets.encoded(clear, "PNG"), "re-encoded", np.random.default_rng(0)
     )
     with Image.open(io.BytesIO(data)) as image:
@@ -84,5 +84,16 @@ def test_images_below_a_folder_are_files_not_links(tmp_path):
     (tmp_path / "deep/a.PNG").write_bytes(b"1")
     (tmp_path / "b.txt").write_bytes(b"2")
     (tmp_path / "c.jpg").symlink_to(tmp_path / "deep/a.PNG")
-    found = planted_copies.images_below(str(tmp_path))
+    found = planted_copies.read_images(str(tmp_path))
     assert found == [(str(tmp_path / "deep/a.PNG"), b"1")]
+
+
+def test_intervals_hold_the_share():
+    def interval(found, of):
+        estimate = planted_copies.estimate_fraction(found, of)
+        return estimate["low"], estimate["high"]
+
+    low, high = interval(1980, 2000)
+    assert low < 0.99 < high
+    assert interval(0, 0) == (0.0, 1.0)
+    assert interval(5, 5)[1] == 1.0

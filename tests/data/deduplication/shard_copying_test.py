@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tests.data import sets
 from vit_scaling.data import subsets
-from vit_scaling.data.deduplication.shard_copying import copies, copy_shard
+from vit_scaling.data.deduplication.shard_copying import copy_shard, plan_copies
 from vit_scaling.data.record_index import RecordIndex, Shard
 from vit_scaling.data.sidecar_files import key_hashes_kind
 from vit_scaling.data.tfrecords import TFRecords
@@ -22,7 +22,7 @@ def bytes_of(path):
 def test_the_records_left_are_the_same_bytes_in_the_same_order(tmp_path):
     source = sets.numbered(tmp_path / "from", [4, 0, 6])
     (tmp_path / "to").mkdir()
-    tasks = copies(source, [8, 0, 3], str(tmp_path / "to"))
+    tasks = plan_copies(source, [8, 0, 3], str(tmp_path / "to"))
     assert [task.removed for task in tasks] == [(0, 3), (), (4,)]
     rows = [copy_shard(task) for task in tasks]
     assert [(row["records"], row["removed"]) for row in rows] == [
@@ -40,7 +40,7 @@ def test_the_records_left_are_the_same_bytes_in_the_same_order(tmp_path):
 def test_a_copy_has_its_own_index_files(tmp_path):
     source = sets.numbered(tmp_path / "from", [5])
     (tmp_path / "to").mkdir()
-    (task,) = copies(source, [1], str(tmp_path / "to"))
+    (task,) = plan_copies(source, [1], str(tmp_path / "to"))
     copy_shard(task)
     folder = tmp_path / "to/index"
     name = pathlib.Path(task.path).name
@@ -57,7 +57,7 @@ def test_a_copy_has_its_own_index_files(tmp_path):
 def test_records_that_are_no_examples_are_copied_too(tmp_path):
     source = sets.shards(tmp_path / "from", [[b"\x07garbage", sets.example(b"x", [3])]])
     (tmp_path / "to").mkdir()
-    (task,) = copies(source, [], str(tmp_path / "to"))
+    (task,) = plan_copies(source, [], str(tmp_path / "to"))
     row = copy_shard(task)
     assert row["records"] == 2
     assert row["class_counts"] == {3: 1}
@@ -67,5 +67,5 @@ def test_shards_of_one_name_are_refused(tmp_path):
     for name in ("a", "b"):
         sets.numbered(tmp_path / name, [1])
     both = TFRecords(f"{tmp_path}/a/train-*,{tmp_path}/b/train-*")
-    with pytest.raises(ValueError, match=r"must have different names.*comes 2 times"):
-        copies(both, [], str(tmp_path / "to"))
+    with pytest.raises(ValueError, match=r"must have different names.*occurs 2 times"):
+        plan_copies(both, [], str(tmp_path / "to"))

@@ -1,273 +1,181 @@
-"""Perceptual hashes of an image and its likely crops, to find near-duplicates."""
+"""Compute perceptual hashes of an image and of its likely crops."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
 import functools
 import io
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from PIL import Image
+from scipy import fft
 
+from vit_scaling.data.deduplication import likeness
+from vit_scaling.data.deduplication.likeness import THUMBNAIL_SIDE, WHOLE_IMAGE, Box
 from vit_scaling.data.writing.image_checks import to_eight_bits
 
-SIDE = 96  # Every image is first brought to this size, aspect lost.
 _HASH_INPUT, _HASH_SIDE = 32, 8
-COMPARED_SIDE = 28  # Of 32: the margin, into which borders blur, is left out.
-_MARGIN = 2
-# What copying leaves of a picture: a sixteenth of it differs from the original, its
-# tone matched, by at most so many grey levels or this share of its contrast.
-_LOCAL_GREY, _LOCAL_SHARE, _LOCAL_SIDE = 20.0, 0.3, 7
-# Pictures that vary less are of one colour; they are alike if no pixel is further off.
-_PLAIN_SPREAD, _PLAIN_GREY = 3.0, 12.0
-# A coefficient sums 1,024 pixels with weights up to 4: noise of 1.5 grey levels, which
-# JPEG and resizing leave behind, moves it by so much (64 times the noise's deviation).
+# A coefficient sums 1,024 pixels with weights up to 4. Noise of 1.5 grey levels, which
+# JPEG and resizing leave behind, moves it by 64 times the noise's deviation.
 _NOISE = 96.0
-
-# A box is (left, top, right, bottom) in shares of the image.
-Box = tuple[float, float, float, float]
-WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+_BORDER_GREY, _MIN_CONTENT = 24, 0.08
 
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprint:
-    """What is kept of an image: a small picture, and hashes of parts of it.
+    """A thumbnail of an image, and hashes of parts of it.
 
     Args:
-        pixels: uint8 (96, 96, 3).
+        thumbnail: uint8 (96, 96, 3).
         hashes: uint64 (parts,).
-        certain: Which bits of each hash noise cannot turn over, uint64 (parts,).
-        boxes: Of the parts, float32 (parts, 4).
-        flipped: Whether a part is mirrored, bool (parts,).
+        stable: Masks of the bits that noise cannot flip, uint64 (parts,).
+        boxes: Positions of the parts, float32 (parts, 4).
+        mirrored: Whether a part is mirrored, bool (parts,).
     """
 
-    pixels: np.ndarray
+    thumbnail: np.ndarray
     hashes: np.ndarray
-    certain: np.ndarray
+    stable: np.ndarray
     boxes: np.ndarray
-    flipped: np.ndarray
+    mirrored: np.ndarray
 
 
-def small_picture(encoded: bytes) -> np.ndarray:
-    """Decode an image to uint8 (96, 96, 3); transparency becomes white."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(encoded)) as opened:
-        opened.draft("RGB", (2 * SIDE, 2 * SIDE))  # JPEG: decode at a lower size.
-        image = to_eight_bits(opened)
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            layer = image.convert("RGBA")
-            white = Image.new("RGBA", layer.size, "white")
-            rgb = Image.alpha_composite(white, layer).convert("RGB")
-        else:
-            rgb = image.convert("RGB")
-    return np.asarray(rgb.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert an opened image to 8-bit RGB; transparent pixels become white."""
+    image = to_eight_bits(image)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        image = Image.alpha_composite(white, layer)
+    return image.convert("RGB")
 
 
-def of_evaluation(encoded: bytes) -> Fingerprint:
+def make_thumbnail(encoded: bytes) -> np.ndarray:
+    """Decode an image and resize it to uint8 (96, 96, 3), whatever its aspect."""
+    with Image.open(io.BytesIO(encoded)) as image:
+        # JPEG is decoded at a lower resolution, which is faster.
+        image.draft("RGB", (2 * THUMBNAIL_SIDE, 2 * THUMBNAIL_SIDE))
+        rgb = to_rgb(image)
+    size = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    return np.asarray(rgb.resize(size, Image.Resampling.LANCZOS))
+
+
+def fingerprint_evaluation_image(encoded: bytes) -> Fingerprint:
     """Return the fingerprint of an evaluation image: crops and mirror images too.
 
-    A copy that was cropped lies near one of these parts.
+    A cropped copy is close to one of these parts.
     """
-    pixels = small_picture(encoded)
-    boxes = _with_frame(_frame(pixels), _crops())
-    # A crop that hardly varies, while the whole does, has left the content outside: all
-    # such crops are alike, and say nothing of what they were cut from.
-    whole = _spread(pixels, WHOLE)
-    least = 0.0 if whole < _PLAIN_SPREAD else min(2 * _PLAIN_SPREAD, whole / 2)
-    shown = [box for box in boxes if box == WHOLE or _spread(pixels, box) >= least]
-    return _fingerprint(pixels, shown, flips=True)
+    thumbnail = make_thumbnail(encoded)
+    boxes = _add_content_box(thumbnail, _crops())
+    # A crop with hardly any contrast, of an image that has some, has lost the content.
+    # Such crops are like those of any other image, so they are left out.
+    contrast = likeness.compute_contrast(thumbnail, WHOLE_IMAGE)
+    required = 0.0
+    if contrast >= likeness.MIN_CONTRAST:
+        required = min(2 * likeness.MIN_CONTRAST, contrast / 2)
+    boxes = [
+        box
+        for box in boxes
+        if box == WHOLE_IMAGE or likeness.compute_contrast(thumbnail, box) >= required
+    ]
+    return _make_fingerprint(thumbnail, boxes, add_mirrored=True)
 
 
-def of_training(encoded: bytes) -> Fingerprint:
+def fingerprint_training_image(encoded: bytes) -> Fingerprint:
     """Return the fingerprint of a training image: without borders and captions too.
 
-    A copy that got a border or a caption has the original as one of these parts.
+    If the image is a copy with a border or a caption, the original is one of the parts.
     """
-    pixels = small_picture(encoded)
-    return _fingerprint(pixels, _with_frame(_frame(pixels), _strips()), flips=False)
+    thumbnail = make_thumbnail(encoded)
+    boxes = _add_content_box(thumbnail, _insides())
+    return _make_fingerprint(thumbnail, boxes, add_mirrored=False)
 
 
-def of_whole(pixels: np.ndarray) -> Fingerprint:
-    """Return the fingerprint of a small picture as it is and mirrored: two hashes."""
-    return _fingerprint(pixels, [WHOLE], flips=True)
+def fingerprint_whole_image(thumbnail: np.ndarray) -> Fingerprint:
+    """Return a fingerprint with two hashes: of a thumbnail and of its mirror image."""
+    return _make_fingerprint(thumbnail, [WHOLE_IMAGE], add_mirrored=True)
 
 
 @functools.cache
 def _crops() -> tuple[Box, ...]:
-    """Return parts of 0.96 and 0.92 of each side, at nine places, and the whole."""
-    boxes = [WHOLE]
+    """Return the whole image, and crops of 0.96 and 0.92 of its sides at 9 places."""
+    boxes = [WHOLE_IMAGE]
     for side in (0.96, 0.92):
-        places = (0.0, (1 - side) / 2, 1 - side)
-        boxes += [(x, y, x + side, y + side) for y in places for x in places]
+        starts = (0.0, (1 - side) / 2, 1 - side)
+        boxes += [(x, y, x + side, y + side) for y in starts for x in starts]
     return tuple(boxes)
 
 
 @functools.cache
-def _strips() -> tuple[Box, ...]:
-    """Return the whole, and it without a strip below, above or all around."""
+def _insides() -> tuple[Box, ...]:
+    """Return the whole image, and it without a strip below, above or all around."""
     heights = (0.06, 0.1, 0.14, 0.18)
-    below = [(0.0, 0.0, 1.0, 1 - height) for height in heights]
-    above = [(0.0, height, 1.0, 1.0) for height in heights]
+    without_bottom = [(0.0, 0.0, 1.0, 1 - height) for height in heights]
+    without_top = [(0.0, height, 1.0, 1.0) for height in heights]
     insets = (0.03, 0.055, 0.08)  # Borders that JPEG has blurred into the image.
-    inside = [(inset, inset, 1 - inset, 1 - inset) for inset in insets]
-    return (WHOLE, *below, *above, *inside)
+    without_border = [(inset, inset, 1 - inset, 1 - inset) for inset in insets]
+    return (WHOLE_IMAGE, *without_bottom, *without_top, *without_border)
 
 
-def _with_frame(frame: Box, boxes: tuple[Box, ...]) -> list[Box]:
-    """Return boxes, and the inside of the frame if the image has one."""
-    return list(boxes) if frame == WHOLE else [*boxes, frame]
+def _add_content_box(thumbnail: np.ndarray, boxes: tuple[Box, ...]) -> list[Box]:
+    """Return the boxes, and the area inside a border of one colour if there is one."""
+    pixels = thumbnail.astype(np.int16)
+    edges = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    is_content = np.abs(pixels - np.median(edges, axis=0)).max(-1) > _BORDER_GREY
+    rows = np.flatnonzero(is_content.mean(1) > _MIN_CONTENT)
+    columns = np.flatnonzero(is_content.mean(0) > _MIN_CONTENT)
+    if min(len(rows), len(columns)) < THUMBNAIL_SIDE // 4:
+        return list(boxes)
+    edge_pixels = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+    left, top, right, bottom = (edge / THUMBNAIL_SIDE for edge in edge_pixels)
+    content = (left, top, right, bottom)
+    return list(boxes) if content == WHOLE_IMAGE else [*boxes, content]
 
 
-def _frame(pixels: np.ndarray) -> Box:
-    """Return what lies inside a border of one colour; the whole if there is none."""
-    values = pixels.astype(np.int16)
-    far = np.abs(values - np.median(_edge(values), axis=0)).max(-1) > 24
-    rows = np.flatnonzero(far.mean(1) > 0.08)
-    columns = np.flatnonzero(far.mean(0) > 0.08)
-    if len(rows) < SIDE // 4 or len(columns) < SIDE // 4:
-        return WHOLE
-    left, right = columns[0] / SIDE, (columns[-1] + 1) / SIDE
-    return (left, rows[0] / SIDE, right, (rows[-1] + 1) / SIDE)
-
-
-def _edge(values: np.ndarray) -> np.ndarray:
-    sides = [values[0], values[-1], values[:, 0], values[:, -1]]
-    return np.concatenate(sides)
-
-
-def _fingerprint(pixels: np.ndarray, boxes: list[Box], *, flips: bool) -> Fingerprint:
-    grey = _picture(pixels).convert("L")
-    hashes, certain = part_hashes(grey, boxes)
-    flipped = np.zeros(len(boxes), bool)
-    if flips:
-        turned = part_hashes(grey, boxes, mirror=True)
-        hashes = np.concatenate([hashes, turned[0]])
-        certain = np.concatenate([certain, turned[1]])
-        flipped = np.concatenate([flipped, ~flipped])
+def _make_fingerprint(
+    thumbnail: np.ndarray, boxes: list[Box], *, add_mirrored: bool
+) -> Fingerprint:
+    grey = Image.fromarray(thumbnail).convert("L")
+    size = (_HASH_INPUT, _HASH_INPUT)
+    resized = [
+        grey.resize(size, Image.Resampling.LANCZOS, box=likeness.to_pixels(box))
+        for box in boxes
+    ]
+    parts = np.stack([np.asarray(part, np.float64) for part in resized])
+    mirrored = np.zeros(len(boxes), bool)
+    if add_mirrored:
+        parts = np.concatenate([parts, parts[:, :, ::-1]])
+        mirrored = np.concatenate([mirrored, ~mirrored])
         boxes = boxes * 2
-    return Fingerprint(pixels, hashes, certain, np.array(boxes, np.float32), flipped)
+    hashes, stable = compute_hashes(parts)
+    return Fingerprint(thumbnail, hashes, stable, np.array(boxes, np.float32), mirrored)
 
 
-def _spread(pixels: np.ndarray, box: Box) -> float:
-    """Return by how many grey levels a part varies; margins are not compared."""
-    left, top, right, bottom = (SIDE * edge for edge in box)
-    share = _MARGIN / _HASH_INPUT
-    x, y = share * (right - left), share * (bottom - top)
-    rows = slice(round(top + y), round(bottom - y))
-    inside = pixels[rows, round(left + x) : round(right - x)].astype(np.float32)
-    return float((inside - inside.mean((0, 1))).std())
+def compute_hashes(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute 64-bit perceptual hashes of grey images.
 
+    They have the bits of the ImageHash library's `phash`: whether each of the 8×8
+    lowest coefficients of the cosine transform is above their median. The bits of the
+    lowest frequencies are first, because only these are stable in a smooth image.
 
-def _picture(pixels: np.ndarray) -> Any:
-    from PIL import Image
-
-    return Image.fromarray(pixels)
-
-
-def part_hashes(
-    grey: Any, boxes: list[Box], *, mirror: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return 64-bit perceptual hashes of parts of a grey Pillow image.
-
-    The bits of the ImageHash library's `phash` (the 8×8 lowest cosine coefficients of
-    the 32×32 picture, each above their median or not), the lowest frequencies first:
-    those of a smooth picture, a sky say, are all that noise leaves alone.
+    Args:
+        images: float64 (images, 32, 32).
 
     Returns:
-        The hashes and which of their bits are certain, both uint64 (parts,).
+        The hashes and the masks of their stable bits, both uint64 (images,).
     """
-    from PIL import Image
-
-    width, height = grey.size
-    size = (_HASH_INPUT, _HASH_INPUT)
-    small = np.stack(
-        [
-            grey.resize(
-                size,
-                Image.Resampling.LANCZOS,
-                box=(left * width, top * height, right * width, bottom * height),
-            )
-            for left, top, right, bottom in boxes
-        ]
-    ).astype(np.float64)
-    if mirror:
-        small = small[:, :, ::-1]
-    waves = _cosines()
-    low = waves @ small @ waves.T  # (parts, 8, 8)
-    above = low - np.median(low, axis=(1, 2), keepdims=True)
-    above = above.reshape(len(boxes), 64)[:, _low_first()]
-    return _packed(above > 0), _packed(np.abs(above) > _NOISE)
+    coefficients = fft.dctn(images, axes=(1, 2))[:, :_HASH_SIDE, :_HASH_SIDE]
+    above = coefficients - np.median(coefficients, axis=(1, 2), keepdims=True)
+    above = above.reshape(len(images), _HASH_SIDE**2)[:, _low_frequencies_first()]
+    return _pack_bits(above > 0), _pack_bits(np.abs(above) > _NOISE)
 
 
-def _packed(bits: np.ndarray) -> np.ndarray:
-    return (
-        np.ascontiguousarray(np.packbits(bits, axis=1))
-        .view(">u8")
-        .astype(np.uint64)[:, 0]
-    )
+def _pack_bits(bits: np.ndarray) -> np.ndarray:
+    packed = np.ascontiguousarray(np.packbits(bits, axis=1))
+    return packed.view(">u8").astype(np.uint64)[:, 0]
 
 
 @functools.cache
-def _low_first() -> np.ndarray:
-    """Return the 64 coefficients' order: by square rings from the lowest on."""
-    row, column = np.divmod(np.arange(64), _HASH_SIDE)
+def _low_frequencies_first() -> np.ndarray:
+    """Return the order of the 64 coefficients: by square rings from the lowest."""
+    row, column = np.divmod(np.arange(_HASH_SIDE**2), _HASH_SIDE)
     return np.lexsort((row, row + column, np.maximum(row, column)))
-
-
-@functools.cache
-def _cosines() -> np.ndarray:
-    """Return the first 8 waves of the discrete cosine transform of length 32."""
-    wave, place = np.arange(_HASH_SIDE)[:, None], np.arange(_HASH_INPUT)[None, :]
-    return 2 * np.cos(np.pi * wave * (2 * place + 1) / (2 * _HASH_INPUT))
-
-
-def part(
-    pixels: np.ndarray, box: Sequence[float] | np.ndarray, *, flipped: bool
-) -> np.ndarray:
-    """Return the inner 28×28 of a part of a small picture, float32 (28, 28, 3)."""
-    from PIL import Image
-
-    scaled = tuple(SIDE * float(edge) for edge in box)
-    side = COMPARED_SIDE + 2 * _MARGIN
-    taken = _picture(pixels).resize((side, side), Image.Resampling.BILINEAR, box=scaled)
-    values = np.asarray(taken, np.float32)[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
-    return values[:, ::-1] if flipped else values
-
-
-def likeness(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the correlation of two pictures, -1…1: the lower one of two ways.
-
-    Over all pixels and colours; and with each colour's own mean taken away, for else
-    any two bluish pictures would be alike. Brightness and contrast do not matter.
-    """
-    colours = one.mean((0, 1)), other.mean((0, 1))
-    apart = _correlation(one - colours[0], other - colours[1])
-    whole = _correlation(one - one.mean(), other - other.mean())
-    if apart is None or whole is None:  # Pictures of one colour: is it the same?
-        return 1.0 if float(np.abs(one - other).max()) < _PLAIN_GREY else -1.0
-    return min(whole, apart)
-
-
-def _correlation(first: np.ndarray, second: np.ndarray) -> float | None:
-    """Return the correlation of centred values; None where one hardly varies."""
-    spread = float(np.sqrt((first**2).mean())), float(np.sqrt((second**2).mean()))
-    if min(spread) < _PLAIN_SPREAD:
-        return None
-    return float((first * second).mean()) / (spread[0] * spread[1])
-
-
-def differ_somewhere(one: np.ndarray, other: np.ndarray) -> bool:
-    """Return whether two like pictures differ in one place more than copies do.
-
-    Drawings of one family (cards, road signs, clocks) are alike as a whole and differ
-    in a sixteenth of their area.
-    """
-    first, second = one - one.mean((0, 1)), other - other.mean((0, 1))
-    scale = float((first * second).mean()) / max(float((first**2).mean()), 1e-6)
-    squares = (second - scale * first) ** 2
-    places = COMPARED_SIDE // _LOCAL_SIDE
-    blocks = squares.reshape(places, _LOCAL_SIDE, places, _LOCAL_SIDE, 3)
-    worst = float(np.sqrt(blocks.mean((1, 3, 4)).max()))
-    contrast = float(np.sqrt((second**2).mean()))
-    return worst > _LOCAL_GREY and worst > _LOCAL_SHARE * contrast

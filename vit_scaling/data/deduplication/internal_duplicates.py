@@ -1,14 +1,15 @@
-"""Find repeats inside one set in linear time: hashes meet in buckets, pixels decide.
+"""Find duplicates inside one set in linear time: hashes in buckets, then pixels.
 
-Each image goes into ten buckets, one for each choice of two of the five bands of its
-64-bit hash (25 or 26 bits); images in one bucket are candidates for each other. Hashes
-that differ in at most three bits share a bucket always (pigeonholes), others most
-often. In a bucket each image is held against the 64 first only, so time is linear in
-the number of images whatever the buckets' sizes; 3 billion images fill 2^25 buckets to
+Each image is put into ten buckets, one for each choice of two of the five bands of its
+64-bit hash (25 or 26 bits). Images in one bucket are candidates for each other. Hashes
+that differ in at most three bits always share a bucket, other similar ones mostly do.
+In a bucket each image is compared with the 64 first only, so time is linear in the
+number of images whatever the buckets' sizes: 3 billion images fill 2^25 buckets to
 about that number.
 
-An image goes if it is near an earlier one, whether or not that one goes too: no order
-of work matters, so one process and a cluster find the same.
+An image is a duplicate if it is close to an earlier one, whether or not that one is
+removed too. So the result does not depend on the order of work, and is the same in one
+process and on a cluster.
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -21,29 +22,30 @@ from typing import Any
 
 import numpy as np
 
-from vit_scaling.data.deduplication import fingerprints
-from vit_scaling.data.deduplication.fingerprints import Fingerprint
+from vit_scaling.data.deduplication import likeness
+from vit_scaling.data.deduplication.fingerprints import fingerprint_whole_image
+from vit_scaling.data.deduplication.hash_index import MAX_DIFFERING_FRACTION
 from vit_scaling.data.deduplication.matching import Match, Thresholds
 
-_EDGES = (0, 13, 26, 39, 52, 64)  # Of five bands, in bits.
-COMPARED = 64  # Earliest images of a bucket, and nearest candidates of an image.
+_BAND_EDGES = (0, 13, 26, 39, 52, 64)  # In bits.
+MAX_COMPARED = 64  # Earliest images of a bucket, and nearest candidates of an image.
 
 
 @dataclasses.dataclass(frozen=True, order=True, slots=True)
-class Member:
-    """An image in a bucket.
+class BucketEntry:
+    """An image, or its mirror image, in a bucket.
 
     Args:
         record: Its number in the set.
-        mirrored: Whether the hash is that of its mirror image.
-        hash: 64 bits, the uncertain ones 0.
-        certain: Which bits noise cannot turn over.
+        mirrored: Whether the hash is of its mirror image.
+        hash: 64 bits; those that are not stable are 0.
+        stable: Mask of the bits that noise cannot flip.
     """
 
     record: int
     mirrored: bool
     hash: int
-    certain: int
+    stable: int
 
 
 @dataclasses.dataclass(frozen=True, order=True, slots=True)
@@ -51,8 +53,8 @@ class Candidate:
     """An earlier image that may be the original of another.
 
     Args:
-        distance: Of the hashes, in bits.
-        record: Of the earlier image.
+        distance: Between the hashes, in bits.
+        record: Number of the earlier image.
         mirrored: Whether the other image is its mirror image.
     """
 
@@ -62,108 +64,97 @@ class Candidate:
 
 
 @functools.cache
-def masks() -> tuple[int, ...]:
-    """Return which bits of a hash make its ten keys."""
+def bucket_masks() -> tuple[int, ...]:
+    """Return the masks of the bits that make a hash's ten buckets."""
     bands = [
         sum(1 << (63 - bit) for bit in range(low, high))
-        for low, high in itertools.pairwise(_EDGES)
+        for low, high in itertools.pairwise(_BAND_EDGES)
     ]
     return tuple(a | b for a, b in itertools.combinations(bands, 2))
 
 
-def members(record: int, whole: Fingerprint) -> list[Member]:
-    """Return an image's two members, as it is and mirrored.
-
-    Args:
-        record: Its number.
-        whole: From `fingerprints.of_whole`: two hashes.
-    """
-    pairs = zip(whole.hashes.tolist(), whole.certain.tolist(), strict=True)
-    return [
-        Member(record, mirrored, bits & certain, certain)
-        for mirrored, (bits, certain) in zip((False, True), pairs, strict=True)
-    ]
+def make_entries(record: int, thumbnail: np.ndarray) -> Iterator[BucketEntry]:
+    """Yield an image's two entries: as it is, and mirrored."""
+    whole = fingerprint_whole_image(thumbnail)
+    columns = (whole.mirrored, whole.hashes & whole.stable, whole.stable)
+    for mirrored, bits, stable in zip(*(c.tolist() for c in columns), strict=True):
+        yield BucketEntry(record, mirrored, bits, stable)
 
 
-def candidates(
-    bucket: Iterable[Member], thresholds: Thresholds
+def find_candidates(
+    bucket: Iterable[BucketEntry], thresholds: Thresholds
 ) -> Iterator[tuple[int, Candidate]]:
-    """Yield (record, an earlier candidate for its original) of one bucket.
+    """Yield (record, candidate for its original) of one bucket.
 
     Args:
-        bucket: Members with one key; read twice, held never.
-        thresholds: The distance that makes a candidate.
+        bucket: Entries of one bucket. It is iterated twice and never stored, because it
+            may be larger than the memory.
+        thresholds: The largest distance of a candidate.
     """
-    plain = (member for member in bucket if not member.mirrored)
-    first = heapq.nsmallest(COMPARED, plain)
-    for member in bucket:
+    unmirrored = (entry for entry in bucket if not entry.mirrored)
+    first = heapq.nsmallest(MAX_COMPARED, unmirrored)
+    for entry in bucket:
         for earlier in first:
-            if earlier.record >= member.record:
+            if earlier.record >= entry.record:
                 break
-            certain = member.certain & earlier.certain
-            distance = ((member.hash ^ earlier.hash) & certain).bit_count()
-            limit = min(thresholds.distance, 0.3 * certain.bit_count())
-            if distance <= limit:
-                yield (
-                    member.record,
-                    Candidate(distance, earlier.record, member.mirrored),
-                )
+            stable = entry.stable & earlier.stable
+            distance = ((entry.hash ^ earlier.hash) & stable).bit_count()
+            limit = MAX_DIFFERING_FRACTION * stable.bit_count()
+            if distance <= min(thresholds.distance, limit):
+                candidate = Candidate(distance, earlier.record, entry.mirrored)
+                yield entry.record, candidate
 
 
-def confirmed(
-    found: Iterable[Candidate],
-    pixels: np.ndarray,
-    pixels_of: Callable[[int], np.ndarray],
+def confirm_original(
+    record: int,
+    candidates: Iterable[Candidate],
+    read_thumbnail: Callable[[int], np.ndarray],
     thresholds: Thresholds,
 ) -> Match | None:
-    """Return the nearest candidate whose picture is like an image's, if one is.
+    """Return the nearest candidate whose pixels are like an image's, or None.
 
     Args:
-        found: Candidates; one may come several times.
-        pixels: The image's small picture, uint8 (96, 96, 3).
-        pixels_of: From a record number to its small picture.
-        thresholds: The likeness that is wanted.
+        record: Number of the image.
+        candidates: May contain a candidate several times.
+        read_thumbnail: From a record's number to its thumbnail, uint8 (96, 96, 3).
+        thresholds: The smallest likeness of a duplicate.
     """
-    for one in heapq.nsmallest(COMPARED, set(found)):
-        mine = fingerprints.part(pixels, fingerprints.WHOLE, flipped=one.mirrored)
-        theirs = fingerprints.part(
-            pixels_of(one.record), fingerprints.WHOLE, flipped=False
-        )
-        alike = fingerprints.likeness(mine, theirs)
-        near = alike >= thresholds.likeness
-        if near and not fingerprints.differ_somewhere(theirs, mine):
-            return Match(one.record, one.distance, alike)
+    thumbnail = read_thumbnail(record)
+    for candidate in heapq.nsmallest(MAX_COMPARED, set(candidates)):
+        part = _cut_whole(thumbnail, mirrored=candidate.mirrored)
+        original = _cut_whole(read_thumbnail(candidate.record), mirrored=False)
+        found = likeness.compute_likeness(part, original)
+        is_close = found >= thresholds.likeness
+        if is_close and not likeness.differs_locally(original, part):
+            return Match(candidate.record, candidate.distance, found)
     return None
 
 
-def find_repeats(
-    everyone: list[Member],
-    pixels_of: Callable[[int], np.ndarray],
-    thresholds: Thresholds,
-) -> list[tuple[int, Match]]:
-    """Return the records that repeat an earlier one, rising, each with that one.
+def _cut_whole(thumbnail: np.ndarray, *, mirrored: bool) -> np.ndarray:
+    return likeness.cut_part(thumbnail, likeness.WHOLE_IMAGE, mirrored=mirrored)
+
+
+def collect_candidates(
+    entries: list[BucketEntry], thresholds: Thresholds
+) -> dict[int, set[Candidate]]:
+    """Return the candidates of every image that has some, by record, in memory.
 
     Args:
-        everyone: Members of all images; 2 for each.
-        pixels_of: From a record number to its small picture.
-        thresholds: What counts as near.
+        entries: The entries of all images.
+        thresholds: The largest distance of a candidate.
     """
-    bits = np.array([member.hash for member in everyone], np.uint64)
-    found: dict[int, set[Candidate]] = {}
-    for mask in masks():
-        for rows in _buckets(bits & np.uint64(mask)):
-            bucket = [everyone[row] for row in rows]
-            for record, candidate in candidates(bucket, thresholds):
-                found.setdefault(record, set()).add(candidate)
-    judged = (
-        (record, confirmed(found[record], pixels_of(record), pixels_of, thresholds))
-        for record in sorted(found)
-    )
-    return [(record, match) for record, match in judged if match]
+    hashes = np.array([entry.hash for entry in entries], np.uint64)
+    candidates: dict[int, set[Candidate]] = {}
+    for mask in bucket_masks():
+        for rows in _group_equal(hashes & np.uint64(mask)):
+            bucket = [entries[row] for row in rows]
+            for record, candidate in find_candidates(bucket, thresholds):
+                candidates.setdefault(record, set()).add(candidate)
+    return candidates
 
 
-def _buckets(keys: np.ndarray) -> Iterator[Any]:
-    """Yield the rows that share a key, for each key of at least two."""
+def _group_equal(keys: np.ndarray) -> Iterator[Any]:
+    """Yield the rows of each key that occurs more than once."""
     order = np.argsort(keys, kind="stable")
     edges = np.flatnonzero(np.diff(keys[order])) + 1
     for first, end in itertools.pairwise([0, *edges.tolist(), len(keys)]):

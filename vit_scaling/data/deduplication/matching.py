@@ -1,37 +1,49 @@
 """Find training images that are near-duplicates of evaluation images.
 
-1. A 64-bit perceptual hash (cosine transform) of each image and of its likely crops;
-   bits that noise could turn over do not count.
-2. Candidates within a Hamming distance by multi-index hashing: four bands of 16 bits;
-   two hashes at most 7 bits apart agree in some band but for one bit (pigeonholes).
-3. A check on pixels: correlation of the two pictures at 28×28 after small shifts, and
-   no place where they differ more than copying explains.
+1. A 64-bit perceptual hash (cosine transform) of each image and of its likely crops.
+   Bits that noise could flip do not count.
+2. Candidates within a Hamming distance of the hashes, by multi-index hashing.
+3. A comparison of pixels: the correlation at 28×28 pixels after small shifts, and no
+   place where the images differ more than a copy would.
 
-Time is linear in the number of training images; the index of the evaluation images is
-the only thing a worker needs, so a cluster takes as many workers as one likes.
+Time is linear in the number of training images. A worker needs only the index of the
+evaluation images, so the search scales to any number of workers.
 
 References: Zauner 2010 (perceptual hashing); Norouzi et al. 2012 (multi-index hashing);
-Zhai et al. 2022, §3.3 (which gives no method).
+Zhai et al. 2022, §3.3 (near-duplicates are removed, but no method is given).
 """
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
 import functools
+import heapq
 import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from vit_scaling.data.deduplication import fingerprints
+from vit_scaling.data.deduplication import likeness
 from vit_scaling.data.deduplication.fingerprints import Fingerprint
+from vit_scaling.data.deduplication.hash_index import HashIndex
 
-_BANDS, _BAND_BITS = 4, 16
-MAX_GUARANTEED_DISTANCE = 2 * _BANDS - 1
-_CANDIDATES = 64  # The nearest so many images are compared by pixels,
-_PAIRS = 24  # of each so many pairs of parts as they lie,
-_WALKS = 8  # and the likest so many of these after shifts.
-_PLAIN = 0.995  # So alike, no shift can help.
+_MAX_IMAGES = 64  # The images with the nearest hashes whose pixels are compared;
+_MAX_PAIRS = 24  # of each, the pairs of parts compared as they are;
+_MAX_SHIFTED = 8  # and of these, the most similar, compared with shifts.
+_FIRST_SHIFT, _SHIFT_ROUNDS = 0.02, 3
+_MIN_TO_SHIFT, _ENOUGH = 0.5, 0.995  # Shifts cannot help below and are useless above.
+_SHIFTS = np.array(
+    [
+        [1, 0, 1, 0],
+        [0, 1, 0, 1],
+        [1, 0, 0, 0],
+        [0, 1, 0, 0],
+        [0, 0, 1, 0],
+        [0, 0, 0, 1],
+        [-1, -1, 1, 1],
+    ],
+    np.float32,
+)  # Of a box's left, top, right and bottom.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +51,9 @@ class Thresholds:
     """When two images are near-duplicates.
 
     Args:
-        distance: Hashes at most so many bits apart make a candidate. Up to 7 all are
-            found; above, most.
-        likeness: Correlation of the pictures that makes a candidate a duplicate.
+        distance: Largest distance in bits between the hashes of candidates. Up to 7 all
+            candidates are found; above, most.
+        likeness: Smallest correlation of the pixels of near-duplicates.
     """
 
     distance: int = 10
@@ -57,164 +69,90 @@ class Thresholds:
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """A near-duplicate: which image of the index, and how near."""
+    """A near-duplicate: the key of the indexed image, distance and likeness."""
 
     key: Any
     distance: int
     likeness: float
 
 
-class HashIndex:
-    """Hashes that can be searched within a Hamming distance.
+class NearDuplicateIndex:
+    """Finds the near-duplicate of an image in a fixed set.
 
     Args:
-        hashes: uint64 (hashes,).
-        certain: Which bits of each count, uint64 (hashes,); None is all.
-    """
-
-    def __init__(self, hashes: np.ndarray, certain: np.ndarray | None = None) -> None:
-        self._certain = _all_bits(hashes) if certain is None else certain
-        # Uncertain bits are 0 in the index and in what is looked up: chance would put
-        # two copies of a plain picture into different bands.
-        self._hashes = hashes = hashes & self._certain
-        self._order, self._starts = [], []
-        for band in range(_BANDS):
-            values = _band(hashes, band)
-            order = np.argsort(values, kind="stable").astype(np.int64)
-            edges = np.arange(2**_BAND_BITS + 1)
-            self._order.append(order)
-            self._starts.append(np.searchsorted(values[order], edges))
-        flips = [0, *(1 << bit for bit in range(_BAND_BITS))]
-        self._flips = np.array(flips, np.int64)
-
-    def near(
-        self, hashes: np.ndarray, distance: int, certain: np.ndarray | None = None
-    ) -> tuple[np.ndarray, ...]:
-        """Return what is near: (row of `hashes`, row of the index, distance).
-
-        Args:
-            hashes: uint64 (queries,).
-            distance: In bits; at most 0.3 of the certain ones (unrelated: half).
-            certain: Which bits of the queries count, uint64 (queries,); None is all.
-        """
-        certain = _all_bits(hashes) if certain is None else certain
-        hashes = hashes & certain
-        rows, found = [], []
-        for band in range(_BANDS):
-            probes = _band(hashes, band)[:, None] ^ self._flips  # (hashes, 17)
-            starts, ends = self._starts[band][probes], self._starts[band][probes + 1]
-            counts = (ends - starts).ravel()
-            first = np.repeat(starts.ravel() - np.cumsum(counts) + counts, counts)
-            found.append(self._order[band][first + np.arange(len(first))])
-            rows.append(np.repeat(np.arange(probes.size) // len(self._flips), counts))
-        row, entry = np.concatenate(rows), np.concatenate(found)
-        both = certain[row] & self._certain[entry]
-        apart = np.bitwise_count((hashes[row] ^ self._hashes[entry]) & both)
-        keep = apart <= np.minimum(distance, 0.3 * np.bitwise_count(both))
-        return row[keep], entry[keep], apart[keep]
-
-
-def _all_bits(hashes: np.ndarray) -> np.ndarray:
-    return np.full(len(hashes), 2**64 - 1, np.uint64)
-
-
-def _band(hashes: np.ndarray, band: int) -> np.ndarray:
-    shifted = hashes >> np.uint64(_BAND_BITS * (_BANDS - 1 - band))
-    return (shifted & np.uint64(2**_BAND_BITS - 1)).astype(np.int64)
-
-
-class NearDuplicates:
-    """Answers whether an image is a near-duplicate of one of a fixed set.
-
-    Args:
-        keys: Names the images of the set.
-        prints: Their fingerprints.
-        thresholds: What counts as near.
+        keys: A name for each image of the set.
+        fingerprints: The images' fingerprints.
+        thresholds: When two images are near-duplicates.
     """
 
     def __init__(
         self,
         keys: Sequence[Any],
-        prints: Sequence[Fingerprint],
-        thresholds: Thresholds | None = None,
+        fingerprints: Sequence[Fingerprint],
+        thresholds: Thresholds,
     ) -> None:
-        self.keys = list(keys)
-        self.thresholds = thresholds or Thresholds()
-        self._pixels = np.stack([one.pixels for one in prints])
-        self._boxes = np.concatenate([one.boxes for one in prints])
-        self._flipped = np.concatenate([one.flipped for one in prints])
-        lengths = [len(one.hashes) for one in prints]
-        self._image = np.repeat(np.arange(len(prints)), lengths)
+        self._keys, self._thresholds = keys, thresholds
+        self._thumbnails = np.stack([print_.thumbnail for print_ in fingerprints])
+        self._boxes = np.concatenate([print_.boxes for print_ in fingerprints])
+        self._mirrored = np.concatenate([print_.mirrored for print_ in fingerprints])
+        parts = [len(print_.hashes) for print_ in fingerprints]
+        self._image = np.repeat(np.arange(len(fingerprints)), parts)
         self._index = HashIndex(
-            np.concatenate([one.hashes for one in prints]),
-            np.concatenate([one.certain for one in prints]),
+            np.concatenate([print_.hashes for print_ in fingerprints]),
+            np.concatenate([print_.stable for print_ in fingerprints]),
         )
 
-    def match(self, other: Fingerprint) -> Match | None:
-        """Return the first near-duplicate of an image, nearest hashes first."""
-        rows, entries, distances = self._index.near(
-            other.hashes, self.thresholds.distance, other.certain
+    def find(self, query: Fingerprint) -> Match | None:
+        """Return the near-duplicate with the nearest hashes, or None."""
+        rows, entries, distances = self._index.search(
+            query.hashes, query.stable, self._thresholds.distance
         )
-        pairs: dict[int, list[int]] = {}  # By image, nearest first.
-        for place in np.argsort(distances, kind="stable"):
-            pairs.setdefault(int(self._image[entries[place]]), []).append(int(place))
-        theirs = functools.cache(
-            lambda row: fingerprints.part(other.pixels, other.boxes[row], flipped=False)
+        pairs: dict[int, list[int]] = {}  # By image, the nearest first.
+        for pair in np.argsort(distances, kind="stable").tolist():
+            pairs.setdefault(int(self._image[entries[pair]]), []).append(pair)
+        cut_query = functools.cache(
+            lambda row: likeness.cut_part(
+                query.thumbnail, query.boxes[row], mirrored=False
+            )
         )
-        for image, places in itertools.islice(pairs.items(), _CANDIDATES):
-            starts = [
-                (-self._plain_likeness(theirs(rows[place]), entries[place]), place)
-                for place in places[:_PAIRS]
+        for image, nearest in itertools.islice(pairs.items(), _MAX_IMAGES):
+            unshifted = [
+                (-self._unshifted_likeness(cut_query(rows[pair]), entries[pair]), pair)
+                for pair in nearest[:_MAX_PAIRS]
             ]
-            for _, place in sorted(starts)[:_WALKS]:
-                alike = self._likeness(theirs(rows[place]), int(entries[place]))
-                if alike >= self.thresholds.likeness:
-                    return Match(self.keys[image], int(distances[place]), alike)
+            for _, pair in heapq.nsmallest(_MAX_SHIFTED, unshifted):
+                found = self._shifted_likeness(cut_query(rows[pair]), entries[pair])
+                if found >= self._thresholds.likeness:
+                    return Match(self._keys[image], int(distances[pair]), found)
         return None
 
-    def _part(self, entry: int, box: np.ndarray) -> np.ndarray:
-        pixels, flipped = self._pixels[self._image[entry]], self._flipped[entry]
-        return fingerprints.part(pixels, box, flipped=bool(flipped))
+    def _cut(self, entry: int, box: np.ndarray) -> np.ndarray:
+        thumbnail = self._thumbnails[self._image[entry]]
+        return likeness.cut_part(thumbnail, box, mirrored=bool(self._mirrored[entry]))
 
-    def _plain_likeness(self, theirs: np.ndarray, entry: int) -> float:
-        return fingerprints.likeness(theirs, self._part(entry, self._boxes[entry]))
+    def _unshifted_likeness(self, query: np.ndarray, entry: int) -> float:
+        return likeness.compute_likeness(query, self._cut(entry, self._boxes[entry]))
 
-    def _likeness(self, theirs: np.ndarray, entry: int) -> float:
-        """Return the best correlation over small shifts of a part.
+    def _shifted_likeness(self, query: np.ndarray, entry: int) -> float:
+        """Return the best likeness over small shifts of the indexed part.
 
-        It is -1 where the best are alike but differ in one place.
+        Hill climbing: each round takes the best shift, or halves the size of shifts.
+        The result is -1 if the best part differs from the query in one place.
         """
-        box, step = self._boxes[entry], 0.02
-        best, best_part = -1.0, theirs
-        for _ in range(4):  # Walk uphill, edge by edge, then with half the step.
-            improved = False
-            for moved in _neighbours(box, step) if best > -1 else [box]:
-                mine = self._part(entry, moved)
-                alike = fingerprints.likeness(theirs, mine)
-                if alike > best:
-                    best, best_part, better, improved = alike, mine, moved, True
-            if best > _PLAIN or best < 0.5:
+        box, shift = self._boxes[entry], _FIRST_SHIFT
+        part = self._cut(entry, box)
+        best = likeness.compute_likeness(query, part)
+        for _ in range(_SHIFT_ROUNDS):
+            if not _MIN_TO_SHIFT <= best <= _ENOUGH:
                 break
-            box, step = (better, step) if improved else (box, step / 2)
-        differ = best > 0.5 and fingerprints.differ_somewhere(best_part, theirs)
-        return -1.0 if differ else best
-
-
-def _neighbours(box: np.ndarray, step: float) -> list[np.ndarray]:
-    """Return the box shifted, grown and shrunk a little on each side."""
-    moves = [
-        sign * np.array(move, np.float32) * step
-        for sign, move in itertools.product(
-            (-1, 1),
-            (
-                [1, 0, 1, 0],
-                [0, 1, 0, 1],
-                [1, 0, 0, 0],
-                [0, 1, 0, 0],
-                [0, 0, 1, 0],
-                [0, 0, 0, 1],
-                [-1, -1, 1, 1],
-            ),
-        )
-    ]
-    return [np.clip(box + move, 0.0, 1.0) for move in moves]
+            moves = shift * np.concatenate([-_SHIFTS, _SHIFTS])
+            boxes = np.clip(box + moves, 0.0, 1.0)
+            parts = [self._cut(entry, moved) for moved in boxes]
+            found = [likeness.compute_likeness(query, moved) for moved in parts]
+            top = int(np.argmax(found))
+            if found[top] > best:
+                best, box, part = found[top], boxes[top], parts[top]
+            else:
+                shift /= 2
+        differs = best > _MIN_TO_SHIFT and likeness.differs_locally(part, query)
+        return -1.0 if differs else best

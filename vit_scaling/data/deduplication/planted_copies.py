@@ -1,129 +1,93 @@
-"""Measure de-duplication: plant altered copies, see which are found."""
+"""Measure the search for near-duplicates: plant altered copies, count those found."""
 # SPDX-License-Identifier: Apache-2.0
 
+import collections
 import io
-import math
-import os
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from vit_scaling.data.deduplication import fingerprints
-from vit_scaling.data.deduplication.matching import NearDuplicates, Thresholds
-from vit_scaling.data.writing.image_checks import to_eight_bits
+from vit_scaling.data.deduplication.matching import NearDuplicateIndex, Thresholds
 from vit_scaling.data.writing.image_entries import IMAGE_SUFFIXES
 
-# Pillow image, random generator → altered Pillow image (re-encoded afterwards).
-Alteration = Callable[[Any, np.random.Generator], Any]
+# From an image to an altered one, which is re-encoded afterwards.
+Alteration = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 
-def _resized(image: Any, generator: np.random.Generator) -> Any:
+def _resize(image: Image.Image, generator: np.random.Generator) -> Image.Image:
     factor = 2 ** generator.uniform(-1, 1)
-    return image.resize([max(1, round(side * factor)) for side in image.size])
+    width, height = (max(1, round(side * factor)) for side in image.size)
+    return image.resize((width, height))
 
 
-def _cropped(image: Any, generator: np.random.Generator) -> Any:
-    """Cut up to 10 % of each side off, in all, at a random place."""
+def _crop(image: Image.Image, generator: np.random.Generator) -> Image.Image:
+    """Cut off up to 10 % of the width and of the height, at a random place."""
     width, height = image.size
-    keep = 1 - generator.uniform(0, 0.1, 2)
-    wide, high = max(1, round(width * keep[0])), max(1, round(height * keep[1]))
-    left = int(generator.integers(0, width - wide + 1))
-    top = int(generator.integers(0, height - high + 1))
-    return image.crop((left, top, left + wide, top + high))
+    kept = 1 - generator.uniform(0, 0.1, 2)
+    new_width = max(1, round(width * kept[0]))
+    new_height = max(1, round(height * kept[1]))
+    left = int(generator.integers(0, width - new_width + 1))
+    top = int(generator.integers(0, height - new_height + 1))
+    return image.crop((left, top, left + new_width, top + new_height))
 
 
-def _toned(image: Any, generator: np.random.Generator) -> Any:
-    from PIL import ImageEnhance
-
-    bright = ImageEnhance.Brightness(image).enhance(generator.uniform(0.7, 1.3))
-    return ImageEnhance.Contrast(bright).enhance(generator.uniform(0.7, 1.3))
+def _change_tones(image: Image.Image, generator: np.random.Generator) -> Image.Image:
+    brighter = ImageEnhance.Brightness(image).enhance(generator.uniform(0.7, 1.3))
+    return ImageEnhance.Contrast(brighter).enhance(generator.uniform(0.7, 1.3))
 
 
-def _flipped(image: Any, generator: np.random.Generator) -> Any:
-    from PIL import ImageOps
-
-    del generator
-    return ImageOps.mirror(image)
-
-
-def _bordered(image: Any, generator: np.random.Generator) -> Any:
-    from PIL import ImageOps
-
+def _add_border(image: Image.Image, generator: np.random.Generator) -> Image.Image:
     width = max(1, round(min(image.size) * generator.uniform(0.03, 0.1)))
     colour = tuple(int(value) for value in generator.integers(0, 256, 3))
     return ImageOps.expand(image, width, colour)
 
 
-def _captioned(image: Any, generator: np.random.Generator) -> Any:
+def _add_caption(image: Image.Image, generator: np.random.Generator) -> Image.Image:
     """Add a strip with text below the image, 8 to 15 % of its height."""
-    from PIL import Image, ImageDraw
-
     width, height = image.size
     strip = max(1, round(height * generator.uniform(0.08, 0.15)))
-    sheet = Image.new("RGB", (width, height + strip), "white")
-    sheet.paste(image, (0, 0))
+    captioned = Image.new("RGB", (width, height + strip), "white")
+    captioned.paste(image, (0, 0))
     text = f"Photo {generator.integers(1000)}: all rights reserved"
-    pen = ImageDraw.Draw(sheet)
+    pen = ImageDraw.Draw(captioned)
     pen.text((2, height), text, fill="black", font_size=max(4, 0.7 * strip))
-    return sheet
-
-
-def _same(image: Any, generator: np.random.Generator) -> Any:
-    del generator
-    return image
+    return captioned
 
 
 ALTERATIONS: dict[str, Alteration] = {
-    "re-encoded": _same,
-    "resized": _resized,
-    "cropped": _cropped,
-    "brightness, contrast": _toned,
-    "flipped": _flipped,
-    "border": _bordered,
-    "caption": _captioned,
+    "re-encoded": lambda image, _: image,
+    "resized": _resize,
+    "cropped": _crop,
+    "brightness, contrast": _change_tones,
+    "flipped": lambda image, _: ImageOps.mirror(image),
+    "border": _add_border,
+    "caption": _add_caption,
 }
 
 
-def altered(encoded: bytes, kind: str, generator: np.random.Generator) -> bytes:
-    """Return a JPEG of quality 40 to 95 of an image altered in one way."""
-    from PIL import Image
-
+def alter_image(encoded: bytes, kind: str, generator: np.random.Generator) -> bytes:
+    """Alter an image in one way; return a JPEG of quality 40 to 95."""
     with Image.open(io.BytesIO(encoded)) as image:
-        layer = to_eight_bits(image).convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        rgb = Image.alpha_composite(white, layer).convert("RGB")
+        rgb = fingerprints.to_rgb(image)
     buffer = io.BytesIO()
     quality = int(generator.integers(40, 96))
     ALTERATIONS[kind](rgb, generator).save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 
-def wilson(hits: int, trials: int) -> tuple[float, float]:
-    """Return the 95 % score interval of a share (Wilson 1927).
-
-    >>> [round(bound, 3) for bound in wilson(9, 10)]
-    [0.596, 0.982]
-    """
-    if not trials:
-        return 0.0, 1.0
-    z, share = 1.959964, hits / trials
-    middle = share + z**2 / (2 * trials)
-    spread = z * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    below = 1 + z**2 / trials
-    return max(0.0, (middle - spread) / below), min(1.0, (middle + spread) / below)
-
-
-def images_below(folder: str) -> list[tuple[str, bytes]]:
-    """Return (path, bytes) of all image files below a folder, links left out."""
-    found = []
-    for place, _, files in sorted(os.walk(folder)):
-        for name in sorted(files):
-            path = os.path.join(place, name)
-            if name.lower().endswith(IMAGE_SUFFIXES) and not os.path.islink(path):
-                with open(path, "rb") as file:
-                    found.append((path, file.read()))
-    return found
+def read_images(folder: str) -> list[tuple[str, bytes]]:
+    """Return (path, bytes) of all image files below a folder, without links."""
+    paths = [
+        path
+        for path in pathlib.Path(folder).rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_symlink()
+    ]
+    paths.sort(key=lambda path: (str(path.parent), path.name))
+    return [(str(path), path.read_bytes()) for path in paths if path.is_file()]
 
 
 def measure(
@@ -133,63 +97,74 @@ def measure(
     thresholds: Thresholds,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Plant copies of one half of distinct images into the other, and look for them.
+    """Search for altered copies of one half of some images among the other half.
 
     Args:
-        images: (key, encoded) of distinct images; the first half, in a random order,
-            plays the evaluation set.
-        copies: How many are planted, spread evenly over the kinds.
-        thresholds: Of the search.
-        seed: Of the order and the alterations.
+        images: (key, encoded) of distinct images. A random half of them is the
+            evaluation set.
+        copies: Number of planted copies, distributed evenly over the alterations.
+        thresholds: When two images are near-duplicates.
+        seed: Of the halves and the alterations.
 
     Returns:
-        `recall` by kind: found, planted, share, low, high. `precision`: found planted
-        copies over all that was removed; `others`: the pairs removed besides (to look
-        at: true repeats of the set are among them). `wrong_original`: copies found for
-        the sake of another image.
+        `recall` by alteration: found, of (planted), share (found / of), and its 95 %
+        interval low, high. `precision`: found copies among all removed images.
+        `others`: the other removed images, to look at, since true duplicates in the set
+        are among them. `missed`: the copies not found. `wrong_original`: number of
+        copies that were matched with another image than their original.
     """
     generator = np.random.default_rng(seed)
-    order = generator.permutation(len(images))
-    half = len(images) // 2
+    order, half = generator.permutation(len(images)), len(images) // 2
     evaluation = [images[i] for i in order[:half]]
-    index = NearDuplicates(
+    index = NearDuplicateIndex(
         [key for key, _ in evaluation],
-        [fingerprints.of_evaluation(data) for _, data in evaluation],
+        [fingerprints.fingerprint_evaluation_image(data) for _, data in evaluation],
         thresholds,
     )
-    kinds = list(ALTERATIONS)
-    found, planted, wrong = dict.fromkeys(kinds, 0), dict.fromkeys(kinds, 0), 0
-    missed = []
+    found, planted = collections.Counter[str](), collections.Counter[str]()
+    missed, wrong_original = [], 0
     for number in range(copies):
         key, data = evaluation[number % half]
-        kind = kinds[number % len(kinds)]
-        copy = altered(data, kind, generator)
-        match = index.match(fingerprints.of_training(copy))
+        kind = list(ALTERATIONS)[number % len(ALTERATIONS)]
+        copy = alter_image(data, kind, generator)
+        match = index.find(fingerprints.fingerprint_training_image(copy))
         planted[kind] += 1
-        found[kind] += match is not None
-        wrong += match is not None and match.key != key
         if match is None:
             missed.append([key, kind])
+        else:
+            found[kind] += 1
+            wrong_original += match.key != key
     others = []
     for i in order[half:]:
         key, data = images[i]
-        match = index.match(fingerprints.of_training(data))
+        match = index.find(fingerprints.fingerprint_training_image(data))
         if match:
             others.append([key, match.key, match.distance, round(match.likeness, 4)])
-    hits = sum(found.values())
     return {
         "images": len(images),
         "evaluation": half,
         "planted": copies,
-        "recall": {kind: _share(found[kind], planted[kind]) for kind in kinds},
-        "precision": _share(hits, hits + len(others)),
+        "recall": {
+            kind: estimate_fraction(found[kind], planted[kind]) for kind in ALTERATIONS
+        },
+        "precision": estimate_fraction(found.total(), found.total() + len(others)),
         "others": others,
         "missed": missed,
-        "wrong_original": wrong,
+        "wrong_original": wrong_original,
     }
 
 
-def _share(hits: int, trials: int) -> dict[str, float]:
-    low, high = wilson(hits, trials)
-    share = hits / trials if trials else float("nan")
-    return {"found": hits, "of": trials, "share": share, "low": low, "high": high}
+def estimate_fraction(found: int, of: int) -> dict[str, float]:
+    """Return a fraction and its 95 % score interval (Wilson 1927).
+
+    >>> estimate = estimate_fraction(9, 10)
+    >>> [round(estimate[key], 3) for key in ("share", "low", "high")]
+    [0.9, 0.596, 0.982]
+    """
+    from scipy import stats  # Slow to import.
+
+    if not of:
+        return {"found": 0, "of": 0, "share": float("nan"), "low": 0.0, "high": 1.0}
+    interval = stats.binomtest(found, of).proportion_ci(method="wilson")
+    bounds = {"low": float(interval.low), "high": float(interval.high)}
+    return {"found": found, "of": of, "share": found / of, **bounds}

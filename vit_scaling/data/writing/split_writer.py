@@ -13,7 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from vit_scaling.data import subsets
-from vit_scaling.data.manifests import FORMAT_VERSION, manifest_path
+from vit_scaling.data.manifests import (
+    FORMAT_VERSION,
+    make_manifest,
+    manifest_path,
+)
 from vit_scaling.data.shard_names import NUMBERS_PATTERN, shard_name
 from vit_scaling.data.sidecar_files import INDEX_FOLDER
 from vit_scaling.data.writing import shard_writer
@@ -22,7 +26,6 @@ from vit_scaling.data.writing.image_entries import Entry, EntrySource
 from vit_scaling.data.writing.shard_writer import Settings, ShardTask
 from vit_scaling.io_files import PARTIAL_PREFIX, read_json, write_json
 
-LEFT_OUT_NAMED = 1000  # The manifest names this many images and counts all.
 Progress = Callable[[int, int], None]
 
 
@@ -86,7 +89,17 @@ def write_tfrecords(
     _write_in_processes(tasks, workers, progress)
     reports = [read_json(task.report_path) for task in tasks]
     _remove_obsolete_files(output_dir, split, {os.path.basename(t.path) for t in tasks})
-    manifest = _make_manifest(split, classes, settings, plan, reports)
+    counts: collections.Counter[str] = collections.Counter()
+    for report in reports:
+        counts.update(report["class_counts"])
+    manifest = make_manifest(
+        split,
+        reports,
+        class_counts={name: counts[name] for name in classes},
+        left_out=[row for report in reports for row in report["left_out"]],
+        settings=dataclasses.asdict(settings),
+        plan=plan,
+    )
     write_json(manifest_path(output_dir, split), manifest)
     for task in tasks:
         os.remove(task.report_path)
@@ -204,33 +217,3 @@ def _remove_obsolete_files(output_dir: str, split: str, shards: set[str]) -> Non
                 obsolete = not suffix.endswith(f"-{size}.npy")
             if obsolete or suffix.endswith(".part"):  # As earlier versions named them.
                 os.remove(os.path.join(folder, name))
-
-
-def _make_manifest(
-    split: str,
-    classes: tuple[str, ...],
-    settings: Settings,
-    plan: str,
-    reports: list[dict[str, Any]],
-) -> dict[str, Any]:
-    counts: collections.Counter[str] = collections.Counter()
-    for report in reports:
-        counts.update(report["class_counts"])
-    left_out = [row for report in reports for row in report["left_out"]]
-    return {
-        "format": FORMAT_VERSION,
-        "split": split,
-        "records": sum(report["records"] for report in reports),
-        "bytes": sum(report["bytes"] for report in reports),
-        "shards": [
-            {name: report[name] for name in ("file", "records", "bytes", "sha256")}
-            for report in reports
-        ],
-        "class_counts": {name: counts[name] for name in classes},
-        "left_out": len(left_out),
-        "left_out_named": [
-            {"key": key, "reason": reason} for key, reason in left_out[:LEFT_OUT_NAMED]
-        ],
-        "settings": dataclasses.asdict(settings),
-        "plan": plan,
-    }
