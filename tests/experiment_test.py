@@ -23,6 +23,7 @@ from vit_scaling.image_preprocessing import (
 from vit_scaling.optimization.accumulation import accumulate_gradients
 from vit_scaling.optimization.adam import Adam
 from vit_scaling.optimization.momentum import Momentum
+from vit_scaling.optimization.optimizer import Optimizer
 from vit_scaling.optimization.schedules import ReciprocalSqrt
 from vit_scaling.run_record import load_run_record
 from vit_scaling.training import measuring
@@ -39,7 +40,8 @@ from vit_scaling.training.strategy import make_strategy
 
 IMAGES, LABELS = small.digits()
 NOISY_VIT = functools.partial(small.shallow_vit, dropout=0.1)
-AVERAGED = functools.partial(Adam, clip_norm=1.0, average_decay=0.9)
+MOMENTUM = functools.partial(Optimizer, Momentum())
+AVERAGED = functools.partial(Optimizer, Adam(), clip_norm=1.0, average_decay=0.9)
 
 
 def train(path, changes=None, strategy=None, **options):
@@ -237,7 +239,7 @@ def test_images_and_core_hours_go_on_counting_over_a_restart(tmp_path):
 
 
 def test_two_replicas_train_to_the_weights_of_one(tmp_path):
-    changes = {"make_model": small.shallow_vit, "make_optimizer": Momentum}
+    changes = {"make_model": small.shallow_vit, "make_optimizer": MOMENTUM}
     for name, strategy in (("one", make_strategy()), ("two", small.mirrored(2))):
         train(tmp_path / name, changes, strategy, evaluates=False)
     folders = [
@@ -257,7 +259,7 @@ def test_two_replicas_train_to_the_weights_of_one(tmp_path):
 
 
 def test_xla_trains_to_the_same_weights_within_rounding(tmp_path):
-    changes = {"make_optimizer": Momentum}
+    changes = {"make_optimizer": MOMENTUM}
     train(tmp_path / "graph", changes, evaluates=False)
     results = train(tmp_path / "xla", changes, evaluates=False, jit_compile=True)
     assert results["traced"] == 1
@@ -438,7 +440,7 @@ def test_several_sets_are_evaluated_by_name(tmp_path):
 def test_the_model_is_prepared_and_micro_batches_give_the_same_run(tmp_path):
     prepared = []
     changes = {
-        "make_optimizer": Momentum,
+        "make_optimizer": MOMENTUM,
         "prepare_model": lambda model: prepared.append(model.name),
     }
     train(tmp_path / "whole", changes, evaluates=False)
@@ -516,7 +518,7 @@ def test_a_step_that_is_not_finite_is_left_out_where_that_is_bound(tmp_path):
 
 def test_a_run_of_which_no_step_is_finite_stops_though_such_are_left_out(tmp_path):
     data = small.Arrays(IMAGES[:200] * np.float32("nan"), LABELS[:200])
-    lost = {"make_optimizer": functools.partial(Adam, skip_nonfinite=True)}
+    lost = {"make_optimizer": functools.partial(Optimizer, Adam(), skip_nonfinite=True)}
     with pytest.raises(NonFiniteError, match=r"the last 2 loops, up to 4, had"):
         train(
             tmp_path,
@@ -724,7 +726,7 @@ def test_a_folder_of_another_model_is_refused_and_stays_as_it_is(finished, tmp_p
     with pytest.raises(
         ValueError, match="`model_dir` holds another model or optimizer"
     ):
-        train(copy, {"make_optimizer": Momentum})
+        train(copy, {"make_optimizer": MOMENTUM})
     with pytest.raises(ValueError, match=r"`seed` must be.*--seed=5"):
         train(copy, {"make_optimizer": AVERAGED}, seed=7)
     assert files == {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()}

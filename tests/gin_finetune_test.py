@@ -42,17 +42,16 @@ def check_what_all_share(experiment):
     assert experiment.batch_size == 512
     assert experiment.loss.__name__ == softmax_cross_entropy.__name__
     optimizer = experiment.make_optimizer(learning_rate=experiment.schedule)
-    assert isinstance(optimizer, Momentum)
-    config = optimizer.get_config()
-    assert (config["momentum"], config["clip_norm"]) == (0.9, 1.0)
+    assert isinstance(optimizer.rule, Momentum)
+    assert (optimizer.rule.momentum, optimizer.clip_norm) == (0.9, 1.0)
     assert not optimizer.weight_decay
-    return config
+    return optimizer
 
 
 def test_finetuning_is_the_papers():
     experiment = parsed("experiments/finetune.gin")
-    config = check_what_all_share(experiment)
-    assert config["average_decay"] is None
+    optimizer = check_what_all_share(experiment)
+    assert optimizer.average_decay is None
     schedule = experiment.schedule
     assert isinstance(schedule, Cosine)
     assert schedule.base_learning_rate == 0.03
@@ -65,7 +64,7 @@ def test_finetuning_is_the_papers():
 
 def test_finetuning_of_g_is_flat_at_518_and_averaged():
     experiment = parsed("experiments/finetune_g14.gin", bindings=REQUIRED[:4])
-    assert check_what_all_share(experiment)["average_decay"] == 0.9999
+    assert check_what_all_share(experiment).average_decay == 0.9999
     assert isinstance(experiment.schedule, Constant)
     assert experiment.schedule.at(600) == experiment.schedule.at(20_000) == 0.03
     assert experiment.train_data.image_size == 518

@@ -72,7 +72,7 @@ print(shape_named("G/14").tokens(224))
     assert done.stdout.split() == ["256"]
 
 
-@pytest.mark.parametrize("module", ["modeling.layers", "optimization.base"])
+@pytest.mark.parametrize("module", ["modeling.layers", "optimization.optimizer"])
 def test_another_keras_backend_raises_with_a_remedy(module):
     # No other backend's package is installed here, so Keras is made to name one.
     pretend = "import keras\nkeras.backend.backend = lambda: 'jax'"

@@ -43,7 +43,10 @@ WITHOUT_TENSORFLOW = [  # These run where TensorFlow and Keras are not installed
             "variables",
         )
     ),
-    PACKAGE / "optimization" / "state_size.py",
+    *(
+        PACKAGE / "optimization" / f"{name}.py"
+        for name in ("state_size", "update_rule", "update_rules", "weight_decay")
+    ),
 ]
 
 

@@ -21,12 +21,12 @@ from vit_scaling.evaluation import evaluators, label_maps
 from vit_scaling.modeling import shapes, vit
 from vit_scaling.optimization import (
     accumulation,
-    adafactor,
-    adam,
+    averaging,
     layerwise,
-    momentum,
+    optimizer,
     regularizers,
     schedules,
+    update_rules,
     weight_decay,
 )
 from vit_scaling.scaling.studies import sweep as studies
@@ -35,8 +35,8 @@ from vit_scaling.training import divergence, losses
 # The parts of a run that gin files configure and refer to.
 PARTS: tuple[Callable[..., Any], ...] = (
     accumulation.accumulate_gradients,
-    adafactor.Adafactor,
-    adam.Adam,
+    *update_rules.RULE_CLASSES,
+    averaging.AverageDecay,
     mixing.CutMix,
     mixing.Mixup,
     augmentation.RandAugment,
@@ -60,7 +60,7 @@ PARTS: tuple[Callable[..., Any], ...] = (
     layerwise.train_only,
     losses.sigmoid_cross_entropy,
     losses.softmax_cross_entropy,
-    momentum.Momentum,
+    optimizer.Optimizer,
     pipeline.EvalData,
     pipeline.TrainData,
     preprocessing.InceptionCrop,
@@ -112,7 +112,23 @@ ROOTS: dict[str, Callable[..., Any]] = {
     "sweep": studies.sweep,
 }
 # Earlier names of bindings, and what to bind today: using one raises an error.
-RENAMED_BINDINGS: dict[str, str] = {}
+RENAMED_BINDINGS: dict[str, str] = {
+    f"{rule}.{old}": new
+    for rule in ("Adafactor", "Adam", "Momentum")
+    for old, new in {
+        "weight_decay": "Optimizer.weight_decay",
+        "absolute_weight_decay": "Optimizer.absolute_weight_decay",
+        "clip_norm": "Optimizer.clip_norm",
+        "skip_nonfinite": "Optimizer.skip_nonfinite",
+        "learning_rate_multipliers": "Optimizer.learning_rate_multipliers",
+        "average_decay": "Optimizer.average_decay",
+        "average_warmup_steps": "AverageDecay.warmup_steps",
+        "measure": "Optimizer.measure_norms",
+    }.items()
+} | {
+    "Adafactor.least_factored": "Adafactor.min_size_to_factor",
+    "Adafactor.factored": "Adafactor.min_size_to_factor",
+}
 
 
 def parse(

@@ -11,42 +11,42 @@ import tensorflow as tf
 from tests.optimization.cases import relative_error, traced_apply, variables_for
 from tests.optimization.replicas import BATCH, Run, batch_of, small_mlp, small_vit
 from vit_scaling.optimization.adafactor import Adafactor
-from vit_scaling.optimization.adam import Adam
+from vit_scaling.optimization.averaging import AverageDecay
 from vit_scaling.optimization.momentum import Momentum
+from vit_scaling.optimization.optimizer import Optimizer
 from vit_scaling.optimization.schedules import ReciprocalSqrt
+from vit_scaling.optimization.update_rules import RULES_BY_FLAG
 from vit_scaling.optimization.weight_decay import head_and_body
 
 STEPS = 20
 
-# Every optimizer, with everything on that a step may do.
-COMMON = {
-    "weight_decay": head_and_body(head=3.0, body=0.03),
-    "clip_norm": 1.0,
-    "average_decay": 0.9,
-    "average_warmup_steps": 3,
+RULES = {
+    **RULES_BY_FLAG,
+    "nesterov": Momentum(momentum_dtype="bfloat16", nesterov=True),
 }
-OPTIMIZERS = {
-    "adam": functools.partial(Adam, **COMMON),
-    "adam_hp": functools.partial(Adam, first_moment_dtype="bfloat16", **COMMON),
-    "adafactor": functools.partial(Adafactor, **COMMON),
-    "momentum": functools.partial(Momentum, **COMMON),
-    "momentum_hp": functools.partial(
-        Momentum, momentum_dtype="bfloat16", nesterov=True, **COMMON
-    ),
-}
-EVERY = pytest.mark.parametrize("name", OPTIMIZERS)
+EVERY = pytest.mark.parametrize("name", RULES)
 
 
-def made(name, rate=1e-3, **options):
+def make(rule, rate=1e-3, **options):
+    """Return an optimizer with every option on that a step may have."""
     schedule = ReciprocalSqrt(
         rate, total_steps=40, warmup_steps=5, cooldown_steps=10, timescale_steps=10
     )
-    return OPTIMIZERS[name](schedule, **options)
+    return Optimizer(
+        rule,
+        schedule,
+        weight_decay=head_and_body(head=3.0, body=0.03),
+        clip_norm=1.0,
+        average_decay=AverageDecay(0.9, warmup_steps=3),
+        **options,
+    )
 
 
 @functools.cache
 def trained(make_model, name, replicas):
-    return Run(make_model, functools.partial(made, name, 1e-4), replicas).train(STEPS)
+    return Run(make_model, functools.partial(make, RULES[name], 1e-4), replicas).train(
+        STEPS
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def trained(make_model, name, replicas):
         (small_vit, "adafactor", 2),
         (small_vit, "adafactor", 4),
         (small_mlp, "momentum", 2),
-        *((small_mlp, name, 4) for name in OPTIMIZERS),
+        *((small_mlp, name, 4) for name in RULES),
     ],
 )
 def test_replicas_train_the_same_weights(make_model, name, replicas):
@@ -75,8 +75,10 @@ def test_replicas_train_the_same_weights(make_model, name, replicas):
 @pytest.mark.slow  # Half a minute: it traces a ViT on four replicas.
 def test_with_float32_moments_replicas_agree_at_the_usual_rate_too():
     """No rounding border that a difference of 1e-7 could cross."""
-    make = functools.partial(made, "adafactor", momentum_dtype="float32")
-    same_weights(*(Run(small_vit, make, number).train(STEPS) for number in (1, 4)))
+    make_optimizer = functools.partial(make, Adafactor(momentum_dtype="float32"))
+    same_weights(
+        *(Run(small_vit, make_optimizer, number).train(STEPS) for number in (1, 4))
+    )
 
 
 def same_weights(one, many):
@@ -93,7 +95,7 @@ def same_weights(one, many):
 def test_the_comparison_of_replicas_can_fail():
     """The weights have moved by far more than the tolerance."""
     one = trained(small_mlp, "momentum", 1).weights
-    start = Run(small_mlp, functools.partial(made, "momentum", 1e-4), 1).weights
+    start = Run(small_mlp, functools.partial(make, RULES["momentum"], 1e-4), 1).weights
     moved = [relative_error(start[path], one[path]) for path in one]
     assert min(moved) > 1e-4
 
@@ -114,11 +116,11 @@ def test_a_step_is_traced_once(name):
 
 @EVERY
 def test_restoring_then_going_on_is_never_having_stopped(name, tmp_path):
-    run = Run(small_mlp, functools.partial(made, name), 2).train(7)
+    run = Run(small_mlp, functools.partial(make, RULES[name]), 2).train(7)
     path = tf.train.Checkpoint(**_keyed(run)).save(tmp_path / "checkpoint")
     run.train(5, start=7)
 
-    again = Run(small_mlp, functools.partial(made, name), 2).train(2)
+    again = Run(small_mlp, functools.partial(make, RULES[name]), 2).train(2)
     tf.train.Checkpoint(**_keyed(again)).restore(path).assert_consumed()
     again.train(5, start=7)
     assert again.optimizer.iterations.numpy() == 12
@@ -146,7 +148,7 @@ def test_xla_and_graph_compute_the_same(name):
     results = []
     for jit_compile in (False, True):
         variables = variables_for(shapes)
-        optimizer = made(name, skip_nonfinite=True)
+        optimizer = make(RULES[name], skip_nonfinite=True)
         optimizer.build(variables)
         apply = traced_apply(optimizer, variables, jit_compile=jit_compile)
         for step in range(6):
@@ -165,7 +167,7 @@ def test_fit_saves_and_loads(name, tmp_path):
         model = small_mlp()
         loss = keras.losses.CategoricalCrossentropy(from_logits=True)
         # XLA for one of them: it compiles for seconds.
-        model.compile(made(name), loss, jit_compile=name == "adafactor")
+        model.compile(make(RULES[name]), loss, jit_compile=name == "adafactor")
         return model
 
     batches = tf.data.Dataset.from_tensor_slices(batch_of(0)).batch(BATCH).repeat()
@@ -188,7 +190,7 @@ def test_fit_saves_and_loads(name, tmp_path):
 
 @EVERY
 def test_a_config_builds_the_same_optimizer(name):
-    optimizer = made(name, learning_rate_multipliers=((".*/bias", 0.5),))
+    optimizer = make(RULES[name], learning_rate_multipliers=((".*/bias", 0.5),))
     config = keras.saving.serialize_keras_object(optimizer)
     again = keras.saving.deserialize_keras_object(config)
     assert type(again) is type(optimizer)
@@ -198,7 +200,7 @@ def test_a_config_builds_the_same_optimizer(name):
 @EVERY
 def test_state_paths_are_unique_and_do_not_depend_on_where_it_is_built(name):
     variables = variables_for(((33,), (36, 40)))
-    one, other = made(name), made(name)
+    one, other = make(RULES[name]), make(RULES[name])
     one.build(variables)
     with keras.name_scope("somewhere"):
         other.build(variables)

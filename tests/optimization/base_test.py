@@ -15,11 +15,12 @@ from tests.optimization.cases import (
 )
 from tests.optimization.replicas import strategy_of
 from vit_scaling.optimization.adam import Adam
-from vit_scaling.optimization.averaging import averaged_weights
-from vit_scaling.optimization.base import Optimizer
+from vit_scaling.optimization.averaging import AverageDecay, averaged_weights
 from vit_scaling.optimization.layerwise import freeze
 from vit_scaling.optimization.momentum import Momentum
+from vit_scaling.optimization.optimizer import Optimizer
 from vit_scaling.optimization.schedules import Constant, Linear
+from vit_scaling.optimization.update_rule import UpdateRule
 from vit_scaling.optimization.weight_decay import head_and_body
 
 PATHS = ("block_00/mlp/dense_0/kernel", "block_00/mlp/dense_0/bias", "head/kernel")
@@ -48,7 +49,7 @@ def values(variables):
 
 
 def sgd(rate, **options):
-    return Momentum(rate, momentum=None, **options)
+    return Optimizer(Momentum(momentum=None), rate, **options)
 
 
 def norm_of(arrays):
@@ -81,7 +82,7 @@ def test_norms_are_measured(merges, monkeypatch):
         monkeypatch.setattr(strategy.extended, "_use_merge_call", lambda: merges)
     with strategy.scope():
         variables = three_variables()
-        optimizer = Adam(1e-2, weight_decay=head_and_body())
+        optimizer = Optimizer(Adam(), 1e-2, weight_decay=head_and_body())
         optimizer.build(variables)
     before = values(variables)
     strategy.run(lambda: optimizer.apply(gradients_of(0), variables))
@@ -97,7 +98,7 @@ def test_norms_are_measured(merges, monkeypatch):
 
 
 def test_measuring_may_be_left_out():
-    optimizer = Adam(1e-2, measure=False)
+    optimizer = Optimizer(Adam(), 1e-2, measure_norms=False)
     optimizer.apply(gradients_of(0), three_variables())
     assert set(optimizer.diagnostics) == {"gradient_norm", "nonfinite_steps"}
 
@@ -166,7 +167,8 @@ def test_relative_decay_follows_the_multiplier():
 def test_frozen_weights_have_no_state_and_no_part():
     variables = three_variables()
     before = values(variables)
-    optimizer = Adam(
+    optimizer = Optimizer(
+        Adam(),
         1e-2,
         weight_decay=head_and_body(),
         average_decay=0.9,
@@ -188,7 +190,9 @@ def test_frozen_weights_have_no_state_and_no_part():
 def test_a_run_may_be_frozen_whole():
     variables = three_variables()
     before = values(variables)
-    Adam(1e-2, learning_rate_multipliers=freeze(".*")).apply(zeros(), variables)
+    Optimizer(Adam(), 1e-2, learning_rate_multipliers=freeze(".*")).apply(
+        zeros(), variables
+    )
     for one, other in zip(values(variables), before, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -199,8 +203,12 @@ def test_a_skipped_step_leaves_everything_but_the_count(bad):
     runs = []
     for with_bad in (False, True):
         variables = three_variables()
-        optimizer = Adam(
-            1e-2, skip_nonfinite=True, average_decay=0.9, weight_decay=head_and_body()
+        optimizer = Optimizer(
+            Adam(),
+            1e-2,
+            skip_nonfinite=True,
+            average_decay=0.9,
+            weight_decay=head_and_body(),
         )
         optimizer.build(variables)
         apply = traced_apply(optimizer, variables)
@@ -239,7 +247,9 @@ def test_a_plain_rate_works_under_replicas():
         with strategy.scope():
             variables = three_variables()
             decay = ((".*kernel", 0.1),)
-            optimizer = Adam(1e-2, weight_decay=decay, absolute_weight_decay=True)
+            optimizer = Optimizer(
+                Adam(), 1e-2, weight_decay=decay, absolute_weight_decay=True
+            )
             optimizer.build(variables)
 
         def step(optimizer=optimizer, variables=variables, parts=replicas):
@@ -279,7 +289,7 @@ def test_update_s_uses_the_schedule_at_s():
 
 def test_the_average_is_a_copy_then_a_mean_then_exponential():
     variables = three_variables()
-    optimizer = sgd(0.1, average_decay=0.75, average_warmup_steps=2)
+    optimizer = sgd(0.1, average_decay=AverageDecay(0.75, warmup_steps=2))
     optimizer.build(variables)
     (_, _, average) = optimizer.averages(variables)
     np.testing.assert_array_equal(average.numpy(), variables[2].numpy())
@@ -330,7 +340,7 @@ def test_equal_paths_are_refused():
     variable = keras.Variable(np.zeros(3), name="kernel")
     other = keras.Variable(np.zeros(3), name="kernel")
     with pytest.raises(ValueError, match="different paths"):
-        Adam(1e-3).build([variable, other])
+        Optimizer(Adam(), 1e-3).build([variable, other])
 
 
 def test_a_float64_weight_is_updated_in_float64():
@@ -339,23 +349,11 @@ def test_a_float64_weight_is_updated_in_float64():
     np.testing.assert_array_equal(variable.numpy(), 1 - 2.0**-40)
 
 
-def test_the_frame_asks_for_slots_and_a_direction():
-    class Unfinished(Optimizer):
-        def __init__(self):
-            super().__init__(
-                1e-3,
-                weight_decay=None,
-                absolute_weight_decay=False,
-                clip_norm=None,
-                skip_nonfinite=False,
-                learning_rate_multipliers=None,
-                average_decay=None,
-                average_warmup_steps=0,
-                measure=True,
-                name="unfinished",
-            )
+def test_a_rule_must_define_slots_and_a_direction():
+    class Unfinished(UpdateRule):
+        pass
 
-    with pytest.raises(NotImplementedError, match="slots"):
-        Unfinished().build(three_variables())
-    with pytest.raises(NotImplementedError, match="direction"):
-        Unfinished().direction(1.0, {}, 1.0, 1.0)
+    with pytest.raises(TypeError, match=r"direction.*slots"):
+        Unfinished()
+    with pytest.raises(ValueError, match="`rule` must be an update rule"):
+        Optimizer(1e-3, 1e-3)

@@ -20,7 +20,10 @@ from tests.oracles.adam import Adam as AdamOracle
 from tests.oracles.momentum import Momentum as MomentumOracle
 from vit_scaling.optimization.adafactor import Adafactor
 from vit_scaling.optimization.adam import Adam
+from vit_scaling.optimization.averaging import AverageDecay
+from vit_scaling.optimization.lion import Lion
 from vit_scaling.optimization.momentum import Momentum
+from vit_scaling.optimization.optimizer import Optimizer
 from vit_scaling.optimization.schedules import Linear
 from vit_scaling.optimization.tensors import mean_along, sum_of_squares
 
@@ -28,35 +31,31 @@ RATE = Linear(1e-3, total_steps=25, warmup_steps=5)
 DECAY = ((r".*_0\d/kernel", 3.0), (r".*/kernel", 0.03))
 
 CASES = {
-    "adam": (Adam, {}, AdamOracle, {}),
+    "adam": (Adam(), AdamOracle, {}),
     "adam_hp": (
-        Adam,
-        {"first_moment_dtype": "bfloat16"},
+        Adam(first_moment_dtype="bfloat16"),
         AdamOracle,
         {"first": "bfloat16"},
     ),
     "adam_bfloat16_moments": (
-        Adam,
-        {"first_moment_dtype": "bfloat16", "second_moment_dtype": "bfloat16"},
+        Adam(first_moment_dtype="bfloat16", second_moment_dtype="bfloat16"),
         AdamOracle,
         {"first": "bfloat16", "second": "bfloat16"},
     ),
-    "adafactor": (Adafactor, {}, AdafactorOracle, {"first": "bfloat16"}),
+    "adafactor": (Adafactor(), AdafactorOracle, {"first": "bfloat16"}),
     "adafactor_original": (
-        Adafactor,
-        {
-            "momentum": None,
-            "beta2_cap": None,
-            "clipping_threshold": 1.0,
-            "scale_by_parameters": True,
-        },
+        Adafactor(
+            momentum=None,
+            beta2_cap=None,
+            clipping_threshold=1.0,
+            scale_by_parameters=True,
+        ),
         AdafactorOracle,
         {"momentum": None, "cap": None, "clip": 1.0, "scale": True},
     ),
-    "momentum": (Momentum, {}, MomentumOracle, {}),
+    "momentum": (Momentum(), MomentumOracle, {}),
     "momentum_hp_nesterov": (
-        Momentum,
-        {"momentum_dtype": "bfloat16", "nesterov": True},
+        Momentum(momentum_dtype="bfloat16", nesterov=True),
         MomentumOracle,
         {"first": "bfloat16", "nesterov": True},
     ),
@@ -83,9 +82,9 @@ XLA_SHAPES = ((33,), (40, 31), (4, 40, 36))
 )
 def test_classes_equal_the_oracle(name, shapes, jit_compile):
     """Clipping, decay, schedule and direction together, in the authors' order."""
-    make, options, make_oracle, oracle_options = CASES[name]
+    rule, make_oracle, oracle_options = CASES[name]
     variables = variables_for(shapes)
-    optimizer = make(RATE, weight_decay=DECAY, clip_norm=10.0, **options)
+    optimizer = Optimizer(rule, RATE, weight_decay=DECAY, clip_norm=10.0)
     optimizer.build(variables)
     apply = traced_apply(optimizer, variables, jit_compile=jit_compile)
     oracles = [make_oracle(shape, **oracle_options) for shape in shapes]
@@ -148,7 +147,7 @@ def test_adam_without_the_papers_changes_is_keras_adam():
     shapes = SHAPES[4:9]
     ours, theirs = variables_for(shapes), variables_for(shapes)
     # Keras adds epsilon to the uncorrected root, so it must not matter here.
-    optimizer = Adam(1e-2, epsilon=1e-12)
+    optimizer = Optimizer(Adam(epsilon=1e-12), 1e-2)
     reference = keras.optimizers.Adam(1e-2, epsilon=1e-12)
     for step in range(20):
         gradients = [gradients_for(shape)[step] + 1e-3 for shape in shapes]
@@ -165,7 +164,7 @@ def test_momentum_without_bfloat16_is_keras_sgd():
     shapes = SHAPES[4:9]
     for nesterov in (False, True):
         ours, theirs = variables_for(shapes), variables_for(shapes)
-        optimizer = Momentum(1e-2, nesterov=nesterov)
+        optimizer = Optimizer(Momentum(nesterov=nesterov), 1e-2)
         reference = keras.optimizers.SGD(1e-2, momentum=0.9, nesterov=nesterov)
         for step in range(20):
             gradients = [
@@ -179,7 +178,7 @@ def test_momentum_without_bfloat16_is_keras_sgd():
 
 def test_the_factored_second_moment_has_two_small_factors():
     variables = variables_for([(64, 4, 96)])
-    optimizer = Adafactor(1e-3)
+    optimizer = Optimizer(Adafactor(), 1e-3)
     optimizer.build(variables)
     shapes = {
         k: (v.shape, str(v.dtype)) for k, v in state_of(optimizer, variables[0]).items()
@@ -194,24 +193,32 @@ def test_the_factored_second_moment_has_two_small_factors():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Adam(1e-3, beta1=1.0), "beta1"),
-        (lambda: Adam(1e-3, beta2=0), "beta2"),
-        (lambda: Adam(1e-3, first_moment_dtype="int8"), "first_moment_dtype"),
-        (lambda: Adam(1e-3, second_moment_dtype="f32"), "second_moment_dtype"),
-        (lambda: Adafactor(1e-3, momentum=1.5), "momentum"),
-        (lambda: Adafactor(1e-3, beta2_cap=1.0), "beta2_cap"),
-        (lambda: Adafactor(1e-3, clipping_threshold=0), "clipping_threshold"),
-        (lambda: Adafactor(1e-3, momentum_dtype="half"), "momentum_dtype"),
-        (lambda: Momentum(1e-3, momentum=1.0), "momentum"),
-        (lambda: Momentum(1e-3, momentum=None, nesterov=True), "nesterov"),
-        (lambda: Adam(1e-3, clip_norm=0), "clip_norm"),
-        (lambda: Adam(1e-3, average_decay=1.0), "average_decay"),
-        (lambda: Adam(1e-3, average_warmup_steps=-1), "average_warmup_steps"),
-        (lambda: Adam(1e-3, weight_decay=(("(", 1.0),)), "regular expression"),
-        (lambda: Adam(1e-3, weight_decay=(3.0,)), "pairs"),
-        (lambda: Adam(1e-3, weight_decay=((".*", -1.0),)), "at least 0"),
-        (lambda: Adam(1e-3, weight_decay=((".*", "1"),)), "needs a number"),
-        (lambda: Adam(Linear(1.0, total_steps=("epochs", 1))), "in_steps"),
+        (lambda: Adam(beta1=1.0), "beta1"),
+        (lambda: Adam(beta2=0), "beta2"),
+        (lambda: Adam(first_moment_dtype="int8"), "first_moment_dtype"),
+        (lambda: Adam(second_moment_dtype="f32"), "second_moment_dtype"),
+        (lambda: Adafactor(momentum=1.5), "momentum"),
+        (lambda: Adafactor(beta2_cap=1.0), "beta2_cap"),
+        (lambda: Adafactor(clipping_threshold=0), "clipping_threshold"),
+        (lambda: Adafactor(momentum_dtype="half"), "momentum_dtype"),
+        (lambda: Momentum(momentum=1.0), "momentum"),
+        (lambda: Momentum(momentum=None, nesterov=True), "nesterov"),
+        (lambda: Lion(beta1=1.0), "beta1"),
+        (lambda: Lion(momentum_dtype="half"), "momentum_dtype"),
+        (lambda: Optimizer(Adam(), 1e-3, clip_norm=0), "clip_norm"),
+        (lambda: Optimizer(Adam(), 1e-3, average_decay=1.0), "average_decay"),
+        (lambda: AverageDecay(0.9, warmup_steps=-1), "warmup_steps"),
+        (
+            lambda: Optimizer(Adam(), 1e-3, weight_decay=(("(", 1.0),)),
+            "regular expression",
+        ),
+        (lambda: Optimizer(Adam(), 1e-3, weight_decay=(3.0,)), "pairs"),
+        (lambda: Optimizer(Adam(), 1e-3, weight_decay=((".*", -1.0),)), "at least 0"),
+        (
+            lambda: Optimizer(Adam(), 1e-3, weight_decay=((".*", "1"),)),
+            "needs a number",
+        ),
+        (lambda: Optimizer(Adam(), Linear(1.0, total_steps=("epochs", 1))), "in_steps"),
     ],
 )
 def test_bad_values_are_refused_at_construction(make, message):

@@ -7,61 +7,62 @@ import pytest
 from tests.optimization.cases import SHAPES, gradients_for, weights_for
 from tests.oracles.adafactor import Adafactor as AdafactorOracle
 from tests.oracles.adam import Adam as AdamOracle
+from tests.oracles.lion import Lion as LionOracle
 from tests.oracles.momentum import Momentum as MomentumOracle
 from vit_scaling.optimization.adafactor import Adafactor
 from vit_scaling.optimization.adam import Adam
+from vit_scaling.optimization.lion import Lion
 from vit_scaling.optimization.momentum import Momentum
 
 CASES = {
-    "adam": (lambda: Adam(1e-3), AdamOracle),
+    "adam": (Adam(), AdamOracle),
     "adam_other_betas": (
-        lambda: Adam(1e-3, beta1=0.8, beta2=0.95, epsilon=1e-5),
+        Adam(beta1=0.8, beta2=0.95, epsilon=1e-5),
         lambda shape: AdamOracle(shape, beta1=0.8, beta2=0.95, epsilon=1e-5),
     ),
-    "momentum": (lambda: Momentum(1e-3), MomentumOracle),
+    "momentum": (Momentum(), MomentumOracle),
     "nesterov": (
-        lambda: Momentum(1e-3, nesterov=True),
+        Momentum(nesterov=True),
         lambda shape: MomentumOracle(shape, nesterov=True),
     ),
-    "adafactor": (lambda: Adafactor(1e-3), AdafactorOracle),
+    "adafactor": (Adafactor(), AdafactorOracle),
     "adafactor_original": (
-        lambda: Adafactor(
-            1e-3,
+        Adafactor(
             momentum=None,
             beta2_cap=None,
             clipping_threshold=1.0,
             scale_by_parameters=True,
-            least_factored=4,
+            min_size_to_factor=4,
         ),
         lambda shape: AdafactorOracle(
             shape, momentum=None, cap=None, clip=1.0, scale=True, least=4
         ),
     ),
     "adafactor_low_cap": (
-        lambda: Adafactor(1e-3, beta2_cap=0.7),
+        Adafactor(beta2_cap=0.7),
         lambda shape: AdafactorOracle(shape, cap=0.7),
     ),
     "adafactor_not_factored": (
-        lambda: Adafactor(1e-3, factored=False),
+        Adafactor(min_size_to_factor=None),
         lambda shape: AdafactorOracle(shape, least=10**9),
+    ),
+    "lion": (Lion(), LionOracle),
+    "lion_other_betas": (
+        Lion(beta1=0.95, beta2=0.98),
+        lambda shape: LionOracle(shape, beta1=0.95, beta2=0.98),
     ),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_formulas_in_float64_equal_the_oracle(name):
-    make, make_oracle = CASES[name]
-    optimizer = make()
+    rule, make_oracle = CASES[name]
     for shape in SHAPES:
         oracle, weights = make_oracle(shape), weights_for(shape)
-        state = {
-            key: np.zeros(slot.shape) for key, slot in optimizer.slots(shape).items()
-        }
+        state = {key: np.zeros(slot.shape) for key, slot in rule.slots(shape).items()}
         for step, gradient in enumerate(gradients_for(shape), start=1):
             # Straight through `direction`: no variable, no rounding, float64.
-            direction, new = optimizer.direction(
-                gradient, state, weights, np.float64(step)
-            )
+            direction, new = rule.direction(gradient, state, weights, np.float64(step))
             state = {key: np.asarray(value) for key, value in new.items()}
             expected = oracle.direction(gradient, weights)
             np.testing.assert_allclose(direction, expected, rtol=1e-12, atol=1e-12)

@@ -6,12 +6,12 @@ import pytest
 import tensorflow as tf
 
 from tests.oracles import schedules as oracle
+from vit_scaling.optimization.schedule import Schedule
 from vit_scaling.optimization.schedules import (
     Constant,
     Cosine,
     Linear,
     ReciprocalSqrt,
-    Schedule,
     Trapezoid,
 )
 

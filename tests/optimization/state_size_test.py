@@ -13,16 +13,17 @@ from tests.optimization.cases import variables_for
 from vit_scaling.commands import optimizer_state
 from vit_scaling.modeling.shapes import ViTShape, shape_named
 from vit_scaling.modeling.vit import vit
-from vit_scaling.optimization.adafactor import Adafactor
+from vit_scaling.optimization.adafactor import Adafactor, factored_axes
 from vit_scaling.optimization.adam import Adam
 from vit_scaling.optimization.layerwise import freeze
 from vit_scaling.optimization.momentum import Momentum
+from vit_scaling.optimization.optimizer import Optimizer
 from vit_scaling.optimization.state_size import (
     cost_of,
     cost_table,
     cost_text,
-    factored_axes,
 )
+from vit_scaling.optimization.update_rules import UPDATE_RULES
 
 GIB = 2**30
 
@@ -93,6 +94,7 @@ def test_the_papers_overheads(name, classes, largest):
     assert 0.5 < costs["Adafactor"].ratio <= largest
     assert costs["Momentum"].ratio == 1.0
     assert costs["Momentum-HP"].ratio == 0.5
+    assert costs["Lion"].ratio == 1.0
 
 
 @pytest.mark.parametrize(
@@ -123,14 +125,12 @@ def test_state_sizes_with_the_papers_classes(
 @pytest.mark.parametrize(
     "optimizer",
     [
-        Adam(1e-3),
-        Adam(1e-3, first_moment_dtype="bfloat16", average_decay=0.9),
-        Adam(1e-3, second_moment_dtype="bfloat16"),
-        Adafactor(1e-3),
-        Adafactor(1e-3, momentum=None, factored=False),
-        Adafactor(1e-3, learning_rate_multipliers=freeze("weight_00/.*")),
-        Momentum(1e-3, momentum_dtype="bfloat16"),
-        Momentum(1e-3, momentum=None),
+        *(Optimizer(rule, 1e-3) for rule in UPDATE_RULES.values()),
+        Optimizer(Adam(first_moment_dtype="bfloat16"), 1e-3, average_decay=0.9),
+        Optimizer(Adam(second_moment_dtype="bfloat16"), 1e-3),
+        Optimizer(Adafactor(momentum=None, min_size_to_factor=None), 1e-3),
+        Optimizer(Adafactor(), 1e-3, learning_rate_multipliers=freeze("weight_00/.*")),
+        Optimizer(Momentum(momentum=None), 1e-3),
     ],
     ids=lambda optimizer: optimizer.name,
 )

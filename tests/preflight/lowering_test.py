@@ -10,6 +10,7 @@ import tensorflow as tf
 from vit_scaling import configurables
 from vit_scaling.modeling.vit import vit
 from vit_scaling.optimization.adam import Adam
+from vit_scaling.optimization.optimizer import Optimizer
 from vit_scaling.preflight import program
 from vit_scaling.preflight.lowering import (
     StepLowering,
@@ -111,7 +112,7 @@ def test_a_large_model_is_made_without_memory():
     before = resident()
     with unfilled_variables():
         model = vit("L/16", "gap", classes=1000)
-        optimizer = Adam(1e-3)
+        optimizer = Optimizer(Adam(), 1e-3)
         optimizer.build(model.trainable_variables)
     stated = 3 * 4 * model.count_params()
     assert stated > 3.6e9
@@ -121,7 +122,9 @@ def test_a_large_model_is_made_without_memory():
 def test_unfilled_variables_have_shape_and_dtype_of_filled_ones():
     def specs() -> list:
         model = vit("mu/16", image_size=32, classes=3)
-        optimizer = Adam(1e-3, first_moment_dtype="bfloat16", average_decay=0.9)
+        optimizer = Optimizer(
+            Adam(first_moment_dtype="bfloat16"), 1e-3, average_decay=0.9
+        )
         optimizer.build(model.trainable_variables)
         variables = [*model.variables, *optimizer.variables]
         return [(v.path.split("/", 1)[1:], tuple(v.shape), v.dtype) for v in variables]

@@ -15,16 +15,21 @@ from tests.training import small
 from vit_scaling.optimization.adafactor import Adafactor
 from vit_scaling.optimization.adam import Adam
 from vit_scaling.optimization.momentum import Momentum
+from vit_scaling.optimization.optimizer import Optimizer
 from vit_scaling.training import checkpoint_files, checkpoints
 from vit_scaling.training.checkpoint_files import CorruptCheckpointError
 from vit_scaling.training.checkpoints import Checkpoints, restore_model, variables_of
 
 FORMAT_1 = pathlib.Path(__file__).parent / "data" / "format_1"
 SCHEDULE = small.experiment().schedule
-AVERAGED = functools.partial(Adam, first_moment_dtype="bfloat16", average_decay=0.99)
+ADAM = functools.partial(Optimizer, Adam())
+MOMENTUM = functools.partial(Optimizer, Momentum())
+AVERAGED = functools.partial(
+    Optimizer, Adam(first_moment_dtype="bfloat16"), average_decay=0.99
+)
 
 
-def parts(make_optimizer=Adam, model=None, **options):
+def parts(make_optimizer=ADAM, model=None, **options):
     """Return a model and a built optimizer whose state is random."""
     model = model or small.linear(3)
     optimizer = make_optimizer(SCHEDULE, **options)
@@ -59,8 +64,12 @@ def saver(path, **options):
     [
         (AVERAGED, functools.partial(small.small_vit, dropout=0.1), True),
         (AVERAGED, small.linear, False),
-        (Adafactor, functools.partial(small.linear, 200), False),
-        (Momentum, small.linear, True),
+        (
+            functools.partial(Optimizer, Adafactor()),
+            functools.partial(small.linear, 200),
+            False,
+        ),
+        (MOMENTUM, small.linear, True),
     ],
 )
 def test_model_and_optimizer_come_back_bit_for_bit(
@@ -396,7 +405,7 @@ def test_another_model_is_refused_and_nothing_is_assigned(tmp_path):
     saved.save(1, variables_of(model, optimizer), {})
     for other in (
         variables_of(*parts(model=small.linear(4))),
-        variables_of(*parts(Momentum)),
+        variables_of(*parts(MOMENTUM)),
         variables_of(*parts(model=small.small_vit())),
     ):
         before = numbers(other)
@@ -456,7 +465,9 @@ def test_the_committed_checkpoint_of_format_1_restores_model_and_optimizer():
     images = keras.Input((4,), name="images")
     logits = keras.layers.Dense(3, name="head")(images)
     model = keras.Model(images, logits)
-    optimizer = Adam(SCHEDULE, first_moment_dtype="bfloat16", average_decay=0.9)
+    optimizer = Optimizer(
+        Adam(first_moment_dtype="bfloat16"), SCHEDULE, average_decay=0.9
+    )
     optimizer.build(model.trainable_variables)
     step = keras.Variable(0, dtype="int64")
     variables = {**variables_of(model, optimizer), "run/global_step": step}

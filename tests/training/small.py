@@ -16,6 +16,7 @@ from vit_scaling.image_preprocessing import CentralCrop
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.modeling.vit import vit
 from vit_scaling.optimization.adam import Adam
+from vit_scaling.optimization.optimizer import Optimizer
 from vit_scaling.optimization.schedules import ReciprocalSqrt
 from vit_scaling.optimization.weight_decay import head_and_body
 
@@ -130,7 +131,10 @@ def experiment(make_model: Callable[[], keras.Model] = linear, **changes: Any):
     parts: dict[str, Any] = {
         "make_model": make_model,
         "make_optimizer": functools.partial(
-            Adam, weight_decay=head_and_body(head=3.0, body=0.03), clip_norm=1.0
+            Optimizer,
+            Adam(),
+            weight_decay=head_and_body(head=3.0, body=0.03),
+            clip_norm=1.0,
         ),
         "schedule": ReciprocalSqrt(
             1e-2, total_steps=6, warmup_steps=2, cooldown_steps=2, timescale_steps=2

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tests.training import small
 from vit_scaling.optimization.adam import Adam
+from vit_scaling.optimization.optimizer import Optimizer
 from vit_scaling.training import run
 from vit_scaling.training.checkpoints import GLOBAL_STEP, Checkpoints, variables_of
 from vit_scaling.training.divergence import DivergedError, LossGuard, LossWatch
@@ -32,7 +33,7 @@ def state_of(
     **rules,
 ):
     model = model or small.linear(2)
-    optimizer = Adam(small.experiment().schedule)
+    optimizer = Optimizer(Adam(), small.experiment().schedule)
     optimizer.build(model.trainable_variables)
     progress = Progress(batch_size=batch_size, total_steps=100, cores=2)
     step = tf.Variable(0, dtype=tf.int64)
@@ -98,8 +99,10 @@ def test_a_checkpoint_from_before_batch_size_and_hosts_were_kept_is_accepted(
     images = keras.Input((4,), name="images")
     head = keras.layers.Dense(3, name="head")
     model = keras.Model(images, head(images))
-    optimizer = Adam(
-        small.experiment().schedule, first_moment_dtype="bfloat16", average_decay=0.9
+    optimizer = Optimizer(
+        Adam(first_moment_dtype="bfloat16"),
+        small.experiment().schedule,
+        average_decay=0.9,
     )
     optimizer.build(model.trainable_variables)
     variables = variables_of(model, optimizer, tf.Variable(0, dtype=tf.int64))

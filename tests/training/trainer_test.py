@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tests.training import small
 from vit_scaling.optimization.adam import Adam
+from vit_scaling.optimization.optimizer import Optimizer
 from vit_scaling.training import strategy as strategies
 from vit_scaling.training.divergence import NonFiniteError
 from vit_scaling.training.losses import sigmoid_cross_entropy
@@ -24,7 +25,7 @@ def trainer(strategy, *, data=None, model=small.linear, jit_compile=False, **opt
     xla, times = strategies.xla_of(strategy, jit_compile), StepTimes.under(strategy)
     with strategy.scope():
         model = model()
-        optimizer = Adam(SCHEDULE, **options)
+        optimizer = Optimizer(Adam(), SCHEDULE, **options)
         optimizer.build(model.trainable_variables)
         step = tf.Variable(0, dtype=tf.int64)
         replicas = strategy.num_replicas_in_sync

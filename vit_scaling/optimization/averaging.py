@@ -1,54 +1,69 @@
-"""Polyak averages of the weights: how they grow, and how to evaluate under them."""
+"""Polyak averages of the weights: their decay, and evaluation with them."""
 # SPDX-License-Identifier: Apache-2.0
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
+from vit_scaling.optimization.configuration import DataclassConfig
 
-def kept_share(step: Any, decay: float, warmup_steps: int) -> Any:
-    """Return the share d of the old average in d · average + (1 - d) · weights.
+
+@keras.saving.register_keras_serializable("vit_scaling")
+@dataclasses.dataclass(frozen=True)
+class AverageDecay(DataclassConfig):
+    """The decay d in average = d · average + (1 - d) · weights, with a warm-up.
 
     With n = the updates since the warm-up, not counting the first, d = min(decay,
-    n / (n + 1)): a copy of the weights until then, next the plain mean of all weights
-    since, and an exponential average once that forgets faster. So the average never
-    holds the initial weights.
+    n / (n + 1)). The average is a copy of the weights during the warm-up, next the
+    plain mean of all weights since, and an exponential average once that forgets
+    faster. So it never contains the initial weights.
 
     Args:
-        step: Number of the update, 1 for the first; a scalar tensor.
-        decay: Share kept in the long run, such as 0.9999.
-        warmup_steps: Updates during which the average is a copy.
-    """
-    behind = tf.maximum(step - 1.0 - warmup_steps, 0.0)
-    return tf.minimum(behind / (behind + 1.0), decay)
-
-
-def check(decay: float | None, warmup_steps: int) -> None:
-    """Raise unless the arguments of an optimizer's average are in range.
+        decay: Fraction of the average kept in the long run, such as 0.9999.
+        warmup_steps: Updates during which the average is a copy; default none.
 
     Raises:
         ValueError: The decay is not in (0, 1), or the warm-up is negative.
     """
-    if decay is not None and not (math.isfinite(decay) and 0 < decay < 1):
-        raise ValueError(
-            "`average_decay` must lie between 0 and 1 (0.9999, for example), or be "
-            f"None for no average; received {decay!r}."
-        )
-    if not isinstance(warmup_steps, int) or warmup_steps < 0:
-        raise ValueError(
-            "`average_warmup_steps` must be a whole number of steps, at least 0; "
-            f"received {warmup_steps!r}."
-        )
+
+    decay: float
+    warmup_steps: int = 0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.decay) and 0 < self.decay < 1):
+            raise ValueError(
+                "`average_decay` must be between 0 and 1 (0.9999, for example), or "
+                f"None for no average; received {self.decay!r}."
+            )
+        if not isinstance(self.warmup_steps, int) or self.warmup_steps < 0:
+            raise ValueError(
+                "`warmup_steps` of an average must be a whole number of steps, at "
+                f"least 0; received {self.warmup_steps!r}."
+            )
+
+    def at(self, step: Any) -> Any:
+        """Return the decay of update `step`, 1 for the first; a scalar tensor."""
+        behind = tf.maximum(step - 1.0 - self.warmup_steps, 0.0)
+        return tf.minimum(behind / (behind + 1.0), self.decay)
+
+
+def make_average_decay(decay: float | AverageDecay | None) -> AverageDecay | None:
+    """Return an optimizer's `average_decay` as an object, a number without warm-up."""
+    if decay is None or isinstance(decay, AverageDecay):
+        return decay
+    return AverageDecay(decay)
 
 
 @contextlib.contextmanager
 def averaged_weights(optimizer: Any, variables: Sequence[Any]) -> Iterator[None]:
-    """Give the variables their averages inside a `with`, and their values back after.
+    """Context manager under which the variables have the values of their averages.
 
-    Call it outside of any `tf.function`. The averages themselves do not change.
+    Call it outside of any `tf.function`. The averages do not change.
 
     Args:
         optimizer: An optimizer of this package, built for `variables`.
@@ -60,8 +75,8 @@ def averaged_weights(optimizer: Any, variables: Sequence[Any]) -> Iterator[None]
     averages = optimizer.averages(variables)
     if averages is None:
         raise ValueError(
-            f"{optimizer.name!r} keeps no averages. Give it `average_decay`, "
-            "for example 0.9999."
+            f"The optimizer {optimizer.name!r} keeps no averages. Set its "
+            "`average_decay`, for example to 0.9999."
         )
     values = [variable.numpy() for variable in variables]
     try:

@@ -1,15 +1,16 @@
-"""The frame of every schedule: a decay, a linear warm-up, a linear cooldown (§3.5).
+"""The base of all schedules: a decay, a linear warm-up, a linear cooldown (§3.5).
 
 For step s (0-based), total T, warm-up W and cooldown K, every schedule is
 
     base · decay(s) · min(1, s / W) · min(1, (T - s) / K)
 
 so that the update of step s uses `schedule(s)` and the rate reaches 0 at step T.
-The decay of `ReciprocalSqrt`, `Constant` and `Trapezoid` does not know T: a run under
-one of them can be continued, or cooled down from any of its steps (`branch`).
+The decay of `ReciprocalSqrt`, `Constant` and `Trapezoid` does not depend on T: a run
+under one of them can be continued, or cooled down from any of its steps (`branch`).
 """
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import math
 from typing import Any, ClassVar
 
@@ -17,64 +18,61 @@ import keras
 import numpy as np
 from keras import ops
 
-from vit_scaling.optimization.configuration import constructor_config
+from vit_scaling.optimization.configuration import DataclassConfig
 from vit_scaling.optimization.lengths import Length, checked, length_in_steps
 
-# Steps are float32 in the graph, which holds every whole number up to here.
-MOST_STEPS = 2**24
+# Steps are float32 in the graph, which represents every whole number up to this one.
+MAX_STEPS = 2**24
 
 
-class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """The common part of all schedules; a subclass writes `decay`.
+@dataclasses.dataclass(eq=False)
+class Schedule(DataclassConfig, keras.optimizers.schedules.LearningRateSchedule):
+    """The part common to all schedules; a subclass adds fields and `decay`.
+
+    Fields whose names end in `_steps` are lengths. Each may be a number of steps or a
+    pair in epochs, examples or percent (see `lengths.Length`); those that depend on
+    the data's size are replaced by `in_steps`.
 
     Args:
         base_learning_rate: The rate that the factors multiply.
-        total_steps: Length of the run. Like every length here it may be a number of
-            steps or a pair in epochs, examples or percent (see `lengths.Length`); those
-            that need the data's size are settled by `in_steps`.
-        warmup_steps: Length of the linear warm-up from 0.
-        cooldown_steps: Length of the linear cooldown to 0, the last of `total_steps`.
+        total_steps: Length of the run.
+        warmup_steps: Length of the linear warm-up from 0; default none.
+        cooldown_steps: Length of the linear cooldown to 0, the last of `total_steps`;
+            default none.
 
     Raises:
         ValueError: A value is out of range, or warm-up and cooldown exceed the total.
     """
 
-    # Names of the arguments that are lengths, the total first.
-    lengths: ClassVar[tuple[str, ...]] = (
-        "total_steps",
-        "warmup_steps",
-        "cooldown_steps",
-    )
-    # Whether the decay stays as it is when the total changes.
+    # Names of the lengths that must fit into the total.
+    phases: ClassVar[tuple[str, ...]] = ("warmup_steps", "cooldown_steps")
+    # Whether the decay does not depend on the total.
     open_ended: ClassVar[bool] = False
 
-    # In steps, or as they were given until `in_steps` settles them.
+    base_learning_rate: float
+    _: dataclasses.KW_ONLY
+    # `Length`s when given, numbers of steps once they are known.
     total_steps: Any
-    warmup_steps: Any
-    cooldown_steps: Any
+    warmup_steps: Any = 0
+    cooldown_steps: Any = 0
 
-    def __init__(
-        self,
-        base_learning_rate: float,
-        *,
-        total_steps: Length,
-        warmup_steps: Length = 0,
-        cooldown_steps: Length = 0,
-    ) -> None:
-        self.base_learning_rate = positive("base_learning_rate", base_learning_rate)
-        self.total_steps = checked("total_steps", total_steps)
-        if isinstance(total_steps, list | tuple) and total_steps[0] == "percent":
+    def __post_init__(self) -> None:
+        self.base_learning_rate = positive(
+            "base_learning_rate", self.base_learning_rate
+        )
+        self.total_steps = checked("total_steps", self.total_steps)
+        if isinstance(self.total_steps, tuple) and self.total_steps[0] == "percent":
             raise ValueError(
                 "`total_steps` is what percent are taken of: give it in steps, epochs "
-                f"or examples; received {total_steps!r}."
+                f"or examples; received {self.total_steps!r}."
             )
-        self.warmup_steps = self._length("warmup_steps", warmup_steps)
-        self.cooldown_steps = self._length("cooldown_steps", cooldown_steps)
+        for name, length in self._lengths().items():
+            setattr(self, name, self._make_steps(name, length))
         if self.resolved:
-            self._check_lengths()
+            self._check_phases()
 
     def decay(self, step: Any, maths: Any) -> Any:
-        """Return the factor of the base rate at `step`, warm-up and cooldown aside.
+        """Return the factor of the base rate at `step`, without warm-up and cooldown.
 
         Args:
             step: Step, a float64 of NumPy or a float32 tensor.
@@ -105,13 +103,12 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
             ValueError: A length needs what was not given, or they do not fit together.
         """
         known = {"batch_size": batch_size, "train_examples": train_examples}
-        config = self.get_config()
-        total = length_in_steps("total_steps", config["total_steps"], **known)
-        for name in self.lengths:
-            config[name] = length_in_steps(
-                name, config[name], total_steps=total, **known
-            )
-        return type(self)(**config)
+        total = length_in_steps("total_steps", self.total_steps, **known)
+        lengths = {
+            name: length_in_steps(name, length, total_steps=total, **known)
+            for name, length in self._lengths().items()
+        }
+        return dataclasses.replace(self, **lengths)
 
     def branch(self, start_step: int, cooldown_steps: int) -> "Schedule":
         """Return the schedule that follows this one to `start_step`, then cools down.
@@ -137,24 +134,23 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
                 f"step; received start_step={start_step}, "
                 f"cooldown_steps={cooldown_steps}."
             )
-        config = self.get_config()
-        config["total_steps"] = start_step + cooldown_steps
-        config["cooldown_steps"] = cooldown_steps
-        return type(self)(**config)
+        total_steps = start_step + cooldown_steps
+        return dataclasses.replace(
+            self, total_steps=total_steps, cooldown_steps=cooldown_steps
+        )
 
     @property
     def resolved(self) -> bool:
-        """Whether every length set so far is a number of steps."""
-        return all(isinstance(getattr(self, name, 0), int) for name in self.lengths)
+        """Whether all lengths are numbers of steps."""
+        return all(isinstance(length, int) for length in self._lengths().values())
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return constructor_config(self)
+    def _lengths(self) -> dict[str, Any]:
+        return {k: v for k, v in self.get_config().items() if k.endswith("_steps")}
 
-    def _length(self, name: str, length: Length) -> Length:
-        """Return a length, in steps where that needs nothing but the total."""
+    def _make_steps(self, name: str, length: Length) -> Length:
+        """Return a length, in steps if only the total is needed for that."""
         length = checked(name, length)
-        percent = not isinstance(length, int) and length[0] == "percent"
+        percent = isinstance(length, tuple) and length[0] == "percent"
         if percent and isinstance(self.total_steps, int):
             return length_in_steps(name, length, total_steps=self.total_steps)
         return length
@@ -169,7 +165,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return factor
 
     def _remaining(self, step: Any, maths: Any) -> Any:
-        """Return what is left, 1 to 0, of the steps after the warm-up."""
+        """Return the fraction, 1 to 0, that is left of the steps after the warm-up."""
         # Counted from the end, in exact whole numbers: small rates keep their digits.
         span = max(1, self.total_steps - self.warmup_steps)
         return maths.clip((self.total_steps - step) / span, 0.0, 1.0)
@@ -178,22 +174,22 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         if not self.resolved:
             raise ValueError(
                 f"{type(self).__name__} has lengths that are not in steps: "
-                f"{ {name: getattr(self, name) for name in self.lengths} }. Call "
+                f"{self._lengths()}. Call "
                 "`schedule.in_steps(batch_size=…, train_examples=…)` first."
             )
 
-    def _check_lengths(self, fall: Any = 0) -> None:
+    def _check_phases(self) -> None:
         total = self.total_steps
-        if not 1 <= total <= MOST_STEPS:
+        if not 1 <= total <= MAX_STEPS:
             raise ValueError(
-                f"`total_steps` must lie between 1 and {MOST_STEPS:_}; received "
-                f"{total}."
+                f"`total_steps` must be between 1 and {MAX_STEPS:_}; received {total}."
             )
-        if self.warmup_steps + fall + self.cooldown_steps > total:
+        phases = {name: getattr(self, name) for name in self.phases}
+        if sum(phases.values()) > total:
+            received = ", ".join(f"{name}={steps}" for name, steps in phases.items())
             raise ValueError(
                 f"The phases must not exceed `total_steps` = {total}; received "
-                f"warmup_steps={self.warmup_steps}, fall_steps={fall}, "
-                f"cooldown_steps={self.cooldown_steps}. Shorten them, or train longer."
+                f"{received}. Shorten them, or train longer."
             )
 
 

@@ -1,25 +1,17 @@
 """Schedules: reciprocal square root, constant, trapezoid, linear, cosine (§3.5)."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import math
 from typing import Any, ClassVar
 
 import keras
 
-from vit_scaling.optimization.lengths import Length
 from vit_scaling.optimization.schedule import Schedule, positive
-
-__all__ = [
-    "Constant",
-    "Cosine",
-    "Linear",
-    "ReciprocalSqrt",
-    "Schedule",
-    "Trapezoid",
-]
 
 
 @keras.saving.register_keras_serializable("vit_scaling")
+@dataclasses.dataclass(eq=False, kw_only=True)
 class ReciprocalSqrt(Schedule):
     """The paper's schedule: base / sqrt(1 + (s + shift - W) / timescale) after warm-up.
 
@@ -33,38 +25,22 @@ class ReciprocalSqrt(Schedule):
         cooldown_steps: Default 50,000, the paper's for runs of 120,000 steps and
             longer; it takes 10,000 for shorter ones (Tables 14 to 22).
         timescale_steps: Steps over which the rate falls by sqrt(2); default 10,000.
-        shift_steps: Steps that count as already behind, to go on after a change of
+        shift_steps: Steps that count as already done, to continue after a change of
             batch size; default 0.
 
     References:
         Zhai et al. 2022, §3.5, Appendices B and C.
     """
 
-    lengths: ClassVar[tuple[str, ...]] = (
-        *Schedule.lengths,
-        "timescale_steps",
-        "shift_steps",
-    )
     open_ended: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        base_learning_rate: float,
-        *,
-        total_steps: Length,
-        warmup_steps: Length = 10_000,
-        cooldown_steps: Length = 50_000,
-        timescale_steps: Length = 10_000,
-        shift_steps: Length = 0,
-    ) -> None:
-        super().__init__(
-            base_learning_rate,
-            total_steps=total_steps,
-            warmup_steps=warmup_steps,
-            cooldown_steps=cooldown_steps,
-        )
-        self.timescale_steps = self._length("timescale_steps", timescale_steps)
-        self.shift_steps = self._length("shift_steps", shift_steps)
+    warmup_steps: Any = 10_000
+    cooldown_steps: Any = 50_000
+    timescale_steps: Any = 10_000
+    shift_steps: Any = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.timescale_steps == 0:
             raise ValueError("`timescale_steps` must be at least 1; received 0.")
 
@@ -75,45 +51,32 @@ class ReciprocalSqrt(Schedule):
 
 
 @keras.saving.register_keras_serializable("vit_scaling")
+@dataclasses.dataclass(eq=False, kw_only=True)
 class Constant(Schedule):
-    """A constant rate, if asked for after a linear fall (the paper's "constant").
+    """A constant rate, optionally after a linear fall (the paper's "constant").
 
     Args:
         base_learning_rate: Peak rate.
         total_steps: Length of the run, cooldown included.
         warmup_steps: Length of the linear warm-up; default none.
         cooldown_steps: Length of the linear cooldown; default none.
-        plateau: The constant as a share of the peak; default 1. In Fig. 7 the rate
-            falls from its peak at 10,000 steps to 0.1 of it at 50,000, then stays.
+        plateau: The constant rate as a fraction of the peak; default 1. In Fig. 7 the
+            rate falls from its peak at 10,000 steps to 0.1 of it at 50,000.
         fall_steps: Steps after the warm-up over which it falls there; default none.
 
     References:
         Zhai et al. 2022, §3.5 and Fig. 7.
     """
 
-    lengths: ClassVar[tuple[str, ...]] = (*Schedule.lengths, "fall_steps")
+    phases: ClassVar[tuple[str, ...]] = ("warmup_steps", "fall_steps", "cooldown_steps")
     open_ended: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        base_learning_rate: float,
-        *,
-        total_steps: Length,
-        warmup_steps: Length = 0,
-        cooldown_steps: Length = 0,
-        plateau: float = 1.0,
-        fall_steps: Length = 0,
-    ) -> None:
-        super().__init__(
-            base_learning_rate,
-            total_steps=total_steps,
-            warmup_steps=warmup_steps,
-            cooldown_steps=cooldown_steps,
-        )
-        self.plateau = positive("plateau", plateau)
-        self.fall_steps: Any = self._length("fall_steps", fall_steps)
-        if self.resolved:
-            self._check_lengths(fall=self.fall_steps)
+    plateau: float = 1.0
+    fall_steps: Any = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.plateau = positive("plateau", self.plateau)
 
     def decay(self, step: Any, maths: Any) -> Any:
         """Return 1, falling to `plateau` over the first `fall_steps` after warm-up."""
@@ -124,8 +87,9 @@ class Constant(Schedule):
 
 
 @keras.saving.register_keras_serializable("vit_scaling")
+@dataclasses.dataclass(eq=False, kw_only=True)
 class Trapezoid(Schedule):
-    """Warm-up, a constant rate, cooldown: the paper's third schedule without an end.
+    """Warm-up, a constant rate, cooldown: the third open-ended schedule of the paper.
 
     Args:
         base_learning_rate: The plateau's rate; 0.125 of rsqrt's peak in Fig. 7.
@@ -139,25 +103,13 @@ class Trapezoid(Schedule):
 
     open_ended: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        base_learning_rate: float,
-        *,
-        total_steps: Length,
-        warmup_steps: Length,
-        cooldown_steps: Length,
-    ) -> None:
-        super().__init__(
-            base_learning_rate,
-            total_steps=total_steps,
-            warmup_steps=warmup_steps,
-            cooldown_steps=cooldown_steps,
-        )
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.warmup_steps == 0 or self.cooldown_steps == 0:
             raise ValueError(
                 "A trapezoid has two slopes: `warmup_steps` and `cooldown_steps` must "
-                f"be at least 1; received {warmup_steps!r} and {cooldown_steps!r}. "
-                "Without one of them, use Constant."
+                f"be at least 1; received {self.warmup_steps!r} and "
+                f"{self.cooldown_steps!r}. Without one of them, use Constant."
             )
 
     def decay(self, step: Any, maths: Any) -> Any:
@@ -166,6 +118,7 @@ class Trapezoid(Schedule):
 
 
 @keras.saving.register_keras_serializable("vit_scaling")
+@dataclasses.dataclass(eq=False, kw_only=True)
 class Linear(Schedule):
     """Linear decay from the end of the warm-up to the end of the run.
 
@@ -173,34 +126,22 @@ class Linear(Schedule):
         base_learning_rate: Peak rate.
         total_steps: Length of the run.
         warmup_steps: Length of the linear warm-up; default none.
-        cooldown_steps: Length of a cooldown laid over the decay; default none.
+        cooldown_steps: Length of a cooldown that multiplies the decay; default none.
         end_learning_rate: Rate at the last step; default 0.
 
     References:
-        Zhai et al. 2022, §3.5: the best by a little where the length is known.
+        Zhai et al. 2022, §3.5: slightly the best where the length is known.
     """
 
-    def __init__(
-        self,
-        base_learning_rate: float,
-        *,
-        total_steps: Length,
-        warmup_steps: Length = 0,
-        cooldown_steps: Length = 0,
-        end_learning_rate: float = 0.0,
-    ) -> None:
-        super().__init__(
-            base_learning_rate,
-            total_steps=total_steps,
-            warmup_steps=warmup_steps,
-            cooldown_steps=cooldown_steps,
-        )
-        if not 0 <= end_learning_rate <= base_learning_rate:
+    end_learning_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.end_learning_rate <= self.base_learning_rate:
             raise ValueError(
-                "`end_learning_rate` must lie between 0 and `base_learning_rate`; "
-                f"received {end_learning_rate} and {base_learning_rate}."
+                "`end_learning_rate` must be between 0 and `base_learning_rate`; "
+                f"received {self.end_learning_rate} and {self.base_learning_rate}."
             )
-        self.end_learning_rate = float(end_learning_rate)
 
     def decay(self, step: Any, maths: Any) -> Any:
         """Return the straight line from 1 to end / base."""
@@ -209,6 +150,7 @@ class Linear(Schedule):
 
 
 @keras.saving.register_keras_serializable("vit_scaling")
+@dataclasses.dataclass(eq=False, kw_only=True)
 class Cosine(Schedule):
     """Half a cosine from the end of the warm-up to the end of the run.
 
@@ -216,7 +158,7 @@ class Cosine(Schedule):
         base_learning_rate: Peak rate; 0.03 or 0.01 for fine-tuning (App. D).
         total_steps: Length of the run; 20,000 in Appendix D.
         warmup_steps: Length of the linear warm-up; default none, 500 in Appendix D.
-        cooldown_steps: Length of a cooldown laid over the decay; default none.
+        cooldown_steps: Length of a cooldown that multiplies the decay; default none.
 
     References:
         Zhai et al. 2022, Appendix D.

@@ -1,4 +1,4 @@
-"""Time of the optimizers' update alone, beside Keras' AdamW and a fused lower bound."""
+"""Measure the optimizers' update alone, against Keras' AdamW and a lower bound."""
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vit_scaling.commands import cli
+from vit_scaling.optimization.update_rules import UPDATE_RULES
 from vit_scaling.training.allocation import keep_freed_memory
 
-OPTIMIZERS = ("Adam", "Adam-HP", "Adafactor", "Momentum", "Momentum-HP")
 KERAS = "Keras AdamW"
 
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--shape", default="B/16", help="the shape whose weights are updated")
     add("--classes", type=int, default=1000, help="width of the classifier")
-    add("--optimizers", default=",".join(OPTIMIZERS), help="which of ours, by commas")
+    add("--optimizers", default=",".join(UPDATE_RULES), help="which of ours, by commas")
     add("--clip_norm", type=float, default=None, help="clip ours by global norm")
     add("--measure", action="store_true", help="let ours measure their norms")
     add("--graph", action="store_true", help="run TensorFlow's graph without XLA")
@@ -43,10 +43,10 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
         ValueError: An optimizer or shape is unknown, or `rounds` below 1.
     """
     names = [name for name in arguments.optimizers.split(",") if name]
-    unknown = sorted(set(names) - set(OPTIMIZERS))
+    unknown = sorted(set(names) - set(UPDATE_RULES))
     if unknown:
         raise ValueError(
-            f"`--optimizers` must be out of {', '.join(OPTIMIZERS)}; received "
+            f"`--optimizers` must be some of {', '.join(UPDATE_RULES)}; received "
             f"{', '.join(unknown)}."
         )
     if arguments.rounds < 1:
@@ -102,25 +102,22 @@ def _programs(
     import keras
 
     from vit_scaling.modeling.vit import vit
-    from vit_scaling.optimization.adafactor import Adafactor
-    from vit_scaling.optimization.adam import Adam
-    from vit_scaling.optimization.momentum import Momentum
+    from vit_scaling.optimization.optimizer import Optimizer
 
-    options = {"clip_norm": arguments.clip_norm, "measure": arguments.measure}
-    half = "bfloat16"
-    makers: dict[str, Callable[[], keras.optimizers.Optimizer]] = {
-        KERAS: lambda: keras.optimizers.AdamW(1e-4, weight_decay=0.03),
-        "Adam": lambda: Adam(1e-4, **options),
-        "Adam-HP": lambda: Adam(1e-4, first_moment_dtype=half, **options),
-        "Adafactor": lambda: Adafactor(1e-4, **options),
-        "Momentum": lambda: Momentum(1e-4, **options),
-        "Momentum-HP": lambda: Momentum(1e-4, momentum_dtype=half, **options),
+    optimizers: dict[str, keras.optimizers.Optimizer] = {
+        KERAS: keras.optimizers.AdamW(1e-4, weight_decay=0.03)
     }
+    for name in names:
+        optimizers[name] = Optimizer(
+            UPDATE_RULES[name],
+            1e-4,
+            clip_norm=arguments.clip_norm,
+            measure_norms=arguments.measure,
+        )
     variables = vit(arguments.shape, classes=arguments.classes).trainable_variables
     gradients = _gradients(variables)
     programs, moved = {}, {}
-    for name in [KERAS, *names]:
-        optimizer = makers[name]()
+    for name, optimizer in optimizers.items():
         optimizer.build(variables)
         programs[name] = _update(optimizer, variables, gradients, not arguments.graph)
         state = sum(_bytes(variable) for variable in optimizer.variables)

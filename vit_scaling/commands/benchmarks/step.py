@@ -107,6 +107,7 @@ def _make_programs(arguments: argparse.Namespace) -> tuple[Callable, Callable]:
 
     from vit_scaling.modeling.vit import vit
     from vit_scaling.optimization.adam import Adam
+    from vit_scaling.optimization.optimizer import Optimizer
 
     size = arguments.image_size
     model = vit(
@@ -117,7 +118,9 @@ def _make_programs(arguments: argparse.Namespace) -> tuple[Callable, Callable]:
         dtype=arguments.dtype,
         rematerialize=arguments.rematerialize,
     )
-    optimizer = Adam(1e-3, weight_decay=((".*kernel", 1e-4),), measure=False)
+    optimizer = Optimizer(
+        Adam(), 1e-3, weight_decay=((".*kernel", 1e-4),), measure_norms=False
+    )
     optimizer.build(model.trainable_variables)
     shape = (arguments.batch_size, size, size, 3)
     images = tf.Variable(tf.random.stateless_uniform(shape, (0, 0), -1.0, 1.0))

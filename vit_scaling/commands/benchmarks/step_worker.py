@@ -30,6 +30,7 @@ class Runner:
 
         from vit_scaling.modeling.vit import vit
         from vit_scaling.optimization.adam import Adam
+        from vit_scaling.optimization.optimizer import Optimizer
         from vit_scaling.optimization.schedules import Constant
         from vit_scaling.training import run
         from vit_scaling.training import strategy as strategies
@@ -60,7 +61,7 @@ class Runner:
                 dtype=settings["dtype"],
                 rematerialize=settings["rematerialize"],
             )
-            optimizer = Adam(schedule, weight_decay=((".*kernel", 1e-4),))
+            optimizer = Optimizer(Adam(), schedule, weight_decay=((".*kernel", 1e-4),))
             optimizer.build(model.trainable_variables)
             step = tf.Variable(
                 0,

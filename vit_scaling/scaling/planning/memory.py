@@ -17,15 +17,13 @@ from vit_scaling.modeling.rematerialization import recomputed_parts
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.modeling.variables import is_matrix, vit_variables
 from vit_scaling.naming import unknown_name_message
-from vit_scaling.optimization.state_size import BYTES, OPTIMIZERS, Shape
+from vit_scaling.optimization.state_size import moment_of
+from vit_scaling.optimization.update_rule import BYTES, Shape
+from vit_scaling.optimization.update_rules import RULES_BY_FLAG
 from vit_scaling.scaling.planning.devices import GIB
 from vit_scaling.scaling.planning.flops import sequence_length
 
 PRECISIONS = {"float32": 4, "mixed_bfloat16": 2}
-OPTIMIZER_NAMES = {
-    **{"adam": "Adam", "adam_hp": "Adam-HP", "adafactor": "Adafactor"},
-    **{"momentum": "Momentum", "momentum_hp": "Momentum-HP"},
-}
 _LANES, _SUBLANES = 128, 8
 _CHANNELS = 3
 # Share of a device's memory above which the compiler computes probabilities again: for
@@ -68,7 +66,7 @@ class Step:
         head: "map", "gap", "token" or "none".
         image_size: Side of the images, in pixels.
         classes: Outputs of the classifier.
-        optimizer: "adam", "adam_hp", "adafactor", "momentum" or "momentum_hp".
+        optimizer: Key of `update_rules.RULES_BY_FLAG`, such as "adam_hp".
         precision: "mixed_bfloat16" or "float32", of activations and gradients.
         rematerialize: What is computed again, see `rematerialization.recomputed_parts`.
         clip: Whether the gradients' global norm is clipped: all gradients must then
@@ -95,7 +93,7 @@ class Step:
     representation_width: int | None = None
 
     def __post_init__(self) -> None:
-        for name, known in (("optimizer", OPTIMIZER_NAMES), ("precision", PRECISIONS)):
+        for name, known in (("optimizer", RULES_BY_FLAG), ("precision", PRECISIONS)):
             value = getattr(self, name)
             if value not in known:
                 raise ValueError(unknown_name_message(name, value, known))
@@ -257,14 +255,13 @@ def _weights(shape: ViTShape, step: Step) -> tuple[tuple[str, Shape, int], ...]:
 @functools.lru_cache(maxsize=4096)
 def _state(shape: ViTShape, step: Step) -> tuple[tuple[str, int], ...]:
     """Return the bytes of weights, first and second moment."""
-    slots = OPTIMIZERS[OPTIMIZER_NAMES[step.optimizer]]
+    rule = RULES_BY_FLAG[step.optimizer]
     made = {"weights": 0, "first_moment": 0, "second_moment": 0}
     for _, size, often in _weights(shape, step):
         made["weights"] += often * array_bytes(size, 4, tpu=step.tpu)
-        for name, slot in slots(size).items():
-            kind = "second_moment" if name.startswith("second") else "first_moment"
+        for name, slot in rule.slots(size).items():
             bytes_ = array_bytes(slot.shape, BYTES[slot.dtype], tpu=step.tpu)
-            made[kind] += often * bytes_
+            made[moment_of(name)] += often * bytes_
     return tuple(made.items())
 
 

@@ -1,77 +1,81 @@
-"""What all optimizers share: reduce, check, clip, update, decay, average, measure.
+"""The optimizer: a step around an update rule, the same for every rule and replica.
 
-A subclass writes two short methods: `slots`, the arrays it keeps for a weight, and
-`direction`, a pure formula. Everything that depends on replicas stands here, once.
+The rule gives the direction of a weight's step (`update_rule.py`); everything that
+depends on replicas, the schedule, weight decay and averages is here.
 """
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import keras
 import tensorflow as tf
 
 from vit_scaling.backend import require_tensorflow
 from vit_scaling.optimization import averaging
-from vit_scaling.optimization.configuration import constructor_config
 from vit_scaling.optimization.schedule import Schedule
-from vit_scaling.optimization.state_size import Shape, Slots
 from vit_scaling.optimization.tensors import (
     global_norm,
     squares_of,
     state_variable,
     sum_over_replicas,
 )
+from vit_scaling.optimization.update_rule import Tensors, UpdateRule
+from vit_scaling.optimization.update_rules import RULE_CLASSES
 from vit_scaling.optimization.weight_decay import checked_rules, value_for
 
 require_tensorflow()
 
-Tensors = dict[str, Any]
+for _rule in RULE_CLASSES:  # Here, since the rules' own modules do not import Keras.
+    keras.saving.register_keras_serializable("vit_scaling")(_rule)
 
 
+@keras.saving.register_keras_serializable("vit_scaling")
 class Optimizer(keras.Optimizer):
-    """The frame of a step, the same for every optimizer and number of replicas.
+    """Trains weights by an update rule, under any number of replicas.
 
-    The step s (0-based) of `apply`, with lr = schedule(s):
+    The step s (0-based) of `apply`, with lr = learning_rate(s):
 
         g = sum of the gradients over replicas
         skip the step if a gradient is not finite         (`skip_nonfinite`)
         g = g · min(1, clip_norm / |g|)                   (`clip_norm`; all weights)
-        u, state = direction(g, state, w, t)              (the subclass; t = 1, 2, …)
+        u, state = rule.direction(g, state, w, t)         (t = 1, 2, …)
         w = w - lr · multiplier · (u + strength · w)      (`weight_decay`, by path)
         average = d · average + (1 - d) · w               (`average_decay`)
 
-    Call it in replica context with gradients of the loss divided by the number of
-    replicas. Keras' own clipping would come before the sum, replica by replica.
+    Call `apply` in replica context with gradients of the loss divided by the number of
+    replicas. Keras' own clipping would precede the sum, on each replica separately.
 
     Args:
+        rule: The update rule, such as `Adafactor()`.
         learning_rate: A schedule, or a float.
-        weight_decay: Rules ((regex over the variable's path, strength), …); the first
-            that matches the whole path wins, no match means no decay. A strength is as
-            the paper writes it (3.0, 0.03): multiplied by the variable's learning rate.
+        weight_decay: Rules ((regex over the variable's path, strength), …), such as
+            `weight_decay.head_and_body()`. The first that matches the whole path wins,
+            no match means no decay. A strength is as the paper writes it (3.0, 0.03):
+            multiplied by the variable's learning rate. Default no decay.
         absolute_weight_decay: If true, a strength multiplies only the schedule,
-            lr / base, as in the authors' code (0.03 · 8e-4): another base rate, or a
-            multiplier, leaves the decay as it is.
-        clip_norm: Largest global norm of the gradients; None does not clip.
+            lr / base, as in the authors' code (0.03 · 8e-4): the base rate and
+            multipliers do not change the decay.
+        clip_norm: Largest global norm of the gradients, 1.0 in the paper (App. C and
+            D); default None, not clipped.
         skip_nonfinite: If true, a step with a gradient that is not finite leaves
-            weights, state and averages as they were. It counts in the schedule, not in
-            t. If false it goes through. `diagnostics["nonfinite_steps"]` counts it in
-            either case, so that the caller can stop.
+            weights, state and averages unchanged. It counts in the schedule, not in t.
+            If false it is applied. `diagnostics["nonfinite_steps"]` counts it in either
+            case, so that the caller can stop.
         learning_rate_multipliers: Rules ((regex, factor), …), default factor 1. A
-            factor of 0 freezes: no state, no decay, no part in the norms.
-        average_decay: Decay of the Polyak average of the weights, such as 0.9999; None
-            keeps no average.
-        average_warmup_steps: Steps with the average a copy (see `averaging`).
-        measure: Whether to measure the norms of updates and weights; the
+            factor of 0 freezes: no state, no decay, not counted in the norms.
+        average_decay: Decay of the Polyak average of the weights, such as 0.9999 or
+            `AverageDecay(0.9999, warmup_steps=1000)`. Default None, no average.
+        measure_norms: Whether to measure the norms of updates and weights; the
             gradient's is always measured.
-        name: First part of the state variables' paths; keep it fixed, since checkpoints
-            are keyed by them.
 
     Attributes:
+        name: The rule's name, the first part of the state variables' paths. Checkpoints
+            are keyed by these paths.
         diagnostics: Scalars of the last step: gradient_norm (before clipping),
             update_norm (of the change of the weights), parameter_norm (after the
-            update), and nonfinite_steps, the count since the beginning.
+            update), and nonfinite_steps, the count since the first step.
 
     References:
         Zhai et al. 2022, §3.1, §3.4, Appendices B and C.
@@ -86,27 +90,30 @@ class Optimizer(keras.Optimizer):
 
     def __init__(
         self,
+        rule: UpdateRule,
         learning_rate: float | Schedule,
         *,
-        weight_decay: Iterable[tuple[str, float]] | None,
-        absolute_weight_decay: bool,
-        clip_norm: float | None,
-        skip_nonfinite: bool,
-        learning_rate_multipliers: Iterable[tuple[str, float]] | None,
-        average_decay: float | None,
-        average_warmup_steps: int,
-        measure: bool,
-        name: str,
+        weight_decay: Iterable[tuple[str, float]] | None = None,
+        absolute_weight_decay: bool = False,
+        clip_norm: float | None = None,
+        skip_nonfinite: bool = False,
+        learning_rate_multipliers: Iterable[tuple[str, float]] | None = None,
+        average_decay: float | averaging.AverageDecay | None = None,
+        measure_norms: bool = True,
     ) -> None:
-        super().__init__(learning_rate, name=name)
+        if not isinstance(rule, UpdateRule):
+            raise ValueError(
+                f"`rule` must be an update rule such as Adam(); received {rule!r}."
+            )
+        super().__init__(learning_rate, name=rule.name)
         if isinstance(learning_rate, Schedule) and not learning_rate.resolved:
-            learning_rate(0)  # Says which lengths are not in steps.
+            learning_rate(0)  # Raises, naming the lengths that are not in steps.
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(
                 f"`clip_norm` must be above 0, or None for no clipping; received "
                 f"{clip_norm!r}."
             )
-        averaging.check(average_decay, average_warmup_steps)
+        self.rule = rule
         self.weight_decay = checked_rules("weight_decay", weight_decay)
         self.absolute_weight_decay = bool(absolute_weight_decay)
         self.clip_norm = clip_norm
@@ -115,40 +122,19 @@ class Optimizer(keras.Optimizer):
             "learning_rate_multipliers", learning_rate_multipliers
         )
         self.average_decay = average_decay
-        self.average_warmup_steps = average_warmup_steps
-        self.measure = bool(measure)
-        self._base_learning_rate = _base_of(learning_rate)
+        self.measure_norms = bool(measure_norms)
+        self._average_decay = averaging.make_average_decay(average_decay)
+        self._base_learning_rate = _find_base_rate(learning_rate)
         self.diagnostics = {
             key: self._scalar(key)
             for key in self.measured
-            if measure or key not in ("update_norm", "parameter_norm")
+            if measure_norms or key not in ("update_norm", "parameter_norm")
         }
-
-    def slots(self, shape: Shape) -> Slots:
-        """Return the arrays kept for a weight of `shape`, by name."""
-        raise NotImplementedError(f"{type(self).__name__} must define `slots`.")
-
-    def direction(
-        self, gradient: Any, state: Tensors, weights: Any, step: Any
-    ) -> tuple[Any, Tensors]:
-        """Return the direction to subtract and the new state, as a pure formula.
-
-        Args:
-            gradient: Gradient, clipped, float32 (or float64 for such a weight).
-            state: The slots' values, raised to the gradient's dtype.
-            weights: The weight's value.
-            step: Number of this update, a scalar tensor: 1 for the first.
-
-        Returns:
-            The direction and the new state, both unrounded; the state is then stored in
-            its slots' dtypes, and the direction made from the unrounded values.
-        """
-        raise NotImplementedError(f"{type(self).__name__} must define `direction`.")
 
     def averages(self, variables: Sequence[Any]) -> list[Any] | None:
         """Return the averages of `variables`, or None if none are kept.
 
-        A frozen variable, which does not change, stands for its own average.
+        The average of a frozen variable, which does not change, is the variable itself.
 
         Raises:
             ValueError: The optimizer is not built, or was built for other variables.
@@ -165,16 +151,38 @@ class Optimizer(keras.Optimizer):
         ]
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
+        """Return the constructor's arguments, in a form that JSON can hold."""
+        serialize = keras.saving.serialize_keras_object
         return {
-            **constructor_config(self),
+            "rule": serialize(self.rule),
             "learning_rate": super().get_config()["learning_rate"],
+            # Plain tuples: Keras wraps those that are attributes of an optimizer.
+            "weight_decay": checked_rules("weight_decay", self.weight_decay),
+            "absolute_weight_decay": self.absolute_weight_decay,
+            "clip_norm": self.clip_norm,
+            "skip_nonfinite": self.skip_nonfinite,
+            "learning_rate_multipliers": checked_rules(
+                "learning_rate_multipliers", self.learning_rate_multipliers
+            ),
+            "average_decay": serialize(self.average_decay),
+            "measure_norms": self.measure_norms,
         }
 
-    def build(self, variables: Sequence[keras.Variable]) -> None:
-        """Create the state of `variables`; done by the first `apply` if not before.
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> Self:
+        """Return the optimizer of a configuration."""
+        parts = {
+            key: keras.saving.deserialize_keras_object(config[key], custom_objects)
+            for key in ("rule", "average_decay")
+        }
+        return super().from_config({**config, **parts}, custom_objects)
 
-        Build before restoring a checkpoint, so that there is something to restore.
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Create the state of `variables`, unless it exists; `apply` calls it too.
+
+        Build before restoring a checkpoint, which needs the variables.
 
         Raises:
             ValueError: Two variables have the same path.
@@ -186,9 +194,9 @@ class Optimizer(keras.Optimizer):
         repeated = sorted({path for path in paths if paths.count(path) > 1})
         if repeated:
             raise ValueError(
-                "Variables must have different paths, since rules and checkpoints go "
-                f"by them; received more than one of {', '.join(repeated)}. Give the "
-                "layers different names."
+                "Variables must have different paths, which rules and checkpoints use; "
+                f"received more than one of {', '.join(repeated)}. Give the layers "
+                "different names."
             )
         super().build(variables)
         rates = self.learning_rate_multipliers
@@ -204,11 +212,11 @@ class Optimizer(keras.Optimizer):
     def _make_state(self, variable: keras.Variable) -> dict[str, keras.Variable]:
         state = {
             slot: self._variable(f"{variable.path}/{slot}", *specification)
-            for slot, specification in self.slots(tuple(variable.shape)).items()
+            for slot, specification in self.rule.slots(tuple(variable.shape)).items()
         }
         if self.average_decay is not None:
-            # Outside of a step that builds as it is traced: XLA cannot lift a variable
-            # out of it whose first value is another's.
+            # Outside of the step, if it builds while it is traced: XLA cannot lift out
+            # a variable whose initial value is another variable's.
             with tf.init_scope():
                 state["average"] = self._variable(
                     f"{variable.path}/average",
@@ -305,15 +313,15 @@ class Optimizer(keras.Optimizer):
                 args=(gradient, scalars),
                 group=False,
             )
-            # One entry per local replica, all equal: the first will do. A single value
-            # where the strategy updates without a merge call, as on GPUs under XLA.
+            # One entry per local replica, all equal. A single value where the strategy
+            # updates without a merge call, as on GPUs under XLA.
             parts.append(results[0] if isinstance(results, tuple) else results)
-        return tf.add_n(parts) if self.measure else None
+        return tf.add_n(parts) if self.measure_norms else None
 
     def _update_one(
         self, index: int, variable: Any, gradient: Any, scalars: Tensors
     ) -> Any:
-        """Update one weight on one replica; return the squares of its change and it."""
+        """Update one weight on one replica; return its change's and its own squares."""
         dtype = tf.float64 if variable.dtype == tf.float64 else tf.float32
         number = {
             key: tf.cast(scalars[key], dtype)
@@ -326,14 +334,12 @@ class Optimizer(keras.Optimizer):
         gradient = tf.cast(gradient, dtype)
         if self.clip_norm is not None:
             gradient = gradient * number["clip"]
-        direction, new = self.direction(gradient, state, weights, number["step"])
+        direction, new = self.rule.direction(gradient, state, weights, number["step"])
         change = self._change(index, direction, weights, number["learning_rate"])
         updated = weights - change
-        if average is not None and self.average_decay is not None:
-            share = averaging.kept_share(
-                number["step"], self.average_decay, self.average_warmup_steps
-            )
-            new["average"] = share * average + (1.0 - share) * updated
+        if average is not None and self._average_decay is not None:
+            kept = self._average_decay.at(number["step"])
+            new["average"] = kept * average + (1.0 - kept) * updated
         for target, value in [(variable, updated)] + [
             (stored[key], value) for key, value in new.items()
         ]:
@@ -341,10 +347,10 @@ class Optimizer(keras.Optimizer):
             if self.skip_nonfinite:
                 value = tf.where(scalars["finite"], value, target)
             target.assign(value)
-        return squares_of(change, updated) if self.measure else tf.zeros(2)
+        return squares_of(change, updated) if self.measure_norms else tf.zeros(2)
 
     def _change(self, index: int, direction: Any, weights: Any, rate: Any) -> Any:
-        """Return what to subtract: direction and decay, times their rates."""
+        """Return direction and decay times their rates, to be subtracted."""
         multiplier, strength = self._multipliers[index], self._strengths[index]
         if not strength:
             return rate * multiplier * direction
@@ -362,10 +368,10 @@ class Optimizer(keras.Optimizer):
             diagnostics["parameter_norm"].assign(tf.sqrt(squares[1]))
 
 
-def _base_of(learning_rate: Any) -> float:
-    """Return the base rate of what Keras takes as one, not of the variable it makes.
+def _find_base_rate(learning_rate: Any) -> float:
+    """Return the base rate of an argument `learning_rate`.
 
-    That variable has a copy on every replica, and so no single value to read.
+    Keras makes a variable of it, which has a copy on every replica and no single value.
     """
     if isinstance(learning_rate, Schedule):
         return float(learning_rate.base_learning_rate)
