@@ -1,33 +1,43 @@
-"""Read and write files of named arrays: .npz and .safetensors, never a pickle."""
+"""Read and write files of named arrays: .npz and .safetensors, without pickles."""
 # SPDX-License-Identifier: Apache-2.0
 
 import os
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import ml_dtypes
 import numpy as np
 
+from vit_scaling import io_files
+
 Arrays = dict[str, np.ndarray]
 UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)
+
+
+def read_arrays(path: str) -> tuple[Arrays, dict[str, str]]:
+    """Return all arrays of a .safetensors or .npz file, and its metadata.
+
+    An .npz has no metadata. For errors see `read_safetensors` and `read_npz`.
+    """
+    if path.endswith(".safetensors"):
+        return read_safetensors(path)
+    return read_npz(path), {}
 
 
 def read_npz(path: str) -> Arrays:
     """Return all arrays of an .npz; bfloat16, which NumPy stores as |V2, as float32.
 
     Raises:
-        FileNotFoundError: No such file.
-        ValueError: The file is truncated, is no .npz, or holds Python objects (a
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is truncated, is not an .npz, or holds Python objects (a
             pickle could run code, so none is ever loaded).
     """
     _check_exists(path)
     try:
         # NumPy, given a path, leaves a truncated file open.
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return {name: _float32_of(name, file[name]) for name in file.files}
+            return {name: _as_float32(name, file[name]) for name in file.files}
     except (*UNREADABLE, TypeError, AttributeError) as error:
         raise ValueError(f"{_unreadable(path, '.npz')} ({error})") from error
 
@@ -36,8 +46,8 @@ def read_safetensors(path: str) -> tuple[Arrays, dict[str, str]]:
     """Return all arrays of a .safetensors file, bfloat16 as float32, and its metadata.
 
     Raises:
-        FileNotFoundError: No such file.
-        ValueError: The file is truncated or is no .safetensors file.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is truncated or is not a .safetensors file.
     """
     import safetensors  # pip install safetensors
 
@@ -48,13 +58,16 @@ def read_safetensors(path: str) -> tuple[Arrays, dict[str, str]]:
             metadata = dict(file.metadata() or {})
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{_unreadable(path, '.safetensors')} ({error})") from error
-    return {name: _float32_of(name, arrays[name]) for name in arrays}, metadata
+    return {name: _as_float32(name, arrays[name]) for name in arrays}, metadata
 
 
 def write_npz(path: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write an .npz, whole or not at all."""
-    # Not by np.savez, whose own arguments' names no array may have.
-    with whole_or_nothing(path) as partial, zipfile.ZipFile(partial, "w") as file:
+    """Write an .npz atomically."""
+    # np.savez would not allow arrays with the names of its own arguments.
+    with (
+        io_files.atomic_file(path) as temporary,
+        zipfile.ZipFile(os.fspath(temporary), "w") as file,
+    ):
         for name, array in arrays.items():
             with file.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
@@ -63,26 +76,15 @@ def write_npz(path: str, arrays: Mapping[str, np.ndarray]) -> None:
 def write_safetensors(
     path: str, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
 ) -> None:
-    """Write a .safetensors file, whole or not at all."""
+    """Write a .safetensors file atomically."""
     import safetensors.numpy  # pip install safetensors
 
     dense = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
-    with whole_or_nothing(path) as partial:
-        safetensors.numpy.save_file(dense, partial, dict(metadata))
+    with io_files.atomic_file(path) as temporary:
+        safetensors.numpy.save_file(dense, os.fspath(temporary), dict(metadata))
 
 
-@contextmanager
-def whole_or_nothing(path: str) -> Iterator[str]:
-    """Give the name of a temporary file that becomes `path` when the block succeeds."""
-    folder, name = os.path.split(os.path.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as work:
-        partial = os.path.join(work, name)
-        yield partial
-        os.replace(partial, path)
-
-
-def _float32_of(name: str, array: np.ndarray) -> np.ndarray:
+def _as_float32(name: str, array: np.ndarray) -> np.ndarray:
     """Return floating-point arrays as float32, exactly or (float64) rounded."""
     if array.dtype.kind == "V" and array.dtype.itemsize == 2:
         array = array.view(ml_dtypes.bfloat16)
@@ -95,11 +97,11 @@ def _float32_of(name: str, array: np.ndarray) -> np.ndarray:
 
 def _check_exists(path: str) -> None:
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"No file of weights at {path!r}.")
+        raise FileNotFoundError(f"{path!r} does not exist.")
 
 
 def _unreadable(path: str, kind: str) -> str:
     return (
         f"{path!r} can't be read as {kind}: it is truncated, of another kind, or holds "
-        "Python objects. Fetch it again and compare its size with the publisher's"
+        "Python objects. Download it again and compare its size with the publisher's"
     )

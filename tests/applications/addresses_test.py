@@ -76,7 +76,7 @@ def test_download_that_is_killed_half_way_is_begun_anew(server, cache, monkeypat
     assert not list(cache.rglob("model.npz"))
     path = addresses.local_path(f"{server}/model.npz")
     assert open_bytes(path) == open_bytes(NAMED["augreg"].path)
-    assert not list(cache.rglob("*.partial"))
+    assert not list(cache.rglob("*.partial*"))
 
 
 def test_other_schemes_go_through_gfile(cache):
@@ -85,7 +85,7 @@ def test_other_schemes_go_through_gfile(cache):
     assert open_bytes(path) == open_bytes(NAMED["bv_map"].path)
     with pytest.raises(OSError, match="can't be fetched"):
         addresses.local_path("file:///no/such/file.npz")
-    assert not list(cache.rglob("*.partial"))
+    assert not list(cache.rglob("*.partial*"))
 
 
 def test_published_names_go_to_their_buckets(monkeypatch):
@@ -118,7 +118,7 @@ def test_address_of_a_runs_folder_is_read_in_place():
 
 
 def test_what_is_nothing_names_the_nearest_published_weights():
-    with pytest.raises(FileNotFoundError, match="nearest name is 'SigLIP B/16 224'"):
+    with pytest.raises(FileNotFoundError, match="Did you mean 'SigLIP B/16 224'"):
         addresses.local_path("SigLIP B16 224")
 
 

@@ -2,14 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import keras
-import numpy as np
 import pytest
 
 from vit_scaling.applications import arguments
 
 
 def images(tensor=None, shape=None, *, patch=16, size=32, needs_colours=False):
-    return arguments.images(
+    return arguments.make_images_input(
         tensor, shape, patch=patch, size=size, needs_colours=needs_colours
     )
 
@@ -49,12 +48,12 @@ def test_unusual_channels_are_warned_of():
 
 @pytest.mark.parametrize("pooling", [None, "avg", "max", "head"])
 def test_poolings_are_keras_and_the_head(pooling):
-    arguments.check_pooling(pooling)
+    arguments.check_choice("pooling", pooling, arguments.POOLINGS)
 
 
 def test_other_poolings_are_refused():
     with pytest.raises(ValueError, match="Received: pooling=mean"):
-        arguments.check_pooling("mean")
+        arguments.check_choice("pooling", "mean", arguments.POOLINGS)
 
 
 def test_weights_allow_three_activations():
@@ -65,9 +64,9 @@ def test_weights_allow_three_activations():
         arguments.check_activation("relu", "weights")
 
 
-def test_file_of_weights_must_be_there(tmp_path):
-    path = tmp_path / "a.weights.h5"
-    with pytest.raises(ValueError, match="`weights` argument should be either"):
-        arguments.existing(str(path))
-    np.save(tmp_path / "a.npy", np.zeros(1))
-    assert arguments.existing(str(tmp_path / "a.npy")) == str(tmp_path / "a.npy")
+def test_missing_weights_are_an_error_in_keras_words():
+    with (
+        pytest.raises(ValueError, match="`weights` argument should be either"),
+        arguments.missing_weights_error("a.weights.h5"),
+    ):
+        raise FileNotFoundError("a.weights.h5")

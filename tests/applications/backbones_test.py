@@ -33,7 +33,7 @@ def images(size=32):
 def test_images_are_scaled_as_the_backbones_own_preprocessing_does(name, module):
     preprocess = importlib.import_module(f"keras.applications.{module}")
     wanted = preprocess.preprocess_input((images() + 1) * 127.5)
-    scaled = ScaleImages(backbones._scaling_of(name))(images())
+    scaled = ScaleImages(backbones.find_scaling(name))(images())
     np.testing.assert_allclose(scaled, wanted, atol=1e-4)  # Of values up to 255.
 
 
@@ -45,7 +45,7 @@ def test_every_application_of_keras_has_a_known_scaling():
     ]
     assert len(names) > 30
     for name in names:
-        assert backbones._scaling_of(name)
+        assert backbones.find_scaling(name)
 
 
 @pytest.fixture(scope="module")
@@ -102,12 +102,12 @@ def test_bad_names_and_heads_are_refused():
     with pytest.raises(ValueError, match="no class token"):
         keras_backbone("ResNet50", "token")
     with pytest.raises(ValueError, match="Give `scaling`"):
-        backbones._scaling_of("SomethingNew")
+        backbones.find_scaling("SomethingNew")
     with pytest.raises(ValueError, match="`scaling` must be"):
         ScaleImages("imagenet")
 
 
 def test_heads_are_about_64_wide_and_divide_the_width():
-    assert backbones._heads(2048) == 32
-    assert backbones._heads(1056) == 16  # NASNetMobile: 66 wide.
-    assert 7 % backbones._heads(7) == 0
+    assert backbones._count_heads(2048) == 32
+    assert backbones._count_heads(1056) == 16  # NASNetMobile: 66 wide.
+    assert 7 % backbones._count_heads(7) == 0

@@ -14,6 +14,22 @@ FOLDER = os.path.join(os.path.dirname(__file__), "fixtures")
 TINY = ViTShape(patch=2, width=8, depth=2, mlp_width=12, heads=2)
 
 
+def stack_blocks(arrays):
+    """Stack a big_vision file's blocks, as the authors' `scan=True` stores them."""
+    prefix = "Transformer/encoderblock"
+    blocks = [{}, {}]
+    stacked = {}
+    for name, array in arrays.items():
+        if name.startswith(f"{prefix}_"):
+            number, _, rest = name.removeprefix(f"{prefix}_").partition("/")
+            blocks[int(number)][rest] = array
+        else:
+            stacked[name] = array
+    for rest in blocks[0]:
+        stacked[f"{prefix}/{rest}"] = np.stack([block[rest] for block in blocks])
+    return stacked
+
+
 class Case(NamedTuple):
     name: str
     layout: str

@@ -109,10 +109,10 @@ def test_differences_that_no_shape_betrays_are_warned_of():
     ("options", "told"),
     [
         ({"shape": ViTShape(2, 16, 2, 12, 2)}, r"\(2, 2, 3, 8\).*\(2, 2, 3, 16\)"),
-        ({"shape": ViTShape(4, 8, 2, 12, 2)}, r"'patch_embedding/kernel' is of shape"),
-        ({"shape": ViTShape(2, 8, 3, 12, 2)}, "holds no 'block_02"),
+        ({"shape": ViTShape(4, 8, 2, 12, 2)}, r"'patch_embedding/kernel' has shape"),
+        ({"shape": ViTShape(2, 8, 3, 12, 2)}, "has no 'block_02"),
         ({"shape": ViTShape(2, 8, 1, 12, 2)}, "no place for 16 variables.*as many"),
-        ({"layer_scale": 0.1}, "holds no 'block_00/attention_scale/gamma'"),
+        ({"layer_scale": 0.1}, "has no 'block_00/attention_scale/gamma'"),
     ],
     ids=str,
 )

@@ -6,6 +6,7 @@ import pytest
 from tests.applications.cases import NAMED
 from vit_scaling.applications import parity as module
 from vit_scaling.applications.formats import timm
+from vit_scaling.applications.formats.name_table import Row
 
 # Keras turns its variables into arrays in a way that NumPy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
     "name", ["augreg", "bv_map", "timm_options", "hf_siglip_vision"]
 )
 def test_outputs_are_within_the_tolerance_of_the_reference(name):
-    report = module.parity(NAMED[name].path, NAMED[name].read(), images=3)
+    report = module.measure_parity(NAMED[name].path, NAMED[name].read(), images=3)
     assert report["within_tolerance"] and report["images"] == 3
     assert 0 < report["largest_difference"] < 1e-5 < report["largest_output"]
 
@@ -23,9 +24,9 @@ def test_outputs_are_within_the_tolerance_of_the_reference(name):
 def test_a_wrong_table_is_found_out_and_nothing_is_written(tmp_path, monkeypatch):
     def swapped(row):  # Query for key: shapes fit, outputs don't.
         if row.path.startswith("block") and row.part == (0, 3):
-            return timm.Row(row.source, row.path, row.form, (1, 3))
+            return Row(row.source, row.path, row.transform, (1, 3))
         if row.path.startswith("block") and row.part == (1, 3):
-            return timm.Row(row.source, row.path, row.form, (0, 3))
+            return Row(row.source, row.path, row.transform, (0, 3))
         return row
 
     monkeypatch.setattr(timm, "TABLE", tuple(map(swapped, timm.TABLE)))
@@ -37,7 +38,7 @@ def test_a_wrong_table_is_found_out_and_nothing_is_written(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("name", "request_"),
+    ("name", "read_options"),
     [
         ("bv_token", {"ignore": "head/.*"}),
         ("bv_token", {"head": "gap", "ignore": "head/.*"}),
@@ -50,22 +51,22 @@ def test_a_wrong_table_is_found_out_and_nothing_is_written(tmp_path, monkeypatch
     ],
 )
 def test_parts_that_the_caller_leaves_out_do_not_fail_the_comparison(
-    name, request_, tmp_path
+    name, read_options, tmp_path
 ):
     output = tmp_path / "m.npz"
-    asked = module.Request(**request_)
-    report = module.import_weights(NAMED[name].path, str(output), request=asked)
+    options = module.ReadOptions(**read_options)
+    report = module.import_weights(NAMED[name].path, str(output), options=options)
     assert report["parity"]["within_tolerance"] and report["left_out"]
     assert output.exists()
 
 
 def test_assumptions_are_reported(tmp_path):
-    asked = module.Request(heads=2)
+    options = module.ReadOptions(heads=2)
     path, output = NAMED["timm_map"].path, str(tmp_path / "m.npz")
-    assumed = module.import_weights(path, output, request=asked)["assumed"]
+    assumed = module.import_weights(path, output, options=options)["assumed"]
     assert any(told.startswith("GELU by tanh") for told in assumed)
 
 
 def test_report_says_what_the_comparison_takes_as_read():
-    report = module.parity(NAMED["bv_map"].path, NAMED["bv_map"].read())
-    assert {"heads", "kind of head", "order in a block"} <= set(report["taken_as_read"])
+    report = module.measure_parity(NAMED["bv_map"].path, NAMED["bv_map"].read())
+    assert {"heads", "kind of head", "order in a block"} <= set(report["not_compared"])

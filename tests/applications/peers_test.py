@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.applications.cases import CASES, FOLDER, TINY, Case
-from vit_scaling.applications.parity import parity
+from vit_scaling.applications.parity import measure_parity
 from vit_scaling.applications.weights import (
     build_model,
     export_weights,
@@ -69,7 +69,7 @@ def test_outputs_at_the_size_of_s16_are_the_peers_within_1e_5(case: Case, folder
     largest = np.abs(wanted).max()
     print(f"{case.name}: {difference:.2e} of {largest:.2e}")
     assert difference <= 1e-5 * max(1.0, largest)
-    assert parity(path, weights, images=1)["within_tolerance"]
+    assert measure_parity(path, weights, images=1)["within_tolerance"]
 
 
 def drawn(**options):

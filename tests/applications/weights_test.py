@@ -5,11 +5,11 @@ import keras
 import numpy as np
 import pytest
 
-from tests.applications.cases import NAMED, TINY
+from tests.applications.cases import NAMED, TINY, stack_blocks
 from vit_scaling import array_files as files
-from vit_scaling.applications.formats import big_vision, own
+from vit_scaling.applications.formats.keras_models import weights_of_model
 from vit_scaling.applications.weights import (
-    assign,
+    assign_weights,
     build_model,
     export_weights,
     load_trained,
@@ -98,7 +98,7 @@ def test_peers_arrays_come_out_as_they_went_in(name, tmp_path):
     out = files.read_npz(path)
     theirs = files.read_npz(NAMED[name].path)
     if name == "bv_map_scan":
-        out = big_vision.stacked_blocks(out)
+        out = stack_blocks(out)
     fixed = {"probe": "MAPHead_0/probe"}
     for key, value in theirs.items():
         key = key.removeprefix("params/")
@@ -153,11 +153,11 @@ def test_weights_of_another_model_are_refused_before_anything_changes():
     weights = NAMED["bv_map"].read()
     token = vit(TINY, "token", image_size=4, classes=3)
     before = [np.asarray(v) for v in token.variables]
-    with pytest.raises(ValueError, match="hold no 'class_token/token'"):
-        assign(token, weights)
+    with pytest.raises(ValueError, match="have no 'class_token/token'"):
+        assign_weights(token, weights)
     wider = vit(TINY, "map", image_size=4, classes=4)
     with pytest.raises(ValueError, match="'head/kernel'"):
-        assign(wider, weights)
+        assign_weights(wider, weights)
     for old, variable in zip(before, token.variables, strict=True):
         np.testing.assert_array_equal(old, np.asarray(variable))
 
@@ -172,7 +172,7 @@ def test_what_another_project_has_no_place_for_is_told(tmp_path):
     with pytest.raises(ValueError, match="must end in"):
         export_weights(random_vit(), str(tmp_path / "a.pt"))
     with pytest.raises(ValueError, match="must end in"):
-        save_weights(own.weights_of(random_vit()), str(tmp_path / "a.h5"))
+        save_weights(weights_of_model(random_vit()), str(tmp_path / "a.h5"))
     assert not list(tmp_path.iterdir())
 
 
@@ -187,8 +187,8 @@ def test_truncated_keras_file_is_refused(tmp_path):
 
 def test_own_weights_are_checked_against_shape_and_head_asked_for(tmp_path):
     path = str(tmp_path / "own.npz")
-    save_weights(own.weights_of(random_vit()), path)
-    with pytest.raises(ValueError, match="not of `shape` 'B/16'"):
+    save_weights(weights_of_model(random_vit()), path)
+    with pytest.raises(ValueError, match="not have `shape` 'B/16'"):
         read_weights(path, shape="B/16")
     with pytest.raises(ValueError, match="trained on its MAP head"):
         read_weights(path, head="gap")

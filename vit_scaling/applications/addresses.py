@@ -1,7 +1,6 @@
-"""Published weights by name, and how a name or address becomes a file on this disk."""
+"""Find weights by path, published name or address, and download them."""
 # SPDX-License-Identifier: Apache-2.0
 
-import difflib
 import os
 import re
 import tempfile
@@ -9,7 +8,10 @@ from urllib.parse import urlsplit
 
 import keras
 
-ENDINGS = (".npz", ".safetensors", ".keras", ".h5")
+from vit_scaling import io_files
+from vit_scaling.naming import did_you_mean
+
+SUFFIXES = (".npz", ".safetensors", ".keras", ".h5")
 _AUGREG = "gs://vit_models/augreg/"
 _SIGLIP = "gs://big_vision/siglip/webli_en_"
 _SIGLIP2 = "gs://big_vision/siglip2/siglip2_"
@@ -55,20 +57,20 @@ PUBLISHED: dict[str, str] = {
 
 
 def local_path(source: str) -> str:
-    """Return the path of a file or folder, fetched if it is a name or an address.
+    """Return the path of a file or folder, downloading what is not local.
 
     Args:
-        source: A path; a name in `PUBLISHED`; or an address: http(s) and gs:// go
-            through `keras.utils.get_file`, all other schemes through `tf.io.gfile`.
-            The authors' ":img" behind a file's name is understood and not needed.
+        source: A path, a name in `PUBLISHED`, or an address. http(s) and gs://
+            addresses are fetched by `keras.utils.get_file`, other schemes by
+            `tf.io.gfile`. The authors' ":img" after a file's name is ignored.
 
     Returns:
-        The path. What was fetched is kept in Keras' cache folder. The address of a
-        run's folder (no file's ending) is returned as it is: it is read in place.
+        The path; downloads are kept in Keras' cache folder. The address of a run folder
+        (without a file's suffix) is returned unchanged, since it is read in place.
 
     Raises:
-        FileNotFoundError: Neither a file, a folder, a known name nor an address.
-        ValueError: An http(s) address whose path ends as no file of weights does.
+        FileNotFoundError: `source` is not a file, folder, published name or address.
+        ValueError: An http(s) address does not end in a suffix of weights files.
         OSError: The address can't be fetched.
     """
     source = os.path.expanduser(os.fspath(source))
@@ -79,49 +81,43 @@ def local_path(source: str) -> str:
         return address
     scheme, separator, rest = address.partition("://")
     if not separator:
-        near = difflib.get_close_matches(source, PUBLISHED, n=1, cutoff=0.0)[0]
         raise FileNotFoundError(
-            f"No weights at {source!r}: neither a file, a folder nor an address, and "
-            f"no published weights are called that (the nearest name is {near!r})."
+            f"No weights found at {source!r}. It is not a file, folder, address or "
+            f"name of published weights.{did_you_mean(source, PUBLISHED)}"
         )
     parts = urlsplit(address)
-    if scheme in ("http", "https") and not parts.path.endswith(ENDINGS):
+    if scheme in ("http", "https") and not parts.path.endswith(SUFFIXES):
         raise ValueError(
-            f"The path of {address!r} must end in {', '.join(ENDINGS)}: nothing else "
-            "is read over http. Fetch a run's folder by other means and give its path."
+            f"The path of {address!r} must end in {', '.join(SUFFIXES)}. Download "
+            "other sources, such as a run folder, and give their path."
         )
     if is_folder(address):
         return address
     folder, name = os.path.split(parts.netloc + parts.path)
     folder = f"{folder}/{parts.query}" if parts.query else folder
     folder = re.sub(r"[^\w./-]", "_", folder).strip("/")
-    path = os.path.join(_cache(), "vit_scaling", folder, name)
+    path = os.path.join(_cache_folder(), "vit_scaling", folder, name)
+    if scheme == "gs":
+        address = f"https://storage.googleapis.com/{rest}"
     if not os.path.exists(path):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        # Under another name until it is whole: who is killed half-way leaves no file.
-        partial = f"{path}.{os.getpid()}.partial"
-        if scheme in ("http", "https", "gs"):
-            host = "storage.googleapis.com/" if scheme == "gs" else ""
-            protocol = "https" if scheme == "gs" else scheme
-            _download(f"{protocol}://{host}{rest}", partial)
-        else:
-            _copy(address, partial)
-        os.replace(partial, path)
+        # A process that is killed half-way must not leave a partial file at `path`.
+        with io_files.atomic_file(path) as temporary:
+            _fetch(address, os.fspath(temporary))
     return path
 
 
 def is_folder(path: str) -> bool:
-    """Return whether this is a folder, here or (no file's ending) at an address."""
-    return os.path.isdir(path) or ("://" in path and not ends_in(path, ENDINGS))
+    """Whether this is a local folder, or an address without a file's suffix."""
+    return os.path.isdir(path) or ("://" in path and not has_suffix(path, SUFFIXES))
 
 
-def ends_in(source: str, endings: str | tuple[str, ...]) -> bool:
-    """Return whether a path, or an address without its query, ends so."""
-    return (urlsplit(source).path if "://" in source else source).endswith(endings)
+def has_suffix(source: str, suffixes: str | tuple[str, ...]) -> bool:
+    """Whether a path, or an address without its query, has one of the suffixes."""
+    return (urlsplit(source).path if "://" in source else source).endswith(suffixes)
 
 
-def _cache() -> str:
-    """Return Keras' cache folder, by Keras' own rule."""
+def _cache_folder() -> str:
+    """Return Keras' cache folder, by Keras' rule."""
     home = os.path.expanduser(os.environ.get("KERAS_HOME", os.path.join("~", ".keras")))
     nearest = home if os.path.isdir(home) else os.path.dirname(os.path.abspath(home))
     if os.access(nearest, os.W_OK):
@@ -129,27 +125,21 @@ def _cache() -> str:
     return os.path.join(tempfile.gettempdir(), ".keras")
 
 
-def _download(address: str, partial: str) -> None:
-    folder, name = os.path.split(partial)
+def _fetch(address: str, path: str) -> None:
+    """Copy the file at an address to a local path."""
     try:
-        keras.utils.get_file(
-            name, address, cache_dir=folder, cache_subdir="", force_download=True
-        )
+        if address.startswith(("http://", "https://")):
+            folder, name = os.path.split(path)
+            keras.utils.get_file(
+                name, address, cache_dir=folder, cache_subdir="", force_download=True
+            )
+        else:
+            # Only here: gfile supports schemes that Python does not.
+            import tensorflow as tf
+
+            tf.io.gfile.copy(address, path, overwrite=True)
     except Exception as error:  # Keras raises a bare Exception.
-        raise OSError(_unreachable(address, error)) from error
-
-
-def _copy(address: str, partial: str) -> None:
-    import tensorflow as tf  # Only here: gfile knows schemes that Python does not.
-
-    try:
-        tf.io.gfile.copy(address, partial, overwrite=True)
-    except tf.errors.OpError as error:
-        raise OSError(_unreachable(address, error)) from error
-
-
-def _unreachable(address: str, error: Exception) -> str:
-    return (
-        f"Weights can't be fetched from {address!r}: {error}. Check the address and "
-        "the network, or fetch the file by other means and give its path."
-    )
+        raise OSError(
+            f"Weights can't be fetched from {address!r}: {error}. Check the address "
+            "and the network, or download the file yourself and give its path."
+        ) from error

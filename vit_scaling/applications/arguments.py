@@ -1,35 +1,30 @@
-"""The arguments that Keras Applications share, checked as Keras checks them."""
+"""Check the arguments that Keras Applications share, with Keras' messages."""
 # SPDX-License-Identifier: Apache-2.0
 
+import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 
-from vit_scaling.applications.addresses import local_path
 from vit_scaling.modeling.head_specs import POOLING_HEADS
 
 POOLINGS = (None, "avg", "max", "head")
+HEADS = (None, *POOLING_HEADS)
 # With pre-trained weights Keras allows the first two; the paper's loss needs sigmoid.
 ACTIVATIONS = (None, "softmax", "sigmoid")
 
 
-def check_pooling(pooling: str | None) -> None:
-    """Raise unless `pooling` is one of `POOLINGS`."""
-    if pooling not in POOLINGS:
+def check_choice(
+    argument: str, value: str | None, choices: Sequence[str | None]
+) -> None:
+    """Raise unless the argument's value is one of the choices."""
+    if value not in choices:
+        *first, last = map(repr, choices)
         raise ValueError(
-            "The `pooling` argument should be one of None, 'avg', 'max' or 'head'. "
-            f"Received: pooling={pooling}"
-        )
-
-
-def check_head(head: str | None) -> None:
-    """Raise unless `head` is None or the name of a pooling head."""
-    if head is not None and head not in POOLING_HEADS:
-        raise ValueError(
-            f"The `head` argument should be None or one of {', '.join(POOLING_HEADS)}. "
-            f"Received: head={head}"
+            f"The `{argument}` argument should be one of {', '.join(first)} or {last}. "
+            f"Received: {argument}={value}"
         )
 
 
@@ -46,23 +41,20 @@ def check_activation(
         )
 
 
-def existing(weights: str) -> str:
-    """Return the path of weights that are there, fetched if that is an address.
-
-    Raises:
-        ValueError: As Keras raises for a `weights` argument that names nothing.
-    """
+@contextlib.contextmanager
+def missing_weights_error(weights: str) -> Iterator[None]:
+    """Context manager: raise Keras' ValueError if `weights` does not exist."""
     try:
-        return local_path(weights)
+        yield
     except FileNotFoundError as error:
         raise ValueError(
-            "The `weights` argument should be either `None` (random initialization) or "
-            f"the path to the weights file to be loaded. Received: weights={weights}. "
-            f"{error}"
+            "The `weights` argument should be either `None` (random initialization), "
+            "a published name, an address, or the path to the weights file to be "
+            f"loaded. Received: weights={weights}. {error}"
         ) from error
 
 
-def images(
+def make_images_input(
     tensor: Any,
     shape: tuple[int, int, int] | None,
     *,
@@ -70,17 +62,18 @@ def images(
     size: int | tuple[int, int],
     needs_colours: bool,
 ) -> Any:
-    """Return the model's input, new or the given tensor.
+    """Return the model's input: the given tensor, or a new one.
 
     Args:
-        tensor: A Keras tensor, or another that a Keras input is made of, or None.
+        tensor: A Keras tensor, another tensor to build a Keras input on, or None.
         shape: (height, width, channels), or None for `size` and 3 channels.
         patch: The smallest side allowed.
         size: Default side or sides.
         needs_colours: Whether weights need exactly 3 channels.
 
     Raises:
-        ValueError: The shape is none, too small, open, or of other channels.
+        ValueError: The shape is malformed, too small, not static, or has other
+            channels than the weights.
     """
     if keras.config.image_data_format() != "channels_last":
         raise ValueError(

@@ -1,7 +1,6 @@
-"""Any `keras.applications` model as a backbone under this package's heads."""
+"""Use any `keras.applications` model as a backbone under this package's heads."""
 # SPDX-License-Identifier: Apache-2.0
 
-import difflib
 import re
 from typing import Any
 
@@ -10,9 +9,10 @@ import tensorflow as tf
 
 from vit_scaling.modeling.heads import HeadMaker, make_head
 from vit_scaling.modeling.shapes import ViTShape
+from vit_scaling.naming import check_known, did_you_mean
 
-# What each family expects of its images: how Keras' `preprocess_input` of its module
-# scales them. "raw" ones scale [0, 255] themselves.
+# From a pattern of names to the scaling by the family's `preprocess_input` in Keras.
+# "raw" families scale [0, 255] themselves.
 SCALINGS: dict[str, str] = {
     r"(ResNet\d+|VGG\d+)": "caffe",
     r"DenseNet\d+": "torch",
@@ -20,6 +20,7 @@ SCALINGS: dict[str, str] = {
     r"(MobileNet|MobileNetV2)": "tf",
     r"(EfficientNet.*|ConvNeXt.*|MobileNetV3.*)": "raw",
 }
+IMAGE_SCALINGS = ("tf", "raw", "torch", "caffe")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 CAFFE_MEAN = (103.939, 116.779, 123.68)  # Blue, green, red.
@@ -27,7 +28,7 @@ CAFFE_MEAN = (103.939, 116.779, 123.68)  # Blue, green, red.
 
 @keras.saving.register_keras_serializable("vit_scaling")
 class ScaleImages(keras.layers.Layer):
-    """Turn images in [-1, 1], which our pipeline makes, into what a backbone expects.
+    """Convert images in [-1, 1], the range of our pipeline, to a backbone's range.
 
     Args:
         scaling: "tf" ([-1, 1]), "raw" ([0, 255]), "torch" (ImageNet's mean 0 and
@@ -36,11 +37,7 @@ class ScaleImages(keras.layers.Layer):
 
     def __init__(self, scaling: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if scaling not in ("tf", "raw", "torch", "caffe"):
-            raise ValueError(
-                "`scaling` must be 'tf', 'raw', 'torch' or 'caffe'; received "
-                f"{scaling!r}."
-            )
+        check_known("scaling", scaling, IMAGE_SCALINGS)
         self.scaling = scaling
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
@@ -70,31 +67,31 @@ def keras_backbone(
     dtype: str = "float32",
     seed: int = 0,
 ) -> keras.Model:
-    """Return a `keras.applications` model under a head and classifier of ours.
+    """Build a `keras.applications` model with this package's head and classifier.
 
-    Its layers end as our ViT's do: pre_logits (the features) and head (the
-    classifier, kernel at first 0), so optimizers' rules, evaluation and export serve.
-    In gin: `train.make_model = @keras_backbone`.
+    Its last layers are those of our ViT: pre_logits (the features) and head (the
+    classifier, whose kernel is initially 0), so optimizers' rules, evaluation and
+    export work. In gin: `train.make_model = @keras_backbone`.
 
     Args:
         name: Name in `keras.applications`, such as "ResNet50" or "ConvNeXtTiny".
-        head: "gap", "map", or a function from a shape to a pooling layer; each place of
-            the last feature map is a token.
+        head: "gap", "map", or a function from a shape to a pooling layer; each position
+            of the last feature map is a token.
         image_size: Side of the images in pixels, or (height, width).
-        classes: Width of the classifier; None leaves it out.
-        weights: What the application takes: None, "imagenet" or a file.
-        head_bias: First value of the classifier's bias.
-        heads: Attention heads of "map"; None takes the number whose heads are nearest
-            to 64 wide.
+        classes: Width of the classifier; None omits it.
+        weights: `weights` of the application: None, "imagenet" or a file.
+        head_bias: Initial value of the classifier's bias.
+        heads: Attention heads of "map"; None takes the number that makes a head's width
+            the nearest to 64.
         mlp_width: Width of the MLP of "map"; None takes 4 times the features' width.
-        scaling: How the backbone wants its images (see `ScaleImages`); None knows it
-            for all families of Keras 3.15.
+        scaling: Range of images that the backbone expects (see `ScaleImages`); None
+            looks it up for all families of Keras 3.15.
         dtype: "float32" or "mixed_bfloat16".
-        seed: Seed of the head's initial values; the backbone's follow Keras' own.
+        seed: Seed of the head's initial values; the backbone's follow Keras' seed.
 
     Returns:
-        From images (batch, height, width, 3) in [-1, 1], called "images", to float32
-        logits (batch, classes).
+        A model from images (batch, height, width, 3) in [-1, 1], with the name
+        "images", to float32 logits (batch, classes).
 
     Raises:
         ValueError: No application or head has this name, or the head needs a class
@@ -102,13 +99,13 @@ def keras_backbone(
     """
     if head in ("token", "none"):
         raise ValueError(
-            f"`head` must be 'gap', 'map' or a maker; a backbone has no class token. "
-            f"Received {head!r}."
+            f"`head` must be 'gap', 'map' or a function; a backbone has no class "
+            f"token. Received {head!r}."
         )
-    application = _application_named(name)
+    application = _find_application(name)
     sides = image_size if isinstance(image_size, tuple | list) else (image_size,) * 2
     images = keras.Input((*sides, 3), name="images", dtype="float32")
-    scale = ScaleImages(scaling or _scaling_of(name), name="scaling", dtype="float32")
+    scale = ScaleImages(scaling or find_scaling(name), name="scaling", dtype="float32")
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(dtype)
     try:
@@ -119,7 +116,7 @@ def keras_backbone(
         keras.config.set_dtype_policy(before)
     width = features.shape[-1]
     tokens = keras.layers.Reshape((-1, width), name="tokens")(features)
-    shape = ViTShape(1, width, 1, mlp_width or 4 * width, heads or _heads(width))
+    shape = ViTShape(1, width, 1, mlp_width or 4 * width, heads or _count_heads(width))
     pooling = make_head(head, shape, dtype=dtype, seed=seed)
     pooled = pooling(tokens)  # type: ignore[misc]
     x = keras.layers.Identity(dtype="float32", name="pre_logits")(pooled)
@@ -135,32 +132,32 @@ def keras_backbone(
     return keras.Model(images, x, name=name)
 
 
-def _application_named(name: str) -> Any:
+def _find_application(name: str) -> Any:
     known = [
-        each
-        for each in dir(keras.applications)
-        if each[0].isupper() and callable(getattr(keras.applications, each))
+        attribute
+        for attribute in dir(keras.applications)
+        if attribute[0].isupper() and callable(getattr(keras.applications, attribute))
     ]
     if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
         raise ValueError(
-            f"No model of keras.applications is called {name!r}. Did you mean {near!r}?"
-            f" Known: {', '.join(known)}."
+            f"No model of keras.applications is called {name!r}."
+            f"{did_you_mean(name, known)} Known: {', '.join(known)}."
         )
     return getattr(keras.applications, name)
 
 
-def _scaling_of(name: str) -> str:
+def find_scaling(name: str) -> str:
+    """Return the range of images that an application expects; see `ScaleImages`."""
     for pattern, scaling in SCALINGS.items():
         if re.fullmatch(pattern, name):
             return scaling
     raise ValueError(
-        f"How {name!r} wants its images is not known here. Give `scaling`: 'tf', "
-        "'raw', 'torch' or 'caffe'."
+        f"The range of images that {name!r} expects is unknown. Give `scaling`: "
+        f"{', '.join(map(repr, IMAGE_SCALINGS))}."
     )
 
 
-def _heads(width: int) -> int:
-    """Return the number of heads, dividing `width`, whose width is nearest to 64."""
+def _count_heads(width: int) -> int:
+    """Return the number of heads that divides `width` into the sizes nearest to 64."""
     sizes = [size for size in range(1, width + 1) if width % size == 0]
     return width // min(sizes, key=lambda size: abs(size - 64))

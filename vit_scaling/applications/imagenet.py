@@ -1,4 +1,4 @@
-"""What goes into an application and what comes out: images and named predictions."""
+"""Preprocess images for applications, and decode their predictions into names."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def preprocess_input(x: Any, data_format: str | None = None) -> Any:
-    """Return images in [0, 255] scaled to [-1, 1], as the models take them.
+    """Scale images in [0, 255] to [-1, 1], the range that the models expect.
 
     Args:
         x: Array or tensor of 3 or 4 dimensions. A floating-point array is scaled in
@@ -28,11 +28,11 @@ def preprocess_input(x: Any, data_format: str | None = None) -> Any:
 def decode_predictions(
     preds: Any, top: int = 5, class_names: Sequence[str] | None = None
 ) -> list[list[tuple[str, str, float]]]:
-    """Return the likeliest classes of each example, best first.
+    """Return the most likely classes of each example, best first.
 
     Args:
         preds: Scores, (batch, classes).
-        top: How many classes.
+        top: Number of classes to return.
         class_names: Name of each class. None takes ImageNet's 1,000, whose list Keras
             fetches once; give names for any other set.
 
@@ -41,7 +41,7 @@ def decode_predictions(
         class' number where `class_names` are given.
 
     Raises:
-        ValueError: The scores are no batch over that many classes.
+        ValueError: The scores are not of shape (batch, number of names).
 
     Example:
         >>> decode_predictions(np.array([[0.1, 0.7, 0.2]]), 2, ["cat", "dog", "fox"])

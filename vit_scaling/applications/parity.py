@@ -1,4 +1,4 @@
-"""Compare an imported model with its source's own forward pass, and say how it went."""
+"""Import weights, and compare the model's outputs with its source's forward pass."""
 # SPDX-License-Identifier: Apache-2.0
 
 import json
@@ -7,50 +7,45 @@ from typing import Any
 import keras
 import numpy as np
 
-from vit_scaling import array_files as files
-from vit_scaling.applications import weights as weights_module
+from vit_scaling import array_files
 from vit_scaling.applications.addresses import local_path
-from vit_scaling.applications.formats.layout import ViTWeights
-from vit_scaling.applications.formats.reference import FORWARDS, reference_outputs
-from vit_scaling.applications.formats.source import Request
+from vit_scaling.applications.formats.native_npz import arguments_as_text
+from vit_scaling.applications.formats.registry import has_reference, reference_outputs
+from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
+from vit_scaling.applications.weights import build_model, read_weights, save_weights
 
 TOLERANCE = 1e-5  # Of float32 against float64, relative to the largest output.
-# What the reference takes as it was read: were it wrong, both sides would agree.
-TAKEN_AS_READ = ("heads", "kind of head", "order in a block", "GELU", "epsilon")
+# The reference uses these as the reader found them, so an error in them is not seen.
+NOT_COMPARED = ("heads", "kind of head", "order in a block", "GELU", "epsilon")
 
 
-def parity(
+def measure_parity(
     source: str, weights: ViTWeights, *, images: int = 2, seed: int = 0
 ) -> dict[str, Any]:
-    """Return how far our model's outputs are from the source's, on random images.
+    """Measure how far our model's outputs are from the source's, on random images.
 
     The reference computes in float64 on the file's own arrays and shares nothing with
-    the tables that renamed them.
+    the tables that rename them.
 
     Args:
         source: The file that the weights were read from.
-        weights: What `read_weights` made of it.
+        weights: Weights that `read_weights` read from it.
         images: Number of images, uniform in [-1, 1], of the file's own size.
         seed: Seed of the images.
 
     Returns:
         `images`, `largest_difference`, `largest_output`, `relative_difference`,
-        `tolerance`, `within_tolerance`, and `taken_as_read`: of what the comparison
-        says nothing.
+        `tolerance`, `within_tolerance`, and `not_compared`: properties that the
+        comparison cannot check.
     """
-    model = weights_module.build_model(weights)
-    height, width = model.input.shape[1:3]
-    shown = np.random.default_rng(seed).uniform(-1, 1, (images, height, width, 3))
-    shown = shown.astype(np.float32)
-    answer = keras.ops.convert_to_numpy(model(shown, training=False))
-    path = local_path(source)
-    if path.endswith(".safetensors"):
-        arrays, _ = files.read_safetensors(path)
-    else:
-        arrays = files.read_npz(path)
-    wanted = reference_outputs(arrays, weights, shown)
-    difference = float(np.abs(answer - wanted).max())
-    largest = float(np.abs(wanted).max())
+    model = build_model(weights)
+    shape = (images, *model.input.shape[1:])
+    inputs = np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
+    outputs = keras.ops.convert_to_numpy(model(inputs, training=False))
+    arrays, _ = array_files.read_arrays(local_path(source))
+    expected = reference_outputs(arrays, weights, inputs)
+    difference = float(np.abs(outputs - expected).max())
+    largest = float(np.abs(expected).max())
     return {
         "images": images,
         "largest_difference": difference,
@@ -58,7 +53,7 @@ def parity(
         "relative_difference": difference / max(largest, 1e-30),
         "tolerance": TOLERANCE,
         "within_tolerance": difference <= TOLERANCE * max(largest, 1.0),
-        "taken_as_read": list(TAKEN_AS_READ),
+        "not_compared": list(NOT_COMPARED),
     }
 
 
@@ -66,50 +61,50 @@ def import_weights(
     source: str,
     output: str,
     *,
-    request: Request | None = None,
+    options: ReadOptions | None = None,
     image_size: int | tuple[int, int] | None = None,
     parity_images: int = 2,
 ) -> dict[str, Any]:
-    """Turn a file of any known layout into `.keras` or our `.npz`; report everything.
+    """Convert a file of any known layout to `.keras` or our `.npz`, with a report.
 
     Args:
         source: See `read_weights`.
-        output: A name that ends in `.keras` or `.npz`; written whole or not at all,
-            and not at all when the outputs differ from the source's.
-        request: What is known of the file or wanted of it; None: as the file says.
+        output: A name that ends in `.keras` or `.npz`; written atomically, and only if
+            the outputs equal the source's.
+        options: Options of `read_weights`; None: everything as the file says.
         image_size: Pixels of the model written (`.keras` only); positions are
             resampled. None keeps the file's.
         parity_images: Images for the parity report; 0 leaves it out.
 
     Returns:
         `layout`, `model` (the arguments of `vit`), `used` and `left_out` (from array
-        names to what became of them), `filled`, `assumed` (what neither file nor
-        caller says), `parameters`, `parity`, `output`.
+        names to their use or the reason), `filled`, `assumed` (facts that neither file
+        nor caller states), `parameters`, `parity`, `output`.
 
     Raises:
         ValueError: See `read_weights`; or the outputs differ by more than `TOLERANCE`.
     """
-    weights = weights_module.read_weights(source, **vars(request or Request()))
-    compared = None
-    if parity_images and weights.layout in FORWARDS:
-        compared = parity(source, weights, images=parity_images)
-        if not compared["within_tolerance"]:
+    weights = read_weights(source, **vars(options or ReadOptions()))
+    parity = None
+    if parity_images and has_reference(weights.layout):
+        parity = measure_parity(source, weights, images=parity_images)
+        if not parity["within_tolerance"]:
             raise ValueError(
                 f"The outputs differ from the source's by "
-                f"{compared['largest_difference']:.3g} where the largest is "
-                f"{compared['largest_output']:.3g}. Nothing was written; please report "
+                f"{parity['largest_difference']:.3g} where the largest is "
+                f"{parity['largest_output']:.3g}. Nothing was written; please report "
                 "this file's layout."
             )
-    weights_module.save_weights(weights, output, image_size=image_size)
+    save_weights(weights, output, image_size=image_size)
     return {
         "source": source,
         "output": output,
         "layout": weights.layout,
-        "model": json.loads(weights_module.own.arguments_as_text(weights.arguments)),
+        "model": json.loads(arguments_as_text(weights.arguments)),
         "parameters": sum(value.size for value in weights.variables.values()),
         "used": weights.used,
         "left_out": weights.left_out,
         "filled": list(weights.filled),
         "assumed": list(weights.assumed),
-        "parity": compared,
+        "parity": parity,
     }

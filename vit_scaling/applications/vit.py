@@ -7,40 +7,37 @@ from typing import Any
 
 import keras
 
-from vit_scaling.applications import arguments as checks
-from vit_scaling.applications.addresses import ends_in
-from vit_scaling.applications.weights import (
-    ViTWeights,
-    assign,
-    read_weights,
-)
+from vit_scaling.applications import arguments as keras_arguments
+from vit_scaling.applications.addresses import has_suffix, local_path
+from vit_scaling.applications.formats.vit_weights import ViTWeights
+from vit_scaling.applications.weights import assign_weights, read_weights
 from vit_scaling.modeling.shapes import shape_named
 from vit_scaling.modeling.vit import vit
 
 PUBLIC = "vit_scaling.applications"
-# The layers behind a head, as each layout calls them.
-TRAINED_ON_HEAD = (
+# The layers after a pooling head, under the names of each layout.
+AFTER_POOLING = (
     r"(head|pre_logits)/.*|head\.(weight|bias)|(pre_logits|classifier|pooler)\..*"
 )
 DOCSTRING = """Return a ViT-{shape} (Zhai et al. 2022, Table 2) as a Keras Application.
 
-Images are (batch, height, width, 3) in [-1, 1]: what `preprocess_input` returns.
+Images are (batch, height, width, 3) in [-1, 1], as `preprocess_input` returns them.
 
 Args:
-    include_top: Whether the classifier stands on top.
-    weights: None (random), or a file or address of weights of any kind that
-        `vit_scaling.applications.weights.read_weights` knows, or a published name
-        ("SigLIP B/16 224"), or a Keras `.weights.h5`. The model is then built as the
-        weights need it: GELU, LayerScale, registers and so on.
+    include_top: Whether to include the classifier.
+    weights: None (random), a file or address of weights of any format that
+        `vit_scaling.applications.weights.read_weights` reads, a published name
+        ("SigLIP B/16 224"), or a Keras `.weights.h5`. The model is built with the
+        options that the weights need, such as GELU, LayerScale and registers.
     input_tensor: Keras tensor of images to build on.
     input_shape: (height, width, channels); None takes the weights' own size, or
-        (224, 224, 3). Positions of weights are resampled to it. What does not fill a
-        patch is cropped at the lower and right edge.
+        (224, 224, 3). Positions of weights are resampled to it. Pixels that do not
+        fill a patch are cropped at the lower and right edge.
     pooling: Output without the top. None: the grid of tokens, (batch, rows, columns,
-        width); "avg" or "max": its average or maximum; "head": what `head` makes of
-        the tokens, the paper's features.
+        width); "avg" or "max": its average or maximum; "head": the tokens pooled by
+        `head`, the paper's features.
     classes: Width of the classifier, if `include_top`; weights must agree.
-    classifier_activation: Activation behind the classifier; None gives logits. With
+    classifier_activation: Activation after the classifier; None gives logits. With
         weights: "softmax", "sigmoid" (the paper's loss) or None.
     name: Name of the model.
     head: "map", "gap" or "token"; None takes the weights' own, or "map".
@@ -54,6 +51,30 @@ Raises:
 References:
     Zhai et al. 2022, §3.2 and Table 2.
 """
+
+
+@dataclasses.dataclass(frozen=True)
+class _Output:
+    """What the model returns: Keras' arguments that decide it, and the head.
+
+    Attributes:
+        top: Whether the classifier is included.
+        pooling: Output without the top; see `DOCSTRING`.
+        classes: Width of the classifier.
+        activation: Activation after the classifier.
+        head: Name of the pooling head, or None for the weights' own.
+    """
+
+    top: bool
+    pooling: str | None
+    classes: int
+    activation: str | Callable[..., Any] | None
+    head: str | None
+
+    @property
+    def pooled(self) -> bool:
+        """Whether the pooling head is part of the model."""
+        return self.top or self.pooling == "head"
 
 
 def _application(name: str, shape_name: str) -> Callable[..., keras.Model]:
@@ -72,32 +93,29 @@ def _application(name: str, shape_name: str) -> Callable[..., keras.Model]:
         *,
         head: str | None = None,
     ) -> keras.Model:
-        checks.check_pooling(pooling)
-        checks.check_head(head)
+        keras_arguments.check_choice("pooling", pooling, keras_arguments.POOLINGS)
+        keras_arguments.check_choice("head", head, keras_arguments.HEADS)
         if include_top:
-            checks.check_activation(classifier_activation, weights)
-        if weights is not None and ends_in(str(weights), ".h5"):
-            path = checks.existing(weights)
-            model = constructor(
-                include_top, None, input_tensor, input_shape, pooling, classes,
-                classifier_activation, name, head=head,
-            )  # fmt: skip
-            model.load_weights(path)
-            return model
-        read = (
-            None if weights is None else _read(weights, shape_name, head, include_top)
-        )
-        top = _Top(include_top, pooling, classes, classifier_activation)
-        images = checks.images(
+            keras_arguments.check_activation(classifier_activation, weights)
+        output = _Output(include_top, pooling, classes, classifier_activation, head)
+        read, keras_file = None, None
+        if weights is not None and has_suffix(str(weights), ".h5"):
+            with keras_arguments.missing_weights_error(weights):
+                keras_file = local_path(weights)
+        elif weights is not None:
+            read = _read(weights, shape_name, output)
+        images = keras_arguments.make_images_input(
             input_tensor,
             input_shape,
             patch=shape_named(shape_name).patch,
             size=224 if read is None else read.arguments["image_size"],
             needs_colours=read is not None,
         )
-        model = _build(shape_name, head, read, images, top, name)
+        model = _build(shape_name, read, images, output, name)
         if read is not None:
-            assign(model, read)
+            assign_weights(model, read)
+        elif keras_file is not None:
+            model.load_weights(keras_file)
         return model
 
     constructor.__name__ = constructor.__qualname__ = name
@@ -106,100 +124,92 @@ def _application(name: str, shape_name: str) -> Callable[..., keras.Model]:
     return constructor
 
 
-@dataclasses.dataclass(frozen=True)
-class _Top:
-    """What stands on the tokens: the four arguments of Keras that decide it."""
-
-    include: bool
-    pooling: str | None
-    classes: int
-    activation: str | Callable[..., Any] | None
-
-
-def _read(weights: str, shape_name: str, head: str | None, top: bool) -> ViTWeights:
-    """Return weights that have the constructor's shape, and the head asked for.
+def _read(weights: str, shape_name: str, output: _Output) -> ViTWeights:
+    """Read weights of the constructor's shape with the requested head.
 
     Raises:
-        ValueError: As Keras raises for a `weights` argument that names nothing.
+        ValueError: The weights do not fit, or `weights` names nothing.
     """
-    try:
+    with keras_arguments.missing_weights_error(weights):
         read = read_weights(weights, shape=shape_name)
-        if head in (None, read.arguments["head"]):
+        if output.head in (None, read.arguments["head"]):
             return read
-        # Another head: what was trained on the file's own goes with the top.
-        ignore = None if top else TRAINED_ON_HEAD
-        return read_weights(weights, shape=shape_name, head=head, ignore=ignore)
-    except FileNotFoundError as error:
-        raise ValueError(
-            "The `weights` argument should be either `None` (random initialization), "
-            "a published name, an address, or the path to the weights file to be "
-            f"loaded. Received: weights={weights}. {error}"
-        ) from error
+        # Without the top, another head does not need the layers trained on the file's.
+        ignore = None if output.top else AFTER_POOLING
+        return read_weights(weights, shape=shape_name, head=output.head, ignore=ignore)
 
 
 def _build(
     shape_name: str,
-    head: str | None,
     weights: ViTWeights | None,
     images: keras.KerasTensor,
-    top: _Top,
+    output: _Output,
     name: str,
 ) -> keras.Model:
-    """Return the model, without weights read from a file."""
+    """Build the model with the options that the weights need, without their values."""
     options = {} if weights is None else dict(weights.arguments)
-    head = head or options.get("head", "map")
-    held = options.get("classes")
-    if top.include and weights is not None and held != top.classes:
-        raise ValueError(
-            f"With `include_top=True`, `classes` must be the {held} of the weights' "
-            f"classifier; received classes={top.classes}."
-            if held
-            else "The weights hold no classifier. Take `include_top=False` (and "
-            "pooling='head' for the features)."
-        )
-    pooled = top.include or top.pooling == "head"
-    if pooled and head == "none":
-        raise ValueError(
-            "The weights hold no head (they were saved of a model without one), which "
-            "pooling='head' needs: take pooling='avg', or head='gap', the average "
-            "that needs no weights."
-        )
+    head = output.head or options.get("head", "map")
+    _check_weights(weights, head, output)
     options |= {
         "shape": shape_name,
-        "head": head if pooled or head == "token" else "none",
-        "classes": top.classes if top.include else None,
+        "head": head if output.pooled or head == "token" else "none",
+        "classes": output.classes if output.top else None,
         "input_tensor": images,
         "dtype": keras.config.dtype_policy().name,
         "name": name,
     }
     options.pop("image_size", None)
-    if options.get("norm_after_pooling") and not pooled:
-        raise ValueError(
-            "The weights' last norm is of the averaged tokens: take "
-            f"pooling='head' with `include_top=False`; received {top.pooling!r}."
-        )
-    if not pooled:
-        return _tokens(vit(**{**options, "representation_width": None}), top, name)
+    if not output.pooled:
+        options["representation_width"] = None
+        return _grid_model(vit(**options), output.pooling, name)
     model = vit(**options)
-    if not top.include or top.activation in (None, "linear"):
+    if not output.top or output.activation in (None, "linear"):
         return model
     activation = keras.layers.Activation(
-        top.activation, name="predictions", dtype="float32"
+        output.activation, name="predictions", dtype="float32"
     )
     return keras.Model(model.input, activation(model.output), name=name)
 
 
-def _tokens(model: keras.Model, top: _Top, name: str) -> keras.Model:
-    """Return a model that ends in the grid of tokens, averaged or not."""
+def _check_weights(weights: ViTWeights | None, head: str, output: _Output) -> None:
+    """Raise if the weights do not have the layers that the output needs."""
+    if weights is None:
+        return
+    classes = weights.arguments.get("classes")
+    if output.top and not classes:
+        raise ValueError(
+            "The weights hold no classifier. Use `include_top=False` (and "
+            "pooling='head' for the features)."
+        )
+    if output.top and classes != output.classes:
+        raise ValueError(
+            f"With `include_top=True`, `classes` must be the {classes} of the weights' "
+            f"classifier; received classes={output.classes}."
+        )
+    if output.pooled and head == "none":
+        raise ValueError(
+            "The weights hold no head (they were saved from a model without one), "
+            "which pooling='head' needs. Use pooling='avg', or head='gap', the average "
+            "that needs no weights."
+        )
+    if not output.pooled and weights.arguments.get("norm_after_pooling"):
+        raise ValueError(
+            "The weights' last norm is of the averaged tokens. Use pooling='head' with "
+            f"`include_top=False`; received pooling={output.pooling!r}."
+        )
+
+
+def _grid_model(model: keras.Model, pooling: str | None, name: str) -> keras.Model:
+    """Return a model that outputs the grid of tokens, or its average or maximum."""
     x = model.get_layer("encoder_norm").output
     rows, columns = model.get_layer("position_embedding").grid
-    if x.shape[1] != rows * columns:  # The class token stands first.
+    if x.shape[1] != rows * columns:  # The class token is the first.
         x = keras.layers.Cropping1D((1, 0), name="patches_only")(x)
     grid = keras.layers.Reshape((rows, columns, x.shape[-1]), name="feature_grid")
     x = grid(x)  # (batch, rows, columns, width)
-    if top.pooling == "avg":
+    if pooling == "avg":
         x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(x)
-    elif top.pooling == "max":
+    elif pooling == "max":
         x = keras.layers.GlobalMaxPooling2D(name="max_pool")(x)
     return keras.Model(model.input, x, name=name)
 

@@ -1,32 +1,37 @@
-"""Weights in and out: any known file to a model of ours, and to others' layouts."""
+"""Read weights of any known format into models, and write them in any known format."""
 # SPDX-License-Identifier: Apache-2.0
 
+import os
 import re
 import zipfile
 from typing import Any
 
 import keras
-import numpy as np
 
-from vit_scaling import array_files as files
+from vit_scaling import array_files, io_files
 from vit_scaling.applications.addresses import is_folder, local_path
-from vit_scaling.applications.formats import big_vision, huggingface, own, timm
-from vit_scaling.applications.formats.assembly import reassemble
-from vit_scaling.applications.formats.beside import (
-    NOTES,
-    config_beside,
-    with_own_notes,
+from vit_scaling.applications.formats import native_npz
+from vit_scaling.applications.formats.conversion import reconvert
+from vit_scaling.applications.formats.keras_models import weights_of_model
+from vit_scaling.applications.formats.registry import (
+    FORMATS,
+    convert_for_export,
+    read_arrays,
 )
-from vit_scaling.applications.formats.layout import ViTWeights
-from vit_scaling.applications.formats.source import Request
+from vit_scaling.applications.formats.sidecar_files import (
+    METADATA_KEY,
+    apply_metadata,
+    read_config,
+)
+from vit_scaling.applications.formats.token_positions import POSITIONS
+from vit_scaling.applications.formats.vit_weights import (
+    Arrays,
+    ReadOptions,
+    ViTWeights,
+)
 from vit_scaling.modeling.positions import resample
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.modeling.vit import vit
-
-KINDS = (
-    "our own .npz, .keras or run folder; .npz of google-research/vision_transformer or "
-    "big_vision; .safetensors of timm's or Hugging Face's ViT and SigLIP"
-)
 
 
 def read_weights(
@@ -40,55 +45,48 @@ def read_weights(
     norm_epsilon: float | None = None,
     ignore: str | None = None,
 ) -> ViTWeights:
-    """Return the weights in a file, under our names; layout and shape are recognised.
+    """Read weights of any known format; layout and shape are recognised.
 
     Args:
-        source: A path, a published name or an address (`addresses.local_path`) of any
-            kind: see `KINDS`.
-        shape: The shape the file must have; None takes the file's.
-        head: The head wanted; None takes the file's. A file's MAP head can be left out
-            ("gap", "none"), and its class token be made a register ("gap").
-        heads: Attention heads, where a fused kernel hides them and no named shape fits.
-        source_image_size: Image size of the file's positions, if these are no square.
-        approximate_gelu: GELU by tanh or erf; None as the source computes it.
-        norm_epsilon: Epsilon of all norms; None as the source has it.
+        source: A path, a published name or an address (`addresses.local_path`) of a
+            file or run folder in one of `formats.registry.FORMATS`.
+        shape: Shape or its name ("B/16") to check the file against.
+        head: "token", "gap", "map" or "none"; None takes the file's. A file's MAP head
+            can be left out ("gap", "none"), its class token become a register ("gap").
+        heads: Attention heads, if neither the file nor a named shape gives them.
+        source_image_size: Pixels that the file's positions are for; needed if the
+            patches do not form a square.
+        approximate_gelu: GELU by tanh or erf; None as in the source.
+        norm_epsilon: Epsilon of all norms; None as in the source.
         ignore: Regular expression of arrays to leave out.
 
     Returns:
-        Variables by path, the arguments of `vit`, and what became of every array.
+        Variables by path, the arguments of `vit`, and the use of every array.
 
     Raises:
-        FileNotFoundError, OSError: There is no such file, or it can't be fetched.
-        ValueError: The file is unreadable, of an unknown layout, incomplete, or not of
-            the shape or head asked for.
+        FileNotFoundError, OSError: The file does not exist or can't be fetched.
+        ValueError: The file is unreadable, of an unknown layout, incomplete, or does
+            not have the requested shape or head.
     """
-    request = Request(
+    options = ReadOptions(
         shape, head, heads, source_image_size, approximate_gelu, norm_epsilon, ignore
     )
     path = local_path(source)
     if is_folder(path) or path.endswith(".keras"):
-        return reassemble(own.weights_of(load_trained(path)), request)
-    if path.endswith(".safetensors"):
-        arrays, metadata = files.read_safetensors(path)
-        if NOTES in metadata:  # Written by `export_weights`.
-            request, config = with_own_notes(request, metadata[NOTES])
-        else:
-            config = config_beside(path)
+        return reconvert(weights_of_model(load_trained(path)), options)
+    arrays, metadata = array_files.read_arrays(path)
+    if METADATA_KEY in metadata:
+        options, config = apply_metadata(options, metadata[METADATA_KEY])
     else:
-        arrays, config = files.read_npz(path), {}
-    names = set(arrays)
-    if own.is_own(names):
-        return reassemble(own.read_own(arrays), request)
-    if timm.is_timm(names):
-        return timm.read_timm(arrays, request, config)
-    if huggingface.is_huggingface(names):
-        return huggingface.read_huggingface(arrays, request, config)
-    if big_vision.is_big_vision(names):
-        return big_vision.read_big_vision(arrays, request)
-    raise ValueError(
-        f"The layout of {path!r} is not known; its first arrays are "
-        f"{', '.join(sorted(names)[:5])}. Known: {KINDS}."
-    )
+        config = read_config(path) if path.endswith(".safetensors") else {}
+    weights = read_arrays(arrays, options, config)
+    if weights is None:
+        raise ValueError(
+            f"The layout of {path!r} is unknown; its first arrays are "
+            f"{', '.join(sorted(arrays)[:5])}. Known: "
+            f"{'; '.join(known.description for known in FORMATS)}."
+        )
+    return weights
 
 
 def build_model(
@@ -98,10 +96,10 @@ def build_model(
     dtype: str = "float32",
     name: str = "vit",
 ) -> keras.Model:
-    """Return the model that the weights are of, with the weights in it.
+    """Build the model that the weights belong to, with the weights in it.
 
     Args:
-        weights: What `read_weights` returned.
+        weights: Weights from `read_weights`.
         image_size: Pixels, side or (height, width); positions are resampled. None
             takes the file's.
         dtype: "float32" or "mixed_bfloat16".
@@ -111,18 +109,19 @@ def build_model(
     if image_size is not None:
         arguments["image_size"] = image_size
     model = vit(**arguments, dtype=dtype, name=name)
-    assign(model, weights)
+    assign_weights(model, weights)
     return model
 
 
 def load_classifier(source: str) -> tuple[keras.Model, tuple[str, ...]]:
-    """Return the model in a file of any kind, classifier included, to be served.
+    """Load a model with its classifier, to be served.
 
     Args:
-        source: A `.keras`, or whatever else `read_weights` takes and needs no telling.
+        source: A `.keras`, or any other source that `read_weights` reads without
+            options.
 
     Returns:
-        The model, and what was assumed in reading it.
+        The model, and the assumptions made in reading it.
 
     Raises:
         ValueError: See `read_weights`; or a ViT has no classifier.
@@ -136,77 +135,75 @@ def load_classifier(source: str) -> tuple[keras.Model, tuple[str, ...]]:
     names = {layer.name for layer in model.layers}
     if "encoder_norm" in names and "head" not in names:
         raise ValueError(
-            f"The weights of {source!r} hold no classifier, so that nothing can be "
-            "predicted by them. Fine-tune them first (tools/finetune.py)."
+            f"The weights of {source!r} have no classifier, so the model cannot "
+            "predict classes. Fine-tune them first (tools/finetune.py)."
         )
     return model, assumed
 
 
-def assign(model: keras.Model, weights: ViTWeights) -> None:
-    """Put the weights into a model built for them; positions are resampled if need be.
+def assign_weights(model: keras.Model, weights: ViTWeights) -> None:
+    """Assign the weights to a model built for them, with resampled positions.
 
     Raises:
-        ValueError: A variable of the model is not among the weights, or is of another
-            shape.
+        ValueError: A variable of the model is not among the weights, or has another
+            shape. The model is unchanged then.
     """
-    values = variables_for(model, weights)
+    values = resample_positions(model, weights)
     for variable in model.variables:
         if variable.path not in values:
             raise ValueError(
-                f"The weights hold no {variable.path!r}, which model {model.name!r} "
+                f"The weights have no {variable.path!r}, which model {model.name!r} "
                 "needs. Build the model with the arguments in `weights.arguments`."
             )
         if tuple(variable.shape) != values[variable.path].shape:
             raise ValueError(
-                f"The weights' {variable.path!r} is of shape "
-                f"{values[variable.path].shape}, the model's of "
-                f"{tuple(variable.shape)}."
+                f"The weights' {variable.path!r} has shape "
+                f"{values[variable.path].shape}, the model's {tuple(variable.shape)}."
             )
     for variable in model.variables:
         variable.assign(values[variable.path])
 
 
-def variables_for(model: keras.Model, weights: ViTWeights) -> dict[str, np.ndarray]:
-    """Return the weights' variables, positions resampled to the model's grid."""
-    path = "position_embedding/embedding"
+def resample_positions(model: keras.Model, weights: ViTWeights) -> Arrays:
+    """Return the weights' variables, with positions for the model's grid."""
     variables = dict(weights.variables)
-    if path in variables and any(v.path == path for v in model.variables):
-        layer = model.get_layer("position_embedding")
-        old = weights.shape.grid(weights.arguments["image_size"])
-        variables[path] = resample(variables[path], tuple(layer.grid), old_grid=old)
+    if POSITIONS in variables and any(v.path == POSITIONS for v in model.variables):
+        grid = tuple(model.get_layer("position_embedding").grid)
+        old_grid = weights.shape.grid(weights.arguments["image_size"])
+        variables[POSITIONS] = resample(variables[POSITIONS], grid, old_grid=old_grid)
     return variables
 
 
 def load_trained(path: str, *, averages: bool = False) -> keras.Model:
-    """Return the model in a `.keras` file or a run's folder, with its weights.
+    """Load the model of a `.keras` file or a run folder, with its weights.
 
     Args:
         path: The file or folder.
-        averages: Whether a run's averaged weights are taken.
+        averages: Whether to load a run's averaged weights.
 
     Raises:
-        ValueError: The file is truncated, no `.keras`, or has layers that nothing
-            imported so far knows.
+        ValueError: The file is truncated, is not a `.keras`, or has layers that are
+            not registered with Keras.
         FileNotFoundError: The folder holds no run, or no checkpoint yet.
     """
-    if not is_folder(path):
-        try:
-            return keras.saving.load_model(path, compile=False)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path!r} can't be read as .keras: {error}") from error
-        except TypeError as error:  # How Keras says that it does not know a class.
-            told = re.search(r"Could not locate class '[^']*'", str(error))
-            raise ValueError(
-                f"{path!r} can't be read as .keras: {told[0] if told else error}. "
-                "Layers of other packages must be registered with Keras, by importing "
-                "them, before the file is read; no command does that."
-            ) from error
-    from vit_scaling.training.checkpoints import restore_model
-    from vit_scaling.training.run_files import read_model
+    if is_folder(path):
+        from vit_scaling.training.checkpoints import restore_model
+        from vit_scaling.training.run_files import read_model
 
-    model = read_model(path)
-    restore_model(model, path, averages=averages)
-    return model
+        model = read_model(path)
+        restore_model(model, path, averages=averages)
+        return model
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path!r} can't be read as .keras: {error}") from error
+    except TypeError as error:  # Keras raises it for a class that it does not know.
+        reason = re.search(r"Could not locate class '[^']*'", str(error))
+        raise ValueError(
+            f"{path!r} can't be read as .keras: {reason[0] if reason else error}. "
+            "Layers of other packages must be registered with Keras, by importing "
+            "them, before the file is read; no command does that."
+        ) from error
 
 
 def save_weights(
@@ -215,28 +212,28 @@ def save_weights(
     *,
     image_size: int | tuple[int, int] | None = None,
 ) -> None:
-    """Write a `.keras` model or this package's `.npz`, whole or not at all.
+    """Write a `.keras` model or this package's `.npz` atomically.
 
     Args:
-        weights: What `read_weights` returned.
+        weights: Weights from `read_weights`.
         output: A name that ends in `.keras` or `.npz`.
         image_size: See `build_model`; for `.keras` only.
 
     Raises:
-        ValueError: The name ends otherwise, or `image_size` comes with `.npz`.
+        ValueError: The name has another suffix, or `image_size` is given for `.npz`.
     """
     if output.endswith(".npz"):
         if image_size is not None:
             raise ValueError(
-                "`image_size` is of a model: write '.keras'. An '.npz' keeps the "
-                "source's positions, which are resampled when it is read into a model; "
-                f"received image_size={image_size}, output={output!r}."
+                f"`image_size` requires an output of '.keras'; received {output!r} "
+                f"with image_size={image_size}. An '.npz' keeps the source's "
+                "positions, which are resampled when a model reads it."
             )
-        files.write_npz(output, own.write_own(weights))
+        array_files.write_npz(output, native_npz.write_native(weights))
     elif output.endswith(".keras"):
         model = build_model(weights, image_size=image_size)
-        with files.whole_or_nothing(output) as partial:
-            model.save(partial)
+        with io_files.atomic_file(output) as temporary:
+            model.save(os.fspath(temporary))
     else:
         raise ValueError(
             f"`output` must end in '.keras' or '.npz'; received {output!r}."
@@ -244,49 +241,34 @@ def save_weights(
 
 
 def export_weights(model: keras.Model | ViTWeights, output: str) -> dict[str, Any]:
-    """Write weights in another project's layout, whole or not at all.
+    """Write weights in another project's layout, atomically.
 
     Args:
-        model: A ViT of this package, or what `read_weights` returned.
+        model: A ViT of this package, or weights from `read_weights`.
         output: `.npz` for big_vision's layout, `.safetensors` for timm's.
 
     Returns:
-        `layout`, `arrays` (their number), and `load_with`: how the other project loads
-        the file; of timm's layout also `arguments` of timm's VisionTransformer
-        (`norm_layer` as the text of a Python expression).
+        `layout`, `arrays` (their number), `load_with`: Python by which the other
+        project loads the file; for timm's layout also `arguments` of timm's
+        VisionTransformer (`norm_layer` as the text of an expression).
 
     Raises:
-        ValueError: The other project's ViT has no place for a part of the model or
-            computes GELU or norms otherwise, or the name ends otherwise.
+        ValueError: The other project's ViT lacks a part of the model or computes GELU
+            or norms differently, or the name has another suffix.
     """
-    weights = model if isinstance(model, ViTWeights) else own.weights_of(model)
+    weights = model if isinstance(model, ViTWeights) else weights_of_model(model)
+    layout, exported = convert_for_export(weights, output)
     if output.endswith(".npz"):
-        arrays = big_vision.write_big_vision(weights)
-        files.write_npz(output, arrays)
-        how = f"big_vision.models.vit.load(init_params, {output!r}, model_cfg)"
-        return {"layout": "big_vision", "arrays": len(arrays), "load_with": how}
-    if output.endswith(".safetensors"):
-        arrays, arguments = timm.write_timm(weights)
-        notes = {
-            "format": "pt",
-            NOTES: own.arguments_as_text(weights.arguments),
-        }
-        files.write_safetensors(output, arrays, notes)
-        listed = ", ".join(
-            f"{name}={value if name == 'norm_layer' else repr(value)}"
-            for name, value in arguments.items()
-        )
-        how = (
-            f"model = timm.models.vision_transformer.VisionTransformer({listed}); "
-            f"model.load_state_dict(safetensors.torch.load_file({output!r}))"
-        )
-        return {
-            "layout": "timm",
-            "arrays": len(arrays),
-            "load_with": how,
-            "arguments": arguments,
-        }
-    raise ValueError(
-        "`output` must end in '.npz' (big_vision's layout) or '.safetensors' (timm's); "
-        f"received {output!r}."
-    )
+        array_files.write_npz(output, exported.arrays)
+    else:
+        text = native_npz.arguments_as_text(weights.arguments)
+        metadata = {"format": "pt", METADATA_KEY: text}
+        array_files.write_safetensors(output, exported.arrays, metadata)
+    report: dict[str, Any] = {
+        "layout": layout,
+        "arrays": len(exported.arrays),
+        "load_with": exported.load_with.replace("{path}", repr(output)),
+    }
+    if exported.arguments is not None:
+        report["arguments"] = exported.arguments
+    return report

@@ -8,14 +8,16 @@ from vit_scaling.commands import cli
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse flags, export the weights, say how the other project loads them."""
+    """Parse flags, export the weights and show how the other project loads them."""
     parser = cli.make_parser(__doc__ or "")
     add = parser.add_argument
     add("--source", required=True, help=".keras, run folder, or any importable file")
     add("--output", required=True, help=".npz: big_vision; .safetensors: timm")
-    add("--shape", help="shape of the source, if it does not tell")
-    add("--gelu", choices=("tanh", "erf"), help="else as the source computes it")
-    add("--norm_epsilon", type=float, help="epsilon of the norms; else the source's")
+    add("--shape", help="shape of the source, if its heads are unknown")
+    add("--gelu", choices=("tanh", "erf"), help="default: as the source computes it")
+    add(
+        "--norm_epsilon", type=float, help="epsilon of the norms; default: the source's"
+    )
     return cli.run(parser, argv, _export, _show)
 
 

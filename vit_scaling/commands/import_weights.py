@@ -8,28 +8,40 @@ from vit_scaling.commands import cli
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse flags, import the weights, report what became of every array."""
+    """Parse flags, import the weights and report the use of every array."""
     parser = cli.make_parser(__doc__ or "")
     add = parser.add_argument
     add("--source", required=True, help="file, run folder, address or published name")
     add("--output", required=True, help="file to write: .keras or .npz")
-    add("--shape", help="shape the file must have, such as B/16; else the file's")
-    add("--head", help="token, gap, map or none; else the file's")
-    add("--heads", type=int, help="attention heads, if neither file nor shape tells")
-    add("--image_size", type=int, help="pixels of the model written; else the file's")
-    add("--source_image_size", type=int, help="pixels that the file's positions fit")
-    add("--gelu", choices=("tanh", "erf"), help="else as the source computes it")
-    add("--norm_epsilon", type=float, help="epsilon of the norms; else the source's")
+    add("--shape", help="shape the file must have, such as B/16; default: the file's")
+    add("--head", help="token, gap, map or none; default: the file's")
+    add(
+        "--heads",
+        type=int,
+        help="attention heads, if neither file nor shape gives them",
+    )
+    add(
+        "--image_size",
+        type=int,
+        help="pixels of the model written; default: the file's",
+    )
+    add(
+        "--source_image_size", type=int, help="pixels that the file's positions are for"
+    )
+    add("--gelu", choices=("tanh", "erf"), help="default: as the source computes it")
+    add(
+        "--norm_epsilon", type=float, help="epsilon of the norms; default: the source's"
+    )
     add("--ignore", help="regular expression of arrays that may be left out")
     add("--parity_images", type=int, default=2, help="0: no comparison of outputs")
     return cli.run(parser, argv, _import, _show)
 
 
 def _import(args: Any) -> Mapping[str, Any]:
-    from vit_scaling.applications.formats.source import Request
+    from vit_scaling.applications.formats.vit_weights import ReadOptions
     from vit_scaling.applications.parity import import_weights
 
-    request = Request(
+    options = ReadOptions(
         shape=args.shape,
         head=args.head,
         heads=args.heads,
@@ -41,7 +53,7 @@ def _import(args: Any) -> Mapping[str, Any]:
     return import_weights(
         args.source,
         args.output,
-        request=request,
+        options=options,
         image_size=args.image_size,
         parity_images=args.parity_images,
     )
@@ -54,16 +66,18 @@ def _show(result: Mapping[str, Any]) -> str:
         f"model: {result['model']}",
         f"arrays used: {len(result['used'])}",
     ]
-    lines += [f"  left out: {name}: {why}" for name, why in result["left_out"].items()]
+    lines += [
+        f"  left out: {name}: {reason}" for name, reason in result["left_out"].items()
+    ]
     lines += [f"  zero, not in the file: {path}" for path in result["filled"]]
-    lines += [f"  assumed: {what}" for what in result["assumed"]]
-    compared = result["parity"]
-    if compared is not None:
+    lines += [f"  assumed: {fact}" for fact in result["assumed"]]
+    parity = result["parity"]
+    if parity is not None:
         lines.append(
-            f"outputs on {compared['images']} images differ from the source's by at "
-            f"most {compared['largest_difference']:.3g} (largest output "
-            f"{compared['largest_output']:.3g}); taken as read, not compared: "
-            f"{', '.join(compared['taken_as_read'])}"
+            f"outputs on {parity['images']} images differ from the source's by at "
+            f"most {parity['largest_difference']:.3g} (largest output "
+            f"{parity['largest_output']:.3g}); not compared: "
+            f"{', '.join(parity['not_compared'])}"
         )
     return "\n".join(lines)
 

@@ -9,7 +9,7 @@ import pytest
 from tests.applications.cases import NAMED
 from vit_scaling import array_files
 from vit_scaling.applications.formats import huggingface
-from vit_scaling.applications.formats.source import Request
+from vit_scaling.applications.formats.vit_weights import ReadOptions
 
 CASES = [name for name in NAMED if name.startswith("hf_")]
 
@@ -23,8 +23,8 @@ def held(name):
 @pytest.mark.parametrize("name", CASES)
 def test_files_are_recognised_with_their_tower(name):
     found, config = held(name)
-    assert huggingface.is_huggingface(set(found))
-    weights = huggingface.read_huggingface(found, Request(), config)
+    assert huggingface.FORMAT.find_prefix(found) is not None
+    weights = huggingface.read_huggingface(found, ReadOptions(), config)
     assert weights.layout == NAMED[name].layout
     assert weights.arguments["head"] == NAMED[name].head
     assert weights.shape.heads == 2
@@ -32,21 +32,21 @@ def test_files_are_recognised_with_their_tower(name):
 
 def test_other_projects_files_are_not():
     timm, _ = array_files.read_safetensors(NAMED["timm_token"].path)
-    assert not huggingface.is_huggingface(set(timm))
+    assert huggingface.FORMAT.find_prefix(timm) is None
 
 
 def test_epsilon_of_the_configuration_counts():
     found, config = held("hf_vit")
     changed = {**config, "layer_norm_eps": 0.25}
-    weights = huggingface.read_huggingface(found, Request(), changed)
+    weights = huggingface.read_huggingface(found, ReadOptions(), changed)
     assert weights.arguments["norm_epsilon"] == 0.25
 
 
 def test_without_a_configuration_the_heads_are_asked_for():
     found, _ = held("hf_vit")
     with pytest.raises(ValueError, match="number of attention heads"):
-        huggingface.read_huggingface(found, Request(), {})
-    weights = huggingface.read_huggingface(found, Request(heads=4), {})
+        huggingface.read_huggingface(found, ReadOptions(), {})
+    weights = huggingface.read_huggingface(found, ReadOptions(heads=4), {})
     assert weights.shape.heads == 4
 
 
@@ -55,8 +55,10 @@ def test_other_functions_than_gelu_are_refused_unless_told(act):
     found, config = held("hf_siglip_vision")
     config = {**config, "hidden_act": act}
     with pytest.raises(ValueError, match=f"hidden_act='{act}'"):
-        huggingface.read_huggingface(found, Request(), config)
-    told = huggingface.read_huggingface(found, Request(approximate_gelu=True), config)
+        huggingface.read_huggingface(found, ReadOptions(), config)
+    told = huggingface.read_huggingface(
+        found, ReadOptions(approximate_gelu=True), config
+    )
     assert told.arguments["approximate_gelu"] is True
 
 
@@ -74,7 +76,7 @@ def test_gelu_is_the_configurations_or_the_models_default(name, act, tanh):
     found, config = held(name)
     config = {key: value for key, value in config.items() if key != "hidden_act"}
     config |= {"hidden_act": act} if act else {}
-    weights = huggingface.read_huggingface(found, Request(), config)
+    weights = huggingface.read_huggingface(found, ReadOptions(), config)
     assert weights.arguments["approximate_gelu"] is tanh
 
 
@@ -83,16 +85,16 @@ def test_patches_as_rows_of_numbers_are_refused_as_naflex():
     name = next(name for name in found if name.endswith("patch_embedding.weight"))
     found[name] = found[name].reshape(len(found[name]), -1)
     with pytest.raises(ValueError, match="NaFlex"):
-        huggingface.read_huggingface(found, Request(), config)
+        huggingface.read_huggingface(found, ReadOptions(), config)
 
 
 def test_without_a_configuration_the_models_defaults_are_reported_as_assumed():
     found, config = held("hf_vit")
-    weights = huggingface.read_huggingface(found, Request(heads=2), {})
+    weights = huggingface.read_huggingface(found, ReadOptions(heads=2), {})
     gelu, epsilon = weights.assumed
     assert gelu.startswith("GELU by erf") and epsilon.startswith("epsilon 1e-12")
-    assert not huggingface.read_huggingface(found, Request(), config).assumed
-    told = Request(heads=2, approximate_gelu=False, norm_epsilon=1e-12)
+    assert not huggingface.read_huggingface(found, ReadOptions(), config).assumed
+    told = ReadOptions(heads=2, approximate_gelu=False, norm_epsilon=1e-12)
     assert not huggingface.read_huggingface(found, told, {}).assumed
 
 
@@ -101,4 +103,4 @@ def test_heads_that_contradict_the_configuration_are_refused():
     with pytest.raises(
         ValueError, match=r"is 4, but the file or its config\.json has 2"
     ):
-        huggingface.read_huggingface(found, Request(heads=4), config)
+        huggingface.read_huggingface(found, ReadOptions(heads=4), config)

@@ -5,7 +5,7 @@ import pytest
 
 from tests.applications.formats.timm_test import held, read
 from vit_scaling.applications.formats import timm
-from vit_scaling.applications.formats.source import Request
+from vit_scaling.applications.formats.vit_weights import ReadOptions
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_arguments_beside_the_architecture_decide_before_it():
 
 
 def assumed(name, **told):
-    told = Request(heads=2, source_image_size=4, **told)
+    told = ReadOptions(heads=2, source_image_size=4, **told)
     return "\n".join(timm.read_timm(held(name), told, {}).assumed)
 
 
@@ -63,7 +63,7 @@ def test_what_the_caller_tells_is_not_assumed():
 @pytest.mark.parametrize(
     ("config", "told"),
     [
-        ({"architecture": "vit_base_patch16_rpn_224.sw_in1k"}, "norms behind"),
+        ({"architecture": "vit_base_patch16_rpn_224.sw_in1k"}, "norms after"),
         ({"architecture": "test_vit3"}, "pool_include_prefix"),
         ({"model_args": {"pool_include_prefix": True}}, "pool_include_prefix=True"),
         ({"model_args": {"block_fn": "ResPostBlock"}}, "block_fn='ResPostBlock'"),
@@ -92,7 +92,7 @@ def test_average_among_the_arguments_is_the_head():
 
 def test_heads_among_the_arguments_count_and_are_not_contradicted():
     config = {"architecture": "vit_tiny", "model_args": {"num_heads": 4}}
-    found = timm.read_timm(held("timm_token"), Request(), config)
+    found = timm.read_timm(held("timm_token"), ReadOptions(), config)
     assert found.shape.heads == 4
     with pytest.raises(
         ValueError, match=r"is 2, but the file or its config\.json has 4"
@@ -104,6 +104,6 @@ def test_other_functions_than_gelu_are_refused_unless_told():
     config = {"architecture": "vit_base_patch32_clip_quickgelu_224"}
     with pytest.raises(ValueError, match="'quick_gelu'"):
         read(held("timm_token"), config)
-    told = Request(heads=2, approximate_gelu=False)
+    told = ReadOptions(heads=2, approximate_gelu=False)
     weights = timm.read_timm(held("timm_token"), told, config)
     assert weights.arguments["approximate_gelu"] is False

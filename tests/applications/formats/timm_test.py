@@ -7,7 +7,9 @@ import pytest
 from tests.applications.cases import NAMED
 from vit_scaling import array_files
 from vit_scaling.applications.formats import timm
-from vit_scaling.applications.formats.source import Request
+from vit_scaling.applications.formats.vit_weights import ReadOptions
+
+MARKER = "patch_embed.proj.weight"
 
 
 def held(name):
@@ -15,14 +17,14 @@ def held(name):
 
 
 def read(found, config=None):
-    request = Request(heads=2, source_image_size=4)
+    request = ReadOptions(heads=2, source_image_size=4)
     return timm.read_timm(found, request, config or {})
 
 
-@pytest.mark.parametrize("prefix", timm.PREFIXES)
+@pytest.mark.parametrize("prefix", timm.FORMAT.prefixes)
 def test_model_is_known_behind_wrappers_prefixes(prefix):
-    assert timm.is_timm({prefix + timm.PATCH})
-    assert not timm.is_timm({"elsewhere." + timm.PATCH})
+    assert timm.FORMAT.find_prefix({prefix + MARKER}) == prefix
+    assert timm.FORMAT.find_prefix({"elsewhere." + MARKER}) is None
 
 
 def test_head_is_read_off_the_arrays_and_the_hubs_configuration():
@@ -55,7 +57,8 @@ def test_norm_of_the_average_tells_that_a_class_token_is_not_read():
 
 @pytest.mark.parametrize("name", ["timm_map", "timm_gap_fc_norm", "timm_options"])
 def test_arrays_go_out_as_they_came_in_with_the_arguments_of_timms_class(name):
-    written, arguments = timm.write_timm(NAMED[name].read())
+    exported = timm.write_timm(NAMED[name].read())
+    written, arguments = exported.arrays, exported.arguments
     theirs = held(name)
     assert written.keys() == theirs.keys()
     for key in theirs.keys() - {"cls_token", "reg_token", "pos_embed"}:
@@ -66,7 +69,8 @@ def test_arrays_go_out_as_they_came_in_with_the_arguments_of_timms_class(name):
 
 
 def test_epsilon_goes_into_the_arguments_of_timms_class():
-    told = Request(heads=2, norm_epsilon=1e-5)
-    _, arguments = timm.write_timm(timm.read_timm(held("timm_token"), told, {}))
+    told = ReadOptions(heads=2, norm_epsilon=1e-5)
+    weights = timm.read_timm(held("timm_token"), told, {})
+    arguments = timm.write_timm(weights).arguments
     assert arguments["norm_layer"] == "functools.partial(torch.nn.LayerNorm, eps=1e-05)"
-    assert "norm_layer" not in timm.write_timm(read(held("timm_token")))[1]
+    assert "norm_layer" not in timm.write_timm(read(held("timm_token"))).arguments

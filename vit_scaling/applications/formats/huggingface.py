@@ -1,42 +1,43 @@
-"""Hugging Face transformers' ViT and SigLIP image towers in .safetensors."""
+"""Hugging Face transformers' ViT and SigLIP image towers in .safetensors files."""
 # SPDX-License-Identifier: Apache-2.0
 
-import functools
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from vit_scaling.applications.formats.assembly import assemble
-from vit_scaling.applications.formats.layout import (
-    FROM_HEADS,
-    HEADS_BIAS,
-    LINEAR,
-    NO_BATCH,
-    PATCHES,
-    TO_HEADS,
-    Arrays,
+from vit_scaling.applications.formats.conversion import convert
+from vit_scaling.applications.formats.huggingface_reference import (
+    HuggingFaceReference,
+)
+from vit_scaling.applications.formats.name_table import (
+    ADD_BATCH_AXIS,
+    ARRAY,
+    BLOCK,
+    TORCH_CONVOLUTION,
+    TORCH_FROM_HEADS,
+    TORCH_LINEAR,
+    TORCH_NORM,
     Row,
+    make_table,
+    torch_to_heads,
+)
+from vit_scaling.applications.formats.source_arrays import SourceArrays
+from vit_scaling.applications.formats.vit_weights import (
+    Arrays,
+    ReadOptions,
     ViTWeights,
-    count_blocks,
 )
-from vit_scaling.applications.formats.positions import fold_positions, patch_shape
-from vit_scaling.applications.formats.source import (
-    Request,
-    Source,
-    attention_heads,
-)
-from vit_scaling.modeling.shapes import ViTShape
+from vit_scaling.applications.formats.weights_format import WeightsFormat
 
-PREFIXES = ("", "vit.", "vision_model.", "model.vision_model.")
-VIT_PATCH = "embeddings.patch_embeddings.projection.weight"
-SIGLIP_PATCH = "embeddings.patch_embedding.weight"
+VIT_PATCH = "embeddings.patch_embeddings.projection"
+SIGLIP_PATCH = "embeddings.patch_embedding"
 
-# transformers' names of GELU; what is not here is another function.
+# transformers' names of GELU; any other name is another function.
 ERF_GELU = ("gelu", "gelu_python")
 TANH_GELU = ("gelu_pytorch_tanh", "gelu_new", "gelu_accurate", "gelu_fast")
 
-# Names inside transformers 5; its files, and all older ones, have those on the right.
-NEWER_NAMES = (
+# From names inside transformers 5 to those in its files and in all older versions.
+NAMES_IN_FILES = (
     (r"^layers\.", "encoder.layer."),
     (r"attention\.q_proj\.", "attention.attention.query."),
     (r"attention\.k_proj\.", "attention.attention.key."),
@@ -46,214 +47,170 @@ NEWER_NAMES = (
     (r"^(encoder\.layer\.\d+)\.mlp\.fc2\.", r"\1.output.dense."),
 )
 
-
-def _rows(
-    there: str, here: str, weight: Any, bias: Any = None, kernel: str = "kernel"
-) -> tuple[Row, ...]:
-    """Rows of a linear layer's weight and bias, each with its form."""
-    first = Row(f"{there}.weight", f"{here}/{kernel}", weight)
-    second = Row(f"{there}.bias", f"{here}/bias")
-    return first, second if bias is None else Row(second.source, second.path, bias)
-
-
-def _norm_rows(there: str, here: str) -> tuple[Row, ...]:
-    return Row(f"{there}.weight", f"{here}/gamma"), Row(f"{there}.bias", f"{here}/beta")
-
-
-def _attention_rows(names: Mapping[str, str], out: str, here: str) -> tuple[Row, ...]:
-    rows = [
-        row
-        for part, there in names.items()
-        for row in _rows(there, f"{here}/{part}", TO_HEADS, HEADS_BIAS)
-    ]
-    return *rows, *_rows(out, f"{here}/out", FROM_HEADS)
-
-
-_HERE = "block_{block:02d}"
-_VIT = "encoder.layer.{block}"
-_SIGLIP = "encoder.layers.{block}"
-_POOL = "map/attention.in_proj_"
-
-VIT_TABLE = (
-    *_rows(
-        "embeddings.patch_embeddings.projection", "patch_embedding", PATCHES
-    ),
-    Row("embeddings.position_embeddings", "position_embedding/embedding"),
-    Row("cls", "class_token/token"),
-    *_norm_rows(f"{_VIT}.layernorm_before", f"{_HERE}/attention_norm"),
-    *_attention_rows(
-        {
-            part: f"{_VIT}.attention.attention.{part}"
-            for part in ("query", "key", "value")
-        },
-        f"{_VIT}.attention.output.dense",
-        f"{_HERE}/attention",
-    ),
-    *_norm_rows(f"{_VIT}.layernorm_after", f"{_HERE}/mlp_norm"),
-    *_rows(f"{_VIT}.intermediate.dense", f"{_HERE}/mlp/dense_0", LINEAR),
-    *_rows(f"{_VIT}.output.dense", f"{_HERE}/mlp/dense_1", LINEAR),
-    *_norm_rows("layernorm", "encoder_norm"),
-    *_rows("pooler.dense", "pre_logits", LINEAR),  # Dense and tanh, as the old ViT's.
-    *_rows("classifier", "head", LINEAR),
-)  # fmt: skip
-
-SIGLIP_TABLE = (
-    *_rows("embeddings.patch_embedding", "patch_embedding", PATCHES),
-    Row(
-        "embeddings.position_embedding.weight", "position_embedding/embedding"
-    ),
-    *_norm_rows(f"{_SIGLIP}.layer_norm1", f"{_HERE}/attention_norm"),
-    *_attention_rows(
-        {
-            part: f"{_SIGLIP}.self_attn.{part[0]}_proj"
-            for part in ("query", "key", "value")
-        },
-        f"{_SIGLIP}.self_attn.out_proj",
-        f"{_HERE}/attention",
-    ),
-    *_norm_rows(f"{_SIGLIP}.layer_norm2", f"{_HERE}/mlp_norm"),
-    *_rows(f"{_SIGLIP}.mlp.fc1", f"{_HERE}/mlp/dense_0", LINEAR),
-    *_rows(f"{_SIGLIP}.mlp.fc2", f"{_HERE}/mlp/dense_1", LINEAR),
-    *_norm_rows("post_layernorm", "encoder_norm"),
-    Row("map/probe", "map_head/probe"),
+VIT_TABLE = make_table(
+    (VIT_PATCH, "patch_embedding", TORCH_CONVOLUTION),
+    ("embeddings.position_embeddings", "position_embedding/embedding", ARRAY),
+    ("embeddings.cls_token", "class_token/token", ARRAY),
+    ("encoder.layer.{block}.layernorm_before", f"{BLOCK}/attention_norm", TORCH_NORM),
     *(
-        Row(f"{_POOL}{kind}", f"map_head/attention/{part}/{name}", form, (index, 3))
-        for kind, name, form in (
-            ("weight", "kernel", TO_HEADS),
-            ("bias", "bias", HEADS_BIAS),
+        (
+            "encoder.layer.{block}.attention.attention." + part,
+            f"{BLOCK}/attention",
+            torch_to_heads(part),
         )
-        for index, part in enumerate(("query", "key", "value"))
+        for part in ("query", "key", "value")
     ),
-    *_rows("map/attention.out_proj", "map_head/attention/out", FROM_HEADS),
-    *_norm_rows("map/layernorm", "map_head/norm"),
-    *_rows("map/mlp.fc1", "map_head/mlp/dense_0", LINEAR),
-    *_rows("map/mlp.fc2", "map_head/mlp/dense_1", LINEAR),
-    *_rows("classifier", "head", LINEAR),
-)  # fmt: skip
+    (
+        "encoder.layer.{block}.attention.output.dense",
+        f"{BLOCK}/attention/out",
+        TORCH_FROM_HEADS,
+    ),
+    ("encoder.layer.{block}.layernorm_after", f"{BLOCK}/mlp_norm", TORCH_NORM),
+    ("encoder.layer.{block}.intermediate.dense", f"{BLOCK}/mlp/dense_0", TORCH_LINEAR),
+    ("encoder.layer.{block}.output.dense", f"{BLOCK}/mlp/dense_1", TORCH_LINEAR),
+    ("layernorm", "encoder_norm", TORCH_NORM),
+    ("pooler.dense", "pre_logits", TORCH_LINEAR),  # Dense and tanh, as in the old ViT.
+    ("classifier", "head", TORCH_LINEAR),
+)
 
-
-def is_huggingface(names: set[str]) -> bool:
-    """Return whether these are the names of a ViT or SigLIP of transformers."""
-    return any(
-        prefix + patch in names
-        for prefix in PREFIXES
-        for patch in (VIT_PATCH, SIGLIP_PATCH)
-    )
+SIGLIP_TABLE = make_table(
+    (SIGLIP_PATCH, "patch_embedding", TORCH_CONVOLUTION),
+    (
+        "embeddings.position_embedding.weight",
+        "position_embedding/embedding",
+        (Row("", "", ADD_BATCH_AXIS),),
+    ),
+    ("encoder.layers.{block}.layer_norm1", f"{BLOCK}/attention_norm", TORCH_NORM),
+    *(
+        (
+            "encoder.layers.{block}.self_attn." + f"{part[0]}_proj",
+            f"{BLOCK}/attention",
+            torch_to_heads(part),
+        )
+        for part in ("query", "key", "value")
+    ),
+    (
+        "encoder.layers.{block}.self_attn.out_proj",
+        f"{BLOCK}/attention/out",
+        TORCH_FROM_HEADS,
+    ),
+    ("encoder.layers.{block}.layer_norm2", f"{BLOCK}/mlp_norm", TORCH_NORM),
+    ("encoder.layers.{block}.mlp.fc1", f"{BLOCK}/mlp/dense_0", TORCH_LINEAR),
+    ("encoder.layers.{block}.mlp.fc2", f"{BLOCK}/mlp/dense_1", TORCH_LINEAR),
+    ("post_layernorm", "encoder_norm", TORCH_NORM),
+    ("head.probe", "map_head/probe", ARRAY),
+    (
+        "head.attention.in_proj_",
+        "map_head/attention",
+        torch_to_heads("query", "key", "value", separator=""),
+    ),
+    ("head.attention.out_proj", "map_head/attention/out", TORCH_FROM_HEADS),
+    ("head.layernorm", "map_head/norm", TORCH_NORM),
+    ("head.mlp.fc1", "map_head/mlp/dense_0", TORCH_LINEAR),
+    ("head.mlp.fc2", "map_head/mlp/dense_1", TORCH_LINEAR),
+    ("classifier", "head", TORCH_LINEAR),
+)
 
 
 def read_huggingface(
-    arrays: Arrays, request: Request, config: Mapping[str, Any]
+    arrays: Arrays, options: ReadOptions, config: Mapping[str, Any]
 ) -> ViTWeights:
-    """Return weights from a ViT's or a SigLIP image tower's arrays.
+    """Read a ViT's or a SigLIP image tower's arrays.
 
     Args:
         arrays: The file's arrays.
-        request: What the caller knows or wants.
-        config: The model's config.json, or {}: heads, norms' epsilon, GELU.
+        options: The caller's options.
+        config: The model's config.json, or {}: heads, epsilon of norms, GELU.
 
     Raises:
-        ValueError: The file holds another model, is incomplete, is not of the shape
-            asked for, or its configuration names another function than GELU.
+        ValueError: The file holds another model, is incomplete, or does not have the
+            requested shape or head; or the configuration names another function than
+            GELU.
     """
     config = config.get("vision_config", config)
-    source = _tidy(arrays)
-    siglip = source.layout == "huggingface_siglip"
-    approximate_gelu = _approximate_gelu(source, config, siglip, request)
-    if request.ignore:
-        source.leave_out(request.ignore, "ignored, as asked")
-    held = source.arrays
-    first = (
-        "encoder.layers.0.mlp.fc1" if siglip else "encoder.layer.0.intermediate.dense"
-    )
-    if f"{first}.weight" not in held:
-        raise ValueError(
-            f"The file lacks {first + '.weight'!r}: it is incomplete, or no plain ViT."
-        )
-    width, _, patch, _ = patch_shape(source, SIGLIP_PATCH if siglip else VIT_PATCH)
-    depth = count_blocks(held, r"encoder\.layers?\.(\d+)\.")
-    mlp_width = held[f"{first}.weight"].shape[0]
-    told = config.get("num_attention_heads")
-    heads = attention_heads(source, request, told, (width, depth, mlp_width))
-    positions = "embeddings.position_embedding" + (".weight" if siglip else "s")
-    if siglip:
-        held[positions] = NO_BATCH.to_ours(held[positions], heads)
-    prefix = ["cls"] if "cls" in held else []
-    size = fold_positions(source, positions, prefix, patch, request)
-    classifier, hidden = held.get("classifier.weight"), held.get("pooler.dense.weight")
+    source = _image_model(arrays)
+    source.leave_out_ignored(options.ignore)
+    is_siglip = source.layout == "huggingface_siglip"
     arguments = {
-        "shape": ViTShape(patch, width, depth, mlp_width, heads),
-        "head": "map" if "map/probe" in held else "token" if prefix else "gap",
-        "image_size": size,
-        "position": "learned",
-        "classes": None if classifier is None else classifier.shape[0],
-        "representation_width": None if hidden is None else hidden.shape[0],
-        "approximate_gelu": approximate_gelu,
-        "norm_epsilon": _epsilon(source, config, siglip, request),
+        "approximate_gelu": _uses_tanh_gelu(source, config, is_siglip, options),
+        "norm_epsilon": _epsilon(source, config, is_siglip, options),
     }
-    return assemble(source, SIGLIP_TABLE if siglip else VIT_TABLE, arguments, request)
+    table = SIGLIP_TABLE if is_siglip else VIT_TABLE
+    heads = config.get("num_attention_heads")
+    return convert(source, table, arguments, options, heads=heads)
 
 
-def _approximate_gelu(
-    source: Source, config: Mapping[str, Any], siglip: bool, request: Request
+def _uses_tanh_gelu(
+    source: SourceArrays,
+    config: Mapping[str, Any],
+    is_siglip: bool,
+    options: ReadOptions,
 ) -> bool:
-    """Return whether `hidden_act`, or the model's default without it, is tanh's GELU.
+    """Whether `hidden_act`, by default the model's, is GELU by tanh.
 
     Raises:
-        ValueError: It is another function, and the caller does not say which to take.
+        ValueError: It is another function, and the caller did not choose.
     """
-    act = config.get("hidden_act", "gelu_pytorch_tanh" if siglip else "gelu")
-    if request.approximate_gelu is None and act not in (*ERF_GELU, *TANH_GELU):
+    activation = config.get("hidden_act", "gelu_pytorch_tanh" if is_siglip else "gelu")
+    known = (*ERF_GELU, *TANH_GELU)
+    if options.approximate_gelu is None and activation not in known:
         raise ValueError(
-            f"The config.json beside the file says hidden_act={act!r}; this package's "
-            f"ViT computes GELU: {', '.join((*ERF_GELU, *TANH_GELU))}. "
-            "`approximate_gelu` (--gelu) takes the weights with GELU all the same; the "
-            "outputs are then not the source's."
+            f"The model's config.json has hidden_act={activation!r}; this package's "
+            f"ViT computes GELU: {', '.join(known)}. Set `approximate_gelu` (--gelu) "
+            "to use GELU nevertheless; the outputs will differ from the source's."
         )
-    if not config and request.approximate_gelu is None:
+    if not config and options.approximate_gelu is None:
         source.assumed.append(
-            f"GELU by {'tanh' if siglip else 'erf'}, this model's default in "
-            "transformers; its config.json beside the file, or `approximate_gelu` "
-            "(--gelu), says otherwise."
+            f"GELU by {'tanh' if is_siglip else 'erf'}, this model's default in "
+            "transformers. Set `approximate_gelu` (--gelu) or provide its config.json "
+            "to change it."
         )
-    return act in TANH_GELU
+    return activation in TANH_GELU
 
 
 def _epsilon(
-    source: Source, config: Mapping[str, Any], siglip: bool, request: Request
+    source: SourceArrays,
+    config: Mapping[str, Any],
+    is_siglip: bool,
+    options: ReadOptions,
 ) -> float:
-    """Return the norms' epsilon, or the model's default; note it without a config."""
-    epsilon = config.get("layer_norm_eps", 1e-6 if siglip else 1e-12)
-    if not config and request.norm_epsilon is None:
+    """Return the norms' epsilon, by default the model's; note it without a config."""
+    epsilon = config.get("layer_norm_eps", 1e-6 if is_siglip else 1e-12)
+    if not config and options.norm_epsilon is None:
         source.assumed.append(
-            f"epsilon {epsilon:g} in all norms, this model's default in transformers; "
-            "its config.json beside the file, or `norm_epsilon` (--norm_epsilon), "
-            "says otherwise."
+            f"epsilon {epsilon:g} in all norms, this model's default in transformers. "
+            "Set `norm_epsilon` (--norm_epsilon) or provide its config.json to change "
+            "it."
         )
     return epsilon
 
 
-def _tidy(arrays: Arrays) -> Source:
+def _image_model(arrays: Arrays) -> SourceArrays:
     """Return the image model's arrays under the names in transformers' files."""
-    prefix = next(
-        p for p in PREFIXES if {p + VIT_PATCH, p + SIGLIP_PATCH} & arrays.keys()
-    )
-    siglip = prefix + SIGLIP_PATCH in arrays
-    source = Source("huggingface_siglip" if siglip else "huggingface_vit", dict(arrays))
-    outside = r"classifier\.(weight|bias)"  # The classifier lies beside the tower.
-    if prefix:
-        source.leave_out(
-            f"(?!{re.escape(prefix)}|{outside}).*", "not part of the image tower"
-        )
-        source.rename(lambda name: name.removeprefix(prefix))
-    if siglip:
-        source.rename(lambda name: re.sub(r"^head\.", "map/", name))
-        if "classifier.weight" in source.arrays:
-            source.leave_out(
-                "map/.*", "this model's classifier reads the mean of tokens"
-            )
-        return source
-    source.leave_out(r"embeddings\.mask_token", "only used in masked pre-training")
-    for pattern, old in NEWER_NAMES:
-        source.rename(functools.partial(re.sub, pattern, old))
-    source.rename(lambda name: "cls" if name == "embeddings.cls_token" else name)
+    prefix = FORMAT.find_prefix(arrays) or ""
+    is_siglip = f"{prefix}{SIGLIP_PATCH}.weight" in arrays
+    layout = "huggingface_siglip" if is_siglip else "huggingface_vit"
+    source = SourceArrays(layout, dict(arrays))
+    # The classifier is stored next to the tower, without its prefix.
+    outside = f"(?!{re.escape(prefix)}|classifier" + r"\.(weight|bias)).*"
+    source.leave_out(outside, "not part of the image tower")
+    source.rename(f"^{re.escape(prefix)}", "")
+    if not is_siglip:
+        mask = r"embeddings\.mask_token"
+        source.leave_out(mask, "only used in masked pre-training")
+        for pattern, name_in_files in NAMES_IN_FILES:
+            source.rename(pattern, name_in_files)
+    elif "classifier.weight" in source.arrays:
+        reason = "this model's classifier reads the mean of tokens"
+        source.leave_out(r"head\..*", reason)
     return source
+
+
+FORMAT = WeightsFormat(
+    layouts=("huggingface_vit", "huggingface_siglip"),
+    description=".safetensors of Hugging Face's ViT and SigLIP",
+    prefixes=("", "vit.", "vision_model.", "model.vision_model."),
+    markers=(f"{VIT_PATCH}.weight", f"{SIGLIP_PATCH}.weight"),
+    read=read_huggingface,
+    reference=HuggingFaceReference,
+)

@@ -1,28 +1,30 @@
-"""What no array of timm's shows: its config.json says which function is computed."""
+"""timm's config.json: which function is computed, where no array shows it."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from vit_scaling.applications.formats.source import Request, Source
+from vit_scaling.applications.formats.source_arrays import SourceArrays
+from vit_scaling.applications.formats.vit_weights import ReadOptions
 
 # The models of timm 1.0.31's vision_transformer.py with act_layer="gelu_tanh"; its
-# others with GELU compute erf's, most of its SigLIP models too.
+# others with GELU, most of its SigLIP models too, compute it by erf.
 TANH_GELU = re.compile(
     r"vit_base_patch32_siglip(_gap)?_256"
     r"|vit_large_patch16_siglip(_gap)?_512"
     r"|vit_so400m_patch16_siglip(_gap)?_(256|384|512)"
     r"|vit_giantopt_patch16_siglip(_gap)?_(256|384)"
 )
-# Those of that file whose arrays have the plain names, but which compute otherwise.
-OTHERWISE = {
-    "vit_base_patch16_rpn_224": "norms behind attention and MLP (ResPostBlock)",
+# Models of that file whose arrays have the plain names but compute differently.
+UNSUPPORTED = {
+    "vit_base_patch16_rpn_224": "norms after attention and MLP (ResPostBlock)",
     "test_vit3": "a pooling head that reads the registers too (pool_include_prefix)",
 }
 POOLS = ("token", "avg", "map", "")
-# Arguments of timm's class that the arrays show, or that change nothing of the outputs.
-SHOWN = re.compile(
+# Arguments of timm's class that the arrays show, or that do not change the outputs.
+HARMLESS = re.compile(
     r"img_size|patch_size|in_chans|num_classes|global_pool|embed_dim|depth|num_heads"
     r"|mlp_ratio|(qkv|proj)_bias|qk_norm|init_values|class_token|pos_embed"
     r"|no_embed_class|reg_tokens|(pre|final|fc)_norm|dynamic_img_(size|pad)|act_layer"
@@ -30,115 +32,111 @@ SHOWN = re.compile(
 )
 
 
-def architecture(config: Mapping[str, Any]) -> str:
-    """Return the name of timm's model without its tag, or ""."""
-    return str(config.get("architecture") or "").partition(".")[0]
+@dataclasses.dataclass(frozen=True)
+class TimmConfig:
+    """A timm model's config.json on the hub, or {}, next to the caller's options.
 
-
-def model_args(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the arguments that the configuration gives beside the architecture."""
-    return config.get("model_args") or {}
-
-
-def pooling(config: Mapping[str, Any]) -> str | None:
-    """Return the pooling: the arguments' own comes before the architecture's."""
-    return model_args(config).get("global_pool", config.get("global_pool"))
-
-
-def check_blocks_and_pool(source: Source, config: Mapping[str, Any]) -> None:
-    """Refuse models whose arrays look like a plain ViT's; note it if nothing is said.
-
-    Raises:
-        ValueError: The architecture, an argument or the pooling is of another model.
+    Attributes:
+        config: `architecture`, `model_args` and `global_pool` are read.
+        options: The caller's options, which come first.
+        source: The arrays; its `assumed` records what neither of the two states.
     """
-    name, arguments = architecture(config), model_args(config)
-    other = OTHERWISE.get(name)
-    told = [
-        f"{key}={value!r}"
-        for key, value in arguments.items()
-        if value and not SHOWN.fullmatch(key)
-    ]
-    pool = pooling(config)
-    if pool is not None and pool not in POOLS:
-        told.append(f"global_pool={pool!r}")
-    if other or told:
-        raise ValueError(
-            f"The config.json beside the file names {other or ', '.join(told)}"
-            f"{f' by its architecture {name!r}' if other else ''}, which this "
-            "package's ViT does not have: norms stand before attention and MLP, and "
-            "heads read the class token, or the average or attention pool of the "
-            "patches. With the same arrays its outputs would differ."
-        )
-    if not name:
-        source.assumed.append(
-            "plain blocks, with norms before attention and MLP, and pooling of the "
-            "patches alone: timm's *_rpn_* and pool_include_prefix have the same "
-            "arrays. The hub's config.json beside the file says which."
-        )
 
+    config: Mapping[str, Any]
+    options: ReadOptions
+    source: SourceArrays
 
-def head_of(
-    source: Source, after: bool, config: Mapping[str, Any], request: Request
-) -> str:
-    """Return the head of timm's model; note where only the class token speaks for it.
+    @property
+    def architecture(self) -> str:
+        """Name of timm's model without its tag, or ""."""
+        return str(self.config.get("architecture") or "").partition(".")[0]
 
-    Args:
-        source: The arrays.
-        after: Whether the last norm is of the average.
-        config: The hub's config.json, or {}.
-        request: What the caller says.
-    """
-    if "map/latent" in source.arrays:
-        return "map"
-    if "cls" not in source.arrays or after:
-        return "gap"
-    pool = pooling(config)
-    if pool is None and not architecture(config) and request.head is None:
-        source.assumed.append(
-            "head 'token', since there is a class token; a model with "
-            "global_pool='avg' and fc_norm=False has the same arrays. `head` "
-            "(--head=gap) or the hub's config.json says otherwise."
-        )
-    return "gap" if pool == "avg" else "token"
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """Arguments of timm's class that the configuration adds."""
+        return self.config.get("model_args") or {}
 
+    @property
+    def pooling(self) -> str | None:
+        """The pooling; that of the arguments takes precedence."""
+        return self.arguments.get("global_pool", self.config.get("global_pool"))
 
-def approximate_gelu(
-    source: Source, head: str, config: Mapping[str, Any], request: Request
-) -> bool:
-    """Return whether timm's model computes GELU by tanh; note what is assumed.
+    def check_computation(self) -> None:
+        """Raise if the model computes differently with a plain ViT's arrays."""
+        name = self.architecture
+        reasons = [f"{UNSUPPORTED[name]} ({name!r})"] if name in UNSUPPORTED else []
+        reasons += [
+            f"{key}={value!r}"
+            for key, value in self.arguments.items()
+            if value and not HARMLESS.fullmatch(key)
+        ]
+        if self.pooling not in (None, *POOLS):
+            reasons.append(f"global_pool={self.pooling!r}")
+        if reasons:
+            raise ValueError(
+                f"The model's config.json specifies {', '.join(reasons)}, which is not "
+                "supported. This package's ViT has norms before attention and MLP, and "
+                "heads that read the class token, or pool the patches by average or "
+                "attention."
+            )
+        if not name:
+            self.source.assumed.append(
+                "plain blocks, with norms before attention and MLP, and pooling of the "
+                "patches alone: timm's *_rpn_* and pool_include_prefix have the same "
+                "arrays. The hub's config.json in the file's folder shows which it is."
+            )
 
-    Raises:
-        ValueError: It computes no GELU, and the caller does not say which to take.
-    """
-    if request.approximate_gelu is not None:
-        return request.approximate_gelu
-    name, told = architecture(config), model_args(config).get("act_layer")
-    if told is None and not name:
-        source.assumed.append(
-            "GELU by tanh, as the authors' SigLIP has it; some of timm's models with a "
-            "pooling head compute erf's. `approximate_gelu` (--gelu=erf) says "
-            "otherwise, and so does the hub's config.json beside the file."
-            if head == "map"
-            else "GELU by erf, timm's default; its SigLIP models without a pooling "
-            "head may compute tanh's. `approximate_gelu` (--gelu=tanh) says otherwise, "
-            "and so does the hub's config.json beside the file."
-        )
-        return head == "map"
-    known = "gelu_tanh" if TANH_GELU.fullmatch(name) else "gelu"
-    act = told or ("quick_gelu" if "quickgelu" in name else known)
-    if act not in ("gelu", "gelu_tanh"):
-        raise ValueError(
-            f"timm's {name!r} computes {act!r}; this package's ViT computes "
-            "GELU. `approximate_gelu` (--gelu) takes the weights with GELU all the "
-            "same; the outputs are then not the source's."
-        )
-    return act == "gelu_tanh"
+    def find_head(self, norm_after_pooling: bool) -> str:
+        """Return the head of timm's model, noting if only a class token shows it."""
+        if "attn_pool.latent" in self.source.arrays:
+            return "map"
+        if "cls_token" not in self.source.arrays or norm_after_pooling:
+            return "gap"
+        known = self.pooling is not None or self.architecture or self.options.head
+        if not known:
+            self.source.assumed.append(
+                "head 'token', since there is a class token; a model with "
+                "global_pool='avg' and fc_norm=False has the same arrays. Set `head` "
+                "(--head=gap) or provide the hub's config.json to change it."
+            )
+        return "gap" if self.pooling == "avg" else "token"
 
+    def uses_tanh_gelu(self, head: str) -> bool:
+        """Whether timm's model approximates GELU by tanh; notes an assumption.
 
-def note_epsilon(source: Source, config: Mapping[str, Any], request: Request) -> None:
-    """Note that timm's default epsilon is taken where nothing says otherwise."""
-    if request.norm_epsilon is None and not architecture(config):
-        source.assumed.append(
-            "epsilon 1e-6 in all norms, timm's default; `norm_epsilon` "
-            "(--norm_epsilon) says otherwise."
-        )
+        Raises:
+            ValueError: The model does not compute GELU, and the caller did not choose.
+        """
+        if self.options.approximate_gelu is not None:
+            return self.options.approximate_gelu
+        name, activation = self.architecture, self.arguments.get("act_layer")
+        if activation is None and not name:
+            self.source.assumed.append(
+                "GELU by tanh, as in the authors' SigLIP; some of timm's models with a "
+                "pooling head compute it by erf. Set `approximate_gelu` (--gelu=erf) "
+                "or provide the hub's config.json to change it."
+                if head == "map"
+                else "GELU by erf, timm's default; its SigLIP models without a pooling "
+                "head may compute it by tanh. Set `approximate_gelu` (--gelu=tanh) or "
+                "provide the hub's config.json to change it."
+            )
+            return head == "map"
+        if activation is None and "quickgelu" in name:
+            activation = "quick_gelu"
+        elif activation is None:
+            activation = "gelu_tanh" if TANH_GELU.fullmatch(name) else "gelu"
+        if activation not in ("gelu", "gelu_tanh"):
+            raise ValueError(
+                f"timm's {name!r} computes {activation!r}; this package's ViT computes "
+                "GELU. Set `approximate_gelu` (--gelu) to use GELU nevertheless; the "
+                "outputs will differ from timm's."
+            )
+        return activation == "gelu_tanh"
+
+    def note_epsilon(self) -> None:
+        """Note that timm's default epsilon is assumed if nothing specifies another."""
+        if self.options.norm_epsilon is None and not self.architecture:
+            self.source.assumed.append(
+                "epsilon 1e-6 in all norms, timm's default. Set `norm_epsilon` "
+                "(--norm_epsilon) to change it."
+            )

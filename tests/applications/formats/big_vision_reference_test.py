@@ -6,7 +6,7 @@ import pytest
 
 from tests.applications.cases import CASES
 from vit_scaling import array_files
-from vit_scaling.applications.formats import reference
+from vit_scaling.applications.formats import registry
 
 LAYOUTS = ("big_vision",)
 
@@ -20,6 +20,6 @@ def test_outputs_are_the_peers(case):
     if case.path.endswith(".safetensors"):
         read = lambda path: array_files.read_safetensors(path)[0]  # noqa: E731
     images, wanted = case.expected()
-    found = reference.reference_outputs(read(case.path), case.read(), images)
+    found = registry.reference_outputs(read(case.path), case.read(), images)
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())

@@ -7,19 +7,26 @@ import numpy as np
 import pytest
 from scipy import special
 
-from vit_scaling.applications.formats.forward import Forward
-from vit_scaling.applications.formats.layout import ViTWeights
+from vit_scaling.applications.formats.numpy_reference import NumpyReference
+from vit_scaling.applications.formats.vit_weights import ViTWeights
 from vit_scaling.modeling.shapes import ViTShape
 
 
-class Bare(Forward):
-    markers = ("mark",)
+class Bare(NumpyReference):
+    def embed(self, images):
+        return images
+
+    def block(self, x, number):
+        return x
+
+    def attention_pool(self, x):
+        return x
 
 
-def steps(**arguments):
+def steps(arrays=None, prefix="", **arguments):
     shape = ViTShape(patch=2, width=6, depth=1, mlp_width=4, heads=3)
     weights = ViTWeights("x", {"head": "gap", "shape": shape, **arguments}, {})
-    return Bare({"mark": np.zeros(1)}, weights)
+    return Bare(arrays or {}, weights, prefix)
 
 
 def normal(*shape):
@@ -36,13 +43,14 @@ def test_gelu_is_of_erf_or_its_approximation():
 
 def test_norm_has_mean_zero_and_variance_one_before_gain_and_shift():
     x = normal(4, 5, 6) * 3 + 2
-    out = steps(norm_epsilon=1e-12).norm_of(x, np.ones(6), np.zeros(6))
+    arrays = {"n.weight": np.full(6, 2.0), "n.bias": np.ones(6)}
+    forward = steps(arrays, norm_epsilon=1e-12)
+    out = forward.normalize(x)
     np.testing.assert_allclose(out.mean(-1), 0, atol=1e-12)
     np.testing.assert_allclose(out.std(-1), 1, atol=1e-9)
-    shifted = steps(norm_epsilon=1e-12).norm_of(x, np.full(6, 2.0), np.ones(6))
-    np.testing.assert_allclose(shifted, 2 * out + 1)
+    np.testing.assert_allclose(forward.norm("n", x), 2 * out + 1)
     # Epsilon is added to the variance.
-    damped = steps(norm_epsilon=3.0).norm_of(x, np.ones(6), np.zeros(6))
+    damped = steps(norm_epsilon=3.0).normalize(x)
     variance = x.var(-1, keepdims=True)
     np.testing.assert_allclose(damped, out * np.sqrt(variance / (variance + 3)))
 
@@ -61,7 +69,7 @@ def test_attention_is_a_softmax_average_per_head():
 
 def test_patches_are_products_of_pixels_and_kernel_and_the_rest_is_cropped():
     images, kernel = normal(2, 5, 7, 3), normal(2, 2, 3, 4)
-    found = steps().patches(images, kernel)
+    found = steps().convolve_patches(images, kernel)
     assert found.shape == (2, 2 * 3, 4)
     for row in range(2):
         for column in range(3):
@@ -70,14 +78,22 @@ def test_patches_are_products_of_pixels_and_kernel_and_the_rest_is_cropped():
             np.testing.assert_allclose(found[:, 3 * row + column], wanted)
 
 
-def test_model_is_found_behind_a_prefix():
-    class Prefixed(Bare):
-        prefixes = ("tower.", "")
-
-    weights = steps().weights
+def test_arrays_behind_the_prefix_are_used():
     arrays = {"tower.mark": np.ones(2, np.float32), "other": np.zeros(1)}
-    forward = Prefixed(arrays, weights)
+    forward = steps(arrays, prefix="tower.")
     assert set(forward.arrays) == {"mark"}
     assert forward["mark"].dtype == np.float64
-    with pytest.raises(NotImplementedError):
-        forward.outputs(np.zeros((1, 2, 2, 3)))
+
+
+def test_fused_layers_are_split():
+    class Fused(Bare):
+        fused = {"kv.": ("k.", "v.")}  # noqa: RUF012
+
+    arrays = {"a.kv.weight": np.arange(8.0).reshape(4, 2)}
+    forward = Fused(arrays, steps().weights)
+    np.testing.assert_array_equal(forward["a.v.weight"], [[4, 5], [6, 7]])
+
+
+def test_steps_alone_are_no_model():
+    with pytest.raises(TypeError, match="abstract"):
+        NumpyReference({}, steps().weights)

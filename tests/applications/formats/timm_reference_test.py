@@ -6,8 +6,8 @@ import pytest
 
 from tests.applications.cases import CASES, NAMED
 from vit_scaling import array_files
-from vit_scaling.applications.formats import huggingface, reference
-from vit_scaling.applications.formats.source import Request
+from vit_scaling.applications.formats import huggingface, registry
+from vit_scaling.applications.formats.vit_weights import ReadOptions
 
 LAYOUTS = ("timm", "huggingface_vit", "huggingface_siglip")
 
@@ -21,7 +21,7 @@ def test_outputs_are_the_peers(case):
     if case.path.endswith(".safetensors"):
         read = lambda path: array_files.read_safetensors(path)[0]  # noqa: E731
     images, wanted = case.expected()
-    found = reference.reference_outputs(read(case.path), case.read(), images)
+    found = registry.reference_outputs(read(case.path), case.read(), images)
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
 
@@ -45,6 +45,6 @@ def test_names_inside_transformers_5_are_known_too(name):
     assert sum(".attention.o_proj." in key for key in held) == 4
     images, wanted = case.expected()
     config = {"num_attention_heads": 2}
-    weights = huggingface.read_huggingface(held, Request(), config)
-    found = reference.reference_outputs(held, weights, images)
+    weights = huggingface.read_huggingface(held, ReadOptions(), config)
+    found = registry.reference_outputs(held, weights, images)
     np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())

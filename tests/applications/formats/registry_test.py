@@ -5,12 +5,17 @@ import numpy as np
 import pytest
 
 from tests.applications.cases import CASES
-from vit_scaling.applications.formats import reference
-from vit_scaling.applications.formats.layout import ViTWeights
+from vit_scaling.applications.formats import registry
+from vit_scaling.applications.formats.vit_weights import ViTWeights
 
 
 def test_reference_exists_for_every_foreign_layout():
-    assert {case.layout for case in CASES} == set(reference.FORWARDS)
+    assert {case.layout for case in CASES} == {
+        layout
+        for known in registry.FORMATS
+        if known.reference
+        for layout in known.layouts
+    }
     own = ViTWeights("vit_scaling", {}, {})
     with pytest.raises(ValueError, match="no reference for layout 'vit_scaling'"):
-        reference.reference_outputs({}, own, np.zeros(1))
+        registry.reference_outputs({}, own, np.zeros(1))

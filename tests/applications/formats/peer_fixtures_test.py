@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.applications.cases import CASES, NAMED
-from vit_scaling.applications.formats.reference import reference_outputs
+from vit_scaling.applications.formats.registry import reference_outputs
 from vit_scaling.applications.weights import build_model, read_weights
 from vit_scaling.array_files import read_npz, read_safetensors
 
@@ -79,7 +79,7 @@ def test_hugging_face_epsilon_and_gelu_come_from_the_file_beside():
 def test_map_head_can_be_left_out_and_class_token_become_a_register():
     weights = NAMED["hf_siglip_vision"].read(head="gap")
     assert weights.arguments["head"] == "gap"
-    assert all("head asked for" in why for why in weights.left_out.values())
+    assert all("requested head" in why for why in weights.left_out.values())
     weights = NAMED["timm_options"].read(head="gap", ignore="head.*")
     assert weights.arguments["register_tokens"] == 1 + 3
     images, _ = NAMED["timm_options"].expected()

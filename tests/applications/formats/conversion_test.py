@@ -1,0 +1,75 @@
+"""Converted weights account for every array; another head may be requested."""
+# SPDX-License-Identifier: Apache-2.0
+
+import numpy as np
+import pytest
+
+from tests.applications.cases import NAMED
+from vit_scaling.applications.formats.conversion import find_heads, reconvert
+from vit_scaling.applications.formats.source_arrays import SourceArrays
+from vit_scaling.applications.formats.vit_weights import ReadOptions
+
+MAP, TOKEN = NAMED["bv_map"], NAMED["bv_token"]
+
+
+def test_asked_for_as_it_is_nothing_changes():
+    read = MAP.read()
+    again = reconvert(read, ReadOptions())
+    assert again.arguments == read.arguments
+    assert again.variables.keys() == read.variables.keys()
+    for path, value in read.variables.items():
+        np.testing.assert_array_equal(again.variables[path], value)
+
+
+def test_map_head_with_its_classifier_is_not_taken_apart():
+    with pytest.raises(ValueError, match="classifier was trained on its MAP head"):
+        reconvert(MAP.read(), ReadOptions(head="gap"))
+
+
+def test_map_head_goes_with_its_classifier_and_every_array_is_accounted_for():
+    read = MAP.read()
+    body = reconvert(read, ReadOptions(head="none", ignore="head/.*"))
+    assert body.arguments["head"] == "none" and body.arguments["classes"] is None
+    gone = set(read.variables) - set(body.variables)
+    assert gone == {
+        path for path in read.variables if path.startswith(("map_", "head"))
+    }
+    assert gone <= set(body.left_out)
+
+
+def test_class_token_that_no_head_reads_becomes_a_register():
+    read = TOKEN.read()
+    with pytest.raises(ValueError, match="classifier was trained on its class token"):
+        reconvert(read, ReadOptions(head="gap"))
+    body = reconvert(read, ReadOptions(head="gap", ignore="head/.*"))
+    assert body.arguments["register_tokens"] == 1
+    np.testing.assert_array_equal(
+        body.variables["register_tokens/tokens"], read.variables["class_token/token"]
+    )
+
+
+def test_head_that_the_arrays_do_not_make_is_refused_with_those_that_they_do():
+    with pytest.raises(ValueError, match="Use 'token' or 'gap' or 'none'"):
+        reconvert(TOKEN.read(), ReadOptions(head="map"))
+
+
+def test_heads_of_a_named_shape_are_taken_and_reported():
+    source = SourceArrays("timm", {})
+    assert find_heads(source, ReadOptions(), None, (384, 12, 1536)) == 6
+    assert source.assumed[0].startswith("6 attention heads, as in the named shape 'S'")
+    known = SourceArrays("timm", {})
+    assert find_heads(known, ReadOptions(heads=4), None, (384, 12, 1536)) == 4
+    assert find_heads(known, ReadOptions(shape="S/16"), None, (384, 12, 1536)) == 6
+    assert find_heads(known, ReadOptions(), 12, (384, 12, 1536)) == 12
+    assert not known.assumed
+
+
+def test_heads_that_contradict_the_named_shape_are_rejected():
+    options = ReadOptions(heads=12, shape="S/16")
+    with pytest.raises(ValueError, match="is 12, but `shape` 'S/16' has 6"):
+        find_heads(SourceArrays("timm", {}), options, None, (384, 12, 1536))
+
+
+def test_unknown_number_of_heads_is_an_error():
+    with pytest.raises(ValueError, match="number of attention heads can't be read"):
+        find_heads(SourceArrays("timm", {}), ReadOptions(), None, (8, 2, 12))

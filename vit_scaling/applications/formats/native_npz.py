@@ -1,0 +1,76 @@
+"""This package's own .npz: weights by variable path, and the arguments of `vit`."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from vit_scaling.applications.formats.conversion import reconvert
+from vit_scaling.applications.formats.vit_weights import (
+    Arrays,
+    ReadOptions,
+    ViTWeights,
+)
+from vit_scaling.applications.formats.weights_format import WeightsFormat
+from vit_scaling.modeling.shapes import ViTShape
+from vit_scaling.modeling.variables import vit_variables
+
+ARGUMENTS = "vit_scaling_arguments"  # An array of bytes: JSON text in UTF-8.
+
+
+def read_native(
+    arrays: Arrays, options: ReadOptions, config: Mapping[str, Any] | None = None
+) -> ViTWeights:
+    """Read the arrays of an .npz that `write_native` made.
+
+    Args:
+        arrays: The file's arrays.
+        options: The caller's options.
+        config: Not used; the file holds everything.
+
+    Raises:
+        ValueError: The variables are not exactly those that the arguments imply, or do
+            not have the requested shape or head.
+    """
+    variables = {name: arrays[name] for name in arrays if name != ARGUMENTS}
+    arguments = arguments_from_text(arrays[ARGUMENTS].tobytes().decode())
+    expected = vit_variables(**arguments)
+    found = {path: value.shape for path, value in variables.items()}
+    if found != expected:
+        wrong = sorted({path for path, _ in found.items() ^ expected.items()})
+        raise ValueError(
+            f"The file's variables do not match its own arguments {arguments}: "
+            f"{', '.join(wrong[:5])}. It was changed after it was written."
+        )
+    return reconvert(ViTWeights("vit_scaling", arguments, variables), options)
+
+
+def write_native(weights: ViTWeights) -> Arrays:
+    """Return the arrays of this package's own .npz."""
+    text = np.frombuffer(arguments_as_text(weights.arguments).encode(), np.uint8)
+    return {ARGUMENTS: text, **weights.variables}
+
+
+def arguments_as_text(arguments: Mapping[str, Any]) -> str:
+    """Return `vit`'s arguments as JSON."""
+    shape = dataclasses.asdict(arguments["shape"])
+    return json.dumps({**arguments, "shape": shape}, sort_keys=True)
+
+
+def arguments_from_text(text: str) -> dict[str, Any]:
+    """Return `vit`'s arguments from JSON."""
+    arguments = json.loads(text)
+    size = arguments["image_size"]
+    arguments["image_size"] = tuple(size) if isinstance(size, list) else size
+    return {**arguments, "shape": ViTShape(**arguments["shape"])}
+
+
+FORMAT = WeightsFormat(
+    layouts=("vit_scaling",),
+    description="this package's own .npz, .keras or run folder",
+    markers=(ARGUMENTS,),
+    read=read_native,
+)

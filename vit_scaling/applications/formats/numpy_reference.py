@@ -1,0 +1,196 @@
+"""A ViT's forward pass in NumPy, on the arrays of a source file under its own names."""
+# SPDX-License-Identifier: Apache-2.0
+
+import abc
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from vit_scaling.applications.formats.vit_weights import Arrays, ViTWeights
+
+
+class NumpyReference(abc.ABC):
+    """The steps that all sources share; each subclass knows its arrays' names.
+
+    Args:
+        arrays: The file's arrays.
+        weights: What was read from them: head, heads, epsilon, GELU and depth are used.
+        prefix: Prefix of the model's arrays in the file.
+    """
+
+    # Suffixes of a layer's arrays, a norm's gain among them, as PyTorch names them.
+    kernel_suffix, gain_suffix, bias_suffix = ".weight", ".weight", ".bias"
+    last_norm: str
+    classifiers: tuple[str, ...]  # The last is linear; a tanh follows the others.
+    # Arrays that hold several layers: from a text in their names to the layers' texts.
+    fused: Mapping[str, Sequence[str]] = {}
+
+    def __init__(self, arrays: Arrays, weights: ViTWeights, prefix: str = "") -> None:
+        self.arrays: Arrays = {
+            name.removeprefix(prefix): array
+            for name, array in arrays.items()
+            if name.startswith((prefix, "classifier.")) and name not in weights.left_out
+        }
+        for text, parts in self.fused.items():
+            for name in [name for name in self.arrays if text in name]:
+                values = np.split(self.arrays[name], len(parts))
+                for part, value in zip(parts, values, strict=True):
+                    self.arrays[name.replace(text, part)] = value
+        self.weights = weights
+        self.head = weights.arguments["head"]
+        self.heads = weights.shape.heads
+        self.epsilon = weights.arguments.get("norm_epsilon", 1e-6)
+        self.tanh_gelu = weights.arguments.get("approximate_gelu", True)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.arrays[name].astype(np.float64)
+
+    @abc.abstractmethod
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        """Return tokens with positions (batch, tokens, width), the patches last."""
+
+    @abc.abstractmethod
+    def block(self, x: np.ndarray, number: int) -> np.ndarray:
+        """Apply an encoder block to tokens."""
+
+    @abc.abstractmethod
+    def attention_pool(self, x: np.ndarray) -> np.ndarray:
+        """Pool patches (batch, patches, width) by the MAP head to (batch, width)."""
+
+    def matrix(self, name: str, inputs: int) -> np.ndarray:
+        """Return a linear layer's kernel as a matrix (inputs, outputs)."""
+        return self[name + self.kernel_suffix].T
+
+    def bias(self, name: str) -> np.ndarray:
+        """Return a layer's bias as a vector, or zero if the layer has none."""
+        name += self.bias_suffix
+        return self[name].reshape(-1) if name in self.arrays else np.zeros(())
+
+    def patch_kernel(self, name: str) -> np.ndarray:
+        """Return the patch embedding's kernel (rows, columns, in, out)."""
+        return self[name + self.kernel_suffix].transpose(2, 3, 1, 0)
+
+    def outputs(self, images: np.ndarray) -> np.ndarray:
+        """Return logits or features of images (batch, height, width, 3)."""
+        rows, columns = self.weights.shape.grid(images.shape[1:3])
+        x = self.embed(images)
+        for number in range(self.weights.shape.depth):
+            x = self.block(x, number)
+        x = self.pool(x, patches=rows * columns)
+        for name in self.classifiers:
+            if name + self.kernel_suffix in self.arrays:
+                x = self.linear(name, x)
+                x = x if name == self.classifiers[-1] else np.tanh(x)
+        return x
+
+    def pool(self, x: np.ndarray, patches: int) -> np.ndarray:
+        """Apply the last norm and the head to tokens, whose last are the patches."""
+        x = self.norm(self.last_norm, x)
+        if self.head == "token":
+            return x[:, 0]
+        x = x[:, -patches:]  # The class token and registers are not patches.
+        if self.head == "map":
+            return self.attention_pool(x)
+        return x if self.head == "none" else x.mean(1)
+
+    def linear(self, name: str, x: np.ndarray) -> np.ndarray:
+        """Apply a linear layer over the last axis."""
+        return x @ self.matrix(name, x.shape[-1]) + self.bias(name)
+
+    def norm(self, name: str, x: np.ndarray) -> np.ndarray:
+        """Apply layer normalisation over the last axis."""
+        return self.normalize(x) * self[name + self.gain_suffix] + self.bias(name)
+
+    def normalize(self, x: np.ndarray) -> np.ndarray:
+        """Shift and scale the last axis to mean 0 and variance 1."""
+        centred = x - x.mean(-1, keepdims=True)
+        return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + self.epsilon)
+
+    def gelu(self, x: np.ndarray) -> np.ndarray:
+        """0.5 x (1 + erf(x / sqrt 2)), or its approximation by tanh."""
+        if self.tanh_gelu:
+            cubic = x + 0.044715 * x**3
+            return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * cubic))
+        from scipy.special import erf  # Only here: SciPy takes long to import.
+
+        return 0.5 * x * (1 + erf(x / math.sqrt(2)))
+
+    def mlp(self, layers: Sequence[str], x: np.ndarray) -> np.ndarray:
+        """Apply linear, GELU, linear."""
+        first, second = layers
+        return self.linear(second, self.gelu(self.linear(first, x)))
+
+    def attention(
+        self, queries: np.ndarray, x: np.ndarray, layers: Sequence[str]
+    ) -> np.ndarray:
+        """Attend from queries to x; layers: query, key, value and output projection."""
+        query, key, value, out = layers
+        q, k, v = (
+            self.linear(query, queries),
+            self.linear(key, x),
+            self.linear(value, x),
+        )
+        return self.linear(out, self.attend(q, k, v))
+
+    def attend(self, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """Softmax attention of (batch, tokens, heads * dim), dim = width / heads."""
+        q, k, v = (x.reshape(*x.shape[:2], self.heads, -1) for x in (q, k, v))
+        scores = np.einsum("bqhd,bkhd->bhqk", q, k, optimize=True)
+        scores /= math.sqrt(q.shape[-1])
+        scores = np.exp(scores - scores.max(-1, keepdims=True))
+        scores /= scores.sum(-1, keepdims=True)
+        out = np.einsum("bhqk,bkhd->bqhd", scores, v, optimize=True)
+        return out.reshape(*out.shape[:2], -1)
+
+    def encoder_block(
+        self,
+        x: np.ndarray,
+        norms: Sequence[str],
+        attention: Sequence[str],
+        mlp: Sequence[str],
+    ) -> np.ndarray:
+        """Apply a block of two residual branches whose layers have these names."""
+        y = self.norm(norms[0], x)
+        x = x + self.attention(y, y, attention)
+        return x + self.mlp(mlp, self.norm(norms[1], x))
+
+    def map_head(
+        self,
+        x: np.ndarray,
+        probe: str,
+        attention: Sequence[str],
+        norm: str,
+        mlp: Sequence[str],
+    ) -> np.ndarray:
+        """Apply a MAP head whose arrays and layers have these names."""
+        queries = np.repeat(self[probe], len(x), axis=0)
+        y = self.attention(queries, x, attention)
+        return (y + self.mlp(mlp, self.norm(norm, y)))[:, 0]
+
+    def convolve_patches(self, images: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+        """Convolve without overlap: (batch, rows * columns, width)."""
+        batch, height, width, _ = images.shape
+        p = kernel.shape[0]
+        rows, columns = height // p, width // p
+        x = images[:, : rows * p, : columns * p].astype(np.float64)
+        x = x.reshape(batch, rows, p, columns, p, -1)
+        x = np.einsum("brpcqi,pqid->brcd", x, kernel, optimize=True)
+        return x.reshape(batch, rows * columns, -1)
+
+    def embed_patches(self, images: np.ndarray, name: str) -> np.ndarray:
+        """Return the patches' tokens (batch, rows * columns, width)."""
+        kernel = self.patch_kernel(name)
+        return self.convolve_patches(images, kernel) + self.bias(name)
+
+    def add_tokens(
+        self, x: np.ndarray, tokens: Sequence[str], positions: np.ndarray
+    ) -> np.ndarray:
+        """Put the file's tokens before the patches; add positions to patches or all."""
+        arrays = [self[name] for name in tokens if name in self.arrays]
+        if not arrays and positions.shape[1] == x.shape[1] + 1:
+            positions = positions[:, 1:]  # Of a class token that is left out.
+        if positions.shape[1] == x.shape[1]:
+            x, positions = x + positions, np.zeros(())
+        arrays = [np.repeat(array, len(x), axis=0) for array in arrays]
+        return np.concatenate([*arrays, x], axis=1) + positions

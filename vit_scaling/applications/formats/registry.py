@@ -1,0 +1,97 @@
+"""All formats of weights that can be read, in the order in which they are tried."""
+# SPDX-License-Identifier: Apache-2.0
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from vit_scaling.applications.formats import big_vision, huggingface, native_npz, timm
+from vit_scaling.applications.formats.vit_weights import (
+    Arrays,
+    ReadOptions,
+    ViTWeights,
+)
+from vit_scaling.applications.formats.weights_format import (
+    ExportedWeights,
+    WeightsFormat,
+)
+
+FORMATS = (native_npz.FORMAT, timm.FORMAT, huggingface.FORMAT, big_vision.FORMAT)
+
+
+def read_arrays(
+    arrays: Arrays, options: ReadOptions, config: Mapping[str, Any]
+) -> ViTWeights | None:
+    """Return the weights in a file's arrays; None if no format has such arrays.
+
+    Args:
+        arrays: The file's arrays.
+        options: The caller's options.
+        config: The publisher's config.json, or {}.
+
+    Raises:
+        ValueError: The file is incomplete or does not match the options.
+    """
+    for known in FORMATS:
+        if known.find_prefix(arrays) is not None:
+            return known.read(arrays, options, config)
+    return None
+
+
+def has_reference(layout: str) -> bool:
+    """Whether outputs of this layout can be compared with its project's own model."""
+    return _format_of_layout(layout).reference is not None
+
+
+def reference_outputs(
+    arrays: Arrays, weights: ViTWeights, images: np.ndarray
+) -> np.ndarray:
+    """Compute the outputs of the source's own model in NumPy and float64.
+
+    Shares nothing with the tables that rename arrays, so an error in a table shows as
+    a difference in outputs.
+
+    Args:
+        arrays: The file's arrays.
+        weights: What was read from them; layout, heads, epsilon and GELU are used.
+        images: (batch, height, width, 3) in [-1, 1], of the file's own size.
+
+    Returns:
+        Logits, or features if the model has no classifier.
+
+    Raises:
+        ValueError: The layout is this package's own, and our model the reference.
+    """
+    source_format = _format_of_layout(weights.layout)
+    if source_format.reference is None:
+        known = ", ".join(name for f in FORMATS if f.reference for name in f.layouts)
+        raise ValueError(
+            f"There is no reference for layout {weights.layout!r}; known: {known}."
+        )
+    prefix = source_format.find_prefix(arrays) or ""
+    return source_format.reference(arrays, weights, prefix).outputs(images)
+
+
+def convert_for_export(weights: ViTWeights, path: str) -> tuple[str, ExportedWeights]:
+    """Convert weights to the layout of other projects that has the path's suffix.
+
+    Returns:
+        The layout's name, and the weights in it.
+
+    Raises:
+        ValueError: The path has another suffix, or the layout cannot hold the model.
+    """
+    suffixes = []
+    for known in FORMATS:
+        if known.write is not None:
+            if path.endswith(known.suffix):
+                return known.layouts[0], known.write(weights)
+            suffixes.append(f"{known.suffix!r} ({known.layouts[0]}'s layout)")
+    raise ValueError(
+        f"`output` must end in {' or '.join(suffixes)}; received {path!r}."
+    )
+
+
+def _format_of_layout(layout: str) -> WeightsFormat:
+    return next(known for known in FORMATS if layout in known.layouts)

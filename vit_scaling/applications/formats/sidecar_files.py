@@ -1,0 +1,60 @@
+"""What describes a file's arrays: the publisher's config.json, or our own metadata."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+import os
+from typing import Any
+
+from vit_scaling import io_files
+from vit_scaling.applications.formats.native_npz import arguments_from_text
+from vit_scaling.applications.formats.vit_weights import ReadOptions
+
+# Entry of a .safetensors file's metadata, written by `export_weights`.
+METADATA_KEY = "vit_scaling"
+
+
+def read_config(path: str) -> dict[str, Any]:
+    """Return the publisher's config.json in the folder of a file of weights, or {}.
+
+    Raises:
+        ValueError: The config.json is damaged.
+    """
+    config_path = os.path.join(os.path.dirname(path), "config.json")
+    if not os.path.isfile(config_path):
+        return {}
+    try:
+        config = io_files.read_json(config_path)
+    except ValueError as error:
+        raise ValueError(
+            f"{config_path!r} is damaged ({error}). Fetch it again, or move the "
+            "weights to another folder and pass what it would define: --heads, --gelu, "
+            "--norm_epsilon."
+        ) from error
+    return config if isinstance(config, dict) else {}
+
+
+def apply_metadata(
+    options: ReadOptions, text: str
+) -> tuple[ReadOptions, dict[str, Any]]:
+    """Complete the caller's options from the metadata of our own .safetensors.
+
+    Returns:
+        The options, and a configuration in place of timm's config.json.
+    """
+    arguments = arguments_from_text(text)
+    defaults = {
+        "head": arguments["head"],
+        "source_image_size": arguments["image_size"],
+        "approximate_gelu": arguments["approximate_gelu"],
+        "norm_epsilon": arguments["norm_epsilon"],
+    }
+    open_options = {
+        name: value
+        for name, value in defaults.items()
+        if getattr(options, name) is None
+    }
+    config = {
+        "architecture": "vit_scaling",
+        "model_args": {"num_heads": arguments["shape"].heads},
+    }
+    return dataclasses.replace(options, **open_options), config

@@ -1,0 +1,60 @@
+"""The forward pass of timm's VisionTransformer in NumPy."""
+# SPDX-License-Identifier: Apache-2.0
+
+import numpy as np
+
+from vit_scaling.applications.formats.numpy_reference import NumpyReference
+
+
+class TimmReference(NumpyReference):
+    """timm's VisionTransformer."""
+
+    last_norm = "norm"
+    classifiers = ("pre_logits.fc", "head")
+    fused = {  # noqa: RUF012
+        "attn.qkv.": ("attn.q.", "attn.k.", "attn.v."),
+        "attn_pool.kv.": ("attn_pool.k.", "attn_pool.v."),
+    }
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        """Return tokens with positions (batch, tokens, width), the patches last."""
+        x = self.embed_patches(images, "patch_embed.proj")
+        return self.add_tokens(x, ["cls_token", "reg_token"], self["pos_embed"])
+
+    def block(self, x: np.ndarray, number: int) -> np.ndarray:
+        """Apply an encoder block, with query-key norm and LayerScale if it has them."""
+        block = f"blocks.{number}."
+        y = self.norm(block + "norm1", x)
+        q, k, v = (self.linear(f"{block}attn.{part}", y) for part in "qkv")
+        q = self._norm_heads(block + "attn.q_norm", q)
+        k = self._norm_heads(block + "attn.k_norm", k)
+        y = self.linear(block + "attn.proj", self.attend(q, k, v))
+        x = x + y * self._layer_scale(block + "ls1.gamma")
+        mlp = (block + "mlp.fc1", block + "mlp.fc2")
+        y = self.mlp(mlp, self.norm(block + "norm2", x))
+        return x + y * self._layer_scale(block + "ls2.gamma")
+
+    def pool(self, x: np.ndarray, patches: int) -> np.ndarray:
+        """Apply the last norm and the head, in timm's order for `fc_norm`."""
+        if "fc_norm.weight" in self.arrays:
+            return self.norm("fc_norm", x[:, -patches:].mean(1))
+        return super().pool(x, patches)
+
+    def attention_pool(self, x: np.ndarray) -> np.ndarray:
+        """Pool patches by timm's AttentionPoolLatent."""
+        return self.map_head(
+            x,
+            "attn_pool.latent",
+            [f"attn_pool.{part}" for part in ("q", "k", "v", "proj")],
+            "attn_pool.norm",
+            ("attn_pool.mlp.fc1", "attn_pool.mlp.fc2"),
+        )
+
+    def _norm_heads(self, name: str, x: np.ndarray) -> np.ndarray:
+        if name + ".weight" not in self.arrays:
+            return x
+        heads = x.reshape(*x.shape[:2], self.heads, -1)
+        return self.norm(name, heads).reshape(x.shape)
+
+    def _layer_scale(self, name: str) -> np.ndarray:
+        return self[name] if name in self.arrays else np.ones(())

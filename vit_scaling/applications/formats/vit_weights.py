@@ -1,0 +1,75 @@
+"""Converted ViT weights, and the options of the function that reads them."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from vit_scaling.modeling.shapes import SHAPES, ViTShape
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadOptions:
+    """The caller's options for reading a file of weights; None: as the file says.
+
+    Attributes:
+        shape: Shape or its name ("B/16"); checked against the file.
+        head: "token", "gap", "map" or "none". It may differ from the file's only where
+            the file's arrays allow it: its pooling head can be left out.
+        heads: Attention heads, if neither the file nor the shape's name gives them.
+        source_image_size: Pixels (side, or height and width) that the file's positions
+            are for; needed if the patches do not form a square.
+        approximate_gelu: GELU by tanh (True) or by erf (False).
+        norm_epsilon: Epsilon of all norms.
+        ignore: Regular expression of arrays that may be left out.
+    """
+
+    shape: str | ViTShape | None = None
+    head: str | None = None
+    heads: int | None = None
+    source_image_size: int | tuple[int, int] | None = None
+    approximate_gelu: bool | None = None
+    norm_epsilon: float | None = None
+    ignore: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ViTWeights:
+    """Converted ViT weights and their source.
+
+    Attributes:
+        layout: "big_vision", "timm", "huggingface_vit", "huggingface_siglip" or
+            "vit_scaling".
+        arguments: Keyword arguments of `vit_scaling.modeling.vit.vit`.
+        variables: From variable path to float32 array.
+        used: From each array of the source that was used to our variables, as text.
+        left_out: From each array that was not used to the reason.
+        filled: Variables that the source does not store because they are zero.
+        assumed: Facts that neither the file nor the caller states, as sentences.
+    """
+
+    layout: str
+    arguments: dict[str, Any]
+    variables: Arrays
+    used: dict[str, str] = dataclasses.field(default_factory=dict)
+    left_out: dict[str, str] = dataclasses.field(default_factory=dict)
+    filled: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> ViTShape:
+        """The transformer's shape."""
+        return self.arguments["shape"]
+
+
+def variants_with_sizes(width: int, depth: int, mlp_width: int) -> list[str]:
+    """Return the names of the variants with these sizes, such as ["B"]."""
+    variants = {
+        name.partition("/")[0]: None
+        for name, shape in SHAPES.items()
+        if (shape.width, shape.depth, shape.mlp_width) == (width, depth, mlp_width)
+    }
+    return list(variants)
