@@ -30,6 +30,7 @@ from vit_scaling.applications.formats.vit_weights import (
     ViTWeights,
     variants_with_sizes,
 )
+from vit_scaling.modeling.head_specs import HEADS, head_layer_name
 from vit_scaling.modeling.shapes import ViTShape, as_shape
 
 # Options of `vit` that no array shows, as the paper's authors set them.
@@ -40,19 +41,8 @@ DEFAULTS = {
     "layer_scale": None,
     "norm_after_pooling": False,
 }
-HEADS = {
-    "map": "MAP head",
-    "token": "class token",
-    "gap": "average of tokens",
-    "none": "tokens",
-}
-# Heads that can be built from the arrays of another head.
-COMPATIBLE_HEADS = {
-    "map": ("gap", "none"),
-    "token": ("gap", "none"),
-    "gap": ("none",),
-    "none": ("gap",),  # An average needs no arrays.
-}
+# Heads without variables, which can replace another head of the file.
+REPLACEMENTS = ("gap", "none")
 PATCH_KERNEL, MLP_KERNEL = (
     "patch_embedding/kernel",
     "block_{block:02d}/mlp/dense_0/kernel",
@@ -252,7 +242,7 @@ def _head_of_arrays(source: SourceArrays) -> str:
 def _select_head(
     source: SourceArrays, arguments: Mapping[str, Any], options: ReadOptions
 ) -> str:
-    """Return the requested head; leave out the file's MAP head if it is not used.
+    """Return the requested head; leave out the variables of another head.
 
     Raises:
         ValueError: The file's arrays do not define that head, or the file's classifier
@@ -260,7 +250,7 @@ def _select_head(
     """
     found = arguments["head"]
     requested = options.head or found
-    possible = (found, *COMPATIBLE_HEADS[found])
+    possible = dict.fromkeys((found, *REPLACEMENTS))
     if requested not in possible:
         raise ValueError(
             f"`head` is {requested!r}, but the file holds the arrays of a {found!r} "
@@ -273,11 +263,12 @@ def _select_head(
         layers = "(classifier|pooler)" if hugging_face else "(head|pre_logits)"
         raise ValueError(
             f"`head` is {requested!r}, but the file's classifier was trained on its "
-            f"{HEADS[found]}. Use head={found!r}, or ignore='{layers}.*' to leave it "
+            f"{HEADS[found].description}. Use head={found!r}, or ignore='{layers}.*' to leave it "
             "out."
         )
-    if requested != "map":
-        source.leave_out("map_head/.*", f"the requested head is {requested!r}")
+    if requested != found:
+        pattern = f"{head_layer_name(found)}/.*"
+        source.leave_out(pattern, f"the requested head is {requested!r}")
     return requested
 
 

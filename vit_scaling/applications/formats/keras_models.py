@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from vit_scaling.applications.formats.vit_weights import Arrays, ViTWeights
+from vit_scaling.modeling.head_specs import HEADS, POOLING_HEADS, head_layer_name
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.modeling.variables import vit_variables
 
 LAYERS = {"patch_embedding", "position_embedding", "block_00", "encoder_norm"}
-HEADS = ("token", "gap", "map")
 
 
 def weights_of_model(model: Any) -> ViTWeights:
@@ -60,7 +60,9 @@ def _arguments(model: Any, layers: dict[str, Any], variables: Arrays) -> dict[st
     learned = "position_embedding/embedding" in variables
     return {
         "shape": ViTShape(patch, width, depth, block.mlp_width, block.heads),
-        "head": next((name for name in HEADS if f"{name}_head" in layers), "none"),
+        "head": next(
+            (h for h in POOLING_HEADS if head_layer_name(h) in layers), "none"
+        ),
         "image_size": _image_size(model, layers["position_embedding"].grid, patch),
         "position": "learned" if learned else "sincos",
         "classes": _length(variables, "head/bias"),
@@ -89,12 +91,12 @@ def _check_head(model: Any, layers: dict[str, Any], others: set[str]) -> None:
     """Raise if the model pools its tokens by a head that has no name."""
     others = {path for path in others if "seed" not in path}
     pooled = "pre_logits" in layers and len(layers["pre_logits"].output.shape) == 2
-    named = any(f"{name}_head" in layers for name in HEADS)
+    named = any(head_layer_name(head) in layers for head in POOLING_HEADS)
     if others or (pooled and not named):
         listed = f": {', '.join(sorted(others)[:3])}" if others else ""
         raise ValueError(
             f"Model {model.name!r} has a custom head, which no other layout can store"
-            f"{listed}. Only 'token', 'gap', 'map' and 'none' can be written."
+            f"{listed}. Supported heads: {', '.join(HEADS)}."
         )
 
 
