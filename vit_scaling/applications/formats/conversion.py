@@ -263,8 +263,8 @@ def _select_head(
         layers = "(classifier|pooler)" if hugging_face else "(head|pre_logits)"
         raise ValueError(
             f"`head` is {requested!r}, but the file's classifier was trained on its "
-            f"{HEADS[found].description}. Use head={found!r}, or ignore='{layers}.*' to leave it "
-            "out."
+            f"{HEADS[found].description}. Use head={found!r}, or "
+            f"ignore='{layers}.*' to leave it out."
         )
     if requested != found:
         pattern = f"{head_layer_name(found)}/.*"
