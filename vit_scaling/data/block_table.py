@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
-import functools
 
 import numpy as np
 
@@ -13,8 +12,8 @@ from vit_scaling.data.record_index import RecordIndex
 class BlockTable:
     """A selection of records, cut into blocks of `block_records` for reading.
 
-    A block is read in runs: records that follow each other in one file. Everything is
-    held as NumPy arrays: 8 bytes a record, and 28 a run.
+    A block is read in runs of adjacent records of one file. The NumPy arrays take 8
+    bytes per record and 28 per run.
 
     Args:
         paths: The files, bytes (files,).
@@ -24,7 +23,7 @@ class BlockTable:
         run_first: Position in the selection of the run's first record, int64 (runs,).
         run_number: Number in its file of the run's first record, int64 (runs,).
         block_run: First run of each block, and the number of runs, int64 (blocks + 1,).
-        size_bytes: Of the selected records, frames included.
+        size_bytes: Size of the selected records with their frames.
     """
 
     paths: np.ndarray
@@ -38,12 +37,12 @@ class BlockTable:
 
     @property
     def num_records(self) -> int:
-        """How many records are selected."""
+        """Number of selected records."""
         return len(self.offsets)
 
-    @functools.cached_property
+    @property
     def num_blocks(self) -> int:
-        """How many blocks they make."""
+        """Number of blocks."""
         return len(self.block_run) - 1
 
 
@@ -57,63 +56,43 @@ def make_block_table(
 ) -> BlockTable:
     """Cut one host's part of a set into blocks.
 
-    The set is split into `parts` runs of records whose lengths differ by at most one,
-    so any number of hosts reads any number of shards; each opens its own shards only.
+    The parts are consecutive records, and their lengths differ by at most one, so any
+    number of hosts reads any number of shards. Each host opens its own shards only.
 
     Args:
         index: The set.
-        block_records: Records in a block: read together, shuffled as one.
-        selected: Rising record numbers of a subset, int64; None is all.
-        part: Which part, from 0.
-        parts: Of how many (hosts).
+        block_records: Records in a block, which are read together.
+        selected: Increasing record numbers of a subset, int64; None is all.
+        part: Number of the part, from 0.
+        parts: Number of parts (hosts).
     """
     total = index.num_records if selected is None else len(selected)
     first, end = (total * i // parts for i in (part, part + 1))
-    offsets, run_file, run_first, run_number = [], [], [], []
-    done = size_bytes = 0
-    for number, start in enumerate(index.starts[:-1]):
-        local = _select_in_shard(
-            selected, first, end, int(start), int(index.counts[number])
-        )
-        if not len(local):
-            continue
-        position = np.arange(done, done + len(local))
-        is_first = position % block_records == 0
-        is_first[0] = True
-        is_first[1:] |= np.diff(local) != 1
-        rows = np.flatnonzero(is_first)
-        boundaries = index.boundaries(number)
-        offsets.append(boundaries[local])
-        size_bytes += int((boundaries[local + 1] - boundaries[local]).sum())
-        run_file.append(np.full(len(rows), number, np.int64))
-        run_first.append(position[rows])
-        run_number.append(local[rows] + index.shards[number].skip)
-        done += len(local)
-    firsts = _concatenate(run_first)
-    first_of_block = np.arange(0, done, block_records)
+    records = np.arange(first, end) if selected is None else selected[first:end]
+    # The records of shard i are records[edges[i]:edges[i + 1]].
+    edges = np.searchsorted(records, index.starts)
+    offsets, size_bytes = np.zeros(len(records), np.int64), 0
+    for shard in np.flatnonzero(np.diff(edges)):
+        rows = slice(edges[shard], edges[shard + 1])
+        numbers = records[rows] - index.starts[shard]
+        boundaries = index.boundaries(shard)
+        offsets[rows] = boundaries[numbers]
+        size_bytes += int((boundaries[numbers + 1] - boundaries[numbers]).sum())
+    # A run starts at the start of a block or of a shard, and after records left out.
+    starts_run = np.arange(len(records)) % block_records == 0
+    starts_run[edges[edges < len(records)]] = True
+    starts_run[1:] |= np.diff(records) != 1
+    run_first = np.flatnonzero(starts_run)
+    run_file = np.searchsorted(edges, run_first, side="right") - 1
+    skipped = np.array([shard.skip for shard in index.shards], np.int64)
+    first_of_block = np.arange(0, len(records), block_records)
     return BlockTable(
         paths=np.array([shard.path.encode() for shard in index.shards], object),
         block_records=block_records,
-        offsets=_concatenate(offsets),
-        run_file=_concatenate(run_file),
-        run_first=firsts,
-        run_number=_concatenate(run_number),
-        block_run=np.append(np.searchsorted(firsts, first_of_block), len(firsts)),
+        offsets=offsets,
+        run_file=run_file,
+        run_first=run_first,
+        run_number=records[run_first] - index.starts[run_file] + skipped[run_file],
+        block_run=np.append(np.searchsorted(run_first, first_of_block), len(run_first)),
         size_bytes=size_bytes,
     )
-
-
-def _select_in_shard(
-    selected: np.ndarray | None, first: int, end: int, start: int, count: int
-) -> np.ndarray:
-    """Return the record numbers, inside one shard, of a part of the selection."""
-    if selected is None:
-        low, high = max(first, start), min(end, start + count)
-        return np.arange(low - start, max(low, high) - start)
-    mine = selected[first:end]
-    low, high = np.searchsorted(mine, [start, start + count])
-    return mine[low:high] - start
-
-
-def _concatenate(parts: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate(parts) if parts else np.zeros(0, np.int64)

@@ -7,20 +7,16 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from vit_scaling import image_preprocessing
-from vit_scaling.data.examples import Features
+from vit_scaling.data.image_data import ImageData
 from vit_scaling.data.reading import BlockReader
 from vit_scaling.data.record_files import CHECKSUM_FAILS
 
-POLICIES = ("stop", "skip")
-MAX_PIXELS = 100_000_000  # 300 MB decoded.
 Batch = dict[str, tf.Tensor]
-# encoded bytes, image size, seed (2,) → uint8 (size, size, 3)
-Preprocess = Callable[[tf.Tensor, int, tf.Tensor], tf.Tensor]
 # uint8 image, seed (2,) → uint8 image
 Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Decoder:
     """Decodes chunks of records into images.
 
@@ -28,26 +24,16 @@ class Decoder:
     loses the chunk nor its own position in it.
 
     Args:
+        data: The settings of the images and labels.
         blocks: Describes records in messages.
-        features: Keys of the examples.
-        preprocess: Maps encoded bytes to a uint8 image.
-        augment: Random changes of the uint8 image, or None.
-        image_size: Side in pixels.
-        classes: Number of classes.
         record_seed: Maps a position in the run to a seed (2,).
-        on_bad_record: "stop" raises; "skip" marks the record as bad.
-        max_pixels: Larger images are bad: memory stays bounded.
+        augment: Random changes of the uint8 image, or None.
     """
 
+    data: ImageData
     blocks: BlockReader
-    features: Features
-    preprocess: Preprocess
-    augment: Augment | None
-    image_size: int
-    classes: int
     record_seed: Callable[[tf.Tensor], tf.Tensor]
-    on_bad_record: str
-    max_pixels: int
+    augment: Augment | None = None
 
     def decode(self, chunk: Batch) -> Batch:
         """Return `images` uint8, `labels` as text (see `pack_labels`), and `good`."""
@@ -67,7 +53,7 @@ class Decoder:
 
     def _decode_rows(self, chunk: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Return images, labels and whether each row is good, in the chunk's order."""
-        count, side = tf.size(chunk["data"]), self.image_size
+        count, side = tf.size(chunk["data"]), self.data.image_size
         length = tf.cast(count, tf.int64)
         rows = tf.data.Dataset.from_tensor_slices((tf.range(count), chunk))
         # Filled with blanks, so that the number of elements is always the same.
@@ -106,13 +92,13 @@ class Decoder:
         is_valid = self._are_valid_labels(labels) & self._is_small(encoded)
         with tf.control_dependencies([tf.debugging.Assert(is_valid, ["bad"])]):
             seeds = tf.random.split(self.record_seed(record["position"]), 2)
-        image = self.preprocess(encoded, self.image_size, seeds[0])
+        image = self.data.preprocess(encoded, self.data.image_size, seeds[0])
         if self.augment is not None:
             image = self.augment(image, seeds[1])
         return row, image, pack_labels(labels)
 
     def _parse(self, data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        keys = self.features
+        keys = self.data.source.features
         spec = {
             keys.image: tf.io.FixedLenFeature([], tf.string, default_value=""),
             keys.label: tf.io.VarLenFeature(tf.int64),
@@ -121,16 +107,18 @@ class Decoder:
         return parsed[keys.image], parsed[keys.label].values + keys.label_offset
 
     def _are_valid_labels(self, labels: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_all((labels >= 0) & (labels < self.classes))
+        return tf.reduce_all((labels >= 0) & (labels < self.data.classes))
 
     def _is_small(self, encoded: tf.Tensor) -> tf.Tensor:
         height, width = image_preprocessing.size_in_header(encoded)
-        return image_preprocessing.has_at_most_pixels(height, width, self.max_pixels)
+        return image_preprocessing.has_at_most_pixels(
+            height, width, self.data.max_pixels
+        )
 
     def _report_bad_records(self, chunk: Batch, good: tf.Tensor) -> tf.Tensor:
         """Raise for a chunk's first bad record, or log all of them."""
         rows = tf.where(~good)[:, 0]
-        if self.on_bad_record == "stop":
+        if self.data.on_bad_record == "stop":
             advice = (
                 ". Fix or remove the record (tools/verify_tfrecords.py lists all), or "
                 "bind on_bad_record='skip' to continue without it."
@@ -155,7 +143,7 @@ class Decoder:
 
     def _find_fault(self, data: tf.Tensor) -> tf.Tensor:
         """Describe the fault of a bad record by repeating each step of decoding."""
-        keys = self.features
+        keys = self.data.source.features
         fault = _first_or(
             tf.data.Dataset.from_tensors(data).map(
                 lambda record: self._fault_of_example(*self._parse(record))
@@ -173,20 +161,21 @@ class Decoder:
         small = tf.data.Dataset.from_tensors(encoded).map(self._is_small)
         is_small = _first_or(small, tf.constant(True))
         label_texts = tf.strings.as_string(labels)
+        keys, classes = self.data.source.features, self.data.classes
         faults = [
             (
                 tf.strings.length(encoded) == 0,
-                f"it has no image (0 bytes, or no feature {self.features.image!r}: see "
+                f"it has no image (0 bytes, or no feature {keys.image!r}: see "
                 "`Features`)",
             ),
             (
                 ~self._are_valid_labels(labels),
-                f"a label is outside 0…{self.classes - 1} (`classes`={self.classes}); "
+                f"a label is outside 0…{classes - 1} (`classes`={classes}); "
                 "received " + tf.strings.reduce_join(label_texts, separator=", "),
             ),
             (
                 ~is_small,
-                f"its image has more than `max_pixels`={self.max_pixels} pixels",
+                f"its image has more than `max_pixels`={self.data.max_pixels} pixels",
             ),
         ]
         fault = "its image cannot be decoded (want JPEG, PNG, GIF or BMP, undamaged)"

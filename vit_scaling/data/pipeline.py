@@ -11,20 +11,17 @@ import tensorflow as tf
 
 from vit_scaling import image_preprocessing
 from vit_scaling.data import decoding, preprocessing, subsets, tf_data_service
-from vit_scaling.data.block_table import BlockTable, make_block_table
-from vit_scaling.data.decoding import Augment, Batch, Decoder, Preprocess
+from vit_scaling.data.block_table import BlockTable
+from vit_scaling.data.decoding import Augment, Batch, Decoder
 from vit_scaling.data.epoch_order import EpochOrder
 from vit_scaling.data.host_sharding import Host
-from vit_scaling.data.key_hashes import read_key_hashes
+from vit_scaling.data.image_data import ImageData, Preprocess
 from vit_scaling.data.reading import (
     BlockReader,
     RecordStream,
     make_block_reader,
     without_autograph,
 )
-from vit_scaling.data.record_index import RecordIndex
-from vit_scaling.data.sources import Source
-from vit_scaling.naming import check_known
 
 _CHUNK_RECORDS = 16  # Decoded by one thread at a time.
 _BATCHES_AHEAD = 2
@@ -33,93 +30,7 @@ Mix = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _ImageData:
-    """The settings and steps that training and evaluation data have in common."""
-
-    source: Source = dataclasses.field(kw_only=False)
-    image_size: int
-    classes: int
-    block_records: int = 16
-    on_bad_record: str = "stop"
-    max_pixels: int = decoding.MAX_PIXELS
-    value_range: tuple[float, float] = (-1.0, 1.0)
-    preprocess: Preprocess
-
-    def __post_init__(self) -> None:
-        for name in ("image_size", "classes", "block_records", "max_pixels"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"`{name}` must be at least 1; received {getattr(self, name)}."
-                )
-        check_known("on_bad_record", self.on_bad_record, decoding.POLICIES)
-
-    @property
-    def num_examples(self) -> int:
-        """Number of images in an epoch."""
-        selected = self._selected
-        return self._index.num_records if selected is None else len(selected)
-
-    @functools.cached_property
-    def _index(self) -> RecordIndex:
-        names = self.source.class_names
-        if names is not None and len(names) > self.classes:
-            raise ValueError(
-                "`classes` must cover the set's class names; received "
-                f"classes={self.classes}, and {len(names)} names ({names[0]!r}, …)."
-            )
-        return self.source.index(on_bad_record=self.on_bad_record)
-
-    @functools.cached_property
-    def _selected(self) -> np.ndarray | None:
-        """Increasing numbers of the records to use; None is all."""
-        raise NotImplementedError
-
-    def _key_hashes(self) -> np.ndarray:
-        return read_key_hashes(self._index, self.source.features)
-
-    def _block_table(self, host: Host) -> BlockTable:
-        return make_block_table(
-            self._index,
-            block_records=self.block_records,
-            selected=self._selected,
-            part=host.index,
-            parts=host.count,
-        )
-
-    def _make_decoder(
-        self, blocks: BlockReader, order: EpochOrder, augment: Augment | None
-    ) -> Decoder:
-        return Decoder(
-            blocks=blocks,
-            features=self.source.features,
-            preprocess=self.preprocess,
-            augment=augment,
-            image_size=self.image_size,
-            classes=self.classes,
-            record_seed=order.record_seed,
-            on_bad_record=self.on_bad_record,
-            max_pixels=self.max_pixels,
-        )
-
-    def _scale_and_encode(self, chunk: Batch) -> Batch:
-        """Scale the pixels and encode the labels of decoded images."""
-        images = preprocessing.scale_batch_pixels(chunk["images"], *self.value_range)
-        labels = decoding.unpack_labels(chunk["labels"])
-        return {
-            "images": images,
-            "labels": preprocessing.multi_hot(labels, self.classes),
-        }
-
-    def _spec(self, batch_size: int | None) -> dict[str, tf.TensorSpec]:
-        side = self.image_size
-        return {
-            "images": tf.TensorSpec([batch_size, side, side, 3], tf.float32),
-            "labels": tf.TensorSpec([batch_size, self.classes], tf.float32),
-        }
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainData(_ImageData):
+class TrainData(ImageData):
     """An endless stream of training batches, each a pure function of (seed, number).
 
     Args:
@@ -164,16 +75,17 @@ class TrainData(_ImageData):
             tf_data_service.parse_addresses(self.service)
 
     @functools.cached_property
-    def _selected(self) -> np.ndarray | None:
+    def selected(self) -> np.ndarray | None:
+        """Increasing numbers of the records to use; None is all."""
         if self.fraction is None and self.num_images is None:
             return None
         return subsets.select_subset(
-            self._key_hashes(), fraction=self.fraction, num_images=self.num_images
+            self.key_hashes(), fraction=self.fraction, num_images=self.num_images
         )
 
     def element_spec(self, batch_size: int | None) -> dict[str, tf.TensorSpec]:
         """Return shapes and types of one replica's batch; opens no file."""
-        spec = self._spec(batch_size)
+        spec = self.image_spec(batch_size)
         if self.on_bad_record == "skip":
             spec["skipped"] = tf.TensorSpec([batch_size], tf.float32)
         return spec
@@ -234,7 +146,7 @@ class TrainData(_ImageData):
         self, host: Host, seed: int
     ) -> tuple[RecordStream, Decoder]:
         """Return the record stream and the decoder of one host's batches."""
-        table = self._block_table(host)
+        table = self.block_table(host)
         if not table.num_records:
             raise ValueError(
                 "The set must have at least an image per host; received "
@@ -248,7 +160,7 @@ class TrainData(_ImageData):
             host=host.index,
         )
         blocks = make_block_reader(table)
-        decoder = self._make_decoder(blocks, order, self.augment)
+        decoder = Decoder(self, blocks, order.record_seed, self.augment)
         return RecordStream(blocks, order), decoder
 
     def _finish_batch(self, batch: Batch, seed: tf.Tensor) -> Batch:
@@ -257,7 +169,7 @@ class TrainData(_ImageData):
             batch = tf.cond(
                 tf.reduce_all(good), lambda: batch, lambda: decoding.replace_bad(batch)
             )
-        finished = self._scale_and_encode(batch)
+        finished = _scale_and_encode(self, batch)
         if self.mix is not None:
             images, labels = self.mix(finished["images"], finished["labels"], seed)
             finished = {"images": images, "labels": labels}
@@ -267,7 +179,7 @@ class TrainData(_ImageData):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvalData(_ImageData):
+class EvalData(ImageData):
     """Every image of a set once, in the order of the files.
 
     Args:
@@ -293,17 +205,18 @@ class EvalData(_ImageData):
     beyond_fraction: float | None = None
 
     @functools.cached_property
-    def _selected(self) -> np.ndarray | None:
+    def selected(self) -> np.ndarray | None:
+        """Increasing numbers of the records to use; None is all."""
         if self.beyond_fraction is None:
             return None
         return subsets.select_complement(
-            self._key_hashes(), fraction=self.beyond_fraction
+            self.key_hashes(), fraction=self.beyond_fraction
         )
 
     def element_spec(self, batch_size: int | None) -> dict[str, tf.TensorSpec]:
         """Return shapes and types of one replica's batch; opens no file."""
         mask = tf.TensorSpec([batch_size], tf.float32)
-        return {**self._spec(batch_size), "mask": mask}
+        return {**self.image_spec(batch_size), "mask": mask}
 
     def dataset(
         self,
@@ -326,7 +239,7 @@ class EvalData(_ImageData):
         host_batch = host.local_batch_size(batch_size)
         longest = -(-self.num_examples // host.count)
         padded = -(-longest // host_batch) * host_batch
-        table = self._block_table(host)
+        table = self.block_table(host)
         chunks = self._padding(padded - table.num_records)
         if table.num_records:
             chunks = self._decode(table).concatenate(chunks)
@@ -343,7 +256,7 @@ class EvalData(_ImageData):
         chunks = RecordStream(blocks, order).dataset(
             start=0, epochs=1, chunk_records=_CHUNK_RECORDS
         )
-        return _decode_locally(chunks, self._make_decoder(blocks, order, augment=None))
+        return _decode_locally(chunks, Decoder(self, blocks, order.record_seed))
 
     def _padding(self, count: int) -> tf.data.Dataset:
         side = self.image_size
@@ -355,9 +268,16 @@ class EvalData(_ImageData):
         return tf.data.Dataset.from_tensors(blank).repeat(count)
 
     def _mask(self, chunk: Batch) -> Batch:
-        batch = self._scale_and_encode(chunk)
+        batch = _scale_and_encode(self, chunk)
         mask = tf.cast(chunk["good"], tf.float32)
         return {**batch, "labels": batch["labels"] * mask[:, None], "mask": mask}
+
+
+def _scale_and_encode(data: ImageData, chunk: Batch) -> Batch:
+    """Scale the pixels and encode the labels of decoded images."""
+    images = preprocessing.scale_batch_pixels(chunk["images"], *data.value_range)
+    labels = decoding.unpack_labels(chunk["labels"])
+    return {"images": images, "labels": preprocessing.multi_hot(labels, data.classes)}
 
 
 def _decode_locally(chunks: tf.data.Dataset, decoder: Decoder) -> tf.data.Dataset:

@@ -4,7 +4,7 @@
 import tensorflow as tf
 
 from vit_scaling import image_preprocessing
-from vit_scaling.data.decoding import MAX_PIXELS
+from vit_scaling.data.image_data import MAX_PIXELS
 from vit_scaling.image_preprocessing import (
     EvaluationPreprocessing,
     preprocessing_from_record,

@@ -16,8 +16,17 @@ from vit_scaling.data.writing.image_entries import (
 )
 
 
+class _ReadsFiles:
+    """Entries whose place is a file."""
+
+    def read(self, entry: Entry) -> bytes:
+        """Return the file's bytes."""
+        with open(entry.place, "rb") as file:
+            return file.read()
+
+
 @dataclasses.dataclass(frozen=True)
-class Folder:
+class Folder(_ReadsFiles):
     """A folder with one subfolder per class, at any depth below it.
 
     Args:
@@ -58,10 +67,6 @@ class Folder:
                     entries.append(Entry(key, (name,), path, os.path.getsize(path)))
         return entries
 
-    def read(self, entry: Entry) -> bytes:
-        """Return the file's bytes."""
-        return _read_file(entry)
-
 
 class _LabelledEntries(PicklesFieldsOnly):
     """Entries that are listed once, and whose labels are the class names."""
@@ -83,7 +88,7 @@ class _LabelledEntries(PicklesFieldsOnly):
 
 
 @dataclasses.dataclass(frozen=True)
-class CsvFile(_LabelledEntries):
+class CsvFile(_ReadsFiles, _LabelledEntries):
     """A CSV file with the columns `path` and `labels`, one image per line.
 
     Args:
@@ -98,10 +103,6 @@ class CsvFile(_LabelledEntries):
 
     path: str
     separator: str = ";"
-
-    def read(self, entry: Entry) -> bytes:
-        """Return the file's bytes."""
-        return _read_file(entry)
 
     def _list_entries(self) -> Iterator[Entry]:
         # "-sig" skips the byte order mark that spreadsheets write.
@@ -186,8 +187,3 @@ def _list_members(path: str) -> Iterator[Entry]:
 
 def _is_image(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES)
-
-
-def _read_file(entry: Entry) -> bytes:
-    with open(entry.place, "rb") as file:
-        return file.read()

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from vit_scaling.data.decoding import MAX_PIXELS
 from vit_scaling.data.examples import feature_values, parse_example
+from vit_scaling.data.image_data import MAX_PIXELS
 from vit_scaling.data.pipeline import EvalData, TrainData
 from vit_scaling.data.record_files import file_size
 from vit_scaling.data.record_index import RecordIndex

@@ -87,16 +87,22 @@ class ShardTask:
 def write_shard(task: ShardTask) -> None:
     """Write one shard, its sidecar files and its report."""
     class_numbers = {name: number for number, name in enumerate(task.classes)}
-    features, left_out = task.settings.features, []
+    settings, left_out = task.settings, []
     class_counts: collections.Counter[str] = collections.Counter()
-    with open_shard(task.path, features) as shard:
+    with open_shard(task.path, settings.features) as shard:
         for entry in task.entries:
             try:
-                image = _read_checked(task, entry)
+                image = check_image(
+                    task.source.read(entry),
+                    max_pixels=settings.max_pixels,
+                    min_side=settings.min_side,
+                    reencode=settings.reencode,
+                    quality=settings.quality,
+                )
             except (UnusableImage, OSError) as error:
                 left_out.append([entry.key, str(error)])
                 continue
-            record = make_example(image, entry, class_numbers, features)
+            record = make_example(image, entry, class_numbers, settings.features)
             shard.write(record, entry.key.encode())
             class_counts.update(entry.labels)
     report = {
@@ -106,17 +112,6 @@ def write_shard(task: ShardTask) -> None:
         "plan": task.plan,
     }
     write_json(task.report_path, report)
-
-
-def _read_checked(task: ShardTask, entry: Entry) -> CheckedImage:
-    settings = task.settings
-    return check_image(
-        task.source.read(entry),
-        max_pixels=settings.max_pixels,
-        min_side=settings.min_side,
-        reencode=settings.reencode,
-        quality=settings.quality,
-    )
 
 
 def make_example(

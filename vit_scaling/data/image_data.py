@@ -1,0 +1,87 @@
+"""The settings that training and evaluation data have in common."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from vit_scaling.data.block_table import BlockTable, make_block_table
+from vit_scaling.data.host_sharding import Host
+from vit_scaling.data.key_hashes import read_key_hashes
+from vit_scaling.data.record_index import RecordIndex
+from vit_scaling.data.sources import Source
+from vit_scaling.naming import check_known
+
+POLICIES = ("stop", "skip")
+MAX_PIXELS = 100_000_000  # 300 MB decoded.
+# encoded bytes, image size, seed (2,) → uint8 (size, size, 3)
+Preprocess = Callable[[tf.Tensor, int, tf.Tensor], tf.Tensor]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageData:
+    """The settings and steps that training and evaluation data have in common."""
+
+    source: Source = dataclasses.field(kw_only=False)
+    image_size: int
+    classes: int
+    block_records: int = 16
+    on_bad_record: str = "stop"
+    max_pixels: int = MAX_PIXELS
+    value_range: tuple[float, float] = (-1.0, 1.0)
+    preprocess: Preprocess
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "classes", "block_records", "max_pixels"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"`{name}` must be at least 1; received {getattr(self, name)}."
+                )
+        check_known("on_bad_record", self.on_bad_record, POLICIES)
+
+    @property
+    def num_examples(self) -> int:
+        """Number of images in an epoch."""
+        selected = self.selected
+        return self.index.num_records if selected is None else len(selected)
+
+    @functools.cached_property
+    def index(self) -> RecordIndex:
+        """The positions of all records of the source."""
+        names = self.source.class_names
+        if names is not None and len(names) > self.classes:
+            raise ValueError(
+                "`classes` must cover the set's class names; received "
+                f"classes={self.classes}, and {len(names)} names ({names[0]!r}, …)."
+            )
+        return self.source.index(on_bad_record=self.on_bad_record)
+
+    @functools.cached_property
+    def selected(self) -> np.ndarray | None:
+        """Increasing numbers of the records to use; None is all."""
+        raise NotImplementedError
+
+    def key_hashes(self) -> np.ndarray:
+        """Return the hash of every record's key, uint64 (records,)."""
+        return read_key_hashes(self.index, self.source.features)
+
+    def block_table(self, host: Host) -> BlockTable:
+        """Return the blocks of one host's part of the records."""
+        return make_block_table(
+            self.index,
+            block_records=self.block_records,
+            selected=self.selected,
+            part=host.index,
+            parts=host.count,
+        )
+
+    def image_spec(self, batch_size: int | None) -> dict[str, tf.TensorSpec]:
+        """Return shapes and types of a batch's images and labels."""
+        side = self.image_size
+        return {
+            "images": tf.TensorSpec([batch_size, side, side, 3], tf.float32),
+            "labels": tf.TensorSpec([batch_size, self.classes], tf.float32),
+        }
