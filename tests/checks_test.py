@@ -1,0 +1,30 @@
+"""Numeric arguments out of range raise an error that names argument, rule and value."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pytest
+
+from vit_scaling import checks
+
+
+@pytest.mark.parametrize(
+    ("check", "good", "bad", "rule"),
+    [
+        (lambda x: checks.check_at_least(2, x=x), (2, 2.5), (1, True, "3"), "least 2"),
+        (lambda x: checks.check_above(0, x=x), (1e-9, 3), (0, -1, None), "above 0"),
+        (lambda x: checks.check_fraction(x=x), (0.1, 1), (0, 1.1, "1"), "at most 1"),
+        (
+            lambda x: checks.check_positive_integer(x=x),
+            (1, 7),
+            (0, 1.0, True, "1"),
+            "a positive integer",
+        ),
+    ],
+)
+def test_only_values_in_range_pass(check, good, bad, rule):
+    for value in good:
+        check(value)
+    for value in bad:
+        with pytest.raises(ValueError, match=f"`x` must be .*{rule}.*received"):
+            check(value)
+    with pytest.raises(ValueError, match="received nan"):
+        check(float("nan"))
