@@ -36,7 +36,11 @@ REGISTRY = {
     layers.LayerNorm: ({"epsilon": 1e-6}, TOKENS),
     layers.LayerScale: ({"initial": 0.1}, TOKENS),
     blocks.EncoderBlock: (
-        {"heads": 2, "mlp_width": 12, "layer_scale": 0.5, "rematerialize": "all"},
+        {
+            "heads": 2,
+            "mlp_width": 12,
+            "options": blocks.BlockOptions(layer_scale=0.5, rematerialize="all"),
+        },
         TOKENS,
     ),
     positions.LearnedPositions: ({"grid": (2, 3)}, TOKENS),

@@ -8,12 +8,13 @@ import re
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests.modeling.small import images, small_vit
-from vit_scaling.modeling.blocks import EncoderBlock
+from vit_scaling.modeling.blocks import BlockOptions, EncoderBlock
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DROPPING = {"dropout": 0.3, "stochastic_depth": 0.3, "seed": 5}
@@ -124,10 +125,48 @@ def test_the_memory_of_a_compiled_step_falls(tmp_path):
     assert again < mlp < 0.95 * kept
 
 
-def test_files_of_before_the_policies_still_say_which_blocks():
+RECORDED_CONFIG = {  # Written before the options were a dataclass.
+    "module": "vit_scaling.modeling.blocks",
+    "class_name": "EncoderBlock",
+    "config": {
+        "name": "block_00",
+        "heads": 2,
+        "mlp_width": 12,
+        "dropout": 0.1,
+        "stochastic_depth": 0.2,
+        "rematerialize": "mlp",
+        "approximate_gelu": False,
+        "norm_epsilon": 0.001,
+        "layer_scale": 0.5,
+        "qk_norm": True,
+        "seed": 7,
+        "dtype": {
+            "module": "keras",
+            "class_name": "DTypePolicy",
+            "config": {"name": "mixed_bfloat16"},
+            "registered_name": None,
+        },
+        "trainable": True,
+    },
+    "registered_name": "vit_scaling>EncoderBlock",
+    "build_config": {"input_shape": [None, 6, 8]},
+}
+
+
+def test_recorded_config_is_read_and_written_unchanged():
+    block = keras.saving.deserialize_keras_object(RECORDED_CONFIG)
+    assert block.options == BlockOptions(0.1, 0.2, "mlp", False, 1e-3, 0.5, True)
+    assert (block.heads, block.mlp_width, block.seed) == (2, 12, 7)
+    assert block.dtype_policy.name == "mixed_bfloat16"
+    written = keras.saving.serialize_keras_object(block)
+    assert written["config"] == RECORDED_CONFIG["config"]
+    assert written["registered_name"] == RECORDED_CONFIG["registered_name"]
+
+
+def test_configs_from_before_the_policies_are_read():
     config = EncoderBlock(2, 8).get_config()
     for value, policy in ((True, "all"), (False, "none"), ("mlp", "mlp")):
         block = EncoderBlock.from_config({**config, "rematerialize": value})
-        assert block.rematerialize == policy
+        assert block.options.rematerialize == policy
     with pytest.raises(ValueError, match="`rematerialize` must be 'none'"):
-        EncoderBlock(2, 8, rematerialize="some")
+        BlockOptions(rematerialize="some")

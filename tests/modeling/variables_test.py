@@ -6,8 +6,7 @@ import math
 import pytest
 
 from tests.modeling.small import IMAGE_SIZE, SHAPE
-from vit_scaling.modeling.head_specs import HEADS, POOLING_HEADS
-from vit_scaling.modeling.heads import HEAD_LAYERS
+from vit_scaling.modeling.head_specs import HEADS
 from vit_scaling.modeling.variables import (
     is_matrix,
     is_pooling_variable,
@@ -32,12 +31,6 @@ def test_variables_are_those_of_the_built_model(head, options):
     listed = vit_variables(SHAPE, head, **options)
     assert listed == {v.path: tuple(v.shape) for v in model.variables}
     assert sum(map(math.prod, listed.values())) == model.count_params()
-
-
-def test_every_pooling_head_has_a_layer_and_they_agree_on_the_class_token():
-    assert set(HEAD_LAYERS) == set(POOLING_HEADS)
-    for name, layer in HEAD_LAYERS.items():
-        assert layer.uses_class_token == HEADS[name].uses_class_token
 
 
 def test_kinds_of_variables():

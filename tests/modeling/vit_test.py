@@ -66,9 +66,7 @@ def test_norm_can_follow_the_average():
     assert relative_error(found["encoder_norm"], normed) < TOLERANCE
     logits = normed @ w["head/kernel"] + w["head/bias"]
     assert relative_error(found["head"], logits) < TOLERANCE
-    with pytest.raises(
-        ValueError, match="must go with head='gap'; received head='map'"
-    ):
+    with pytest.raises(ValueError, match="requires head='gap'; received head='map'"):
         small_vit("map", norm_after_pooling=True)
 
 
@@ -102,7 +100,7 @@ def test_the_small_weights_of_a_table_2_shape_agree_with_the_oracle():
     assert relative_error(actual, expected["pre_logits"]) < TOLERANCE
 
 
-# Keras reads variables by numpy.array, which TensorFlow answers with this warning.
+# Keras reads variables with numpy.array, for which TensorFlow raises this warning.
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("head", ["token", "map"])
 def test_config_keras_file_and_clone_give_the_same_model(head, tmp_path):
@@ -121,7 +119,7 @@ def test_config_keras_file_and_clone_give_the_same_model(head, tmp_path):
         np.testing.assert_array_equal(copy(pixels), expected)
 
 
-def test_saved_model_takes_any_batch_and_answers_the_same(tmp_path):
+def test_saved_model_takes_any_batch_and_gives_the_same_logits(tmp_path):
     model = small_vit("map", dropout=0.1, rematerialize="all")
     model.export(tmp_path, verbose=False)
     loaded = tf.saved_model.load(tmp_path)

@@ -1,6 +1,7 @@
 """The pre-norm encoder block: attention and MLP, each added to the tokens."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -18,6 +19,37 @@ from vit_scaling.modeling.layers import (
 from vit_scaling.modeling.rematerialization import recomputed_parts
 
 
+@dataclasses.dataclass(frozen=True)
+class BlockOptions:
+    """Options of an encoder block; the defaults are the paper's.
+
+    Attributes:
+        dropout: Fraction of activations dropped in training after attention, inside
+            the MLP and after it.
+        stochastic_depth: Fraction of examples that skip a branch in training.
+        rematerialize: Part recomputed in the backward pass: "none", "all" (only the
+            block's input is kept), "attention" or "mlp" (that branch).
+        approximate_gelu: GELU by tanh; False: by erf.
+        norm_epsilon: Epsilon of the norms.
+        layer_scale: Initial value of LayerScale's factors; None leaves them out.
+        qk_norm: Normalise queries and keys per head.
+
+    Raises:
+        ValueError: `rematerialize` is not one of these.
+    """
+
+    dropout: float = 0.0
+    stochastic_depth: float = 0.0
+    rematerialize: str = "none"
+    approximate_gelu: bool = True
+    norm_epsilon: float = 1e-6
+    layer_scale: float | None = None
+    qk_norm: bool = False
+
+    def __post_init__(self) -> None:
+        recomputed_parts(self.rematerialize, depth=1)
+
+
 @register
 class EncoderBlock(keras.layers.Layer):
     """x += attention(norm(x)); x += mlp(norm(x)).
@@ -25,15 +57,7 @@ class EncoderBlock(keras.layers.Layer):
     Args:
         heads: Attention heads.
         mlp_width: Width of the MLP's hidden layer.
-        dropout: Share dropped after attention, inside and after the MLP, in training.
-        stochastic_depth: Share of examples for which a branch is left out, in training.
-        rematerialize: What is computed again in the backward pass: "none", "all" (only
-            the block's input is kept), "attention" or "mlp" (that branch). True and
-            False, as older files have them, are "all" and "none".
-        approximate_gelu: GELU by tanh.
-        norm_epsilon: Epsilon of the norms.
-        layer_scale: First value of the branches' factors; None leaves them out.
-        qk_norm: Normalise queries and keys.
+        options: Dropout, rematerialisation and so on; default `BlockOptions()`.
         seed: Seed of initial values and masks.
     """
 
@@ -41,68 +65,68 @@ class EncoderBlock(keras.layers.Layer):
         self,
         heads: int,
         mlp_width: int,
+        options: BlockOptions | None = None,
         *,
-        dropout: float = 0.0,
-        stochastic_depth: float = 0.0,
-        rematerialize: str | bool = "none",
-        approximate_gelu: bool = True,
-        norm_epsilon: float = 1e-6,
-        layer_scale: float | None = None,
-        qk_norm: bool = False,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.heads = heads
         self.mlp_width = mlp_width
-        self.dropout = dropout
-        self.stochastic_depth = stochastic_depth
-        self.rematerialize = {True: "all", False: "none"}.get(
-            rematerialize,  # type: ignore[arg-type]
-            str(rematerialize),
-        )
-        recomputed_parts(self.rematerialize, depth=1)
-        self.approximate_gelu = approximate_gelu
-        self.norm_epsilon = norm_epsilon
-        self.layer_scale = layer_scale
-        self.qk_norm = qk_norm
+        self.options = options or BlockOptions()
         self.seed = seed
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the config, with the options as keys of their own."""
+        own = {"heads": self.heads, "mlp_width": self.mlp_width, "seed": self.seed}
+        return {**super().get_config(), **own, **dataclasses.asdict(self.options)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "EncoderBlock":
+        """Return the block of a config."""
+        names = {field.name for field in dataclasses.fields(BlockOptions)}
+        options = {name: config[name] for name in names & config.keys()}
+        # Early versions wrote True and False.
+        if isinstance(again := options.get("rematerialize"), bool):
+            options["rematerialize"] = "all" if again else "none"
+        rest = {name: config[name] for name in config.keys() - names}
+        return super().from_config({**rest, "options": BlockOptions(**options)})
 
     def build(self, tokens_shape: Shape) -> None:
         """Create the two branches."""
-        dtype = self.dtype_policy
-        self.attention_norm = layer_norm("attention_norm", self.norm_epsilon, dtype)
+        options, dtype = self.options, self.dtype_policy
+        self.attention_norm = layer_norm("attention_norm", options.norm_epsilon, dtype)
         self.attention = Attention(
             self.heads,
-            qk_norm=self.qk_norm,
-            norm_epsilon=self.norm_epsilon,
+            qk_norm=options.qk_norm,
+            norm_epsilon=options.norm_epsilon,
             seed=noise.seed_for(self.seed, "attention"),
             name="attention",
             dtype=dtype,
         )
-        self.mlp_norm = layer_norm("mlp_norm", self.norm_epsilon, dtype)
+        self.mlp_norm = layer_norm("mlp_norm", options.norm_epsilon, dtype)
         self.mlp = Mlp(
             self.mlp_width,
-            dropout=self.dropout,
-            approximate_gelu=self.approximate_gelu,
+            dropout=options.dropout,
+            approximate_gelu=options.approximate_gelu,
             seed=noise.seed_for(self.seed, "mlp"),
             name="mlp",
             dtype=dtype,
         )
         parts = [self.attention_norm, self.attention, self.mlp_norm, self.mlp]
-        if self.layer_scale is not None:
-            for name in ("attention_scale", "mlp_scale"):
-                setattr(
-                    self, name, LayerScale(self.layer_scale, name=name, dtype=dtype)
-                )
-                parts.append(getattr(self, name))
+        if (initial := options.layer_scale) is not None:
+            self.attention_scale = LayerScale(
+                initial, name="attention_scale", dtype=dtype
+            )
+            self.mlp_scale = LayerScale(initial, name="mlp_scale", dtype=dtype)
+            parts += [self.attention_scale, self.mlp_scale]
         for part in parts:
             part.build(tokens_shape)
 
     def compute_output_shape(
         self, tokens_shape: Shape, mask_seed_shape: Shape | None = None
     ) -> Shape:
-        """Return the tokens' shape; so a deep model is assembled without tracing."""
+        """Return the tokens' shape: with it a model is assembled without tracing."""
         return tokens_shape
 
     def call(
@@ -115,8 +139,8 @@ class EncoderBlock(keras.layers.Layer):
 
         Args:
             tokens: (batch, tokens, width).
-            mask_seed: What `noise.MaskSeed` gave; needed to drop anything.
-            training: Whether dropout and stochastic depth act.
+            mask_seed: Output of `noise.MaskSeed`, needed to drop anything.
+            training: Whether dropout and stochastic depth are applied.
         """
 
         def attend(x: tf.Tensor) -> tf.Tensor:
@@ -127,27 +151,28 @@ class EncoderBlock(keras.layers.Layer):
             y = self.mlp(self.mlp_norm(x), mask_seed, training=training)
             return x + self._branch(y, "mlp", mask_seed, training)
 
-        again = self.rematerialize if training else "none"
-        if again == "all":
+        recomputed = self.options.rematerialize if training else "none"
+        if recomputed == "all":
             return tf.recompute_grad(lambda x: transform(attend(x)))(tokens)
-        if again == "attention":
+        if recomputed == "attention":
             attend = tf.recompute_grad(attend)
-        elif again == "mlp":
+        elif recomputed == "mlp":
             transform = tf.recompute_grad(transform)
         return transform(attend(tokens))
 
     def _branch(
         self, y: tf.Tensor, name: str, mask_seed: tf.Tensor | None, training: bool
     ) -> tf.Tensor:
-        """Return a branch's output, dropped and scaled as the options say."""
-        if training and self.dropout:
+        """Apply dropout, LayerScale and stochastic depth to a branch's output."""
+        options = self.options
+        if training and options.dropout:
             site = noise.seed_for(self.seed, f"{name}_dropout")
-            y = noise.dropout(y, self.dropout, mask_seed, site)
-        if self.layer_scale is not None:
-            y = getattr(self, f"{name}_scale")(y)
-        if training and self.stochastic_depth:
+            y = noise.dropout(y, options.dropout, mask_seed, site)
+        if options.layer_scale is not None:
+            y = (self.attention_scale if name == "attention" else self.mlp_scale)(y)
+        if training and options.stochastic_depth:
             site = noise.seed_for(self.seed, f"{name}_depth")
             y = noise.dropout(
-                y, self.stochastic_depth, mask_seed, site, per_example=True
+                y, options.stochastic_depth, mask_seed, site, per_example=True
             )
         return y

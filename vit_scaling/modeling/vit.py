@@ -1,4 +1,4 @@
-"""Assemble a Vision Transformer: a functional Keras model with fixed names (§3)."""
+"""Builds Vision Transformers as functional Keras models (§3)."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from vit_scaling.modeling import noise
-from vit_scaling.modeling.blocks import EncoderBlock
+from vit_scaling.modeling.blocks import BlockOptions, EncoderBlock
 from vit_scaling.modeling.heads import HeadMaker, make_head
 from vit_scaling.modeling.layers import PatchEmbedding, layer_norm
 from vit_scaling.modeling.positions import LearnedPositions, SinCosPositions
@@ -44,11 +44,11 @@ def vit(
     input_tensor: Any = None,
     name: str = "vit",
 ) -> keras.Model:
-    """Return a Vision Transformer (Zhai et al. 2022, §3; defaults are the paper's).
+    """Build a Vision Transformer (Zhai et al. 2022, §3; defaults are the paper's).
 
     Layers: images, patch_embedding, position_embedding, [class_token,]
     [register_tokens,] block_00 …, encoder_norm, map_head | gap_head | token_head,
-    pre_logits, head. Any of them can be read with `outputs_at`.
+    pre_logits, head. `outputs_at` returns the output of any of them.
 
     Args:
         shape: A shape or its name, such as "B/16".
@@ -56,34 +56,34 @@ def vit(
             shape to a pooling layer.
         image_size: Side of the images in pixels, or (height, width).
         channels: Channels of the images.
-        classes: Width of the classifier; None leaves it out: the output is pre_logits.
+        classes: Width of the classifier; without one (None) the output is pre_logits.
         position: "learned" or "sincos".
         representation_width: Width of a dense layer with tanh before the classifier
             (ViT, ICLR 2021); None, as in the paper, leaves it out.
-        head_bias: First value of the classifier's bias (-10 in App. C).
-        dropout: Share of activations dropped in training.
-        stochastic_depth: Share of examples that skip the last block's branches in
-            training; the first block's share is 0 and between them it grows linearly.
+        head_bias: Initial value of the classifier's bias (-10 in App. C).
+        dropout: Fraction of activations dropped in training.
+        stochastic_depth: Fraction of examples that skip the last block's branches in
+            training; it grows linearly from 0 at the first block.
         dtype: "float32", or "mixed_bfloat16" (variables and logits stay float32).
-        rematerialize: What the blocks compute again in the backward pass: "none",
+        rematerialize: Parts of the blocks recomputed in the backward pass: "none",
             "all", "attention", "mlp" or "every_N" (blocks 0, N, 2N, …).
-        approximate_gelu: GELU by tanh, as the authors' code; False: by erf.
+        approximate_gelu: GELU by tanh, as in the authors' code; False: by erf.
         norm_epsilon: Epsilon of all norms (1e-6 in the authors' code).
-        layer_scale: First value of LayerScale's factors; None leaves it out.
+        layer_scale: Initial value of LayerScale's factors; None leaves it out.
         qk_norm: Normalise queries and keys per head.
         register_tokens: Number of register tokens.
-        norm_after_pooling: Average the tokens first, then norm the average, as timm's
-            `fc_norm`; only with the GAP head. The paper norms the tokens.
-        seed: Seed of initial values and masks.
+        norm_after_pooling: Average the tokens and then normalise the average, as
+            timm's `fc_norm`; only with the GAP head. The paper normalises the tokens.
+        seed: Seed of initial values and dropout masks.
         input_tensor: A Keras tensor of images (batch, h, w, c) to build on.
         name: The model's name.
 
     Returns:
-        From images (batch, height, width, channels) in [-1, 1], called "images", to
-        float32 logits (batch, classes). The classifier starts with a zero kernel.
+        A model from "images" (batch, height, width, channels) in [-1, 1] to float32
+        logits (batch, classes). The classifier's kernel is initialised with zeros.
 
     Raises:
-        ValueError: An argument is out of its range, or a name is unknown.
+        ValueError: An argument is out of its range or not a known name.
 
     Example:
         >>> vit("mu/16", image_size=32, classes=10).output_shape
@@ -92,7 +92,7 @@ def vit(
     shape = as_shape(shape)
     check_known("position", position, POSITIONS)
     check_known("dtype", dtype, DTYPES)
-    _check_shares(dropout=dropout, stochastic_depth=stochastic_depth)
+    _check_fractions(dropout=dropout, stochastic_depth=stochastic_depth)
     _check_counts(
         channels=channels,
         classes=classes,
@@ -106,11 +106,14 @@ def vit(
     def options(part: str) -> dict[str, Any]:
         return {"name": part, "dtype": dtype, "seed": noise.seed_for(seed, part)}
 
-    forms: dict[str, Any] = {
-        "norm_epsilon": norm_epsilon,
-        "approximate_gelu": approximate_gelu,
-    }
-    pool = make_head(head, shape, dtype=dtype, seed=seed, **forms)
+    pool = make_head(
+        head,
+        shape,
+        norm_epsilon=norm_epsilon,
+        approximate_gelu=approximate_gelu,
+        dtype=dtype,
+        seed=seed,
+    )
     _check_order(norm_after_pooling, head)
     x = PatchEmbedding(shape.width, shape.patch, **options("patch_embedding"))(images)
     positions = LearnedPositions if position == "learned" else SinCosPositions
@@ -124,38 +127,40 @@ def vit(
         masks = (noise.MaskSeed(seed=seed, name="mask_seed")(images),)
     if dropout:
         x = noise.Dropout(dropout, **options("dropout"))(x, *masks)
-    for number, again in enumerate(recomputed_parts(rematerialize, shape.depth)):
-        x = EncoderBlock(
-            shape.heads,
-            shape.mlp_width,
+    for number, recomputed in enumerate(recomputed_parts(rematerialize, shape.depth)):
+        block = BlockOptions(
             dropout=dropout,
             stochastic_depth=stochastic_depth * number / max(shape.depth - 1, 1),
-            rematerialize=again,
+            rematerialize=recomputed,
+            approximate_gelu=approximate_gelu,
+            norm_epsilon=norm_epsilon,
             layer_scale=layer_scale,
             qk_norm=qk_norm,
-            **forms,
-            **options(f"block_{number:02d}"),
-        )(x, *masks)
+        )
+        name_and_seed = options(f"block_{number:02d}")
+        x = EncoderBlock(shape.heads, shape.mlp_width, block, **name_and_seed)(
+            x, *masks
+        )
     if register_tokens:
         x = DropRegisters(register_tokens, name="drop_registers", dtype=dtype)(x)
     norm = layer_norm("encoder_norm", norm_epsilon, dtype)
-    x = _pooled(x, norm, pool, norm_after_pooling)
-    x = _pre_logits(representation_width, options("pre_logits")["seed"])(x)
+    x = _pool_tokens(x, norm, pool, norm_after_pooling)
+    x = _pre_logits(representation_width, noise.seed_for(seed, "pre_logits"))(x)
     x = x if classes is None else _classifier(classes, head_bias)(x)
     sources = keras.utils.get_source_inputs(images)
     return keras.Model(sources[0] if len(sources) == 1 else sources, x, name=name)
 
 
 def outputs_at(model: keras.Model, names: Sequence[str]) -> keras.Model:
-    """Return a model that shares `model`'s layers and gives a dict of their outputs.
+    """Return a model that shares `model`'s layers and outputs a dict by layer name.
 
     Args:
-        model: What `vit` returned, or any functional model.
-        names: Names of layers, such as "pre_logits" (the features that few-shot
-            evaluation takes), "encoder_norm" (tokens) or "block_03".
+        model: A model built by `vit`, or any functional model.
+        names: Names of layers, such as "pre_logits" (the features used in few-shot
+            evaluation), "encoder_norm" (tokens) or "block_03".
 
     Raises:
-        ValueError: No layer has one of the names.
+        ValueError: The model has no layer of one of the names.
     """
     known = [layer.name for layer in model.layers]
     for name in names:
@@ -177,17 +182,17 @@ def _images(
     return keras.Input((*sides, channels), name="images", dtype="float32")
 
 
-def _pooled(
+def _pool_tokens(
     x: Any, norm: keras.layers.Layer, pool: keras.layers.Layer | None, norm_last: bool
 ) -> Any:
-    """Return tokens normed and pooled, in the order asked for."""
+    """Normalise and pool the tokens, in this order unless `norm_last`."""
     if pool is None:
         return norm(x)  # (batch, tokens, width)
     return norm(pool(x)) if norm_last else pool(norm(x))  # (batch, width)
 
 
 def _pre_logits(width: int | None, seed: int) -> keras.layers.Layer:
-    """Return the layer whose output is the model's features, float32 always."""
+    """Return the layer whose output is the model's features, always float32."""
     if width is None:
         return keras.layers.Identity(dtype="float32", name="pre_logits")
     return keras.layers.Dense(
@@ -200,7 +205,7 @@ def _pre_logits(width: int | None, seed: int) -> keras.layers.Layer:
 
 
 def _classifier(classes: int, bias: float) -> keras.layers.Layer:
-    """Return the last dense layer: kernel 0, bias as given."""
+    """Return the last dense layer, with a zero kernel and a constant bias."""
     return keras.layers.Dense(
         classes,
         kernel_initializer="zeros",
@@ -213,11 +218,11 @@ def _classifier(classes: int, bias: float) -> keras.layers.Layer:
 def _check_order(norm_after_pooling: bool, head: Any) -> None:
     if norm_after_pooling and head != "gap":
         raise ValueError(
-            f"`norm_after_pooling` must go with head='gap'; received head={head!r}."
+            f"`norm_after_pooling` requires head='gap'; received head={head!r}."
         )
 
 
-def _check_shares(**values: float) -> None:
+def _check_fractions(**values: float) -> None:
     for argument, value in values.items():
         if not 0.0 <= value < 1.0:
             raise ValueError(f"`{argument}` must be in [0, 1); received {value!r}.")

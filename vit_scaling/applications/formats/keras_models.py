@@ -67,10 +67,10 @@ def _arguments(model: Any, layers: dict[str, Any], variables: Arrays) -> dict[st
         "position": "learned" if learned else "sincos",
         "classes": _length(variables, "head/bias"),
         "representation_width": _length(variables, "pre_logits/bias"),
-        "layer_scale": block.layer_scale,
-        "qk_norm": block.qk_norm,
+        "layer_scale": block.options.layer_scale,
+        "qk_norm": block.options.qk_norm,
         "register_tokens": 0 if registers is None else registers.shape[1],
-        "approximate_gelu": block.approximate_gelu,
+        "approximate_gelu": block.options.approximate_gelu,
         "norm_epsilon": norm.epsilon,
         "norm_after_pooling": len(norm.output.shape) == 2,
     }
