@@ -29,7 +29,7 @@ from vit_scaling.optimization import (
     update_rules,
     weight_decay,
 )
-from vit_scaling.scaling.studies import sweep as studies
+from vit_scaling.scaling.studies.sweep import Sweep
 from vit_scaling.training import divergence, losses
 
 # The parts of a run that gin files configure and refer to.
@@ -103,13 +103,13 @@ evaluate = gin.external_configurable(
 evaluate_continuously = gin.external_configurable(
     experiment.evaluate_continuously, module="vit_scaling", denylist=[*_PER_LAUNCH]
 )
-sweep = gin.external_configurable(studies.sweep, module="vit_scaling")
+sweep = gin.external_configurable(Sweep, name="sweep", module="vit_scaling")
 ROOTS: dict[str, Callable[..., Any]] = {
     "Experiment": experiment.Experiment,
     "train": experiment.train,
     "evaluate": experiment.evaluate,
     "evaluate_continuously": experiment.evaluate_continuously,
-    "sweep": studies.sweep,
+    "sweep": Sweep,
 }
 # Earlier names of bindings, and what to bind today: using one raises an error.
 RENAMED_BINDINGS: dict[str, str] = {

@@ -1,4 +1,4 @@
-"""The command hands its flags on, shows every rate, and fails in one line."""
+"""The command passes its flags to the library, shows every rate, fails in one line."""
 # SPDX-License-Identifier: Apache-2.0
 
 import json
@@ -55,14 +55,14 @@ def test_flags_reach_the_library_and_json_is_alone_on_stdout(called, capsys):
     assert arguments == (["a", "b"], ["C = 1"])
     assert options == {
         "output_dir": "DIR", "learning_rates": [0.1, 0.2], "held_out": 0.1,
-        "retrain": True, "find": gin_files.find,
+        "retrain": True, "find_file": gin_files.find,
     }  # fmt: skip
-    told = capsys.readouterr()
-    assert json.loads(told.out) == REPORT
-    assert "what a library says" in told.err
+    output = capsys.readouterr()
+    assert json.loads(output.out) == REPORT
+    assert "what a library says" in output.err
 
 
-def test_run_that_cannot_start_is_told_with_its_reason(tmp_path, capsys):
+def test_run_that_cannot_start_is_reported_with_its_reason(tmp_path, capsys):
     flags = [f"--output_dir={tmp_path}", "--learning_rates", "0.1"]
     assert finetune.main([*flags, "--gin_file=no_such"]) == 1
-    assert "no_such" in capsys.readouterr().err  # Said by a real training process.
+    assert "no_such" in capsys.readouterr().err  # From a real training process.

@@ -20,11 +20,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _compare(arguments: argparse.Namespace) -> Mapping[str, Any]:
     from vit_scaling.scaling.laws.run_tables import read_runs
     from vit_scaling.scaling.laws.runs import Runs
-    from vit_scaling.scaling.laws.seed_comparison import differences, groups
+    from vit_scaling.scaling.laws.seed_comparison import compute_differences, group_runs
 
     rows = [run for source in arguments.runs for run in read_runs(source).rows]
     runs = Runs(tuple(rows))
-    apart = differences(runs, arguments.reference) if arguments.reference else {}
+    apart = (
+        compute_differences(runs, arguments.reference) if arguments.reference else {}
+    )
     return {
         "reference": arguments.reference,
         "groups": [
@@ -42,7 +44,7 @@ def _compare(arguments: argparse.Namespace) -> Mapping[str, Any]:
                 if group in apart
                 else None,
             }
-            for group in groups(runs)
+            for group in group_runs(runs)
         ],
     }
 

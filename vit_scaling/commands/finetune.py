@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add(
         "--gin_file",
         action="append",
-        help="experiment, and what is laid over it (default: experiments/finetune.gin)",
+        help="experiment and overlays; default: experiments/finetune.gin",
     )
     add("--gin_param", action="append", default=[], help="bindings of all runs")
     add("--output_dir", required=True, help="folder of the runs")
@@ -24,9 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=float,
         nargs="+",
         default=[0.03, 0.01],
-        help="to choose from",
+        help="candidates",
     )
-    add("--held_out", type=float, default=0.02, help="share of the training images")
+    add("--held_out", type=float, default=0.02, help="fraction of the training images")
     add(
         "--retrain",
         action="store_true",
@@ -46,7 +46,7 @@ def _finetune(arguments: argparse.Namespace) -> Mapping[str, Any]:
         learning_rates=arguments.learning_rates,
         held_out=arguments.held_out,
         retrain=arguments.retrain,
-        find=gin_files.find,
+        find_file=gin_files.find,
     )
 
 

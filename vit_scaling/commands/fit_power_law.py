@@ -57,8 +57,9 @@ def _add_arguments(made: argparse.ArgumentParser) -> None:
 
 
 def _fit(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    from vit_scaling.scaling.laws.batched_fit import Loss
     from vit_scaling.scaling.laws.run_tables import Columns
-    from vit_scaling.scaling.studies import study
+    from vit_scaling.scaling.studies import analysis
 
     columns = Columns(
         **{
@@ -67,23 +68,25 @@ def _fit(arguments: argparse.Namespace) -> Mapping[str, Any]:
             if name.endswith("_column")
         }
     )
-    runs = study.load(
+    runs = analysis.load_runs(
         arguments.runs,
         metric=arguments.metric,
         columns=columns,
         compute_unit=arguments.compute_unit,
         error_unit=arguments.error_unit,
     )
-    return study.analyse(
+    return analysis.analyse(
         runs,
-        loss=arguments.loss,
-        robust=None if arguments.robust == "none" else arguments.robust,
-        robust_scale=arguments.robust_scale,
+        loss=Loss(
+            arguments.loss,
+            None if arguments.robust == "none" else arguments.robust,
+            arguments.robust_scale,
+        ),
         slack=arguments.slack,
         resamples=arguments.resamples,
         level=arguments.level,
         seed=arguments.seed,
-        budgets=study.budgets(arguments.predict),
+        budgets=analysis.parse_budgets(arguments.predict),
         compare=arguments.compare,
         output_dir=arguments.output_dir,
     )
@@ -122,7 +125,7 @@ def _show(result: Mapping[str, Any]) -> str:
             [row["hidden"], f"{row['actual']:.4f}", *_hindcast_cells(row)]
             for row in result["hindcasts"]
         ]
-        lines += ["", cli.table(rows, ["without", "came out", "foretold", "off by"])]
+        lines += ["", cli.table(rows, ["without", "measured", "predicted", "off by"])]
     if result["laws"]:
         rows = [
             [
@@ -144,5 +147,5 @@ def _range(ends: Sequence[float] | None, form: str) -> str:
 def _hindcast_cells(row: Mapping[str, Any]) -> list[str]:
     if row["predicted"] is None:
         return ["no law", ""]
-    off = row["relative_error"]  # None of a run without any error.
+    off = row["relative_error"]  # None: the error of the run is 0.
     return [f"{row['predicted']:.4f}", "" if off is None else f"{off:+.1%}"]

@@ -83,7 +83,7 @@ def _plan(arguments: argparse.Namespace) -> Mapping[str, Any]:
         return _budget(arguments)
     if arguments.find_shapes:
         return _find(arguments)
-    from vit_scaling.scaling.laws.run_tables import quantity
+    from vit_scaling.scaling.laws.run_tables import parse_quantity
     from vit_scaling.scaling.planning.devices import device_named
     from vit_scaling.scaling.planning.memory import Step
     from vit_scaling.scaling.planning.planner import plan
@@ -102,7 +102,7 @@ def _plan(arguments: argparse.Namespace) -> Mapping[str, Any]:
         batch=8 if arguments.batch is None else arguments.batch,
         device=device_named(arguments.device),
         step=step,
-        images=quantity(arguments.images) if arguments.images else None,
+        images=parse_quantity(arguments.images) if arguments.images else None,
         devices=arguments.devices,
         images_per_second=arguments.images_per_second,
         utilisation=arguments.utilisation,
@@ -126,17 +126,17 @@ def _shape(arguments: argparse.Namespace) -> ViTShape:
 
 
 def _budget(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    from vit_scaling.scaling.laws.run_tables import quantity
+    from vit_scaling.scaling.laws.run_tables import parse_quantity
     from vit_scaling.scaling.planning.devices import device_named
     from vit_scaling.scaling.planning.planner import in_flops, plan_budget
-    from vit_scaling.scaling.studies import study
+    from vit_scaling.scaling.studies import analysis
 
     if arguments.runs == "paper" and arguments.image_size != 224:
         raise ValueError(
             "The paper's runs saw images of 224 pixels, so they tell nothing of "
             f"--image_size={arguments.image_size}: leave it out, or give --runs."
         )
-    runs = study.load(arguments.runs, metric=arguments.metric)
+    runs = analysis.load_runs(arguments.runs, metric=arguments.metric)
     if arguments.budget_unit == "flops" and runs.compute_unit != "flops":
         runs = in_flops(runs, image_size=arguments.image_size)
     if runs.compute_unit != arguments.budget_unit:
@@ -144,7 +144,7 @@ def _budget(arguments: argparse.Namespace) -> Mapping[str, Any]:
             f"These runs count compute in {runs.compute_unit}: give "
             f"--budget_unit={runs.compute_unit}."
         )
-    budget = quantity(arguments.budget)
+    budget = parse_quantity(arguments.budget)
     return plan_budget(
         runs,
         budget,

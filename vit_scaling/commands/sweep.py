@@ -1,4 +1,4 @@
-"""Run a study's grid of models, data sizes and durations; --dry_run costs it first."""
+"""Run a study's grid of models, data sizes and durations; estimate its cost."""
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
@@ -15,9 +15,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = made.add_argument
     add("--study", required=True, help="gin file that binds `sweep`")
     add("--gin_param", action="append", default=[], help="more bindings of the study")
-    add("--output_dir", help="for runs.csv; default: a folder beside the gin file")
+    add("--output_dir", help="for runs.csv; default: a folder next to the gin file")
     add("--work_dir", help="for the runs themselves; default: OUTPUT_DIR/work")
-    add("--dry_run", action="store_true", help="print cost and commands, run nothing")
+    add("--dry_run", action="store_true", help="print cost and commands only")
     unfinished: list[str] = []
 
     def command(arguments: argparse.Namespace) -> Mapping[str, Any]:
@@ -31,9 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _sweep(arguments: argparse.Namespace) -> Mapping[str, Any]:
     from vit_scaling import configurables, gin_files
-    from vit_scaling.scaling.studies.sweep import command_text, together
-    from vit_scaling.scaling.studies.sweep_runner import result, run_study
-    from vit_scaling.scaling.studies.sweep_settings import check_settings
+    from vit_scaling.scaling.studies.jobs import group_by_process, make_shell_command
+    from vit_scaling.scaling.studies.sweep_runner import (
+        check_settings,
+        run_sweep,
+        unfinished_jobs,
+    )
 
     gin_files.parse(
         [arguments.study],
@@ -41,19 +44,25 @@ def _sweep(arguments: argparse.Namespace) -> Mapping[str, Any]:
         known={"sweep": configurables.ROOTS["sweep"]},
         roots=["vit_scaling.sweep"],
     )
-    study = configurables.sweep()
+    sweep = configurables.sweep()
     path = gin_files.find(arguments.study)
     output = pathlib.Path(arguments.output_dir or path.with_suffix(""))
     work = pathlib.Path(arguments.work_dir or output / "work")
-    check_settings(study.jobs, work, gin_files.find)
-    left = [job for job in study.jobs if result(study, job, work) is None]
-    cost = {"study": study.name, **study.cost(), "left": study.cost(left)}
-    commands = [command_text(jobs, str(work)) for jobs in together(left)]
+    check_settings(sweep.jobs, work, gin_files.find)
+    left = unfinished_jobs(sweep, sweep.jobs, work)
+    cost = {
+        "study": sweep.name,
+        **sweep.compute_cost(sweep.jobs),
+        "left": sweep.compute_cost(left),
+    }
     if arguments.dry_run:
-        return {**cost, "commands": commands}
+        groups = group_by_process(left)
+        return {**cost, "commands": [make_shell_command(g, str(work)) for g in groups]}
     print(_show(cost))
-    done = run_study(study, output_dir=output, work_dir=work, find=gin_files.find)
-    return {**cost, **done}
+    report = run_sweep(
+        sweep, output_dir=output, work_dir=work, find_file=gin_files.find
+    )
+    return {**cost, **report}
 
 
 def _show(result: Mapping[str, Any]) -> str:

@@ -8,11 +8,11 @@ import pytest
 
 from tests.scaling.example_runs import LAW, grid_of_runs
 from vit_scaling.scaling.laws.findings import (
-    bottlenecks,
+    find_bottlenecks,
+    find_saturation,
     images_needed,
     largest_data,
     sample_efficiency,
-    saturation,
 )
 from vit_scaling.scaling.laws.paper_results import paper_runs
 from vit_scaling.scaling.laws.power_law import PowerLaw
@@ -48,7 +48,7 @@ def test_what_is_below_at_the_shortest_run_is_only_bounded():
 
 def test_bottlenecks_are_the_papers():
     """§2.1: small models gain from neither data nor compute, large ones from data."""
-    found = {row.model: row for row in bottlenecks(paper_runs())}
+    found = {row.model: row for row in find_bottlenecks(paper_runs())}
     assert found["Ti/16"].limited_by == found["s/28"].limited_by == "model"
     assert found["L/16"].limited_by == "data"
     assert found["L/16"].worsens_from == 3e7
@@ -73,7 +73,9 @@ def test_all_the_data_is_the_largest_size():
         )
     )
     assert largest_data(whole) is None and largest_data(known) == 1e8
-    for blank, full in zip(bottlenecks(whole), bottlenecks(known), strict=True):
+    for blank, full in zip(
+        find_bottlenecks(whole), find_bottlenecks(known), strict=True
+    ):
         assert blank.gain_from_data == full.gain_from_data
         assert blank.gain_from_largest_data == full.gain_from_largest_data
         assert blank.gain_from_duration == full.gain_from_duration
@@ -82,7 +84,7 @@ def test_all_the_data_is_the_largest_size():
 
 
 def test_saturation_lies_where_the_slope_halves():
-    found = saturation(LAW, np.array([0.01, 1e9]))
+    found = find_saturation(LAW, np.array([0.01, 1e9]))
     assert LAW.slope_at(found.straight_from) == pytest.approx(
         found.steepest / 2, rel=0.02
     )
@@ -94,7 +96,7 @@ def test_saturation_lies_where_the_slope_halves():
 
 
 def test_a_plain_power_law_saturates_nowhere():
-    found = saturation(PowerLaw(1.0, 0.3, 0.0, 0.0), np.array([1.0, 1e3]))
+    found = find_saturation(PowerLaw(1.0, 0.3, 0.0, 0.0), np.array([1.0, 1e3]))
     assert (found.straight_from, found.straight_to) == (0.0, float("inf"))
     assert not found.lower_end_seen and not found.upper_end_seen
 

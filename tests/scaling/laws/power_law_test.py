@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.scaling.example_runs import LAW, runs_on_law
+from vit_scaling.scaling.laws.batched_fit import Loss
 from vit_scaling.scaling.laws.power_law import PowerLaw, fit_power_law
 from vit_scaling.scaling.laws.runs import Run, Runs
 
@@ -20,7 +21,7 @@ def runs_of(compute, error):
     [LAW, PowerLaw(0.26, 0.35, 0.094, 0.01), PowerLaw(0.4, 0.55, 0.02, 0.1)],
 )
 def test_planted_laws_are_recovered_from_noise(law, loss):
-    fit = fit_power_law(runs_on_law(law, noise=0.01, count=60), loss=loss)
+    fit = fit_power_law(runs_on_law(law, noise=0.01, count=60), loss=Loss(loss))
     assert fit.converged
     assert fit.law.b == pytest.approx(law.b, abs=0.03)
     assert fit.law.c == pytest.approx(law.c, abs=0.01)
@@ -37,7 +38,9 @@ def test_a_robust_loss_shrugs_off_an_outlier():
     grid = np.geomspace(0.3, 2e4)
     off = {
         robust: abs(
-            fit_power_law(spoilt, robust=robust, robust_scale=0.002).law.error_at(grid)
+            fit_power_law(
+                spoilt, loss=Loss(robust=robust, robust_scale=0.002)
+            ).law.error_at(grid)
             / LAW.error_at(grid)
             - 1
         ).max()

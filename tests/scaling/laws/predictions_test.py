@@ -1,4 +1,4 @@
-"""Predictions with intervals, and what the law would have foretold."""
+"""Predictions with intervals, and what the law would have foreprediction."""
 # SPDX-License-Identifier: Apache-2.0
 
 import pytest
@@ -7,16 +7,20 @@ from tests.scaling.example_runs import LAW, runs_on_law
 from vit_scaling.scaling.laws.bootstrap import bootstrap
 from vit_scaling.scaling.laws.paper_results import paper_runs
 from vit_scaling.scaling.laws.power_law import fit_power_law
-from vit_scaling.scaling.laws.predictions import hindcasts, predict
+from vit_scaling.scaling.laws.predictions import predict, predict_hidden_runs
+
+
+def hidden_run_predictions(runs, resamples):
+    return predict_hidden_runs(runs, fit_power_law(runs), resamples=resamples)
 
 
 def test_a_planted_law_is_predicted_within_its_interval():
     runs = runs_on_law(noise=0.01)
     boot = bootstrap(runs, fit_power_law(runs), resamples=200)
-    (told,) = predict(boot, [1e5])
+    (prediction,) = predict(boot, [1e5])
     truth = float(LAW.error_at(1e5))
-    assert told.error == pytest.approx(truth, rel=0.03)
-    assert told.interval[0] <= truth <= told.interval[1]
+    assert prediction.error == pytest.approx(truth, rel=0.03)
+    assert prediction.interval[0] <= truth <= prediction.interval[1]
 
 
 def test_a_budget_must_be_positive():
@@ -26,18 +30,20 @@ def test_a_budget_must_be_positive():
         predict(boot, [0.0])
 
 
-def test_hindcasts_of_a_law_without_noise_are_right():
-    for row in hindcasts(runs_on_law(count=60), resamples=50):
+def test_hidden_runs_on_a_law_without_noise_are_predicted():
+    for row in hidden_run_predictions(runs_on_law(count=60), resamples=50):
         assert row.predicted == pytest.approx(row.actual, rel=0.01)
 
 
-def test_g_14_could_have_been_foretold_from_the_smaller_models():
-    """10-shot: without G/14's run its error comes out within 3 % of what it was."""
-    rows = {row.hidden: row for row in hindcasts(paper_runs(), resamples=50)}
+def test_g_14_is_predicted_from_the_smaller_models():
+    """10-shot: without G/14's run the predicted error is within 3 % of G/14's."""
+    rows = {
+        row.hidden: row for row in hidden_run_predictions(paper_runs(), resamples=50)
+    }
     assert abs(rows["models G/14"].relative_error) < 0.03
     assert rows["models L/16, g/14, G/14"].relative_error > 0.2  # And not from B/16.
 
 
 def test_too_few_runs_left_give_no_prediction():
-    rows = hindcasts(runs_on_law(count=8, noise=0.01), resamples=20)
+    rows = hidden_run_predictions(runs_on_law(count=8, noise=0.01), resamples=20)
     assert any(row.predicted is None and row.relative_error is None for row in rows)

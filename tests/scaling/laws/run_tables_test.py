@@ -4,7 +4,12 @@
 import pytest
 
 from vit_scaling.modeling.shapes import ViTShape, shape_named
-from vit_scaling.scaling.laws.run_tables import Columns, quantity, read_csv, read_runs
+from vit_scaling.scaling.laws.run_tables import (
+    Columns,
+    parse_quantity,
+    read_csv,
+    read_runs,
+)
 from vit_scaling.scaling.laws.runs import write_csv
 
 
@@ -93,4 +98,9 @@ def test_missing_files_and_empty_folders_are_named(tmp_path):
 
 
 def test_quantities_have_suffixes():
-    assert [quantity(t) for t in ("30M", "1.2e3", "3B", "20K")] == [3e7, 1200, 3e9, 2e4]
+    assert [parse_quantity(t) for t in ("30M", "1.2e3", "3B", "20K")] == [
+        3e7,
+        1200,
+        3e9,
+        2e4,
+    ]

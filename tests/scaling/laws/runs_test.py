@@ -5,7 +5,7 @@ import pytest
 
 from tests.scaling.example_runs import grid_of_runs, runs_on_law
 from vit_scaling.scaling.laws.run_tables import read_csv
-from vit_scaling.scaling.laws.runs import Run, Runs, shape_or_none, write_csv
+from vit_scaling.scaling.laws.runs import Run, Runs, find_shape, write_csv
 
 
 @pytest.mark.parametrize("compute", [0.0, -1.0, float("nan"), float("inf")])
@@ -69,8 +69,8 @@ def test_models_come_cheapest_first_and_data_sizes_smallest_first():
 
 
 def test_a_name_of_ones_own_has_no_shape():
-    assert shape_or_none("my model") is None
-    assert shape_or_none("g/14").width == 1408
+    assert find_shape("my model") is None
+    assert find_shape("g/14").width == 1408
 
 
 def test_a_written_table_reads_back(tmp_path):

@@ -6,7 +6,7 @@ import statistics
 import pytest
 
 from vit_scaling.scaling.laws.runs import Run, Runs
-from vit_scaling.scaling.laws.seed_comparison import differences, groups
+from vit_scaling.scaling.laws.seed_comparison import compute_differences
 
 # Quantiles of Student's t from a printed table: 97.5 % at 1 and at 2 degrees.
 T_1, T_2 = 12.706, 4.303
@@ -24,7 +24,7 @@ def table():
 
 
 def test_groups_have_mean_and_student_interval_over_seeds():
-    plain, other = groups(table())
+    plain, other = group_runs(table())
     assert (plain.model, other.model) == ("plain", "other")
     values = [0.60, 0.58, 0.53]
     assert plain.accuracies == pytest.approx(values)
@@ -36,7 +36,7 @@ def test_groups_have_mean_and_student_interval_over_seeds():
 
 
 def test_differences_go_seed_by_seed():
-    ((group, apart),) = differences(table(), "plain").items()
+    ((group, apart),) = compute_differences(table(), "plain").items()
     assert group.model == apart.model == "other"
     values = [0.02, 0.01, 0.02]
     half = T_2 * statistics.stdev(values) / 3**0.5
@@ -51,14 +51,14 @@ def test_differences_go_seed_by_seed():
 
 def test_only_seeds_that_both_have_count():
     rows = [run for run in table().rows if (run.model, run.seed) != ("plain", "1")]
-    (apart,) = differences(Runs(tuple(rows)), "plain").values()
+    (apart,) = compute_differences(Runs(tuple(rows)), "plain").values()
     half = T_1 * statistics.stdev([0.02, 0.02]) / 2**0.5
     assert apart.mean == pytest.approx(0.02)
     assert apart.interval[1] - apart.mean == pytest.approx(half, abs=1e-9)
 
 
 def test_a_single_seed_has_no_interval():
-    (only,) = groups(Runs((Run("plain", compute=1.0, error=0.5),)))
+    (only,) = group_runs(Runs((Run("plain", compute=1.0, error=0.5),)))
     assert only.mean == 0.5 and only.interval is None
 
 
@@ -68,9 +68,9 @@ def test_durations_and_metrics_are_groups_of_their_own():
         for c, n in ((1.0, 10), (2.0, 20))
         for metric in ("upstream", "10-shot")
     ]
-    assert len(groups(Runs(tuple(rows)))) == 4
+    assert len(group_runs(Runs(tuple(rows)))) == 4
 
 
 def test_a_reference_that_is_not_there_is_refused_with_those_that_are():
     with pytest.raises(ValueError, match=r"plain, other.*'adam'"):
-        differences(table(), "adam")
+        compute_differences(table(), "adam")

@@ -45,8 +45,8 @@ def test_any_study_is_drawn_with_what_it_has(tmp_path):
     plain = Runs(tuple(Run(f"m{k}", k + 1, 0.9 / (k + 1)) for k in range(8)))
     fit = fit_power_law(plain)
     assert len(paper_figures.study_figure(plain, fit, None).axes) == 1
-    _, panels = paper_figures.new_figure([["images"]], size=(4, 3))
-    paper_figures.images_panel(panels["images"], grid_of_runs())
+    _, panels = paper_figures.make_figure([["images"]], size=(4, 3))
+    paper_figures.draw_images_seen(panels["images"], grid_of_runs())
     assert len(panels["images"].get_lines()) == 6
 
 

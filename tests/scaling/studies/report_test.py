@@ -7,11 +7,11 @@ from tests.scaling.example_runs import grid_of_runs, runs_on_law
 from vit_scaling.scaling.laws.bootstrap import bootstrap
 from vit_scaling.scaling.laws.power_law import fit_power_law
 from vit_scaling.scaling.laws.runs import Runs
-from vit_scaling.scaling.studies import report, study
+from vit_scaling.scaling.studies import analysis, report
 
 
 def page(runs, path, **options):
-    result = study.analyse(runs, resamples=50, **options)
+    result = analysis.analyse(runs, resamples=50, **options)
     law = boot = None
     if result["converged"]:
         fit = fit_power_law(runs)
@@ -29,7 +29,7 @@ def test_it_needs_no_network_and_at_most_six_megabytes(tmp_path):
     assert "Had the largest runs been unknown" in text
 
 
-def test_names_are_escaped_and_bottlenecks_told(tmp_path):
+def test_names_are_escaped_and_bottlenecks_listed(tmp_path):
     rows = [
         dataclasses.replace(run, model=run.model + "<b>", shape=None)
         for run in (*grid_of_runs(), *runs_on_law(noise=0.01))
@@ -39,9 +39,9 @@ def test_names_are_escaped_and_bottlenecks_told(tmp_path):
     assert "longer training makes it worse" in text
 
 
-def test_a_failed_fit_is_said_and_no_coefficient_shown(tmp_path):
+def test_a_failed_fit_is_reported_without_coefficients(tmp_path):
     runs = runs_on_law()
-    result = study.analyse(runs, resamples=50)
+    result = analysis.analyse(runs, resamples=50)
     result |= {"converged": False, "reason": "no <minimum>", "a": None}
     result |= {"predictions": [], "hindcasts": [], "intervals": None}
     report.write_report(runs, None, None, result, tmp_path / "report.html")

@@ -1,4 +1,4 @@
-"""A sweep goes on after failures and after a kill, and loses no run."""
+"""A sweep continues after failures and after a kill, and loses no run."""
 # SPDX-License-Identifier: Apache-2.0
 
 import csv
@@ -11,27 +11,32 @@ from tests.scaling.studies.sweep_test import GRID
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.run_record import RunRecord, save_run_record
 from vit_scaling.scaling.laws.run_tables import read_runs
-from vit_scaling.scaling.studies.sweep import command, sweep, together
-from vit_scaling.scaling.studies.sweep_runner import result, run_command, run_study
+from vit_scaling.scaling.studies.jobs import group_by_process, make_command
+from vit_scaling.scaling.studies.sweep import Sweep
+from vit_scaling.scaling.studies.sweep_runner import (
+    read_result,
+    run_command,
+    run_sweep,
+)
 
-STUDY = sweep(**{**GRID, "data_sizes": (None,)})
+SWEEP = Sweep(**{**GRID, "data_sizes": (None,)})
 
 
 class FakeTraining:
-    """Writes the metrics that the training binary would; fails where it is told."""
+    """Writes the metrics that the training binary would; fails for some of them."""
 
-    def __init__(self, work, study, *, fails=(), dies_at=None, images=None):
+    def __init__(self, work, sweep, *, fails=(), dies_at=None, images=None):
         self.work, self.fails, self.dies_at, self.ran = work, fails, dies_at, []
-        self.study, self.images = study, images
+        self.sweep, self.images = sweep, images
 
     def __call__(self, words, log):
         group = next(
             group
-            for jobs in together(self.study.jobs)
+            for jobs in group_by_process(self.sweep.jobs)
             for group in itertools.chain.from_iterable(
                 itertools.combinations(jobs, number + 1) for number in range(len(jobs))
             )
-            if command(group, str(self.work)) == words
+            if make_command(group, str(self.work)) == words
         )
         log.write_text("loading\nOut of memory\n")
         return max(self.train(job) for job in group)
@@ -58,16 +63,16 @@ class FakeTraining:
         return 0
 
 
-def go(tmp_path, study=STUDY, **options):
-    training = FakeTraining(tmp_path / "work", study, **options)
-    told = run_study(study, output_dir=tmp_path, runner=training, say=lambda _: None)
-    return training, told
+def run(tmp_path, sweep=SWEEP, **options):
+    training = FakeTraining(tmp_path / "work", sweep, **options)
+    report = run_sweep(sweep, output_dir=tmp_path, runner=training, log=lambda _: None)
+    return training, report
 
 
 def test_every_finished_run_is_one_row(tmp_path):
-    training, told = go(tmp_path)
-    assert training.ran == [job.folder for job in STUDY.jobs]
-    assert told["finished"] == 6 and not told["failed"]
+    training, report = run(tmp_path)
+    assert training.ran == [job.folder for job in SWEEP.jobs]
+    assert report["finished"] == 6 and not report["failed"]
     runs = read_runs(tmp_path)
     assert len(runs) == 6
     assert runs.compute_unit == "flops"
@@ -77,9 +82,9 @@ def test_every_finished_run_is_one_row(tmp_path):
     assert by_steps[400 * 64] == pytest.approx(4 * by_steps[100 * 64], rel=1e-5)
 
 
-def test_rows_say_how_many_images_the_set_really_has(tmp_path):
-    study = sweep(**{**GRID, "data_sizes": (300, "1K", None), "durations": (100,)})
-    go(tmp_path, study, images=700)
+def test_rows_have_the_number_of_images_in_the_set(tmp_path):
+    sweep = Sweep(**{**GRID, "data_sizes": (300, "1K", None), "durations": (100,)})
+    run(tmp_path, sweep, images=700)
     runs = read_runs(tmp_path)
     assert runs.data_sizes == [300, 700]
     assert len(runs) == 6 and len(runs.averaged_over_seeds()) == 4
@@ -87,58 +92,58 @@ def test_rows_say_how_many_images_the_set_really_has(tmp_path):
     assert [run.seed for run in small] == ["0", "0", "0 of all"]
 
 
-def test_rows_of_older_runs_say_what_was_asked_for(tmp_path):
-    study = sweep(**{**GRID, "data_sizes": (300, None), "durations": (100,)})
-    go(tmp_path, study)
+def test_rows_of_older_runs_have_the_requested_number(tmp_path):
+    sweep = Sweep(**{**GRID, "data_sizes": (300, None), "durations": (100,)})
+    run(tmp_path, sweep)
     assert {run.data_size for run in read_runs(tmp_path)} == {300, None}
 
 
-def test_rows_hold_the_models_shape(tmp_path):
-    go(tmp_path)
+def test_rows_have_the_models_shape(tmp_path):
+    run(tmp_path)
     shapes = {run.model: run.shape for run in read_runs(tmp_path)}
     assert shapes == {name: ViTShape(*five) for name, five in GRID["models"].items()}
 
 
 def test_finished_runs_are_not_run_again(tmp_path):
-    go(tmp_path)
-    training, told = go(tmp_path)
+    run(tmp_path)
+    training, report = run(tmp_path)
     assert training.ran == []
-    assert told["finished"] == 6
+    assert report["finished"] == 6
 
 
-def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
+def test_a_killed_sweep_continues_where_it_stopped(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        go(tmp_path, dies_at=3)
+        run(tmp_path, dies_at=3)
     assert len(read_runs(tmp_path)) == 1  # Written when a process ends.
-    training, _ = go(tmp_path)
-    assert training.ran == [job.folder for job in STUDY.jobs[2:]]
+    training, _ = run(tmp_path)
+    assert training.ran == [job.folder for job in SWEEP.jobs[2:]]
     assert len(read_runs(tmp_path)) == 6
 
 
 def test_failures_are_listed_and_tried_again(tmp_path):
-    bad = STUDY.jobs[1].folder
-    _, told = go(tmp_path, fails=[bad])
-    assert told["failed"] == [bad] and told["finished"] == 5
+    bad = SWEEP.jobs[1].folder
+    _, report = run(tmp_path, fails=[bad])
+    assert report["failed"] == [bad] and report["finished"] == 5
     rows = list(csv.DictReader((tmp_path / "failures.csv").read_text().splitlines()))
     assert [(r["folder"], r["exit_code"], r["last_line"]) for r in rows] == [
         (bad, "1", "Out of memory")
     ]
     assert "vit_scaling.train" in rows[0]["command"]
     assert len(read_runs(tmp_path)) == 5
-    training, told = go(tmp_path)
-    assert training.ran == [bad] and not told["failed"]
+    training, report = run(tmp_path)
+    assert training.ran == [bad] and not report["failed"]
 
 
 def test_a_run_is_finished_only_at_its_last_step(tmp_path):
-    job = STUDY.jobs[0]
-    assert result(STUDY, job, tmp_path) is None
+    job = SWEEP.jobs[0]
+    assert read_result(SWEEP, job, tmp_path) is None
     (tmp_path / job.folder).mkdir(parents=True)
     row = {"kind": "eval", "step": job.steps - 1, "top1": 0.5}
     (tmp_path / job.folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
-    assert result(STUDY, job, tmp_path) is None
+    assert read_result(SWEEP, job, tmp_path) is None
 
 
-def test_commands_are_run_and_their_words_kept(tmp_path):
+def test_commands_are_run_and_their_output_is_logged(tmp_path):
     code = run_command(["sh", "-c", "echo said; exit 3"], tmp_path / "log")
     assert code == 3
     assert (tmp_path / "log").read_text() == "said\n"

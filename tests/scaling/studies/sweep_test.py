@@ -1,19 +1,11 @@
-"""A study's grid: its jobs, what they cost, and what they are called with."""
+"""A sweep's jobs, their cost and their arguments."""
 # SPDX-License-Identifier: Apache-2.0
-
-import shlex
 
 import pytest
 
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.scaling.planning.flops import flops
-from vit_scaling.scaling.studies.sweep import (
-    command,
-    command_text,
-    shape_of,
-    sweep,
-    together,
-)
+from vit_scaling.scaling.studies.sweep import Sweep, parse_shape
 
 GRID = {
     "name": "try",
@@ -28,77 +20,45 @@ GRID = {
 
 
 def test_every_model_data_size_and_duration_is_one_job():
-    study = sweep(**GRID)
-    assert len(study.jobs) == 2 * 2 * 3
-    assert len({job.folder for job in study.jobs}) == 12
-    assert [job.model for job in study.jobs[:6]] == ["small"] * 6  # Cheapest first.
-
-
-def test_short_durations_are_branches_of_the_longest_run():
-    trunk, *branches = sweep(**GRID).jobs[:3]
-    assert trunk.steps == trunk.own_steps == 400
-    assert "--branch_at=80,160" in trunk.arguments
-    assert [(b.steps, b.own_steps) for b in branches] == [(100, 20), (200, 40)]
-    assert branches[0].folder == f"{trunk.folder}/branch_000000100_from_000000080"
-    # All are launched on the trunk's folder, the branches by one process.
-    assert together([trunk, *branches]) == [[trunk], branches]
-    assert command([trunk], "w")[-1] == f"--model_dir=w/{trunk.folder}"
-    assert command(branches, "w")[-4:] == [
-        "--mode=branch_cooldown",
-        "--branch_at=80,160",
-        "--branch_cooldown_steps=20,40",
-        f"--model_dir=w/{trunk.folder}",
-    ]
-
-
-def test_runs_without_branches_have_a_process_each():
-    study = sweep(**{**GRID, "cooldown_share": None, "data_sizes": (None,)})
-    assert together(study.jobs) == [[job] for job in study.jobs]
+    sweep = Sweep(**GRID)
+    assert len(sweep.jobs) == 2 * 2 * 3
+    assert len({job.folder for job in sweep.jobs}) == 12
+    assert [job.model for job in sweep.jobs[:6]] == ["small"] * 6  # Cheapest first.
 
 
 def test_models_may_take_images_of_different_sizes():
     sides = {"big": 32, "small": 16}
-    jobs = sweep(**{**GRID, "image_size": sides}).jobs
+    jobs = Sweep(**{**GRID, "image_size": sides}).jobs
     assert "--gin_param=IMAGE_SIZE = 16" in jobs[0].arguments
     assert "--gin_param=IMAGE_SIZE = 32" in jobs[-1].arguments
     shape = ViTShape(4, 32, 2, 64, 2)
     each = flops(shape, image_size=32, classes=10).training
-    assert jobs[-1].flops == pytest.approx(jobs[-1].own_steps * 64 * each)
+    assert jobs[-1].flops == pytest.approx(jobs[-1].trained_steps * 64 * each)
     with pytest.raises(ValueError, match="or name each of the models"):
-        sweep(**{**GRID, "image_size": {"big": 32}})
+        Sweep(**{**GRID, "image_size": {"big": 32}})
 
 
 def test_data_sizes_are_nested_subsets_of_one_set():
-    jobs = sweep(**GRID).jobs
+    jobs = Sweep(**GRID).jobs
     bindings = {job.data_size: " ".join(job.arguments) for job in jobs}
     assert "TrainData.num_images = 1000" in bindings[1000.0]
     assert "num_images" not in bindings[None]
 
 
 def test_cost_is_steps_times_batch_times_training_flops():
-    study = sweep(**GRID, flops_per_second=1e9)
+    sweep = Sweep(**GRID, flops_per_second=1e9)
     each = flops(ViTShape(4, 16, 2, 32, 2), image_size=16, classes=10).training
-    assert study.jobs[0].flops == pytest.approx(400 * 64 * each)
-    cost = study.cost()
+    assert sweep.jobs[0].flops == pytest.approx(400 * 64 * each)
+    cost = sweep.compute_cost(sweep.jobs)
     assert cost["runs"] == 12
     assert cost["estimated_hours"] == pytest.approx(cost["training_flops"] / 3.6e12)
 
 
-def test_the_text_is_the_command_as_a_shell_reads_it():
-    job = sweep(**GRID).jobs[0]
-    words = shlex.split(command_text([job], "my work"))
-    assert words[:3] == ["python", "-m", "vit_scaling.train"]
-    assert words[3:] == command([job], "my work")[3:]
-    assert "--gin_param=SHAPE = @study/ViTShape()" in words
-    own = sweep(**GRID, shape_scope="mine").jobs[0].arguments
-    assert "--gin_param=mine/ViTShape.width = 16" in own
-
-
 def test_shapes_have_names_or_five_numbers():
-    assert shape_of("Ti/16").width == 192
-    assert shape_of((4, 16, 2, 32, 2)) == ViTShape(4, 16, 2, 32, 2)
+    assert parse_shape("Ti/16").width == 192
+    assert parse_shape((4, 16, 2, 32, 2)) == ViTShape(4, 16, 2, 32, 2)
     with pytest.raises(ValueError, match="A model must be a name"):
-        shape_of((4, 16))
+        parse_shape((4, 16))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +74,7 @@ def test_shapes_have_names_or_five_numbers():
 )
 def test_bad_grids_are_explained(change, message):
     with pytest.raises(ValueError, match=message):
-        sweep(**{**GRID, **change})
+        Sweep(**{**GRID, **change})
 
 
 def test_variants_are_runs_of_their_own_with_their_bindings_and_flags():
@@ -122,10 +82,10 @@ def test_variants_are_runs_of_their_own_with_their_bindings_and_flags():
         "adam": ("--gin_file=optimizers/adam.gin",),
         "decayed": ("HEAD_WEIGHT_DECAY = 30.0",),
     }
-    study = sweep(**GRID, variants=variants)
-    assert len(study.jobs) == 2 * 2 * 2 * 3
-    assert len({job.folder for job in study.jobs}) == len(study.jobs)
-    jobs = {job.model: job for job in study.jobs}
+    sweep = Sweep(**GRID, variants=variants)
+    assert len(sweep.jobs) == 2 * 2 * 2 * 3
+    assert len({job.folder for job in sweep.jobs}) == len(sweep.jobs)
+    jobs = {job.model: job for job in sweep.jobs}
     assert set(jobs) == {"small adam", "small decayed", "big adam", "big decayed"}
     assert "small/adam/" in jobs["small adam"].folder
     # The experiment's file comes first: a later one wins.
@@ -139,10 +99,15 @@ def test_variants_are_runs_of_their_own_with_their_bindings_and_flags():
 
 
 def test_without_cooldowns_every_duration_is_trained_in_full():
-    study = sweep(**{**GRID, "data_sizes": (None,)}, cooldown_share=None)
-    assert [job.steps for job in study.jobs] == [100, 200, 400] * 2
-    assert all(job.own_steps == job.steps for job in study.jobs)
-    assert len({job.folder for job in study.jobs}) == 6
-    text = " ".join(study.jobs[0].arguments)
+    sweep = Sweep(**{**GRID, "data_sizes": (None,)}, cooldown_share=None)
+    assert [job.steps for job in sweep.jobs] == [100, 200, 400] * 2
+    assert all(job.trained_steps == job.steps for job in sweep.jobs)
+    assert len({job.folder for job in sweep.jobs}) == 6
+    text = " ".join(sweep.jobs[0].arguments)
     assert "TOTAL_STEPS = 100" in text and "EVAL_EVERY = 100" in text
     assert "COOLDOWN" not in text and "branch" not in text
+
+
+def test_shape_scope_is_the_experiments():
+    arguments = Sweep(**GRID, shape_scope="mine").jobs[0].arguments
+    assert "--gin_param=mine/ViTShape.width = 16" in arguments

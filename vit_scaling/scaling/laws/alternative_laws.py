@@ -1,4 +1,4 @@
-"""Other laws for the same runs, compared by extrapolation (§2.2)."""
+"""Alternative laws for the same runs, compared by extrapolation (§2.2)."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from vit_scaling.naming import unknown_name_message
-from vit_scaling.scaling.laws.batched_fit import Loss
-from vit_scaling.scaling.laws.power_law import fitting_points
+from vit_scaling.scaling.laws.batched_fit import SQUARED_LOG_ERROR
+from vit_scaling.scaling.laws.power_law import find_fitting_points
 from vit_scaling.scaling.laws.runs import Floats, Runs
 
 Law = Callable[[Floats, Floats], Floats]
@@ -20,7 +20,7 @@ class LawForm:
     """One formula: bounds and starts of its coefficients.
 
     Attributes:
-        formula: For people.
+        formula: The law as text.
         law: (coefficients, compute over its geometric mean) to the error.
         floor: Position of the coefficient that is the error at infinite compute.
         lower: Lower bounds.
@@ -55,11 +55,11 @@ def m4_error(coefficients: Floats, x: Floats) -> Floats:
     """Solve (E - e∞)/(e0 - E)^α = βx^-c for E by bisection: it grows with E.
 
     Args:
-        coefficients: β, c, α, e∞ and the share of the way from e∞ to 1 where e0 lies.
+        coefficients: β, c, α, e∞ and (e0 - e∞) / (1 - e∞).
         x: Compute, shape (points,).
     """
-    beta, c, alpha, floor, share = coefficients
-    chance = floor + share * (1 - floor)
+    beta, c, alpha, floor, fraction = coefficients
+    chance = floor + fraction * (1 - floor)
     target = np.log(beta) - c * np.log(x)
     low, high = np.full_like(x, floor), np.full_like(x, chance)
     for _ in range(60):
@@ -74,8 +74,8 @@ def m4_error(coefficients: Floats, x: Floats) -> Floats:
 _B, _C = (0.15, 0.4, 0.9), (0.3, 0.9)
 _LOW, _HIGH = 1e-9, 1e3
 # fmt: off
-# x is compute over its geometric mean; starts of the first coefficient are shares of
-# the mean error, of the floor shares of the least error. M1 to M4: arXiv 2209.06640.
+# x is compute over its geometric mean. Starts of the first coefficient are relative to the
+# mean error, those of the floor to the minimum error. M1 to M4: arXiv 2209.06640.
 FORMS: dict[str, LawForm] = {
     "power law (M1)": LawForm(
         "a C^-b", lambda p, x: p[0] * x ** -p[1], None,
@@ -124,10 +124,10 @@ def fit_form(name: str, compute: Floats, error: Floats, weight: Floats) -> LawFi
         return np.asarray(root * (np.log(law) - np.log(error)))
 
     starts, bounds = _starts_and_bounds(form, error)
-    found = [
+    results = [
         least_squares(residual, start, bounds=bounds, x_scale="jac") for start in starts
     ]
-    best = min(found, key=lambda result: result.cost)
+    best = min(results, key=lambda result: result.cost)
     return LawFit(name, tuple(map(float, best.x)), unit, best.status > 0)
 
 
@@ -183,13 +183,13 @@ def compare_laws(
         ValueError: As `fit_power_law`, or too few points are left of a cut.
     """
     runs = runs.averaged_over_seeds().where(lambda run: run.error > 0)
-    points = fitting_points(runs, loss=Loss("log"), slack=slack)
+    points = find_fitting_points(runs, loss=SQUARED_LOG_ERROR, slack=slack)
     compute, error, weight = points.compute, points.error, points.weight
-    made = []
+    rows = []
     for name in FORMS if names is None else names:
         squares: list[float] = []
-        for share in held_out:
-            kept = len(points) - max(round(share * len(points)), 1)
+        for fraction in held_out:
+            kept = len(points) - max(round(fraction * len(points)), 1)
             if kept < 6:
                 continue  # The largest forms have five coefficients.
             fit = fit_form(name, compute[:kept], error[:kept], weight[:kept])
@@ -202,7 +202,7 @@ def compare_laws(
             )
         full = fit_form(name, compute, error, weight)
         residual = np.log(full.error_at(compute)) - np.log(error)
-        made.append(
+        rows.append(
             Comparison(
                 name,
                 FORMS[name].formula,
@@ -211,4 +211,4 @@ def compare_laws(
                 full.converged,
             )
         )
-    return sorted(made, key=lambda row: row.extrapolation_error)
+    return sorted(rows, key=lambda row: row.extrapolation_error)

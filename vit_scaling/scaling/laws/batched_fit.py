@@ -1,4 +1,7 @@
-"""Fit E = a(C + d)^-b + c to many resamples at once: grid, then Levenberg-Marquardt."""
+"""Fit E = a(C + d)^-b + c to many resamples of the runs at once.
+
+A grid search gives the starts; Levenberg-Marquardt refines them.
+"""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -7,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from vit_scaling.naming import check_known
 from vit_scaling.scaling.laws.runs import Floats
 
-# Internal parameters: log a, log b, c, u, with d = s·(e^u - 1), s the least compute.
+# Internal parameters: log a, log b, c, u, with d = s·(e^u - 1), s the minimum compute.
 # Compute is divided by its geometric mean first, so that no unit is special.
 LOWER = np.array([-50.0, np.log(1e-3), 0.0, 0.0])
 UPPER = np.array([50.0, np.log(10.0), 1.0, np.log(1e6)])
@@ -21,16 +25,16 @@ _STATIONARY = 1e-5  # Cosine between residuals and every free column at the opti
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-    """What a fit minimises: a sum over runs of weight × rho(residual).
+    """The loss of a fit: the sum over runs of weight × rho(residual).
 
     Attributes:
         scale: "log": residuals are log(law) - log(error), so relative. "linear":
             residuals are law - error, as fractions.
         robust: None for squares, "huber" or "soft_l1".
-        robust_scale: Residual at which a robust loss leaves the square.
+        robust_scale: Residual above which a robust loss is no longer the square.
 
     Raises:
-        ValueError: A name is not known, or `robust_scale` is not positive.
+        ValueError: A name is unknown, or `robust_scale` is not positive.
     """
 
     scale: str = "log"
@@ -38,15 +42,9 @@ class Loss:
     robust_scale: float = 0.02
 
     def __post_init__(self) -> None:
-        if self.scale not in ("log", "linear"):
-            raise ValueError(
-                f"`loss` must be 'log' or 'linear'; received {self.scale!r}."
-            )
-        if self.robust not in (None, "huber", "soft_l1"):
-            raise ValueError(
-                "`robust` must be None, 'huber' or 'soft_l1'; received "
-                f"{self.robust!r}."
-            )
+        check_known("loss", self.scale, ("log", "linear"))
+        if self.robust is not None:
+            check_known("robust", self.robust, ("huber", "soft_l1"))
         if not self.robust_scale > 0:
             raise ValueError(
                 f"`robust_scale` must be above 0; received {self.robust_scale!r}."
@@ -77,6 +75,9 @@ class Loss:
         return np.ones_like(residual)
 
 
+SQUARED_LOG_ERROR = Loss()
+
+
 class BatchedFit(NamedTuple):
     """Coefficients (a, b, c, d), shape (resamples, 4), and whether each converged."""
 
@@ -88,7 +89,7 @@ class BatchedFit(NamedTuple):
 class _Problem(NamedTuple):
     compute: Floats  # (runs,), over its geometric mean
     error: Floats  # (runs,)
-    least: float
+    min_compute: float
     loss: Loss
 
 
@@ -98,23 +99,23 @@ def fit_many(
     """Fit every row of `weights`; a weight of 0 leaves a run out.
 
     For fixed (b, d) the law is linear in (a, c). A grid over (b, d) with that solved in
-    closed form gives the starts; Levenberg-Marquardt over all four, with the bounds
+    closed form gives the starts. Levenberg-Marquardt over all four, with the bounds
     a > 0, 0.001 ≤ b ≤ 10, 0 ≤ c ≤ 1, d ≥ 0, refines the best of them. A fit that ends
     on the bounds of a or b, or on the upper one of d, has not converged: the points
-    show no such law.
+    do not show this law.
 
     Args:
         compute: Compute of the runs, any unit, shape (runs,).
         error: Errors as fractions, above 0 with the log loss, shape (runs,).
         weights: Weight of each run in each resample, shape (resamples, runs).
-        loss: What to minimise.
-        starts: Grid nodes to refine.
+        loss: The loss to minimise.
+        starts: Number of grid nodes to refine.
     """
     used = (weights > 0).any(axis=0)
     compute, error, weights = compute[used], error[used], weights[:, used]
     unit = float(np.exp(np.log(compute).mean()))
-    least = float(compute.min()) / unit
-    problem = _Problem(compute / unit, error, least, loss)
+    min_compute = float(compute.min()) / unit
+    problem = _Problem(compute / unit, error, min_compute, loss)
     first, *others = _starts(problem, weights, starts)
     theta, cost, stationary = _refine(problem, weights, first)
     for start in others:
@@ -126,45 +127,47 @@ def fit_many(
     inside = (theta > LOWER + 1e-9) & (theta < UPPER - 1e-9)
     valid = inside[:, 0] & inside[:, 1] & (theta[:, 3] < UPPER[3] - 1e-9)
     b = np.exp(theta[:, 1])
-    d = least * np.expm1(theta[:, 3]) * unit
+    d = min_compute * np.expm1(theta[:, 3]) * unit
     coefficients = np.stack([np.exp(theta[:, 0]) * unit**b, b, theta[:, 2], d], axis=1)
     return BatchedFit(coefficients, cost, stationary & valid)
 
 
 def _starts(problem: _Problem, weights: Floats, count: int) -> list[Floats]:
     """Return `count` starts, each (resamples, 4): the best of a grid over (b, d)."""
-    x, y, least, _ = problem
-    basis = np.stack([(x + least * np.expm1(u)) ** -b for b, u in _GRID], axis=1)
+    x, y, min_compute, _ = problem
+    basis = np.stack([(x + min_compute * np.expm1(u)) ** -b for b, u in _GRID], axis=1)
     v = weights / y**2 if problem.loss.scale == "log" else weights
-    one, f, ff = v.sum(1, keepdims=True), v @ basis, v @ basis**2  # (resamples, grid)
+    total, f, ff = v.sum(1, keepdims=True), v @ basis, v @ basis**2  # (resamples, grid)
     fy, yy = v @ (basis * y[:, None]), (v @ y**2)[:, None]
     y1 = (v @ y)[:, None]
-    determinant = one * ff - f**2
-    flat = determinant <= 1e-12 * one * ff
+    determinant = total * ff - f**2
+    flat = determinant <= 1e-12 * total * ff
     determinant = np.where(flat, 1.0, determinant)
-    a, c = (one * fy - f * y1) / determinant, (ff * y1 - f * fy) / determinant
+    a, c = (total * fy - f * y1) / determinant, (ff * y1 - f * fy) / determinant
     outside = flat | (c < 0)
     a, c = np.where(outside, fy / ff, a), np.where(outside, 0.0, c)
-    cost = yy - 2 * a * fy - 2 * c * y1 + a * a * ff + 2 * a * c * f + c * c * one
+    cost = yy - 2 * a * fy - 2 * c * y1 + a * a * ff + 2 * a * c * f + c * c * total
     order = np.argsort(np.where(a > 0, cost, np.inf), axis=1)
     grid_b = np.log([b for b, _ in _GRID])
     grid_u = np.array([u for _, u in _GRID])
-    made = []
+    starts = []
     for rank in range(count):
         node = order[:, 3 * rank]  # Neighbours on the grid lead to one optimum.
         row = np.arange(len(node))
         log_a = np.log(np.maximum(a[row, node], 1e-12))
-        made.append(np.stack([log_a, grid_b[node], c[row, node], grid_u[node]], axis=1))
-    return made
+        starts.append(
+            np.stack([log_a, grid_b[node], c[row, node], grid_u[node]], axis=1)
+        )
+    return starts
 
 
 def _predict(problem: _Problem, theta: Floats) -> tuple[Floats, Floats]:
     """Return predictions (resamples, runs) and their derivatives (…, runs, 4)."""
     log_a, b, c = theta[:, :1], np.exp(theta[:, 1:2]), theta[:, 2:3]
-    shifted = problem.compute + problem.least * np.expm1(theta[:, 3:])
+    shifted = problem.compute + problem.min_compute * np.expm1(theta[:, 3:])
     power = np.exp(np.clip(log_a - b * np.log(shifted), -200, 200))
-    of_u = -power * b / shifted * problem.least * np.exp(theta[:, 3:])
-    columns = [power, -power * b * np.log(shifted), np.ones_like(power), of_u]
+    by_u = -power * b / shifted * problem.min_compute * np.exp(theta[:, 3:])
+    columns = [power, -power * b * np.log(shifted), np.ones_like(power), by_u]
     return power + c, np.stack(columns, axis=-1)
 
 
@@ -180,8 +183,8 @@ def _refine(
     active = np.arange(len(theta))
     for _ in range(steps):
         now, weight = theta[active], weights[active]
-        step, still = _step(problem, weight, now, damping[active], cost[active])
-        stationary[active] = still
+        step, is_stationary = _step(problem, weight, now, damping[active], cost[active])
+        stationary[active] = is_stationary
         new = np.clip(now + np.clip(step, -3, 3), LOWER, UPPER)
         residual = loss.residual(_predict(problem, new)[0], error)
         new_cost = loss.cost(residual, weight)
@@ -189,7 +192,7 @@ def _refine(
         theta[active] = np.where(better[:, None], new, now)
         cost[active] = np.where(better, new_cost, cost[active])
         damping[active] *= np.where(better, 0.2, 5.0)
-        active = active[~(still | (damping[active] > 1e12))]
+        active = active[~(is_stationary | (damping[active] > 1e12))]
         if not len(active):
             break
     return theta, cost, stationary
@@ -211,8 +214,10 @@ def _step(
     diagonal = np.einsum("bkk->bk", normal).copy()
     gradient = np.where(outward, 0, gradient)
     size = np.sqrt(np.maximum(diagonal * cost[:, None], 1e-300))
-    still = ((np.abs(gradient) / size).max(axis=1) < _STATIONARY) | (cost < 1e-20)
+    is_stationary = ((np.abs(gradient) / size).max(axis=1) < _STATIONARY) | (
+        cost < 1e-20
+    )
     normal = np.where(outward[:, :, None] | outward[:, None, :], 0, normal)
     damped = np.where(outward, 1, diagonal * (1 + damping[:, None]) + 1e-14)
     normal[:, range(4), range(4)] = damped
-    return -np.linalg.solve(normal, gradient[..., None])[..., 0], still
+    return -np.linalg.solve(normal, gradient[..., None])[..., 0], is_stationary

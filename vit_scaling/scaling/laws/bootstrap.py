@@ -10,10 +10,10 @@ from vit_scaling.scaling.laws.batched_fit import fit_many
 from vit_scaling.scaling.laws.frontier import frontier_mask
 from vit_scaling.scaling.laws.power_law import (
     COEFFICIENTS,
-    MINIMUM_POINTS,
+    MIN_POINTS,
     Fit,
     log_residuals,
-    weighted_runs,
+    prepare_runs,
 )
 from vit_scaling.scaling.laws.runs import Floats, Runs
 
@@ -26,8 +26,8 @@ class Bootstrap:
         fit: The fit to the runs themselves.
         samples: Coefficients (a, b, c, d) of the resamples that converged, shape
             (resamples, 4).
-        drawn: How many resamples were drawn.
-        level: Coverage that the intervals aim at.
+        drawn: Number of resamples drawn.
+        level: Nominal coverage of the intervals.
     """
 
     fit: Fit
@@ -43,7 +43,7 @@ class Bootstrap:
         return float(np.sqrt(n / max(n - 4, 1)))
 
     def _interval(self, samples: Floats, estimate: Floats) -> Floats:
-        """Return an interval about the estimate, as far as the farther percentile.
+        """Return an interval about the estimate as wide as the farther percentile.
 
         A strict frontier keeps lucky runs, so it lies too low; the frontier of a few
         models lies above that of all, so too high. Resamples show the second on the
@@ -66,8 +66,7 @@ class Bootstrap:
     def band(self, compute: npt.ArrayLike) -> Floats:
         """Return the interval of the law's error, shape (2, *compute).
 
-        This is where the law lies; a new run scatters about it as well, see
-        `run_band`.
+        A new run scatters about the law as well, see `run_band`.
         """
         compute = np.atleast_1d(np.asarray(compute, float))
         logs = np.log(self._curves(compute))
@@ -98,28 +97,28 @@ class Bootstrap:
         }
 
     def notes(self) -> list[str]:
-        """Return what a reader of the coefficients must know, in sentences."""
+        """Return warnings about the coefficients, in sentences."""
         law, ends = self.fit.law, self.intervals()
-        told = []
+        notes = []
         low, high = ends["d"]
         if high - low > 0.5 * max(law.d, 1e-300) or low == 0:
-            least = float(self.fit.points.compute.min())
+            cheapest = float(self.fit.points.compute.min())
             at = "at its bound 0" if high == 0 else f"from {low:.3g} to {high:.3g}"
-            told.append(
-                f"d is badly determined: {at}, with the cheapest run at {least:.3g}. "
-                "Do not read it; a, b and c move with it."
+            notes.append(
+                f"d is badly determined: {at}, with the cheapest run at "
+                f"{cheapest:.3g}. Do not read it; a, b and c move with it."
             )
         if ends["c"][0] <= 1e-6:
-            told.append(
+            notes.append(
                 "The floor c may be zero: the runs do not reach far enough to see it."
             )
         lost = 1 - len(self.samples) / self.drawn
         if lost > 0.02:
-            told.append(
+            notes.append(
                 f"{lost:.0%} of the resamples gave no law and are left out: the "
                 "intervals are too narrow."
             )
-        return told
+        return notes
 
     def _curves(self, compute: Floats) -> Floats:
         a, b, c, d = self.samples.T[..., None]
@@ -132,11 +131,11 @@ def bootstrap(
     """Resample the runs with replacement and redo the frontier and the fit each time.
 
     Args:
-        runs: What was given to `fit_power_law`.
-        fit: What it returned; its options are used again.
-        resamples: How many.
+        runs: The runs that were given to `fit_power_law`.
+        fit: Its result; the same loss and slack are used.
+        resamples: Number of resamples.
         level: Coverage of the intervals.
-        seed: Of the resampling.
+        seed: Seed of the resampling.
 
     Raises:
         RuntimeError: The fit did not converge, or fewer than half of the resamples did.
@@ -146,8 +145,8 @@ def bootstrap(
         raise ValueError(f"`level` must be between 0 and 1; received {level!r}.")
     if resamples < 20:
         raise ValueError(f"`resamples` must be at least 20; received {resamples!r}.")
-    _ = fit.law  # Raises if there is none.
-    runs = weighted_runs(runs, loss=fit.loss)
+    _ = fit.law  # Raises if the fit did not converge.
+    runs = prepare_runs(runs, loss=fit.loss)
     order = np.lexsort((runs.error, runs.compute))
     compute, error, weight = (v[order] for v in (runs.compute, runs.error, runs.weight))
     n = len(runs)
@@ -160,11 +159,11 @@ def bootstrap(
         kept = frontier_mask(error, counts)
     # A run drawn twice counts twice: without this, intervals cover 90 % for 95 %.
     weights = np.where(kept, counts * weight, 0.0)
-    many = fit_many(compute, error, weights, loss=fit.loss, starts=2)
-    good = many.converged & (kept.sum(axis=1) >= MINIMUM_POINTS)
+    fits = fit_many(compute, error, weights, loss=fit.loss, starts=2)
+    good = fits.converged & (kept.sum(axis=1) >= MIN_POINTS)
     if good.mean() < 0.5:
         raise RuntimeError(
             f"Only {good.mean():.0%} of the resamples gave a law: the runs are too few "
             "for intervals."
         )
-    return Bootstrap(fit, many.coefficients[good], resamples, level)
+    return Bootstrap(fit, fits.coefficients[good], resamples, level)

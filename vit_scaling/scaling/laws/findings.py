@@ -16,7 +16,7 @@ from vit_scaling.scaling.laws.runs import Floats, Run, Runs
 NEGLIGIBLE_GAIN = 0.03
 
 
-def series(runs: Runs) -> dict[tuple[str, float | None], list[Run]]:
+def group_by_series(runs: Runs) -> dict[tuple[str, float | None], list[Run]]:
     """Return the runs of each (model, data size), shortest first."""
     groups: dict[tuple[str, float | None], list[Run]] = {}
     for run in runs:
@@ -40,7 +40,7 @@ def images_needed(runs: Runs, model: str, error: float) -> float | None:
             unknown_name_message("model of these runs", model, runs.models)
         )
     best: float | None = None
-    for (name, _), rows in series(runs).items():
+    for (name, _), rows in group_by_series(runs).items():
         if name != model:
             continue
         if any(run.images_seen is None for run in rows):
@@ -148,7 +148,7 @@ class Bottleneck:
     evidence: str
 
 
-def bottlenecks(runs: Runs) -> list[Bottleneck]:
+def find_bottlenecks(runs: Runs) -> list[Bottleneck]:
     """Return what holds each model back, cheapest model first (§2.1, observations 2-3).
 
     A model is limited by itself if neither more data nor more duration takes
@@ -161,7 +161,9 @@ def bottlenecks(runs: Runs) -> list[Bottleneck]:
 
 def _bottleneck(runs: Runs, model: str) -> Bottleneck:
     groups = {
-        data: rows for (name, data), rows in series(runs).items() if name == model
+        data: rows
+        for (name, data), rows in group_by_series(runs).items()
+        if name == model
     }
     sizes = sorted(size for size in groups if size is not None)
     at_longest = _longest_shared(groups)
@@ -290,7 +292,7 @@ class Saturation:
     lower_end_seen: bool
 
 
-def saturation(law: PowerLaw, compute: Floats) -> Saturation:
+def find_saturation(law: PowerLaw, compute: Floats) -> Saturation:
     """Return where `law` saturates, and whether runs at `compute` show it (§2.2)."""
     low, high = float(np.min(compute)), float(np.max(compute))
     grid = np.geomspace(low * 1e-6, high * 1e9, 4000)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from vit_scaling.naming import unknown_name_message
 from vit_scaling.scaling.laws.power_law import PowerLaw
-from vit_scaling.scaling.laws.run_tables import quantity
-from vit_scaling.scaling.laws.runs import Run, Runs, shape_or_none
+from vit_scaling.scaling.laws.run_tables import parse_quantity
+from vit_scaling.scaling.laws.runs import Run, Runs, find_shape
 
 FOLDER = pathlib.Path(__file__).parents[1] / "paper_data"
 BATCH_SIZE = 4096  # "steps" of the paper's tables are normalised to it.
@@ -80,9 +80,9 @@ def _figure_runs(metric: str) -> Iterator[Run]:
                 compute=float(row["core_days"]),
                 error=float(row["error_pct"]) / 100,
                 metric=metric,
-                data_size=quantity(row["data"]),
-                images_seen=quantity(row["steps"]) * BATCH_SIZE,
-                shape=shape_or_none(row["model"]),
+                data_size=parse_quantity(row["data"]),
+                images_seen=parse_quantity(row["steps"]) * BATCH_SIZE,
+                shape=find_shape(row["model"]),
                 source=row["source"],
             )
 
@@ -90,15 +90,15 @@ def _figure_runs(metric: str) -> Iterator[Run]:
 def _table_runs(metric: str, file: str, column: str) -> Iterator[Run]:
     for row in _rows(file):
         if row[column]:
-            steps = quantity(row["steps"])
+            steps = parse_quantity(row["steps"])
             yield Run(
                 model=row["model"],
                 compute=steps * core_days_per_step(row["model"]),
                 error=round(1 - float(row[column]) / 100, 6),
                 metric=metric,
-                data_size=quantity(row["data"]),
+                data_size=parse_quantity(row["data"]),
                 images_seen=steps * BATCH_SIZE,
-                shape=shape_or_none(row["model"]),
+                shape=find_shape(row["model"]),
                 source=f"{row['source']}; core-days from the rates of Figure 2",
             )
 

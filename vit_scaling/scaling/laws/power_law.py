@@ -6,12 +6,12 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from vit_scaling.scaling.laws.batched_fit import Loss, fit_many
+from vit_scaling.scaling.laws.batched_fit import SQUARED_LOG_ERROR, Loss, fit_many
 from vit_scaling.scaling.laws.frontier import frontier
 from vit_scaling.scaling.laws.runs import Floats, Runs
 
 COEFFICIENTS = ("a", "b", "c", "d")
-MINIMUM_POINTS = 5  # Four coefficients and one to spare.
+MIN_POINTS = 5  # Four coefficients and one to spare.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,85 +60,74 @@ class Fit:
 
     Attributes:
         points: The frontier that was fitted.
-        loss: What was minimised.
-        converged: Whether `law` may be read.
-        reason: Why not, in words; empty if converged.
+        loss: The loss that was minimised.
+        reason: Why there is none; "" if converged.
         rms_log_error: Root mean square of log(law) - log(error) over the points whose
-            error is not 0; not a number if the fit did not converge.
+            error is not 0; NaN if the fit did not converge.
         slack: The frontier's `slack`.
     """
 
     points: Runs
     loss: Loss
-    converged: bool
     reason: str
     rms_log_error: float
     slack: float
-    found: PowerLaw | None = dataclasses.field(repr=False, default=None)
+    law_or_none: PowerLaw | None = dataclasses.field(repr=False, default=None)
+
+    @property
+    def converged(self) -> bool:
+        """Whether the fit gave a law."""
+        return self.law_or_none is not None
 
     @property
     def law(self) -> PowerLaw:
         """The fitted law.
 
         Raises:
-            RuntimeError: The fit did not converge: there are no coefficients.
+            RuntimeError: The fit did not converge.
         """
-        if not self.converged or self.found is None:
+        if self.law_or_none is None:
             raise RuntimeError(f"The fit did not converge: {self.reason}")
-        return self.found
+        return self.law_or_none
 
 
 def fit_power_law(
     runs: Runs,
     *,
-    loss: str = "log",
-    robust: str | None = None,
-    robust_scale: float = 0.02,
+    loss: Loss = SQUARED_LOG_ERROR,
     slack: float = 0.0,
-    starts: int = 3,
 ) -> Fit:
     """Fit the law to the Pareto frontier of `runs`.
 
     The paper states neither its loss nor its frontier. These defaults (all data sizes,
-    strict frontier, squared log error) give its two published ImageNet curves back
+    strict frontier, squared log error) reproduce its two published ImageNet curves
     within 1.5 %.
 
     Args:
         runs: Runs of one metric; repetitions with other seeds are averaged first.
-        loss: "log" (relative residuals) or "linear" (residuals of the fraction).
-        robust: None, "huber" or "soft_l1".
-        robust_scale: Residual at which the robust loss leaves the square.
+        loss: The sum that the fit minimises.
         slack: See `frontier`.
-        starts: Starts from a grid to refine.
 
     Raises:
-        ValueError: Several metrics, too few points, no frontier, an error of zero with
-            the log loss, or an option that is not known.
+        ValueError: There are several metrics, too few points, no frontier, or an error
+            of 0 with the log loss.
 
     References:
         Zhai et al. 2022, §2.2 and Figure 2.
     """
-    chosen = Loss(loss, robust, robust_scale)
-    points = fitting_points(runs, loss=chosen, slack=slack)
-    fit = fit_many(
-        points.compute,
-        points.error,
-        points.weight[None],
-        loss=chosen,
-        starts=starts,
-    )
-    reason = _failure(fit.coefficients[0], bool(fit.converged[0]), points)
+    points = find_fitting_points(runs, loss=loss, slack=slack)
+    fit = fit_many(points.compute, points.error, points.weight[None], loss=loss)
+    reason = _failure_reason(fit.coefficients[0], bool(fit.converged[0]), points)
+    if reason:
+        return Fit(points, loss, reason, float("nan"), slack)
     law = PowerLaw(*map(float, fit.coefficients[0]))
-    rms = float("nan")
-    if not reason:
-        rms = _rms_log_error(law, points)
-    return Fit(points, chosen, not reason, reason, rms, slack, None if reason else law)
+    return Fit(points, loss, "", _rms_log_error(law, points), slack, law)
 
 
 def log_residuals(law: PowerLaw, points: Runs) -> Floats:
-    """Return log(error) - log(law); a point without any error has none."""
-    errs = points.error > 0
-    compute, error = points.compute[errs], points.error[errs]
+    """Return log(error) - log(law) of the points whose error is not 0."""
+    positive = points.error > 0
+    compute, error = points.compute[positive], points.error[positive]
     return np.asarray(np.log(error) - np.log(law.error_at(compute)))
 
 
@@ -147,17 +136,17 @@ def _rms_log_error(law: PowerLaw, points: Runs) -> float:
     return float(np.sqrt(np.average(log_residuals(law, points) ** 2, weights=weight)))
 
 
-def fitting_points(runs: Runs, *, loss: Loss, slack: float) -> Runs:
-    """Return the frontier of `runs`, checked to be enough for four coefficients.
+def find_fitting_points(runs: Runs, *, loss: Loss, slack: float) -> Runs:
+    """Return the frontier of `runs`; raise if four coefficients cannot be fitted to it.
 
     Raises:
         ValueError: As `fit_power_law`.
     """
-    runs = weighted_runs(runs, loss=loss)
-    if len(runs) < MINIMUM_POINTS:
+    runs = prepare_runs(runs, loss=loss)
+    if len(runs) < MIN_POINTS:
         raise ValueError(
             f"Too few points: the law has four coefficients, so it needs at least "
-            f"{MINIMUM_POINTS} runs of one metric; received {len(runs)}. Add models or "
+            f"{MIN_POINTS} runs of one metric; received {len(runs)}. Add models or "
             "durations."
         )
     points = frontier(runs, slack=slack)
@@ -167,16 +156,16 @@ def fitting_points(runs: Runs, *, loss: Loss, slack: float) -> Runs:
             f"({points.rows[0].model}, {points.rows[0].error:.4f}), so compute does "
             "not reduce the error. Check that the column is an error, not an accuracy."
         )
-    if len(points) < MINIMUM_POINTS:
+    if len(points) < MIN_POINTS:
         raise ValueError(
             f"Too few points: only {len(points)} of {len(runs)} runs are on the "
-            f"frontier, and the law needs at least {MINIMUM_POINTS}. Add runs between "
+            f"frontier, and the law needs at least {MIN_POINTS}. Add runs between "
             "them, or keep near misses with slack=0.01 (--slack)."
         )
     return points
 
 
-def weighted_runs(runs: Runs, *, loss: Loss) -> Runs:
+def prepare_runs(runs: Runs, *, loss: Loss) -> Runs:
     """Return one metric's runs of weight above 0, averaged over seeds.
 
     Raises:
@@ -191,8 +180,8 @@ def weighted_runs(runs: Runs, *, loss: Loss) -> Runs:
     return runs
 
 
-def _failure(coefficients: Floats, converged: bool, points: Runs) -> str:
-    """Return why a fit is none, or an empty text."""
+def _failure_reason(coefficients: Floats, converged: bool, points: Runs) -> str:
+    """Return why a fit is rejected; "" if it is accepted."""
     b, d = coefficients[1], coefficients[3]
     if not np.isfinite(coefficients).all():
         return "a coefficient is not finite."

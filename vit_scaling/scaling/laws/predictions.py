@@ -1,14 +1,22 @@
-"""What the law expects of a new budget, and what it would have foretold (§2.2)."""
+"""Predict the error at new budgets, and of the largest runs from the others (§2.2)."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from vit_scaling.scaling.laws.bootstrap import Bootstrap, bootstrap
-from vit_scaling.scaling.laws.power_law import PowerLaw, fit_power_law, weighted_runs
+from vit_scaling.scaling.laws.power_law import (
+    Fit,
+    PowerLaw,
+    fit_power_law,
+    prepare_runs,
+)
 from vit_scaling.scaling.laws.runs import Floats, Runs
+
+Interval = tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,68 +25,53 @@ class Prediction:
 
     Attributes:
         compute: In the runs' unit.
-        error: What the law says, as a fraction.
-        interval: Where the law lies; None if the runs were too few to resample.
-        run_interval: Where one new run on the frontier lies: the law and its scatter.
+        error: Predicted error as a fraction.
+        interval: Interval of the law; None without a bootstrap.
+        run_interval: Interval of one new run on the frontier: the law's, plus the
+            scatter of runs about it.
     """
 
     compute: float
     error: float
-    interval: tuple[float, float] | None
-    run_interval: tuple[float, float] | None
+    interval: Interval | None
+    run_interval: Interval | None
 
 
-def predict(boot: Bootstrap, compute: Sequence[float]) -> list[Prediction]:
-    """Return the law at new budgets, with the intervals of the bootstrap.
-
-    Raises:
-        ValueError: A budget is not above 0.
-    """
-    budgets = _checked(compute)
-    law = boot.fit.law.error_at(budgets)
-    band, wide = boot.band(budgets), boot.run_band(budgets)
-    return [
-        Prediction(
-            float(budgets[k]),
-            float(law[k]),
-            (float(band[0, k]), float(band[1, k])),
-            (float(wide[0, k]), float(wide[1, k])),
-        )
-        for k in range(len(budgets))
-    ]
-
-
-def predict_without_interval(
-    law: PowerLaw, compute: Sequence[float]
-) -> list[Prediction]:
-    """Return the law at new budgets, where there is no bootstrap.
+def predict(law: PowerLaw | Bootstrap, compute: Sequence[float]) -> list[Prediction]:
+    """Return the error at new budgets, with intervals if `law` is a bootstrap.
 
     Raises:
         ValueError: A budget is not above 0.
     """
-    budgets = _checked(compute)
-    pairs = zip(budgets, law.error_at(budgets), strict=True)
-    return [Prediction(float(c), float(e), None, None) for c, e in pairs]
-
-
-def _checked(compute: Sequence[float]) -> Floats:
     budgets = np.atleast_1d(np.asarray(compute, float))
     if not (np.isfinite(budgets).all() and (budgets > 0).all()):
         raise ValueError(f"A budget must be above 0; received {compute!r}.")
-    return budgets
+    laws: list[Interval | None] = [None] * len(budgets)
+    runs = laws
+    if isinstance(law, Bootstrap):
+        laws, runs = _pairs(law.band(budgets)), _pairs(law.run_band(budgets))
+        law = law.fit.law
+    rows = zip(
+        budgets.tolist(), law.error_at(budgets).tolist(), laws, runs, strict=True
+    )
+    return [Prediction(*row) for row in rows]
+
+
+def _pairs(band: Floats) -> list[Interval | None]:
+    return [(float(low), float(high)) for low, high in band.T]
 
 
 @dataclasses.dataclass(frozen=True)
-class Hindcast:
-    """The most expensive runs, predicted from the others.
+class HiddenRunPrediction:
+    """The best of the most expensive runs, predicted from the other runs.
 
     Attributes:
-        hidden: What was left out, in words.
-        fitted: How many frontier points were left to fit.
+        hidden: The runs that were left out, in words.
+        fitted: Number of frontier points that were fitted.
         compute: Compute of the best hidden run.
         actual: Its error.
-        predicted: The error that the rest predicts; None if the rest gave no law.
-        interval: Of a new run, from the rest; None without a law.
+        predicted: Predicted error; None if the other runs gave no law.
+        interval: Of a new run at this compute; None without a law.
     """
 
     hidden: str
@@ -86,74 +79,73 @@ class Hindcast:
     compute: float
     actual: float
     predicted: float | None
-    interval: tuple[float, float] | None
+    interval: Interval | None
 
     @property
     def relative_error(self) -> float | None:
-        """(predicted - actual)/actual; above 0: the run came out better.
+        """(predicted - actual)/actual; above 0: the run is better than predicted.
 
-        None if nothing was predicted, or the run made no error at all.
+        None if nothing was predicted, or the run's error is 0.
         """
         if self.predicted is None or self.actual == 0:
             return None
         return self.predicted / self.actual - 1
 
 
-def hindcasts(
-    runs: Runs, *, resamples: int = 300, seed: int = 0, **options: object
-) -> list[Hindcast]:
-    """Return how far off the law would have been, had the largest runs been unknown.
+def predict_hidden_runs(
+    runs: Runs, fit: Fit, *, resamples: int = 300, seed: int = 0
+) -> list[HiddenRunPrediction]:
+    """Predict the largest runs from the others, to see how well the law extrapolates.
 
     Hidden in turn: all runs above a tenth and a hundredth of the largest frontier
     compute, and the most expensive model, the two and the three most expensive ones.
 
     Args:
-        runs: Runs of one metric.
-        resamples: For the intervals.
-        seed: Of the resampling.
-        **options: Of `fit_power_law`.
+        runs: The runs that were given to `fit_power_law`.
+        fit: Its result; the same loss and slack are used.
+        resamples: Bootstraps for the intervals.
+        seed: Seed of the bootstrap.
     """
-    first = fit_power_law(runs, **options)  # type: ignore[arg-type]
-    runs = weighted_runs(runs, loss=first.loss)
-    top = float(first.points.compute.max())
-    cases = [
-        (f"runs above {top / share:.4g}", runs.compute <= top / share)
-        for share in (10, 100)
+    runs = prepare_runs(runs, loss=fit.loss)
+    return [
+        _predict_hidden(runs, hidden, kept, fit, resamples, seed)
+        for hidden, kept in _subsets(runs, float(fit.points.compute.max()))
+        if kept.any() and not kept.all()
     ]
+
+
+def _subsets(runs: Runs, largest: float) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+    """Yield what is hidden in words, and a mask of the runs that are kept."""
+    for factor in (10, 100):
+        limit = largest / factor
+        yield f"runs above {limit:.4g}", runs.compute <= limit
     for count in range(1, min(4, len(runs.models) - 1)):
         names = runs.models[-count:]
         kept = np.array([run.model not in names for run in runs])
-        cases.append((f"models {', '.join(names)}", kept))
-    made = []
-    for hidden, kept in cases:
-        if kept.all() or not kept.any():
-            continue
-        made.append(_hindcast(runs, hidden, kept, resamples, seed, options))
-    return made
+        yield f"models {', '.join(names)}", kept
 
 
-def _hindcast(
+def _predict_hidden(
     runs: Runs,
     hidden: str,
-    kept: np.ndarray,
+    kept: npt.NDArray[np.bool_],
+    fit: Fit,
     resamples: int,
     seed: int,
-    options: dict[str, object],
-) -> Hindcast:
-    left = runs.take(np.flatnonzero(kept))
-    unseen = runs.take(np.flatnonzero(~kept))
+) -> HiddenRunPrediction:
+    rest, unseen = runs.take(np.flatnonzero(kept)), runs.take(np.flatnonzero(~kept))
     best = unseen.rows[int(np.argmin(unseen.error))]
     try:
-        fit = fit_power_law(left, **options)  # type: ignore[arg-type]
-        boot = bootstrap(left, fit, resamples=resamples, seed=seed)
+        partial = fit_power_law(rest, loss=fit.loss, slack=fit.slack)
+        boot = bootstrap(rest, partial, resamples=resamples, seed=seed)
     except (ValueError, RuntimeError):
-        return Hindcast(hidden, 0, best.compute, best.error, None, None)
-    said = predict(boot, [best.compute])[0]
-    return Hindcast(
+        return HiddenRunPrediction(hidden, 0, best.compute, best.error, None, None)
+    (prediction,) = predict(boot, [best.compute])
+    return HiddenRunPrediction(
         hidden,
-        len(fit.points),
+        len(partial.points),
         best.compute,
         best.error,
-        said.error,
-        said.run_interval,
+        prediction.error,
+        prediction.run_interval,
     )

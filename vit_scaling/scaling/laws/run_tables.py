@@ -16,7 +16,7 @@ from vit_scaling.scaling.laws.runs import (
     SHAPE_COLUMNS,
     Run,
     Runs,
-    shape_or_none,
+    find_shape,
 )
 
 _SUFFIXES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9}
@@ -50,7 +50,7 @@ class Columns:
     source: str | None = None
 
 
-def quantity(text: str) -> float:
+def parse_quantity(text: str) -> float:
     """Return the number in texts such as "30M", "1.2e9" or "3B".
 
     Raises:
@@ -142,7 +142,7 @@ def _run(
         return (line.get(found.get(field, "")) or "").strip()
 
     def amount(field: str) -> float | None:
-        return quantity(cell(field)) if cell(field) else None
+        return parse_quantity(cell(field)) if cell(field) else None
 
     compute, unit = _compute(cell("compute"))
     named = cell("compute_unit").lower()
@@ -158,12 +158,12 @@ def _run(
     return Run(
         model=model,
         compute=compute,
-        error=quantity(cell("error")) / (100 if error_unit == "percent" else 1),
+        error=parse_quantity(cell("error")) / (100 if error_unit == "percent" else 1),
         metric=cell("metric") or "error",
         data_size=amount("data_size"),
         images_seen=amount("images_seen"),
         compute_unit=compute_unit or unit or by_name,
-        shape=_shape(line) or shape_or_none(model),
+        shape=_shape(line) or find_shape(model),
         seed=cell("seed"),
         weight=1.0 if weight is None else weight,
         source=cell("source") or f"{path.name}:{number}",
@@ -175,7 +175,7 @@ def _shape(line: dict[str, str]) -> ViTShape | None:
     cells = [(line.get(name) or "").strip() for name in SHAPE_COLUMNS]
     if not all(cells):
         return None
-    sizes = [quantity(cell) for cell in cells]
+    sizes = [parse_quantity(cell) for cell in cells]
     if any(size != int(size) for size in sizes):
         raise ValueError(
             f"{', '.join(SHAPE_COLUMNS)} must be whole numbers; received "
@@ -188,13 +188,13 @@ def _compute(text: str) -> tuple[float, str | None]:
     """Return the number and the unit, if any, of a cell such as "3e18 FLOPs"."""
     match = re.fullmatch(r"\s*(\S+)\s+([A-Za-z_-]+)\s*", text)
     if not match:
-        return quantity(text), None
+        return parse_quantity(text), None
     unit = _UNIT_WORDS.get(match.group(2).lower())
     if unit is None:
         raise ValueError(
             unknown_name_message("compute unit", match.group(2), COMPUTE_UNITS)
         )
-    return quantity(match.group(1)), unit
+    return parse_quantity(match.group(1)), unit
 
 
 def _check_ranges(rows: list[Run], error_unit: str, path: pathlib.Path) -> None:

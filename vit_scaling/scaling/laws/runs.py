@@ -214,7 +214,7 @@ class Runs:
         )
 
 
-def shape_or_none(model: str) -> ViTShape | None:
+def find_shape(model: str) -> ViTShape | None:
     """Return the shape that `model` names, or None for a name of the user's own."""
     try:
         return shape_named(model)

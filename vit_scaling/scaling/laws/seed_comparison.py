@@ -63,7 +63,7 @@ class Difference:
     interval: tuple[float, float] | None
 
 
-def groups(runs: Runs) -> list[Group]:
+def group_runs(runs: Runs) -> list[Group]:
     """Return the table's groups in the order of their first runs."""
     found: dict[tuple, list[float]] = collections.defaultdict(list)
     for run in sorted(runs.rows, key=lambda run: _seed(run)):
@@ -72,7 +72,7 @@ def groups(runs: Runs) -> list[Group]:
     return [Group(*kind, tuple(found[kind])) for kind in order]
 
 
-def differences(runs: Runs, reference: str) -> dict[Group, Difference]:
+def compute_differences(runs: Runs, reference: str) -> dict[Group, Difference]:
     """Return each group's difference to the reference's group of the same kind.
 
     Only seeds that both have count.
@@ -93,7 +93,7 @@ def differences(runs: Runs, reference: str) -> dict[Group, Difference]:
             f"`reference` must be one of {', '.join(names)}; received {reference!r}."
         )
     result = {}
-    for group in groups(runs):
+    for group in group_runs(runs):
         rest = (group.data_size, group.images_seen, group.metric)
         ours, theirs = by_seed[(group.model, *rest)], by_seed[(reference, *rest)]
         both = sorted(set(ours) & set(theirs))

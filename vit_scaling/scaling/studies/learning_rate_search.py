@@ -1,32 +1,32 @@
 """Train once per learning rate; a held-out part of the set chooses (App. D)."""
 # SPDX-License-Identifier: Apache-2.0
 
-import json
 import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from vit_scaling.scaling.studies.sweep import TRAIN
-from vit_scaling.scaling.studies.sweep_runner import (
-    METRICS_FILE,
-    Runner,
-    records,
-    run_command,
-)
-from vit_scaling.scaling.studies.sweep_settings import (
-    Find,
-    check_same,
+from vit_scaling.io_files import write_json
+from vit_scaling.scaling.studies.jobs import TRAIN_MODULE
+from vit_scaling.scaling.studies.run_settings import (
+    FindFile,
+    check_unchanged,
+    collect_settings,
     has_trained,
-    settings,
-    write_settings,
+)
+from vit_scaling.scaling.studies.sweep_runner import (
+    Runner,
+    print_to_stderr,
+    read_last_line,
+    read_metrics,
+    run_command,
 )
 
 LEARNING_RATES = (0.03, 0.01)  # App. D.
 HELD_OUT = 0.02  # App. D.
-REPORT = "learning_rates.json"
+REPORT_FILE = "learning_rates.json"
 SETTINGS_FILE = "settings.json"
-SETS = "Experiment.eval_data"
+EVAL_DATA = "Experiment.eval_data"
 
 
 def choose_learning_rate(
@@ -38,37 +38,37 @@ def choose_learning_rate(
     held_out: float = HELD_OUT,
     retrain: bool = False,
     runner: Runner = run_command,
-    say: Callable[[str], None] | None = None,
-    find: Find = pathlib.Path,
+    log: Callable[[str], None] = print_to_stderr,
+    find_file: FindFile = pathlib.Path,
 ) -> dict[str, Any]:
-    """Train at each learning rate on all but a held-out part, and name the best there.
+    """Train at each learning rate without a held-out part, and choose the best on it.
 
     for each rate: train without the held-out part; evaluate on it and on the set
-    the rate with the highest top-1 on the held-out part is chosen; the evaluation set
-    has no say
+    the rate with the highest top-1 on the held-out part is chosen, whatever its top-1
+    on the evaluation set
 
     Each run is a process of the training binary and resumes if started again. A run
-    that fails, such as by a rate at which the loss is no number, is out of the choice.
-    What all runs share stands in settings.json: other settings are refused, while rates
-    may be added.
+    that fails, for example because its loss diverges, is not chosen. The settings that
+    all runs share are in settings.json: other settings are rejected, while learning
+    rates may be added.
 
     Args:
         gin_files: Experiment, by path or name; it must read BASE_LEARNING_RATE and
             TRAIN_PATTERN.
         gin_params: Its bindings.
-        output_dir: Folder of the runs, one a rate, and of `learning_rates.json` and
+        output_dir: Folder of the runs, one per rate, and of `learning_rates.json` and
             `settings.json`.
-        learning_rates: To choose from ({0.03, 0.01} in App. D).
-        held_out: Share of the training images (0.02 in App. D).
+        learning_rates: Candidates ({0.03, 0.01} in App. D).
+        held_out: Fraction of the training images (0.02 in App. D).
         retrain: Train once more at the chosen rate, on all training images.
         runner: Runs a command with a log file and returns its exit code.
-        say: Prints a line.
-        find: From a gin file's name to its path, to see whether it was edited.
+        log: Prints a line.
+        find_file: Maps a gin file's name to its path, to detect edited files.
 
     Returns:
         `learning_rate`, `model_dir` (of the chosen run, or of the one on all images),
         `top1` on the evaluation set, and per rate in `runs` its `held_out` and `eval`
-        top-1, or what `failed`.
+        top-1, or the reason why it `failed`.
 
     Raises:
         ValueError: An argument is out of its range, runs in the folder were started
@@ -77,35 +77,33 @@ def choose_learning_rate(
     """
     _check_arguments(learning_rates, held_out, gin_params)
     output = pathlib.Path(output_dir)
-    say = say or (lambda line: print(line, file=sys.stderr, flush=True))
     shared = [f"--gin_file={file}" for file in gin_files]
-    part = ["--gin_file=data/held_out.gin"]
     bindings = [f"--gin_param={text}" for text in gin_params]
-    share = [f"--gin_param=TRAIN_FRACTION = {1 - held_out:.12g}"]
-    choosing = [*shared, *part, *bindings, *share]
-    _take_folder(output, settings(choosing, find))
+    fraction = f"--gin_param=TRAIN_FRACTION = {1 - held_out:.12g}"
+    choosing = [*shared, "--gin_file=data/held_out.gin", *bindings, fraction]
+    _claim_folder(output, collect_settings(choosing, find_file))
 
-    def run(
+    def train(
         rate: float, name: str, arguments: list[str], sets: tuple[str, ...]
     ) -> dict[str, Any]:
-        say(f"Train at {rate:g}: {output / name}")
-        rated = [*arguments, f"--gin_param=BASE_LEARNING_RATE = {rate}"]
-        return _run(rated, output / name, runner, sets)
+        log(f"Train at {rate:g}: {output / name}")
+        arguments = [*arguments, f"--gin_param=BASE_LEARNING_RATE = {rate}"]
+        return _train(arguments, output / name, runner, sets)
 
     runs = []
     for rate in learning_rates:
-        done = run(rate, f"rate_{rate:g}", choosing, ("held_out", "eval"))
-        runs.append({"learning_rate": rate, **done})
-    good = [one for one in runs if "failed" not in one]
-    if not good:
+        result = train(rate, f"rate_{rate:g}", choosing, ("held_out", "eval"))
+        runs.append({"learning_rate": rate, **result})
+    finished = [run for run in runs if "failed" not in run]
+    if not finished:
         raise RuntimeError(
             f"Every run failed, the first by: {runs[0]['failed']} See the logs in "
             f"{output}."
         )
-    best = max(good, key=lambda one: one["held_out"])  # Of equal ones the first.
+    best = max(finished, key=lambda run: run["held_out"])  # Ties: the first.
     rate, last = best["learning_rate"], best
     if retrain:
-        last = run(rate, "all_images", [*shared, *bindings], ("eval",))
+        last = train(rate, "all_images", [*shared, *bindings], ("eval",))
         if "failed" in last:
             raise RuntimeError(f"The run on all images failed: {last['failed']}")
     report = {
@@ -114,14 +112,14 @@ def choose_learning_rate(
         "top1": last["eval"],
         "runs": runs,
     }
-    (output / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_json(output / REPORT_FILE, report)
     return report
 
 
 def _check_arguments(
     learning_rates: Sequence[float], held_out: float, gin_params: Sequence[str]
 ) -> None:
-    """Refuse, before any run, what could not end in a choice."""
+    """Raise before any run if the arguments cannot lead to a choice."""
     if not learning_rates or len(set(learning_rates)) != len(learning_rates):
         raise ValueError(
             "`learning_rates` must be one or more different rates; received "
@@ -129,56 +127,49 @@ def _check_arguments(
         )
     if not 0 < held_out < 1:
         raise ValueError(
-            "`held_out` must be a share of the training images between 0 and 1; "
+            "`held_out` must be a fraction of the training images between 0 and 1; "
             f"received {held_out}."
         )
     for text in gin_params:
-        if text.partition("=")[0].strip().endswith(SETS):
+        if text.partition("=")[0].strip().endswith(EVAL_DATA):
             raise ValueError(
-                f"A binding of {SETS} would take the place of that in "
-                "data/held_out.gin, whose 'held_out' chooses the rate. Bind "
-                f"EvalData.source or its file pattern instead of: {text}."
+                f"A binding of {EVAL_DATA} would replace that of data/held_out.gin, "
+                "whose 'held_out' set chooses the rate. Bind EvalData.source or its "
+                f"file pattern instead of: {text}."
             )
 
 
-def _take_folder(output: pathlib.Path, now: Mapping[str, Any]) -> None:
-    """Write the settings into the folder, or refuse it as that of other runs."""
+def _claim_folder(output: pathlib.Path, settings: Mapping[str, Any]) -> None:
+    """Write the settings into the folder; raise if it has runs of other settings."""
     if output.is_dir() and any(map(has_trained, output.iterdir())):
-        check_same(
+        check_unchanged(
             output / SETTINGS_FILE,
-            now,
-            "Its runs are of those: give another --output_dir, or take the former "
-            "settings back.",
+            settings,
+            "Its runs have those settings: give another --output_dir, or restore them.",
         )
-    write_settings(output / SETTINGS_FILE, now)
+    write_json(output / SETTINGS_FILE, settings)
 
 
-def _run(
+def _train(
     arguments: list[str], folder: pathlib.Path, runner: Runner, sets: tuple[str, ...]
 ) -> dict[str, Any]:
     """Train and return the last top-1 of each evaluation set, or why it failed.
 
     Raises:
-        ValueError: The run ended well but did not measure one of the sets.
+        ValueError: The run succeeded but did not measure one of the sets.
     """
     log = folder.with_name(f"{folder.name}.log")
-    command = [sys.executable, *TRAIN, *arguments, f"--model_dir={folder}"]
+    command = [sys.executable, *TRAIN_MODULE, *arguments, f"--model_dir={folder}"]
     code = runner(command, log)
-    found = {
-        row["kind"]: row["top1"]
-        for row in records(folder / METRICS_FILE)
-        if "top1" in row
-    }
-    result: dict[str, Any] = {"model_dir": str(folder)}
     if code:
-        lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
-        last = next((line for line in reversed(lines) if line.strip()), "")
-        return {**result, "failed": last or f"exit code {code}"}
-    if missing := [name for name in sets if name not in found]:
+        reason = read_last_line(log) or f"exit code {code}"
+        return {"model_dir": str(folder), "failed": reason}
+    top1 = {row["kind"]: row["top1"] for row in read_metrics(folder) if "top1" in row}
+    if missing := [name for name in sets if name not in top1]:
         raise ValueError(
-            f"The run in {folder} measured {', '.join(found) or 'nothing'} and not "
-            f"{' and '.join(missing)}: a gin file binds {SETS} to other sets, or "
+            f"The run in {folder} measured {', '.join(top1) or 'nothing'} and not "
+            f"{' and '.join(missing)}: a gin file binds {EVAL_DATA} to other sets, or "
             "evaluation is off. Leave it to data/held_out.gin ('held_out', 'eval'), "
             "remove the run's folder and start again."
         )
-    return {**result, **{name: found[name] for name in sets}}
+    return {"model_dir": str(folder), **{name: top1[name] for name in sets}}

@@ -5,18 +5,18 @@ import pathlib
 from typing import Any
 
 from vit_scaling.scaling.laws.bootstrap import Bootstrap
-from vit_scaling.scaling.laws.findings import series
+from vit_scaling.scaling.laws.findings import group_by_series
 from vit_scaling.scaling.laws.paper_results import paper_runs
 from vit_scaling.scaling.laws.plot_style import make_figure, model_colours, save_figure
 from vit_scaling.scaling.laws.power_law import Fit, fit_power_law
 from vit_scaling.scaling.laws.runs import Runs
 from vit_scaling.scaling.studies.plots import (
     add_legend,
-    amount,
-    best_by_data,
-    best_by_flops,
-    law_panel,
-    percent_axis,
+    draw_best_by_data,
+    draw_best_by_flops,
+    draw_law,
+    format_amount,
+    set_percent_axis,
 )
 
 TITLES = {
@@ -40,11 +40,11 @@ def figure_2() -> Any:
     figure, panels = make_figure(mosaic, size=(13, 6.2))
     for metric in (left, centre):
         runs = paper_runs(metric)
-        law_panel(panels[metric], runs, fit_power_law(runs).law)
+        draw_law(panels[metric], runs, fit_power_law(runs).law)
         panels[metric].set_title(TITLES[metric])
     runs = paper_runs(centre)
-    best_by_flops(panels["model"], runs)
-    best_by_data(panels["data"], runs)
+    draw_best_by_flops(panels["model"], runs)
+    draw_best_by_data(panels["data"], runs)
     panels["model"].set_title("Best 10-shot error by model")
     panels["data"].set_title("Best 10-shot error by data")
     for panel in panels.values():
@@ -63,24 +63,26 @@ def figure_3() -> Any:
         runs = paper_runs(metric).where(
             lambda run: run.data_size == 3e9 and run.model in models
         )
-        images_panel(panel, runs, palette)
+        draw_images_seen(panel, runs, palette)
         panel.set_title(TITLES[metric])
         panel.set_ylabel("Error (%)")
     panels[metrics[0]].legend(frameon=False)
     return figure
 
 
-def images_panel(axes: Any, runs: Runs, palette: dict[str, str] | None = None) -> None:
+def draw_images_seen(
+    axes: Any, runs: Runs, palette: dict[str, str] | None = None
+) -> None:
     """Draw error against images seen, one line per model and data size."""
     palette = palette or model_colours(runs.models)
-    for (model, data), rows in series(runs).items():
-        label = model if len(runs.data_sizes) < 2 else f"{model}, {amount(data)}"
+    for (model, data), rows in group_by_series(runs).items():
+        label = model if len(runs.data_sizes) < 2 else f"{model}, {format_amount(data)}"
         x = [run.images_seen for run in rows]
         y = [run.error * 100 for run in rows]
         axes.plot(x, y, "o-", color=palette[model], label=label, lw=1.4, ms=5)
     axes.set_xscale("log")
     axes.set_xlabel("Images seen")
-    percent_axis(axes, runs.error * 100)
+    set_percent_axis(axes, runs.error * 100)
 
 
 def figure_9() -> Any:
@@ -90,7 +92,7 @@ def figure_9() -> Any:
     figure, panels = make_figure(mosaic, size=(15, 7))
     for metric, panel in panels.items():
         runs = paper_runs(metric)
-        law_panel(panel, runs, fit_power_law(runs).law)
+        draw_law(panel, runs, fit_power_law(runs).law)
         panel.set_title(TITLES[metric])
         panel.set_ylabel("Error (%)" if metric.startswith(names[0]) else "")
     add_legend(figure, paper_runs())
@@ -108,13 +110,13 @@ def study_figure(runs: Runs, fit: Fit, boot: Bootstrap | None) -> Any:
     ) if known]  # fmt: skip
     mosaic = [["law", name] for name in right] or [["law"]]
     figure, panels = make_figure(mosaic, size=(11 if right else 7, 5.2))
-    law_panel(panels["law"], runs, fit.law if fit.converged else None, boot)
+    draw_law(panels["law"], runs, fit.law if fit.converged else None, boot)
     metric = runs.metrics[0]
     panels["law"].set_title(TITLES.get(metric, metric.replace("_", " ")))
     if "model" in panels:
-        best_by_flops(panels["model"], runs)
+        draw_best_by_flops(panels["model"], runs)
     if "data" in panels:
-        best_by_data(panels["data"], runs)
+        draw_best_by_data(panels["data"], runs)
     for panel in panels.values():
         panel.set_ylabel("Error (%)")
     add_legend(figure, runs)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vit_scaling.scaling.laws.bootstrap import Bootstrap
-from vit_scaling.scaling.laws.findings import series
+from vit_scaling.scaling.laws.findings import group_by_series
 from vit_scaling.scaling.laws.plot_style import INK, model_colours
 from vit_scaling.scaling.laws.power_law import PowerLaw
 from vit_scaling.scaling.laws.runs import Runs
@@ -25,7 +25,7 @@ def marker_area(data_size: float | None, sizes: Sequence[float]) -> float:
     return float(np.linspace(14, 95, len(sizes))[list(sizes).index(data_size)])
 
 
-def amount(number: float | None) -> str:
+def format_amount(number: float | None) -> str:
     """Return 3e9 as "3B", 3e7 as "30M"; "all" for None."""
     if number is None:
         return "all"
@@ -35,12 +35,12 @@ def amount(number: float | None) -> str:
     return f"{number:g}"
 
 
-def law_panel(
+def draw_law(
     axes: Any, runs: Runs, law: PowerLaw | None, boot: Bootstrap | None = None
 ) -> None:
     """Draw one panel of Figure 2: a marker per run, dotted series, the dashed law."""
     colour, sizes = model_colours(runs.models), runs.data_sizes
-    for (model, data), rows in series(runs).items():
+    for (model, data), rows in group_by_series(runs).items():
         style = {"color": colour[model], "linewidth": 0.8, "linestyle": ":"}
         x, y = [run.compute for run in rows], [run.error * 100 for run in rows]
         axes.plot(x, y, zorder=2, alpha=0.8, **style)
@@ -61,22 +61,23 @@ def law_panel(
             axes.fill_between(grid, low, high, color="#000000", alpha=0.12, lw=0)
         axes.plot(grid, law.error_at(grid) * 100, "--", color="black", lw=1.6, zorder=4)
         axes.text(
-            *(0.97, 0.96, f"$E = {equation(law)}$"),
+            *(0.97, 0.96, f"$E = {format_equation(law)}$"),
             transform=axes.transAxes,
             ha="right",
             va="top",
             fontsize=9.5,
             color=INK,
         )
-    log_axes(axes, runs)
+    set_log_axes(axes, runs)
 
 
-def equation(law: PowerLaw) -> str:
+def format_equation(law: PowerLaw) -> str:
     """Return the law in the paper's form, for a plot."""
-    return f"{law.c:.2f} + {short(law.a)}\\,(C + {short(law.d)})^{{-{law.b:.2f}}}"
+    a, d = format_number(law.a), format_number(law.d)
+    return f"{law.c:.2f} + {a}\\,(C + {d})^{{-{law.b:.2f}}}"
 
 
-def short(number: float) -> str:
+def format_number(number: float) -> str:
     """Return a number with two decimals, or in powers of ten for a plot."""
     if number == 0 or 0.005 <= abs(number) < 1000:
         return f"{number:.2f}"
@@ -84,15 +85,15 @@ def short(number: float) -> str:
     return f"{mantissa}\\cdot 10^{{{int(exponent)}}}"
 
 
-def log_axes(axes: Any, runs: Runs) -> None:
+def set_log_axes(axes: Any, runs: Runs) -> None:
     """Make both axes logarithmic, with errors in percent at round numbers."""
     axes.set_xscale("log")
     axes.set_xlabel(UNITS[runs.compute_unit])
-    percent_axis(axes, runs.error * 100)
+    set_percent_axis(axes, runs.error * 100)
     axes.set_ylabel(f"{runs.metrics[0].replace('_', ' ')} error (%)")
 
 
-def percent_axis(axes: Any, percent: Any) -> None:
+def set_percent_axis(axes: Any, percent: Any) -> None:
     """Make the y axis logarithmic with round percentages; 0 lies below any of it."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -124,7 +125,7 @@ def add_legend(figure: Any, runs: Runs, *, columns: int = 1) -> None:
 
     handles = [mark(colour[model], 45, model) for model in runs.models]
     handles += [
-        mark("#999999", marker_area(size, sizes), f"{amount(size)} images")
+        mark("#999999", marker_area(size, sizes), f"{format_amount(size)} images")
         for size in sizes
     ]
     figure.legend(
@@ -132,7 +133,7 @@ def add_legend(figure: Any, runs: Runs, *, columns: int = 1) -> None:
     )
 
 
-def best_by_flops(axes: Any, runs: Runs, *, image_size: int = 224) -> bool:
+def draw_best_by_flops(axes: Any, runs: Runs, *, image_size: int = 224) -> bool:
     """Draw Figure 2, right top: best error against the model's GFLOPs, forward.
 
     Runs counted in FLOPs tell their model's by what an image took; of others the shape
@@ -158,11 +159,11 @@ def best_by_flops(axes: Any, runs: Runs, *, image_size: int = 224) -> bool:
         axes.scatter(x, error * 100, s=45, color=colour[model], zorder=3)
     axes.set_xscale("log")
     axes.set_xlabel("GFLOPs of the model")
-    percent_axis(axes, [run.error * 100 for run in runs if run.shape])
+    set_percent_axis(axes, [run.error * 100 for run in runs if run.shape])
     return True
 
 
-def best_by_data(axes: Any, runs: Runs) -> bool:
+def draw_best_by_data(axes: Any, runs: Runs) -> bool:
     """Draw Figure 2, right bottom: best error against the data size."""
     colour, sizes = model_colours(runs.models), runs.data_sizes
     if not sizes:
@@ -176,9 +177,9 @@ def best_by_data(axes: Any, runs: Runs) -> bool:
         axes.annotate(best.model, (size, best.error * 100), xytext=(0, -12),
                       textcoords="offset points", ha="center", fontsize=8)  # fmt: skip
     axes.set_xscale("log")
-    axes.set_xticks(sizes, [amount(size) for size in sizes])
+    axes.set_xticks(sizes, [format_amount(size) for size in sizes])
     axes.minorticks_off()
     axes.set_xlabel("Training images")
-    percent_axis(axes, runs.error * 100)
+    set_percent_axis(axes, runs.error * 100)
     axes.set_ylim(bottom=axes.get_ylim()[0] * 0.8 / 0.9)
     return True

@@ -1,4 +1,7 @@
-"""Run a study's jobs one by one, resumably, and keep its table of finished runs."""
+"""Run the jobs of a sweep one by one, resumably, and write the table of finished runs.
+
+A job is finished once its metrics.jsonl has the metrics of its last step.
+"""
 # SPDX-License-Identifier: Apache-2.0
 
 import csv
@@ -9,57 +12,57 @@ import pathlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from vit_scaling.io_files import write_json, write_text
 from vit_scaling.run_record import find_run_record
 from vit_scaling.scaling.laws.runs import CSV_COLUMNS, SHAPE_COLUMNS
-from vit_scaling.scaling.studies.sweep import (
+from vit_scaling.scaling.studies.jobs import (
     Job,
-    Study,
-    command,
-    command_text,
-    together,
+    group_by_process,
+    make_command,
+    make_shell_command,
 )
-from vit_scaling.scaling.studies.sweep_settings import (
-    SETTINGS_FILE,
-    Find,
-    check_settings,
-    settings,
-    write_settings,
-    write_whole,
+from vit_scaling.scaling.studies.run_settings import (
+    FindFile,
+    check_unchanged,
+    collect_settings,
+    has_trained,
 )
+from vit_scaling.scaling.studies.sweep import Sweep
 
 METRICS_FILE = "metrics.jsonl"
+SETTINGS_FILE = "job.json"
 RUN_COLUMNS = (*CSV_COLUMNS, "steps", "core_hours", "folder", *SHAPE_COLUMNS)
 FAILURE_COLUMNS = ("time", "folder", "exit_code", "last_line", "command")
 Runner = Callable[[list[str], pathlib.Path], int]
 
 
-def run_study(
-    study: Study,
+def run_sweep(
+    sweep: Sweep,
     *,
     output_dir: str | pathlib.Path,
     work_dir: str | pathlib.Path | None = None,
     runner: Runner | None = None,
-    say: Callable[[str], None] | None = None,
-    find: Find = pathlib.Path,
+    log: Callable[[str], None] | None = None,
+    find_file: FindFile = pathlib.Path,
 ) -> dict[str, Any]:
-    """Run every job that is not finished; write runs.csv as they end.
+    """Run every unfinished job; update runs.csv whenever a process ends.
 
-    A job is finished once its metrics.jsonl holds the metric at its last step, so a
-    sweep that was killed goes on where it was: the training binary itself resumes a run
-    from its checkpoint. A job that fails is written to failures.csv and the sweep goes
-    on; it is tried again when the sweep is started again. What a run was started with
-    stands in its job.json: nothing is run if that is not what the study asks for now.
+    A sweep that was killed continues where it stopped: the training binary resumes a
+    run from its checkpoint. A job that fails is written to failures.csv, the other jobs
+    still run, and it is tried again when the sweep is started again. The settings of
+    each run are recorded in its job.json. If they differ from those of the sweep,
+    nothing is run.
 
     Args:
-        study: From `sweep`.
-        output_dir: Where runs.csv and failures.csv go.
-        work_dir: Where the runs go; default: `output_dir`/work.
+        sweep: The grid of runs.
+        output_dir: Folder of runs.csv and failures.csv.
+        work_dir: Folder of the runs; default: `output_dir`/work.
         runner: Runs a command with a log file and returns its exit code.
-        say: Prints a line.
-        find: From a gin file's name to its path, to see whether it was edited.
+        log: Prints a line; default: on standard error.
+        find_file: Maps a gin file's name to its path, to detect edited files.
 
     Returns:
         "finished", "failed", "runs_csv" and "failures_csv".
@@ -69,145 +72,174 @@ def run_study(
     """
     output = pathlib.Path(output_dir)
     work = pathlib.Path(work_dir) if work_dir else output / "work"
-    say = say or (lambda line: print(line, file=sys.stderr, flush=True))
-    runner = runner or run_command
-    check_settings(study.jobs, work, find)
+    log = log or print_to_stderr
+    check_settings(sweep.jobs, work, find_file)
     output.mkdir(parents=True, exist_ok=True)
     failed: list[str] = []
-    groups = together(study.jobs)
+    groups = group_by_process(sweep.jobs)
     for number, group in enumerate(groups, start=1):
-        left = [job for job in group if result(study, job, work) is None]
-        if left:
-            steps = ", ".join(str(job.steps) for job in left)
-            say(f"{number}/{len(groups)} {left[0].trunk}: {steps} steps")
-            end = "_branches.log" if left[0].is_branch else ".log"
-            log = work / (left[0].trunk + end)
-            log.parent.mkdir(parents=True, exist_ok=True)
-            if not left[0].is_branch:
-                path = work / left[0].folder / SETTINGS_FILE
-                write_settings(path, settings(left[0].arguments, find))
-            code = runner(command(left, str(work)), log)
-            for job in left:
-                if result(study, job, work) is None:
-                    failed.append(job.folder)
-                    _note_failure(output / "failures.csv", job, work, code, log)
-                    say(f"  failed with exit code {code}; see {log}")
-        write_table(study, output / "runs.csv", work)
+        if jobs := unfinished_jobs(sweep, group, work):
+            steps = ", ".join(str(job.steps) for job in jobs)
+            log(f"{number}/{len(groups)} {jobs[0].trunk}: {steps} steps")
+            code, log_file = _run_process(jobs, work, runner or run_command, find_file)
+            for job in unfinished_jobs(sweep, jobs, work):
+                failed.append(job.folder)
+                _append_failure(output / "failures.csv", job, work, code, log_file)
+                log(f"  failed with exit code {code}; see {log_file}")
+        write_table(sweep, output / "runs.csv", work)
     return {
-        "finished": len(study.jobs) - len(failed),
+        "finished": len(sweep.jobs) - len(failed),
         "failed": failed,
         "runs_csv": str(output / "runs.csv"),
         "failures_csv": str(output / "failures.csv") if failed else None,
     }
 
 
+def check_settings(
+    jobs: Iterable[Job], work: pathlib.Path, find_file: FindFile = pathlib.Path
+) -> None:
+    """Raise if a run that has begun to train was started with other settings.
+
+    Folders without job.json, from older versions, are accepted.
+
+    Raises:
+        ValueError: Settings differ; the message names the differences.
+    """
+    for job in jobs:
+        path = work / job.trunk / SETTINGS_FILE
+        if not job.is_branch and has_trained(path.parent):
+            check_unchanged(
+                path,
+                collect_settings(job.arguments, find_file),
+                "One table must not mix them: give another --output_dir (and "
+                "--work_dir, where you give one), or restore the former settings.",
+            )
+
+
+def _run_process(
+    jobs: Sequence[Job], work: pathlib.Path, runner: Runner, find_file: FindFile
+) -> tuple[int, pathlib.Path]:
+    """Run jobs that share a process; return its exit code and log file."""
+    first = jobs[0]
+    log = work / (first.trunk + ("_branches.log" if first.is_branch else ".log"))
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if not first.is_branch:
+        settings = collect_settings(first.arguments, find_file)
+        write_json(work / first.folder / SETTINGS_FILE, settings)
+    return runner(make_command(jobs, str(work)), log), log
+
+
+def print_to_stderr(line: str) -> None:
+    """Print a line on standard error at once."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def run_command(command: list[str], log: pathlib.Path) -> int:
-    """Run a command, append what it says to `log`, return its exit code."""
+    """Run a command, append its output to `log`, return its exit code."""
     with open(log, "ab") as file:
         return subprocess.run(command, stdout=file, stderr=file, check=False).returncode
 
 
-def result(study: Study, job: Job, work: pathlib.Path) -> dict[str, Any] | None:
-    """Return what a finished job measured, {metric: accuracy}; None if it is not."""
-    found: dict[str, Any] = {}
-    for row in records(work / job.folder / METRICS_FILE):
+def unfinished_jobs(sweep: Sweep, jobs: Iterable[Job], work: pathlib.Path) -> list[Job]:
+    """Return the jobs that have not measured the sweep's metrics at their last step."""
+    return [job for job in jobs if read_result(sweep, job, work) is None]
+
+
+def read_result(sweep: Sweep, job: Job, work: pathlib.Path) -> dict[str, Any] | None:
+    """Return a finished job's {metric: accuracy} and core-hours; None if unfinished."""
+    result: dict[str, Any] = {}
+    for row in read_metrics(work / job.folder):
         if row.get("kind") == "train":
-            found["core_hours"] = row.get("core_hours", found.get("core_hours"))
+            result["core_hours"] = row.get("core_hours", result.get("core_hours"))
         if row.get("step") != job.steps:
             continue
-        for name, source in study.metrics.items():
+        for name, source in sweep.metrics.items():
             kind, _, field = source.rpartition("/")
             if row.get("kind") == kind and field in row:
-                found[name] = float(row[field])
-    return found if all(name in found for name in study.metrics) else None
+                result[name] = float(row[field])
+    return result if all(name in result for name in sweep.metrics) else None
 
 
-def records(path: pathlib.Path) -> Iterator[Mapping[str, Any]]:
-    """Yield the whole lines of a run's metrics.jsonl; none if there is no such file."""
-    if not path.is_file():
-        return
-    for line in path.read_text(encoding="utf-8").splitlines():
+def read_metrics(folder: pathlib.Path) -> Iterator[Mapping[str, Any]]:
+    """Yield the complete lines of a run's metrics.jsonl; none if it is missing."""
+    path = folder / METRICS_FILE
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    for line in lines:
         try:
             yield json.loads(line)
         except ValueError:  # The last line of a run that was killed.
             continue
 
 
-def write_table(study: Study, path: pathlib.Path, work: pathlib.Path) -> int:
-    """Write one row per finished run and metric, all at once; return their number."""
+def write_table(sweep: Sweep, path: pathlib.Path, work: pathlib.Path) -> None:
+    """Write one row per finished run and metric, atomically."""
     text = io.StringIO()
     writer = csv.DictWriter(text, RUN_COLUMNS, lineterminator="\n")
     writer.writeheader()
-    count = 0
     seen: set[tuple[Any, ...]] = set()
-    for job in study.jobs:
-        found = result(study, job, work)
-        if found is None:
+    for job in sweep.jobs:
+        result = read_result(sweep, job, work)
+        if result is None:
             continue
-        size = images_in_set(job, work)
-        kind = (job.model, size, job.steps, job.seed)
-        # Two sizes that take the whole set are one run, repeated: told apart by seed.
-        asked = "all" if job.data_size is None else f"{job.data_size:.0f}"
-        seed = f"{job.seed} of {asked}" if kind in seen else f"{job.seed}"
-        seen.add(kind)
-        for metric in study.metrics:
-            writer.writerow(_row(study, job, metric, found, size, seed))
-            count += 1
-    write_whole(path, text.getvalue())
-    return count
+        size = count_training_images(job, work)
+        key = (job.model, size, job.steps, job.seed)
+        # Two sizes that take the whole set are repetitions: the seed must differ.
+        requested = "all" if job.data_size is None else f"{job.data_size:.0f}"
+        seed = f"{job.seed} of {requested}" if key in seen else f"{job.seed}"
+        seen.add(key)
+        facts = {"data_size": "" if size is None else size, "seed": seed}
+        for metric in sweep.metrics:
+            writer.writerow({**_row(sweep, job, metric, result), **facts})
+    write_text(path, text.getvalue())
 
 
-def images_in_set(job: Job, work: pathlib.Path) -> int | None:
-    """Return the different images that a run saw, as its run.json says.
+def count_training_images(job: Job, work: pathlib.Path) -> int | None:
+    """Return the number of different images that a run saw.
 
-    A set may hold fewer than were asked for, and "all" is no number. Where run.json
-    does not say (runs of older versions), what was asked for; None is all.
+    run.json has it, since a set may have fewer than requested. Records of older
+    versions lack it: then the requested number is returned, None for the whole set.
     """
     record = find_run_record(work / job.folder)
-    size = job.data_size
-    if record is not None and record.train_images is not None:
-        size = record.train_images
+    recorded = record.train_images if record else None
+    size = job.data_size if recorded is None else recorded
     return None if size is None else int(size)
 
 
 def _row(
-    study: Study,
-    job: Job,
-    metric: str,
-    found: Mapping[str, Any],
-    size: int | None,
-    seed: str,
+    sweep: Sweep, job: Job, metric: str, result: Mapping[str, Any]
 ) -> dict[str, Any]:
-    # As the paper counts it: a branch cost what a run of its duration would have.
-    each = job.flops / job.own_steps
+    # As in the paper, a branch costs as much as a separate run of its duration.
+    flops_per_step = job.flops / job.trained_steps
     return {
         "model": job.model,
-        "data_size": "" if size is None else size,
-        "images_seen": job.steps * study.batch_size,
-        "compute": f"{job.steps * each:.6g}",
+        "images_seen": job.steps * sweep.batch_size,
+        "compute": f"{job.steps * flops_per_step:.6g}",
         "compute_unit": "flops",
-        "error": f"{1 - found[metric]:.6f}",
+        "error": f"{1 - result[metric]:.6f}",
         "metric": metric,
-        "seed": seed,
         "weight": 1,
-        "source": study.name,
+        "source": sweep.name,
         "steps": job.steps,
-        "core_hours": found.get("core_hours") or "",
+        "core_hours": result.get("core_hours") or "",
         "folder": job.folder,
         **dataclasses.asdict(job.shape),
     }
 
 
-def _note_failure(
+def read_last_line(log: pathlib.Path) -> str:
+    """Return a log's last line that is not blank; "" if there is none."""
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    return next((line for line in reversed(lines) if line.strip()), "")
+
+
+def _append_failure(
     path: pathlib.Path, job: Job, work: pathlib.Path, code: int, log: pathlib.Path
 ) -> None:
-    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
-    last = next((line for line in reversed(lines) if line.strip()), "")
     is_new = not path.exists()
     with open(path, "a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         if is_new:
             writer.writerow(FAILURE_COLUMNS)
         now = time.strftime("%Y-%m-%dT%H:%M:%S")
-        text = command_text([job], str(work))
-        writer.writerow([now, job.folder, code, last, text])
+        command = make_shell_command([job], str(work))
+        writer.writerow([now, job.folder, code, read_last_line(log), command])

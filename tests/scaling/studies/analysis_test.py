@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 from tests.scaling.example_runs import LAW, grid_of_runs, runs_on_law
+from vit_scaling.scaling.laws.batched_fit import Loss
 from vit_scaling.scaling.laws.power_law import PowerLaw
 from vit_scaling.scaling.laws.run_tables import read_csv
 from vit_scaling.scaling.laws.runs import Run, Runs, write_csv
-from vit_scaling.scaling.studies import study
+from vit_scaling.scaling.studies import analysis
 
 KEYS = {"a", "b", "c", "d", "converged", "intervals", "rms_log_error"}
 
 
 def test_a_study_of_a_planted_law():
-    result = study.analyse(runs_on_law(noise=0.01), resamples=50, budgets=[1e5])
+    result = analysis.analyse(runs_on_law(noise=0.01), resamples=50, budgets=[1e5])
     assert result.keys() >= KEYS
     assert result["converged"]
     assert result["b"] == pytest.approx(LAW.b, abs=0.05)
@@ -30,7 +31,7 @@ def test_what_did_not_converge_has_no_coefficients():
     compute, error = np.linspace(1, 2, 20), np.linspace(0.9, 0.5, 20)
     pairs = zip(compute, error, strict=True)
     runs = Runs(tuple(Run(f"m{k}", *map(float, p)) for k, p in enumerate(pairs)))
-    result = study.analyse(runs)
+    result = analysis.analyse(runs)
     assert not result["converged"]
     assert result["reason"]
     for key in ("a", "b", "c", "d", "intervals", "rms_log_error"):
@@ -39,8 +40,8 @@ def test_what_did_not_converge_has_no_coefficients():
 
 
 def test_everything_is_written(tmp_path):
-    result = study.analyse(
-        study.load("paper"), resamples=50, output_dir=tmp_path / "out"
+    result = analysis.analyse(
+        analysis.load_runs("paper"), resamples=50, output_dir=tmp_path / "out"
     )
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {
@@ -52,10 +53,10 @@ def test_everything_is_written(tmp_path):
 
 def test_runs_are_loaded_from_files_and_from_the_paper(tmp_path):
     write_csv(runs_on_law(), tmp_path / "runs.csv")
-    assert len(study.load(str(tmp_path / "runs.csv"))) == 40
-    assert len(study.load(str(tmp_path))) == 40  # A sweep's folder.
-    assert study.load("paper", metric="birds_5shot").metrics == ["birds_5shot"]
-    assert study.budgets("1e4, 3M") == [1e4, 3e6]
+    assert len(analysis.load_runs(str(tmp_path / "runs.csv"))) == 40
+    assert len(analysis.load_runs(str(tmp_path))) == 40  # A sweep's folder.
+    assert analysis.load_runs("paper", metric="birds_5shot").metrics == ["birds_5shot"]
+    assert analysis.parse_budgets("1e4, 3M") == [1e4, 3e6]
 
 
 def test_sample_efficiency_is_read_on_all_the_data_where_that_has_no_number():
@@ -67,7 +68,7 @@ def test_sample_efficiency_is_read_on_all_the_data_where_that_has_no_number():
         )
     )
     with_numbers, without = (
-        study.analyse(table, resamples=20)["reading"]["sample_efficiency"]
+        analysis.analyse(table, resamples=20)["reading"]["sample_efficiency"]
         for table in (runs, whole)
     )
     assert with_numbers and without == with_numbers
@@ -81,7 +82,7 @@ def five_runs():
 
 
 def test_a_fit_stands_where_runs_are_too_few_to_resample_or_compare(tmp_path):
-    result = study.analyse(
+    result = analysis.analyse(
         five_runs(), resamples=50, compare=True, output_dir=tmp_path / "out"
     )
     assert result["converged"] and result["intervals"] is None
@@ -110,9 +111,9 @@ def runs_to_an_error_of_zero():
 
 
 def test_an_error_of_zero_is_studied_with_the_linear_loss(tmp_path):
-    result = study.analyse(
+    result = analysis.analyse(
         runs_to_an_error_of_zero(),
-        loss="linear",
+        loss=Loss("linear"),
         compare=True,
         resamples=50,
         output_dir=tmp_path / "out",
@@ -131,7 +132,7 @@ def no_constant(name):
 def test_law_json_is_json_where_the_law_never_saturates(tmp_path):
     law = PowerLaw(a=0.5, b=0.3, c=0.0, d=0.0)
     runs = runs_on_law(law)
-    result = study.analyse(runs, resamples=20, output_dir=tmp_path / "out")
+    result = analysis.analyse(runs, resamples=20, output_dir=tmp_path / "out")
     assert result["c"] == pytest.approx(0, abs=1e-6)
     text = (tmp_path / "out" / "law.json").read_text()
     found = json.loads(text, parse_constant=no_constant)

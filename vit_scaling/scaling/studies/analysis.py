@@ -1,0 +1,189 @@
+"""Analyse a study in one call: law, intervals, predictions, tables, plots, report."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vit_scaling.io_files import write_json
+from vit_scaling.scaling.laws.alternative_laws import compare_laws
+from vit_scaling.scaling.laws.batched_fit import SQUARED_LOG_ERROR, Loss
+from vit_scaling.scaling.laws.bootstrap import Bootstrap, bootstrap
+from vit_scaling.scaling.laws.findings import (
+    find_bottlenecks,
+    find_saturation,
+    largest_data,
+    sample_efficiency,
+)
+from vit_scaling.scaling.laws.paper_results import paper_runs
+from vit_scaling.scaling.laws.plot_style import save_figure
+from vit_scaling.scaling.laws.power_law import COEFFICIENTS, Fit, fit_power_law
+from vit_scaling.scaling.laws.predictions import predict, predict_hidden_runs
+from vit_scaling.scaling.laws.run_tables import Columns, parse_quantity, read_runs
+from vit_scaling.scaling.laws.runs import Runs, write_csv
+
+_FRONTIER_FIELDS = (
+    *("model", "data_size", "images_seen", "compute", "error", "source"),
+)
+
+
+def load_runs(
+    source: str,
+    *,
+    metric: str | None = None,
+    columns: Columns | None = None,
+    compute_unit: str | None = None,
+    error_unit: str = "fraction",
+) -> Runs:
+    """Return one metric's runs from "paper", a CSV file or a sweep's folder.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: As `paper_runs`, `read_csv` and `Runs.of_metric`.
+    """
+    if source == "paper":
+        return paper_runs(metric or "imagenet_10shot")
+    runs = read_runs(
+        source, columns=columns, compute_unit=compute_unit, error_unit=error_unit
+    )
+    return runs.of_metric(metric)
+
+
+def parse_budgets(text: str) -> list[float]:
+    """Return the numbers of "1e4,3e4"; suffixes K, M, B are understood."""
+    return [parse_quantity(part) for part in text.split(",") if part.strip()]
+
+
+def analyse(
+    runs: Runs,
+    *,
+    loss: Loss = SQUARED_LOG_ERROR,
+    slack: float = 0.0,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+    budgets: Sequence[float] = (),
+    compare: bool = False,
+    output_dir: str | pathlib.Path | None = None,
+) -> dict[str, Any]:
+    """Fit the law, assess it and optionally write everything into a folder.
+
+    Args:
+        runs: Runs of one metric.
+        loss: What the fit minimises.
+        slack: See `frontier`.
+        resamples: Bootstraps of the runs.
+        level: Coverage of the intervals.
+        seed: Seed of the bootstrap.
+        budgets: Compute to predict; ten times the largest run is always predicted.
+        compare: Also rank the other laws by extrapolation (takes seconds).
+        output_dir: Write law.json, frontier.csv, frontier.png, frontier.svg and
+            report.html here; these need matplotlib, and plotly for the report.
+
+    Returns:
+        The object that `--json` prints: "a", "b", "c", "d" (None unless converged),
+        "converged", "reason", "intervals", "rms_log_error" etc. If the runs are too few
+        to resample, "intervals" is None; if too few to compare laws, "laws" is empty.
+        "notes" says so, and the fit remains valid.
+    """
+    fit = fit_power_law(runs, loss=loss, slack=slack)
+    boot, notes, laws, hidden = None, [], [], []
+    if fit.converged:
+        try:
+            boot = bootstrap(runs, fit, resamples=resamples, level=level, seed=seed)
+        except RuntimeError as error:  # The fit itself remains valid.
+            notes.append(f"There are no intervals. {error}")
+        hidden = predict_hidden_runs(runs, fit, seed=seed)
+    if compare:
+        try:
+            laws = compare_laws(runs, slack=slack)
+        except ValueError as error:
+            notes.append(f"Laws were not compared. {error}")
+    result = {
+        **_summary(runs, fit, boot),
+        "notes": [*(boot.notes() if boot else []), *notes],
+        "predictions": _predictions(runs, fit, boot, budgets),
+        "frontier": [
+            {name: getattr(run, name) for name in _FRONTIER_FIELDS}
+            for run in fit.points
+        ],
+        "hindcasts": [
+            {**dataclasses.asdict(row), "relative_error": row.relative_error}
+            for row in hidden
+        ],
+        "laws": [dataclasses.asdict(row) for row in laws],
+        "reading": _findings(runs, fit),
+        "files": [],
+    }
+    if output_dir is not None:
+        result["files"] = _write_files(
+            runs, fit, boot, result, pathlib.Path(output_dir)
+        )
+    return result
+
+
+def _summary(runs: Runs, fit: Fit, boot: Bootstrap | None) -> dict[str, Any]:
+    law = dataclasses.asdict(fit.law) if fit.converged else {}
+    return {
+        "metric": runs.metrics[0],
+        "runs": len(runs),
+        "frontier_runs": len(fit.points),
+        "compute_unit": runs.compute_unit,
+        "converged": fit.converged,
+        "reason": fit.reason,
+        **{name: law.get(name) for name in COEFFICIENTS},
+        "rms_log_error": fit.rms_log_error if fit.converged else None,
+        "level": boot.level if boot else None,
+        "intervals": boot.intervals() if boot else None,
+        "correlations": boot.correlations() if boot else None,
+    }
+
+
+def _predictions(
+    runs: Runs, fit: Fit, boot: Bootstrap | None, budgets: Sequence[float]
+) -> list[dict[str, Any]]:
+    if not fit.converged:
+        return []
+    compute = sorted({*budgets, 10 * float(runs.compute.max())})
+    return [dataclasses.asdict(row) for row in predict(boot or fit.law, compute)]
+
+
+def _findings(runs: Runs, fit: Fit) -> dict[str, Any]:
+    averaged = runs.averaged_over_seeds()
+    efficiency = []
+    if all(run.images_seen is not None for run in runs):
+        largest = largest_data(runs)
+        efficiency = sample_efficiency(
+            averaged.where(lambda run: run.data_size == largest)
+        )
+    return {
+        "bottlenecks": [dataclasses.asdict(row) for row in find_bottlenecks(averaged)],
+        "sample_efficiency": [
+            {**dataclasses.asdict(row), "at_most": sorted(row.at_most)}
+            for row in efficiency
+        ],
+        "saturation": dataclasses.asdict(find_saturation(fit.law, runs.compute))
+        if fit.converged
+        else None,
+    }
+
+
+def _write_files(
+    runs: Runs,
+    fit: Fit,
+    boot: Bootstrap | None,
+    result: Mapping[str, Any],
+    folder: pathlib.Path,
+) -> list[str]:
+    from vit_scaling.scaling.studies import paper_figures, report
+
+    law_file, table = folder / "law.json", folder / "frontier.csv"
+    write_json(law_file, result)
+    write_csv(fit.points, table)
+    plots = save_figure(
+        paper_figures.study_figure(runs, fit, boot), folder / "frontier"
+    )
+    page = folder / "report.html"
+    report.write_report(runs, fit.law if fit.converged else None, boot, result, page)
+    return [str(path) for path in (law_file, table, *plots, page)]
