@@ -6,7 +6,7 @@ import statistics
 import pytest
 
 from vit_scaling.scaling.laws.runs import Run, Runs
-from vit_scaling.scaling.laws.seed_comparison import compute_differences
+from vit_scaling.scaling.laws.seed_comparison import compute_differences, group_runs
 
 # Quantiles of Student's t from a printed table: 97.5 % at 1 and at 2 degrees.
 T_1, T_2 = 12.706, 4.303

@@ -74,8 +74,8 @@ def m4_error(coefficients: Floats, x: Floats) -> Floats:
 _B, _C = (0.15, 0.4, 0.9), (0.3, 0.9)
 _LOW, _HIGH = 1e-9, 1e3
 # fmt: off
-# x is compute over its geometric mean. Starts of the first coefficient are relative to the
-# mean error, those of the floor to the minimum error. M1 to M4: arXiv 2209.06640.
+# x is compute over its geometric mean. Starts of the first coefficient are relative to
+# the mean error, those of the floor to the minimum error. M1 to M4: arXiv 2209.06640.
 FORMS: dict[str, LawForm] = {
     "power law (M1)": LawForm(
         "a C^-b", lambda p, x: p[0] * x ** -p[1], None,
