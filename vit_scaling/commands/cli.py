@@ -56,6 +56,11 @@ def features_from_flags(arguments: argparse.Namespace) -> Any:
     )
 
 
+def select_flags(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Return the values of some flags by name, as keyword arguments."""
+    return {name: getattr(arguments, name) for name in names}
+
+
 def run(
     parser: argparse.ArgumentParser,
     argv: Sequence[str] | None,

@@ -33,10 +33,7 @@ def _inspect(arguments: argparse.Namespace) -> Mapping[str, Any]:
     if arguments.output_dir:
         result["sheets"] = inspection.write_sheets(
             source,
-            output_dir=arguments.output_dir,
-            images=arguments.images,
-            image_size=arguments.image_size,
-            seed=arguments.seed,
+            **cli.select_flags(arguments, "output_dir", "images", "image_size", "seed"),
         )
     return result
 

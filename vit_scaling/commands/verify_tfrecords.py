@@ -26,11 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         result.update(
             verification.verify(
                 arguments.pattern,
-                classes=arguments.classes,
-                max_pixels=arguments.max_pixels,
                 decode=not arguments.no_decode,
-                max_faults=arguments.max_faults,
                 features=cli.features_from_flags(arguments),
+                **cli.select_flags(arguments, "classes", "max_pixels", "max_faults"),
             )
         )
         return result

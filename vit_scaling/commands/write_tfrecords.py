@@ -41,28 +41,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _write(arguments: argparse.Namespace) -> Mapping[str, Any]:
     from vit_scaling.data.writing import image_sources, shard_writer, split_writer
 
+    subset = cli.select_flags(arguments, "fraction", "num_images")
     source = image_sources.parse_source(
         arguments.source,
         split=arguments.split,
         tfds_data_dir=arguments.tfds_data_dir,
-        fraction=arguments.fraction,
-        num_images=arguments.num_images,
         features=cli.features_from_flags(arguments),
+        **subset,
     )
+    checks = ("max_pixels", "min_side", "reencode", "quality")
     settings = shard_writer.Settings(
-        max_pixels=arguments.max_pixels,
-        min_side=arguments.min_side,
-        reencode=arguments.reencode,
-        quality=arguments.quality,
-        shuffle=not arguments.keep_order,
+        **cli.select_flags(arguments, *checks), shuffle=not arguments.keep_order
     )
+    outputs = ("output_dir", "split", "num_shards", "overwrite")
     options: dict[str, Any] = {
-        "output_dir": arguments.output_dir,
-        "split": arguments.split,
-        "num_shards": arguments.num_shards,
+        **cli.select_flags(arguments, *outputs),
         "shard_bytes": arguments.shard_mib * 2**20,
         "settings": settings,
-        "overwrite": arguments.overwrite,
     }
     if arguments.runner:
         from vit_scaling.data.writing import beam_driver

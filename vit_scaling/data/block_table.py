@@ -72,7 +72,7 @@ def make_block_table(
     # The records of shard i are records[edges[i]:edges[i + 1]].
     edges = np.searchsorted(records, index.starts)
     offsets, size_bytes = np.zeros(len(records), np.int64), 0
-    for shard in np.flatnonzero(np.diff(edges)):
+    for shard in np.flatnonzero(np.diff(edges)).tolist():
         rows = slice(edges[shard], edges[shard + 1])
         numbers = records[rows] - index.starts[shard]
         boundaries = index.boundaries(shard)

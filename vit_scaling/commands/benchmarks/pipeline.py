@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
+import functools
 import os
 import time
+import types
 from typing import Any
 
 CROP_SEEDS = 1 << 20
@@ -102,13 +104,11 @@ def _repeat(source: Any, times: int) -> Any:
     """Return a source whose index lists the files `times` times."""
     from vit_scaling.data.record_index import RecordIndex
 
-    class Repeated:
-        features, class_names = source.features, source.class_names
-
-        def index(self, *, on_bad_record: str = "stop") -> RecordIndex:
-            return RecordIndex(source.shards * times, on_bad_record=on_bad_record)
-
-    return source if times == 1 else Repeated()
+    return types.SimpleNamespace(
+        features=source.features,
+        class_names=source.class_names,
+        index=functools.partial(RecordIndex, source.shards * times),
+    )
 
 
 def _make_data(source: Any, args: argparse.Namespace) -> Any:
