@@ -1,6 +1,7 @@
 """Gin can bind every part of a run once, and no argument set by flags."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import inspect
 
 import gin
@@ -28,16 +29,32 @@ def test_every_part_is_registered_with_gin_and_unchanged_itself(part):
 
 
 @pytest.mark.parametrize("name", ["model_dir", "strategy", "jit_compile", "experiment"])
-@pytest.mark.parametrize("root", ["train", "evaluate", "evaluate_continuously"])
+@pytest.mark.parametrize("root", ["evaluate", "evaluate_continuously"])
 def test_arguments_set_by_flags_cannot_be_bound(root, name):
     with pytest.raises(ValueError, match=f"denylisted.*{name}|{name}.*denylist"):
         configurables.parse(FILES, [*DATA, f"{root}.{name} = 'x'"])
 
 
-@pytest.mark.parametrize("name", ["evaluates", "texts", "also_keep"])
-def test_arguments_set_by_the_binary_cannot_be_bound(name):
+@pytest.mark.parametrize(
+    "name",
+    ["evaluate", "jit_compile", "branch_at", "profile_steps", "peak_flops_per_core"],
+)
+def test_options_set_by_the_binary_cannot_be_bound(name):
     with pytest.raises(ValueError, match=f"denylisted kwarg '{name}'"):
-        configurables.parse(FILES, [*DATA, f"train.{name} = None"])
+        configurables.parse(FILES, [*DATA, f"RunOptions.{name} = None"])
+
+
+def test_every_other_option_can_be_bound_and_was_an_argument_of_train():
+    fields = {field.name for field in dataclasses.fields(configurables.RunOptions)}
+    set_by_flags = {
+        "evaluate",
+        "jit_compile",
+        "branch_at",
+        "profile_steps",
+        "peak_flops_per_core",
+    }
+    renamed = {old for old in configurables.RENAMED_BINDINGS if "train." in old}
+    assert renamed == {f"train.{name}" for name in fields - set_by_flags}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vit_scaling import configurables, gin_files
+from vit_scaling import configurables, gin_files, runs
 from vit_scaling.data.preprocessing import InceptionCrop
 from vit_scaling.image_preprocessing import CentralCrop
 from vit_scaling.optimization.adafactor import Adafactor
@@ -169,7 +169,7 @@ def test_each_experiment_trains_three_steps(shape, digit_records):
     experiment = smoke(shape, digit_records)
     schedule = experiment.schedule_in_steps()
     assert schedule.total_steps == STEPS
-    model = experiment.made_model()
+    model = experiment.build_model()
     expected = parameters_of(
         shape,
         image_size=IMAGE_SIZE,
@@ -197,12 +197,9 @@ def test_each_experiment_trains_three_steps(shape, digit_records):
 @pytest.mark.usefixtures("nothing_left")
 def test_an_experiment_runs_as_the_binary_runs_it(digit_records, tmp_path):
     experiment = smoke("s/28", digit_records)
-    results = configurables.train(
-        experiment,
-        model_dir=tmp_path,
-        strategy=make_strategy(),
-        jit_compile=False,
-        evaluates=False,
+    options = configurables.RunOptions(jit_compile=False, evaluate=False)
+    results = runs.train(
+        experiment, options, model_dir=tmp_path, strategy=make_strategy()
     )
     assert results == {"step": STEPS, "traced": 1}
     assert (tmp_path / "checkpoints" / "step_000000003").is_dir()
@@ -213,7 +210,7 @@ def test_the_quickstart_fits_the_digits():
     experiment = configurables.Experiment()
     assert experiment.train_data.classes == experiment.eval_data.classes == 10
     assert not experiment.train_data.preprocess.flip  # A mirrored 2 is no 2.
-    model = experiment.made_model()
+    model = experiment.build_model()
     size = experiment.train_data.image_size
     assert model.input_shape == (None, size, size, 3)
     bias = model.get_layer("head").bias.numpy()

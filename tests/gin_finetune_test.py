@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vit_scaling import configurables
+from vit_scaling import configurables, runs
 from vit_scaling.applications.finetuning import load_for_finetuning
+from vit_scaling.assembly import build_run
 from vit_scaling.data.preprocessing import InceptionCrop
 from vit_scaling.image_preprocessing import CentralCrop, Resize
 from vit_scaling.modeling.positions import resample
@@ -19,9 +20,8 @@ from vit_scaling.modeling.vit import vit
 from vit_scaling.optimization.momentum import Momentum
 from vit_scaling.optimization.schedules import Constant, Cosine
 from vit_scaling.training.checkpoint_files import checkpoint_folder
-from vit_scaling.training.checkpoints import Checkpoints
 from vit_scaling.training.losses import softmax_cross_entropy
-from vit_scaling.training.preemption import Notice
+from vit_scaling.training.options import RunOptions
 from vit_scaling.training.strategy import make_strategy
 
 # Keras turns its variables into arrays in a way that NumPy 2 warns of.
@@ -113,8 +113,10 @@ def test_model_starts_from_the_source_with_a_new_classifier(
 ):
     _, taken = source
     experiment = small(source, digit_records, "experiments/finetune.gin")
-    new = Checkpoints(tmp_path / "new")
-    model, *_ = experiment.made(make_strategy(), new, Notice())
+    run = build_run(
+        experiment, RunOptions(), model_dir=tmp_path / "new", strategy=make_strategy()
+    )
+    model = run.model
     held = {v.path: np.asarray(v.value) for v in model.variables}
     positions = "position_embedding/embedding"
     np.testing.assert_array_equal(held[positions], resample(taken[positions], (4, 4)))
@@ -142,8 +144,9 @@ def test_each_experiment_trains_three_steps(name, source, digit_records, tmp_pat
     sets = experiment.eval_sets()
     whole = sets["eval"].source.index().num_records
     assert sets["eval"].num_examples == whole
-    results = configurables.train(
-        experiment, model_dir=tmp_path, strategy=make_strategy(), jit_compile=False
+    options = configurables.RunOptions(jit_compile=False)
+    results = runs.train(
+        experiment, options, model_dir=tmp_path, strategy=make_strategy()
     )
     assert results["step"] == 3 and np.isfinite(results["held_out"]["loss"])
     assert results["held_out"]["examples"] == sets["held_out"].num_examples
@@ -151,16 +154,17 @@ def test_each_experiment_trains_three_steps(name, source, digit_records, tmp_pat
 
 
 def test_preempted_run_resumes_when_its_source_is_gone(source, digit_records, tmp_path):
-    start = {"model_dir": tmp_path, "strategy": make_strategy(), "jit_compile": False}
+    start = {"model_dir": tmp_path, "strategy": make_strategy()}
     name = "experiments/finetune.gin"
     experiment = small(source, digit_records, name)
-    configurables.train(experiment, evaluates=False, **start)
+    options = configurables.RunOptions(jit_compile=False, evaluate=False)
+    runs.train(experiment, options, **start)
     shutil.rmtree(checkpoint_folder(tmp_path / "checkpoints", 3))  # Preempted before.
     load = functools.partial(load_for_finetuning, source=str(tmp_path / "gone.keras"))
     gone = dataclasses.replace(experiment, load_weights=load)
-    assert configurables.train(gone, evaluates=False, **start)["step"] == 3
+    assert runs.train(gone, options, **start)["step"] == 3
     with pytest.raises(FileNotFoundError, match=r"gone\.keras"):
-        configurables.train(gone, **{**start, "model_dir": tmp_path / "new"})
+        runs.train(gone, options, **{**start, "model_dir": tmp_path / "new"})
 
 
 def test_held_out_part_and_training_part_are_the_training_set(source, digit_records):

@@ -14,7 +14,7 @@ import tensorflow as tf
 from absl import app, flags
 from absl.testing import flagsaver
 
-from vit_scaling import configurables, train
+from vit_scaling import configurables, runs, train
 from vit_scaling.training.checkpoint_files import (
     checkpoint_folder,
     read_checkpoint,
@@ -178,13 +178,17 @@ def test_replicas_are_made_of_virtual_devices(run, digit_records, tmp_path):
 def passed(monkeypatch):
     """What the binary passed to the functions that it leads to, by their names."""
     seen = {}
-    names = ("train", "evaluate", "evaluate_continuously")
-    for name in names:
+    functions = {
+        "train": runs,
+        "evaluate": configurables,
+        "evaluate_continuously": configurables,
+    }
+    for name, module in functions.items():
 
-        def note(experiment, name=name, **launch):
-            seen.update(name=name, experiment=experiment, **launch)
+        def note(experiment, options=None, *, name=name, **launch):
+            seen.update(name=name, experiment=experiment, options=options, **launch)
 
-        monkeypatch.setattr(configurables, name, note)
+        monkeypatch.setattr(module, name, note)
     return seen
 
 
@@ -204,11 +208,13 @@ def test_modes_lead_to_their_functions(
     code, err = run(*args, f"--mode={mode}", model_dir(tmp_path), "--jit_compile")
     assert code == 0, err
     assert passed["name"] == name
-    assert passed["model_dir"] == str(tmp_path) and passed["jit_compile"] is True
+    options = passed["options"]
+    compiles = options.jit_compile if name == "train" else passed["jit_compile"]
+    assert passed["model_dir"] == str(tmp_path) and compiles is True
     assert isinstance(passed["strategy"], tf.distribute.OneDeviceStrategy)
     assert passed["experiment"].schedule.total_steps == 4
     if name == "train":
-        assert passed["evaluates"] is (mode == "train_and_eval")
+        assert options.evaluate is (mode == "train_and_eval")
 
 
 def test_evaluation_takes_the_step_that_is_asked_for(
@@ -234,7 +240,7 @@ def test_the_seed_flag_reaches_weights_and_batches(
     run(*arguments(digit_records, steps=4, every=4), "--seed=7", model_dir(tmp_path))
     assert gin.query_parameter("SEED/gin.macro.value") == 7
     texts = passed["texts"]()
-    assert "train.seed = %SEED" in texts["config.gin"]
+    assert "RunOptions.seed = %SEED" in texts["config.gin"]
     assert "vit.seed = %SEED" in texts["config.gin"]
 
 
@@ -363,13 +369,13 @@ def test_importing_the_binary_starts_no_tensorflow():
 
 
 def test_sigterm_ends_the_binary_with_a_code_of_its_own(run, monkeypatch, tmp_path):
-    def ended(experiment, **launch):
-        raise PreemptedError("Asked to end by SIGTERM: saved at step 7.")
+    def stop(experiment, options, **launch):
+        raise PreemptedError("SIGTERM was received: saved at step 7.")
 
     monkeypatch.setattr(configurables, "Experiment", lambda: None)
-    monkeypatch.setattr(configurables, "train", ended)
+    monkeypatch.setattr(runs, "train", stop)
     code, err = run("--gin_file=quickstart", *PATTERNS, model_dir(tmp_path))
     assert code == 75
     assert err.splitlines()[-1] == (
-        "vit-scaling-train: Asked to end by SIGTERM: saved at step 7."
+        "vit-scaling-train: SIGTERM was received: saved at step 7."
     )

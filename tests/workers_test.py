@@ -190,7 +190,7 @@ def test_a_group_that_lost_a_worker_and_was_ended_comes_out_the_same(
     group.process.send_signal(signal.SIGTERM)
     code, out = group.finish()
     assert code == 75, out
-    assert "restart 1 of 10" in out and "Asked to end by SIGTERM: saved" in out
+    assert "restart 1 of 10" in out and "SIGTERM was received: saved" in out
 
     group = Group(digit_records, tmp_path, "killed")
     code, out = group.finish()

@@ -6,7 +6,7 @@ from typing import Any
 
 import gin
 
-from vit_scaling import experiment, gin_files, image_preprocessing
+from vit_scaling import experiment, gin_files, image_preprocessing, runs
 from vit_scaling.applications import backbones, finetuning
 from vit_scaling.data import (
     augmentation,
@@ -30,7 +30,7 @@ from vit_scaling.optimization import (
     weight_decay,
 )
 from vit_scaling.scaling.studies.sweep import Sweep
-from vit_scaling.training import divergence, losses
+from vit_scaling.training import divergence, losses, options
 
 # The parts of a run that gin files configure and refer to.
 PARTS: tuple[Callable[..., Any], ...] = (
@@ -82,36 +82,48 @@ PARTS: tuple[Callable[..., Any], ...] = (
 for _part in PARTS:
     gin.register(_part, module="vit_scaling")
 
-# Functions that programs call. Arguments in denylists come from flags, never from gin.
+# What programs call. Arguments in denylists come from flags, never from gin.
 _PER_LAUNCH = ("experiment", "model_dir", "strategy", "jit_compile")
 Experiment = gin.external_configurable(experiment.Experiment, module="vit_scaling")
-train = gin.external_configurable(
-    experiment.train,
+RunOptions = gin.external_configurable(
+    options.RunOptions,
     module="vit_scaling",
     denylist=[
-        *_PER_LAUNCH,
-        "evaluates",
-        "also_keep",
+        "jit_compile",
+        "evaluate",
+        "branch_at",
         "profile_steps",
         "peak_flops_per_core",
-        "texts",
     ],
 )
 evaluate = gin.external_configurable(
-    experiment.evaluate, module="vit_scaling", denylist=[*_PER_LAUNCH, "step"]
+    runs.evaluate, module="vit_scaling", denylist=[*_PER_LAUNCH, "step"]
 )
 evaluate_continuously = gin.external_configurable(
-    experiment.evaluate_continuously, module="vit_scaling", denylist=[*_PER_LAUNCH]
+    runs.evaluate_continuously, module="vit_scaling", denylist=[*_PER_LAUNCH]
 )
 sweep = gin.external_configurable(Sweep, name="sweep", module="vit_scaling")
 ROOTS: dict[str, Callable[..., Any]] = {
     "Experiment": experiment.Experiment,
-    "train": experiment.train,
-    "evaluate": experiment.evaluate,
-    "evaluate_continuously": experiment.evaluate_continuously,
+    "RunOptions": options.RunOptions,
+    "evaluate": runs.evaluate,
+    "evaluate_continuously": runs.evaluate_continuously,
     "sweep": Sweep,
 }
 # Earlier names of bindings, and what to bind today: using one raises an error.
+_OPTIONS_OF_TRAIN = (
+    "seed",
+    "steps_per_loop",
+    "checkpoint_every_steps",
+    "eval_every_steps",
+    "keep_last",
+    "keep_every_steps",
+    "keep_steps",
+    "best_metric",
+    "asynchronous_checkpoints",
+    "evaluate_averages",
+    "loss_guard",
+)
 RENAMED_BINDINGS: dict[str, str] = {
     f"{rule}.{old}": new
     for rule in ("Adafactor", "Adam", "Momentum")
@@ -126,6 +138,7 @@ RENAMED_BINDINGS: dict[str, str] = {
         "measure": "Optimizer.measure_norms",
     }.items()
 } | {
+    **{f"train.{name}": f"RunOptions.{name}" for name in _OPTIONS_OF_TRAIN},
     "Adafactor.least_factored": "Adafactor.min_size_to_factor",
     "Adafactor.factored": "Adafactor.min_size_to_factor",
 }

@@ -193,10 +193,11 @@ def _explain(message: str, known: Mapping[str, Callable[..., Any]]) -> str:
     first, *more = message.splitlines() or [
         ""
     ]  # The other lines list positions in files.
-    parameter = _UNKNOWN_PARAMETER.search(first)
-    name = ".".join(parameter.groups()) if parameter else ""
-    if name in _renamed:
-        return "\n".join([_renamed_text(name), *more])
+    if "doesn't have a parameter" in first or "No configurable matching" in first:
+        for name in _renamed:
+            binding = rf"(?:^|[\s/.]){re.escape(name)}\s*="
+            if any(re.search(binding, line) for line in more):
+                return "\n".join([_renamed_text(name), *more])
     return "\n".join([first + _suggestion(message, known), *more])
 
 

@@ -16,7 +16,7 @@ from absl import app, flags, logging
 
 MODES = ("train", "eval", "train_and_eval", "continuous_eval", "branch_cooldown")
 DISTRIBUTIONS = ("one_device", "mirrored", "multi_worker_mirrored", "tpu")
-# Saved with the run, so that `--flagfile` repeats it; the others name files or places.
+# Saved with the run, so that `--flagfile` repeats it; the others name files or folders.
 RUN_FLAGS = (
     "mode",
     "distribution",
@@ -82,12 +82,11 @@ _BRANCH_STEPS = flags.DEFINE_list(
 
 def _run(_: Sequence[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # Orbit logs each loop; RunLog says it.
-    # Imported here, so that --help and a mistyped flag answer at once.
-    from vit_scaling import configurables
+        logging.set_verbosity(logging.WARNING)  # RunLog prints the progress.
+    # Imported here, so that --help and a misspelt flag respond at once.
+    from vit_scaling import configurables, runs
     from vit_scaling.training import strategy as strategies
-    from vit_scaling.training.allocation import keep_freed_memory
-    from vit_scaling.training.branches import branch_cooldowns
+    from vit_scaling.training.malloc import keep_freed_memory
 
     keep_freed_memory()
     strategy = strategies.make_strategy(
@@ -97,88 +96,93 @@ def _run(_: Sequence[str]) -> None:
     )
     seed = [] if _SEED.value is None else [f"SEED = {_SEED.value}"]
     configurables.parse(_GIN_FILE.value, [*_GIN_PARAM.value, *seed])
-    launch: dict[str, Any] = {
-        "model_dir": _MODEL_DIR.value,
-        "strategy": strategy,
-        "jit_compile": _JIT.value,
-    }
     experiment = configurables.Experiment()
+    launch: dict[str, Any] = {"model_dir": _MODEL_DIR.value, "strategy": strategy}
     if _MODE.value == "eval":
-        configurables.evaluate(experiment, step=_CHECKPOINT_STEP.value, **launch)
+        configurables.evaluate(
+            experiment,
+            step=_CHECKPOINT_STEP.value,
+            jit_compile=_JIT.value,
+            **launch,
+        )
         return
     if _MODE.value == "continuous_eval":
-        configurables.evaluate_continuously(experiment, **launch)
+        configurables.evaluate_continuously(
+            experiment, jit_compile=_JIT.value, **launch
+        )
         return
-    launch["peak_flops_per_core"] = _peak_flops_per_core(strategy)
-    if _MODE.value == "branch_cooldown":
-        branch_cooldowns(
+    is_branch = _MODE.value == "branch_cooldown"
+    branch_at = _parse_steps(_BRANCH_AT, required=is_branch)
+    options = configurables.RunOptions(
+        jit_compile=_JIT.value,
+        evaluate=_MODE.value != "train",
+        branch_at=() if is_branch else branch_at,
+        profile_steps=() if is_branch else _parse_steps(_PROFILE_STEPS),
+        peak_flops_per_core=_peak_flops_per_core(strategy),
+    )
+    if is_branch:
+        runs.branch_cooldowns(
             experiment,
-            branch_at=_steps(_BRANCH_AT),
+            options,
+            branch_at=branch_at,
             cooldown_steps=_branch_lengths(),
-            train_branch=configurables.train,
-            texts=_texts,
+            texts=_run_texts,
             **launch,
         )
     else:
-        configurables.train(
-            experiment,
-            evaluates=_MODE.value == "train_and_eval",
-            also_keep=_steps(_BRANCH_AT, required=False),
-            profile_steps=_steps(_PROFILE_STEPS, required=False),
-            texts=_texts,
-            **launch,
-        )
+        runs.train(experiment, options, texts=_run_texts, **launch)
 
 
-def _texts() -> Mapping[str, str]:
+def _run_texts() -> Mapping[str, str]:
+    """Return the files that repeat the run, by name."""
     from vit_scaling import gin_files
 
     return {"config.gin": gin_files.operative_text(), "flags.txt": _flag_text()}
 
 
 def _peak_flops_per_core(strategy: Any) -> float | None:
-    """Return what a core can do: of an accelerator by its name, else measured."""
+    """Return a core's operations per second: an accelerator's by name, or measured."""
     from vit_scaling.scaling.planning.devices import peak_flops_of
     from vit_scaling.training import strategy as strategies
 
-    name = strategies.accelerator(strategy)
+    name = strategies.accelerator_name(strategy)
     if name is None:
-        return strategies.processor_peak_flops_per_core()
+        return strategies.measure_cpu_flops_per_core()
     return peak_flops_of(name)
 
 
 def _branch_lengths() -> int | list[int] | None:
-    lengths = _steps(_BRANCH_STEPS, required=False)
+    lengths = _parse_steps(_BRANCH_STEPS)
     return lengths if len(lengths) > 1 else next(iter(lengths), None)
 
 
-def _steps(flag: Any, *, required: bool = True) -> list[int]:
+def _parse_steps(flag: Any, *, required: bool = False) -> list[int]:
     """Return the steps that a flag lists.
 
     Raises:
-        ValueError: One is no positive whole number, or none is given though required.
+        ValueError: One is not a positive whole number, or a required flag is missing.
     """
-    given = [text.strip() for text in flag.value]
-    whole = all(text.isdecimal() and int(text) for text in given)
-    if (required and not given) or not whole:
+    texts = [text.strip() for text in flag.value]
+    are_steps = all(text.isdecimal() and int(text) for text in texts)
+    if (required and not texts) or not are_steps:
         raise ValueError(
             f"`{flag.name}` must be steps of the run, such as "
-            f"--{flag.name}=60000,120000; received {','.join(given)!r}."
+            f"--{flag.name}=60000,120000; received {','.join(texts)!r}."
         )
-    return [int(text) for text in given]
+    return [int(text) for text in texts]
 
 
 def _flag_text() -> str:
-    """Return the flags that say how the run was launched, as a flag file."""
-    given = (flags.FLAGS[name] for name in RUN_FLAGS if flags.FLAGS[name].present)
-    lines = [flag.serialize() for flag in given]
+    """Return the command-line flags that `--flagfile` needs to repeat the run."""
+    present = (flags.FLAGS[name] for name in RUN_FLAGS if flags.FLAGS[name].present)
+    lines = [flag.serialize() for flag in present]
     return "".join(f"{line}\n" for line in lines)
 
 
 def main() -> None:
-    """Run the binary; what cannot be run is said in one line, with exit code 1.
+    """Run the binary; print a user's error in one line and exit with code 1.
 
-    A run that SIGTERM ended has saved, and leaves with exit code 75.
+    A run that was stopped by SIGTERM has saved, and exits with code 75.
     """
     flags.mark_flag_as_required("model_dir")
     flags.register_validator(
@@ -201,19 +205,19 @@ def main() -> None:
 
 
 def _message(error: Exception) -> str | None:
-    """Return what to say of an error that the user can mend, None for any other."""
-    # What the input pipeline asserts, such as a bad record, comes amid graph traces.
+    """Return the message of an error that the user can fix, None for any other."""
+    # The input pipeline's assertions, such as of a bad record, are inside graph traces.
     asserted = re.search(r"assertion failed: \[(.+)\]", str(error))
     if type(error).__module__.startswith("tensorflow"):
         return asserted[1].replace("\\'", "'") if asserted else None
     if isinstance(error, ImportError):
         return (
-            f"{error}. Something that training needs is missing or does not go with "
-            "the rest: vit-scaling-doctor tells what, and what installs it."
+            f"{error}. A package that training needs is missing or has an unsuitable "
+            "version: vit-scaling-doctor names it and the command that installs it."
         )
     # A TypeError: an experiment lacks a part, or a value is of another type.
     if isinstance(error, ValueError | TypeError | OSError | RuntimeError):
-        # Gin appends where it was called from: the traceback's business.
+        # Gin appends the call site, which belongs in the traceback.
         return str(error).partition("\n  In call to configurable")[0]
     return None
 

@@ -1,6 +1,7 @@
 """Cooldowns branched off a long run: their own folders, the run itself only read."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -8,14 +9,9 @@ import pytest
 import tensorflow as tf
 
 from tests.training import small
-from vit_scaling import experiment as runs
+from vit_scaling import io_files, runs
 from vit_scaling.optimization.schedules import Linear, ReciprocalSqrt
-from vit_scaling.training import branches
-from vit_scaling.training.branches import (
-    branch_cooldowns,
-    prepare_branch,
-    read_branch_record,
-)
+from vit_scaling.training.branches import prepare_branch, read_branch_record
 from vit_scaling.training.checkpoint_files import (
     CorruptCheckpointError,
     checkpoint_folder,
@@ -24,13 +20,13 @@ from vit_scaling.training.checkpoint_files import (
 )
 from vit_scaling.training.checkpoints import Checkpoints
 from vit_scaling.training.logs import read_metrics
+from vit_scaling.training.options import RunOptions
 from vit_scaling.training.strategy import make_strategy
 
 SCHEDULE = functools.partial(
     ReciprocalSqrt, 1e-2, warmup_steps=1, cooldown_steps=2, timescale_steps=2
 )
-TRAIN = functools.partial(
-    runs.train,
+OPTIONS = RunOptions(
     seed=5,
     jit_compile=False,
     steps_per_loop=1,
@@ -41,7 +37,8 @@ TRAIN = functools.partial(
 
 def long_run(path):
     experiment = small.experiment(schedule=SCHEDULE(total_steps=8))
-    TRAIN(experiment, model_dir=path, strategy=make_strategy(), evaluates=False)
+    options = dataclasses.replace(OPTIONS, evaluate=False)
+    runs.train(experiment, options, model_dir=path, strategy=make_strategy())
     return experiment
 
 
@@ -59,19 +56,19 @@ def test_a_branch_ends_as_a_run_of_its_own_length_and_the_long_run_stays(tmp_pat
     experiment = long_run(tmp_path / "long")
     before = contents(tmp_path / "long")
     # Step 5 has no checkpoint: the branch first follows the run from step 4.
-    results = branch_cooldowns(
+    results = runs.branch_cooldowns(
         experiment,
+        OPTIONS,
         model_dir=tmp_path / "long",
         branch_at=[5],
         cooldown_steps=2,
-        train_branch=TRAIN,
         strategy=make_strategy(),
     )
     ((folder, figures),) = results.items()
     assert contents(tmp_path / "long") == before
     assert figures["step"] == 7 and figures["eval"]["examples"] == 43
     short = small.experiment(schedule=SCHEDULE(total_steps=7))
-    TRAIN(short, model_dir=tmp_path / "short", strategy=make_strategy())
+    runs.train(short, OPTIONS, model_dir=tmp_path / "short", strategy=make_strategy())
     branch = tmp_path / "long" / folder
     assert bits(branch, 7) == bits(tmp_path / "short", 7)
     rates = [row["learning_rate"] for row in read_metrics(branch, "train")]
@@ -81,16 +78,19 @@ def test_a_branch_ends_as_a_run_of_its_own_length_and_the_long_run_stays(tmp_pat
     assert record["images_seen_by_parent"] == 4 * 8
 
 
-def test_each_branch_may_have_a_length_of_its_own(tmp_path):
+def test_each_branch_may_have_a_different_length(tmp_path, monkeypatch):
     experiment = long_run(tmp_path)
+    monkeypatch.setattr(
+        runs, "train", lambda branch, *_, **__: branch.schedule.total_steps
+    )
 
     def ends(cooldown_steps):
-        done = branch_cooldowns(
+        done = runs.branch_cooldowns(
             experiment,
             model_dir=tmp_path,
+            strategy=make_strategy(),
             branch_at=[5, 4],
             cooldown_steps=cooldown_steps,
-            train_branch=lambda branch, **_: branch.schedule.total_steps,
         )
         return {Path(folder).name: end for folder, end in done.items()}
 
@@ -113,7 +113,7 @@ def test_a_branch_that_was_prepared_is_found_again(tmp_path):
 
 
 def test_on_an_object_store_a_branch_is_copied_manifest_last(tmp_path, monkeypatch):
-    monkeypatch.setattr(branches, "is_remote", lambda path: True)
+    monkeypatch.setattr(io_files, "is_remote", lambda path: True)
     saved = Checkpoints(tmp_path, asynchronous=False)
     saved.save(4, {"run/global_step": tf.Variable(4)}, {"images_seen": 32})
     target = tmp_path / "branch_000000007_from_000000005" / "checkpoints"
@@ -156,12 +156,12 @@ def test_a_branch_that_the_schedule_cannot_have_is_refused_at_once(
     tmp_path, schedule, start, message
 ):
     with pytest.raises(ValueError, match=message):
-        branch_cooldowns(
+        runs.branch_cooldowns(
             small.experiment(schedule=schedule),
+            OPTIONS,
             model_dir=tmp_path,
             branch_at=[start],
             cooldown_steps=2,
-            train_branch=TRAIN,
             strategy=make_strategy(),
         )
     assert not list(tmp_path.iterdir())

@@ -21,7 +21,6 @@ from vit_scaling.training.checkpoint_files import (
     saved_steps,
     step_folders,
     write_checkpoint,
-    write_json,
 )
 
 DATA = pathlib.Path(__file__).parent / "data"
@@ -177,14 +176,6 @@ def test_an_absent_checkpoint_is_said_with_the_steps_that_exist(tmp_path):
     written(tmp_path, 7)
     with pytest.raises(FileNotFoundError, match=r"step_000000008.*saved there: \[7\]"):
         read_checkpoint(checkpoint_folder(tmp_path, 8))
-
-
-def test_json_is_replaced_whole_and_leaves_nothing_beside_it(tmp_path):
-    path = tmp_path / "folder" / "best.json"
-    write_json(path, {"step": 1})
-    write_json(path, {"step": 2})
-    assert json.loads(path.read_text()) == {"step": 2}
-    assert [file.name for file in path.parent.iterdir()] == ["best.json"]
 
 
 def test_a_checkpoint_of_format_1_written_in_the_past_is_still_read():

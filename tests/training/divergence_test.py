@@ -39,22 +39,22 @@ def test_what_is_not_finite_has_gone_wrong(outputs, met):
 def test_steps_that_the_optimizer_left_out_are_excused_and_not_remembered():
     made = watch(2.0, 1.0)
     outputs = {"loss": math.nan, "parameter_norm": math.nan}
-    made.check(3, outputs, nonfinite_steps=1, left_out=True)
+    made.check(3, outputs, nonfinite_steps=1, skips_nonfinite=True)
     assert made.losses == [2.0, 1.0]
     with pytest.raises(NonFiniteError):  # Not explained by a step that was left out.
-        made.check(4, outputs, nonfinite_steps=0, left_out=True)
+        made.check(4, outputs, nonfinite_steps=0, skips_nonfinite=True)
 
 
 def lose(made, step, left_out=2):
     outputs = {"loss": math.nan}
-    made.check(step, outputs, steps=2, nonfinite_steps=left_out, left_out=True)
+    made.check(step, outputs, steps=2, nonfinite_steps=left_out, skips_nonfinite=True)
 
 
 def test_loops_of_which_nothing_is_left_stop_the_run_if_they_go_on():
     made = watch(2.0, max_lost_loops=3)
     lose(made, 4)
     lose(made, 6)
-    lose(made, 8, left_out=1)  # One step of two was good: it counts anew.
+    lose(made, 8, left_out=1)  # One step of two was good: counting starts again.
     lose(made, 10)
     lose(made, 12)
     again = LossWatch(made.guard)

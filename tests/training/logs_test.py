@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vit_scaling.training.logs import METRICS_FILE, RunLog, Silence, read_metrics
+from vit_scaling.training.logs import METRICS_FILE, RunLog, read_metrics
 
 
 def tensorboard_scalars(folder):
@@ -134,9 +134,3 @@ def test_a_log_that_cannot_be_written_is_said_with_what_to_do(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     log.record("train", 3, {"loss": 0.5})
     assert [row["step"] for row in read_metrics(tmp_path)] == [1, 3]
-
-
-def test_silence_takes_everything_and_keeps_nothing():
-    stream = Silence()
-    assert print("text", file=stream) is None
-    assert stream.write("four") == 4

@@ -11,37 +11,37 @@ import time
 import pytest
 
 from vit_scaling.training import preemption
-from vit_scaling.training.preemption import Notice
+from vit_scaling.training.preemption import PreemptionNotice
 
 
 def test_sigterm_is_noted_and_the_handler_put_back():
-    before, notice = signal.getsignal(signal.SIGTERM), Notice()
-    with notice.watched():
-        assert not notice.given()
+    before, notice = signal.getsignal(signal.SIGTERM), PreemptionNotice()
+    with notice.catch_sigterm():
+        assert not notice.is_given()
         signal.raise_signal(signal.SIGTERM)
-        assert notice.given()
+        assert notice.is_given()
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert signal.getsignal(signal.SIGTERM) == before
-    assert notice.given()  # It stays given.
+    assert notice.is_given()  # It stays given.
 
 
-def test_what_another_process_was_told_counts():
-    told = []
+def test_a_signal_to_another_process_counts():
+    numbers = []
 
-    def agree(own):
-        told.append(own)
+    def sum_over(own):
+        numbers.append(own)
         return own + 1
 
-    assert Notice(agree).given() and told == [0]
-    assert not Notice(lambda own: own).given()
+    assert PreemptionNotice(sum_over).is_given() and numbers == [0]
+    assert not PreemptionNotice(lambda own: own).is_given()
 
 
-def test_a_thread_watches_nothing():
-    before, notice = signal.getsignal(signal.SIGTERM), Notice()
+def test_a_thread_catches_nothing():
+    before, notice = signal.getsignal(signal.SIGTERM), PreemptionNotice()
     seen = []
 
     def run():
-        with notice.watched():
+        with notice.catch_sigterm():
             seen.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=run)
@@ -53,8 +53,8 @@ def test_a_thread_watches_nothing():
 def test_a_second_sigterm_ends_the_process_at_once():
     code = (
         "import signal\n"
-        "from vit_scaling.training.preemption import Notice\n"
-        "with Notice().watched():\n"
+        "from vit_scaling.training.preemption import PreemptionNotice\n"
+        "with PreemptionNotice().catch_sigterm():\n"
         "    signal.raise_signal(signal.SIGTERM)\n"
         "    print('once', flush=True)\n"
         "    signal.raise_signal(signal.SIGTERM)\n"
@@ -68,12 +68,12 @@ def test_a_second_sigterm_ends_a_loop_of_steps_at_once():
     """The first, which Python sees once the loop has ended, does not."""
     code = (
         "import tensorflow as tf\n"
-        "from vit_scaling.training.preemption import Notice\n"
+        "from vit_scaling.training.preemption import PreemptionNotice\n"
         "@tf.function\n"
         "def loop(steps):\n"
         "    return tf.while_loop(lambda n: n < steps, lambda n: n + 1, [0])\n"
         "loop(1)\n"
-        "with Notice().watched():\n"
+        "with PreemptionNotice().catch_sigterm():\n"
         "    print('looping', flush=True)\n"
         "    loop(2_000_000_000)\n"
     )
@@ -96,7 +96,7 @@ def test_what_woke_other_code_at_signals_does_so_again():
     os.set_blocking(writes, False)
     before, threads = signal.set_wakeup_fd(writes), threading.active_count()
     try:
-        with Notice().watched():
+        with PreemptionNotice().catch_sigterm():
             assert threading.active_count() == threads + 1
         assert threading.active_count() == threads
         assert signal.set_wakeup_fd(before) == writes

@@ -102,8 +102,8 @@ def test_a_single_process_is_the_chief():
 
 
 def test_on_a_processor_core_hours_count_its_cores_not_the_virtual_devices():
-    assert strategies.cores(small.mirrored(4)) == os.cpu_count()
-    assert strategies.cores(strategies.make_strategy()) == os.cpu_count()
+    assert strategies.count_cores(small.mirrored(4)) == os.cpu_count()
+    assert strategies.count_cores(strategies.make_strategy()) == os.cpu_count()
 
 
 @pytest.mark.parametrize(
@@ -123,59 +123,62 @@ def test_workers_of_one_host_share_its_processor(cluster, hosts):
     many = types.SimpleNamespace(
         cluster_resolver=resolver, extended=types.SimpleNamespace(_num_workers=workers)
     )
-    assert strategies.cores(many) == hosts * os.cpu_count()
+    assert strategies.count_cores(many) == hosts * os.cpu_count()
 
 
 def test_each_worker_and_each_host_of_a_pod_reads_its_own_part(monkeypatch):
-    assert strategies.input_pipelines(small.mirrored(2)) == 1
+    assert strategies.count_input_pipelines(small.mirrored(2)) == 1
     workers = tf.distribute.MultiWorkerMirroredStrategy()
-    assert strategies.input_pipelines(workers) == 1
+    assert strategies.count_input_pipelines(workers) == 1
     monkeypatch.setattr(workers.extended, "_num_workers", 3)
-    assert strategies.input_pipelines(workers) == 3
+    assert strategies.count_input_pipelines(workers) == 3
     pod = tf.distribute.TPUStrategy.__new__(tf.distribute.TPUStrategy)
     pod._extended = types.SimpleNamespace(num_hosts=4)
-    assert strategies.input_pipelines(pod) == 4
+    assert strategies.count_input_pipelines(pod) == 4
 
 
 def test_xla_compiles_the_whole_step_of_a_single_device_unless_told_not_to():
     one = strategies.make_strategy()
-    assert strategies.xla_of(one) == strategies.xla_of(one, True) == (True, False)
-    assert not strategies.xla_of(one, False).on
+    assert (
+        strategies.choose_xla(one) == strategies.choose_xla(one, True) == (True, False)
+    )
+    assert not strategies.choose_xla(one, False).on
 
 
 def test_xla_leaves_the_sum_over_a_single_replica_out():
-    assert strategies.xla_of(small.mirrored(1)) == (False, True)
+    assert strategies.choose_xla(small.mirrored(1)) == (False, True)
     alone = tf.distribute.MultiWorkerMirroredStrategy()
-    assert strategies.xla_of(alone) == (False, True)
-    assert strategies.xla_of(tf.distribute.get_strategy()) == (True, False)
+    assert strategies.choose_xla(alone) == (False, True)
+    assert strategies.choose_xla(tf.distribute.get_strategy()) == (True, False)
 
 
 def test_xla_compiles_what_precedes_the_sum_over_replicas_where_asked():
     two = small.mirrored(2)
-    assert not strategies.xla_of(two).on
+    assert not strategies.choose_xla(two).on
     assert (
-        strategies.xla_of(two, True) == (False, True) and strategies.xla_of(two, 1).on
+        strategies.choose_xla(two, True) == (False, True)
+        and strategies.choose_xla(two, 1).on
     )
 
 
 def test_a_tpu_compiles_by_itself():
     tpu = tf.distribute.TPUStrategy.__new__(tf.distribute.TPUStrategy)
     assert strategies.is_tpu(tpu)
-    assert not strategies.xla_of(tpu, True).on
+    assert not strategies.choose_xla(tpu, True).on
 
 
 def test_a_processor_is_no_accelerator_and_its_peak_is_measured(monkeypatch):
-    assert strategies.accelerator(small.mirrored(2)) is None
-    assert strategies.processor_peak_flops_per_core(size=64) > 0
+    assert strategies.accelerator_name(small.mirrored(2)) is None
+    assert strategies.measure_cpu_flops_per_core(size=64) > 0
     tpu = tf.distribute.TPUStrategy.__new__(tf.distribute.TPUStrategy)
     monkeypatch.setenv("TPU_ACCELERATOR_TYPE", "v3-8")
-    assert strategies.accelerator(tpu) == "v3-8"
+    assert strategies.accelerator_name(tpu) == "v3-8"
 
 
 def test_workers_of_one_process_start_with_bfloat16_variables():
     # Not by `make_strategy`: a cluster's collectives must precede all else.
     alone = tf.distribute.MultiWorkerMirroredStrategy()
-    strategy = strategies._broadcasting_bfloat16(alone)
+    strategy = strategies._broadcast_bfloat16_as_float32(alone)
     with strategy.scope():
         momentum = tf.Variable(lambda: tf.fill([3], 1.5), dtype=tf.bfloat16)
         other = tf.Variable([1.0, 2.0])

@@ -9,11 +9,12 @@ from tests.training import small
 from vit_scaling.optimization.adam import Adam
 from vit_scaling.optimization.optimizer import Optimizer
 from vit_scaling.training import strategy as strategies
-from vit_scaling.training.divergence import NonFiniteError
+from vit_scaling.training.divergence import LossGuard, LossWatch, NonFiniteError
 from vit_scaling.training.losses import sigmoid_cross_entropy
+from vit_scaling.training.profiling import Profiler
 from vit_scaling.training.progress import Progress
 from vit_scaling.training.step import make_train_step
-from vit_scaling.training.timing import StepTimes
+from vit_scaling.training.step_times import StepTimes
 from vit_scaling.training.trainer import Trainer
 
 IMAGES, LABELS = small.digits()
@@ -22,7 +23,8 @@ SCHEDULE = small.experiment().schedule
 
 def trainer(strategy, *, data=None, model=small.linear, jit_compile=False, **options):
     data = data or small.Arrays(IMAGES[:100], LABELS[:100])
-    xla, times = strategies.xla_of(strategy, jit_compile), StepTimes.under(strategy)
+    xla = strategies.choose_xla(strategy, jit_compile)
+    times = StepTimes.for_strategy(strategy)
     with strategy.scope():
         model = model()
         optimizer = Optimizer(Adam(), SCHEDULE, **options)
@@ -35,21 +37,21 @@ def trainer(strategy, *, data=None, model=small.linear, jit_compile=False, **opt
                 optimizer,
                 sigmoid_cross_entropy,
                 replicas=replicas,
-                jit_compile=xla.each_replica,
+                compile_gradients=xla.each_replica,
+                compile_step=xla.whole_step,
             ),
             optimizer,
-            strategy.distribute_datasets_from_function(
-                lambda context: data.dataset(
-                    batch_size=8, seed=1, input_context=context
-                )
-            ),
             strategy=strategy,
             global_step=step,
             progress=Progress(batch_size=8, total_steps=6, cores=1, replicas=replicas),
             learning_rate=SCHEDULE.at,
+            watch=LossWatch(LossGuard()),
             times=times,
-            jit_compile=xla.whole_step,
+            profiler=Profiler("unused"),
         )
+    made.train_dataset = strategy.distribute_datasets_from_function(
+        lambda context: data.dataset(batch_size=8, seed=1, input_context=context)
+    )
     return made, model
 
 
@@ -58,10 +60,10 @@ def trainer(strategy, *, data=None, model=small.linear, jit_compile=False, **opt
 def test_the_loop_is_traced_once_whatever_its_length(replicas, jit_compile):
     strategy = small.mirrored(replicas) if replicas else strategies.make_strategy()
     made, _ = trainer(strategy, jit_compile=jit_compile)
-    assert made.traced() == 0
+    assert made.traces() == 0
     for steps in (1, 3, 2):
         made.train(tf.constant(steps))
-    assert made.traced() == 1
+    assert made.traces() == 1
     assert made.global_step.numpy() == 6
 
 

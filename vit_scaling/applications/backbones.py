@@ -71,7 +71,7 @@ def keras_backbone(
 
     Its last layers are those of our ViT: pre_logits (the features) and head (the
     classifier, whose kernel is initially 0), so optimizers' rules, evaluation and
-    export work. In gin: `train.make_model = @keras_backbone`.
+    export work. In gin: `Experiment.make_model = @keras_backbone`.
 
     Args:
         name: Name in `keras.applications`, such as "ResNet50" or "ConvNeXtTiny".

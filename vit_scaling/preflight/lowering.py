@@ -12,7 +12,6 @@ import tensorflow as tf
 from vit_scaling import backend
 from vit_scaling.experiment import Experiment
 from vit_scaling.preflight import program
-from vit_scaling.training.step import make_train_step
 
 
 class StepLowering:
@@ -31,9 +30,8 @@ class StepLowering:
                 batch_size=experiment.batch_size, train_examples=1_000_000
             )
         with unfilled_variables():
-            self.model = experiment.made_model()
-            self.optimizer = experiment.make_optimizer(learning_rate=schedule)
-            self.optimizer.build(self.model.trainable_variables)
+            self.model = experiment.build_model()
+            self.optimizer = experiment.build_optimizer(self.model, schedule)
 
     def text(self, per_core_batch: int) -> str:
         """Return the program for a batch, in StableHLO alone.
@@ -54,12 +52,7 @@ class StepLowering:
                 (per_core_batch, self.experiment.train_data.classes), tf.float32
             ),
         )
-        step = make_train_step(
-            self.model,
-            self.optimizer,
-            self.experiment.loss,
-            accumulate=self.experiment.accumulate,
-        )
+        step = self.experiment.make_step(self.model, self.optimizer)
         try:
             return program.mended(lowered(step, *specs))
         except ValueError as error:

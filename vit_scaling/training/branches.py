@@ -1,21 +1,18 @@
-"""Branch a cooldown off a long run: finished models at several durations (§3.5)."""
+"""Branches of a long run: cooldowns that start from one of its checkpoints (§3.5)."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
-import json
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from etils import epath
 
+from vit_scaling import io_files
 from vit_scaling.training.checkpoint_files import (
     MANIFEST,
     checkpoint_folder,
-    is_remote,
+    new_checkpoint,
     read_checkpoint,
-    remove_checkpoint,
     saved_steps,
-    write_json,
 )
 from vit_scaling.training.checkpoints import FOLDER
 
@@ -24,15 +21,15 @@ RECORD_FILE = "branch.json"
 
 @dataclasses.dataclass(frozen=True)
 class Branch:
-    """A branch that is ready to be trained in its own folder.
+    """A branch that is ready to be trained in a separate folder.
 
     Attributes:
         model_dir: The branch's folder, `PARENT/branch_…`, which holds the checkpoint it
             starts from.
-        start_step: Where the cooldown begins.
-        cooldown_steps: How long it lasts.
-        parent_step: The step of the parent's checkpoint, at most `start_step`; steps
-            between the two are the parent's own.
+        start_step: Step at which the cooldown begins.
+        cooldown_steps: Length of the cooldown.
+        parent_step: Step of the parent's checkpoint, at most `start_step`. From there
+            to `start_step` the branch repeats the parent's steps.
     """
 
     model_dir: epath.Path
@@ -46,76 +43,21 @@ class Branch:
         return self.start_step + self.cooldown_steps
 
 
-def branch_cooldowns(
-    experiment: Any,
-    *,
-    model_dir: epath.PathLike,
-    branch_at: Sequence[int],
-    cooldown_steps: int | Sequence[int] | None = None,
-    train_branch: Callable[..., dict[str, Any]],
-    **launch: Any,
-) -> dict[str, dict[str, Any]]:
-    """Turn a long run into finished models at several durations (§3.5).
-
-    Each branch follows the run from its checkpoint nearest below `start` to `start`,
-    cools down to zero, is evaluated, and stays in a folder of its own with a record of
-    where it came from. The run itself is only read; killed branches go on.
-
-    Args:
-        experiment: An `Experiment`, as the run was trained.
-        model_dir: Folder of the run.
-        branch_at: Steps at which the cooldowns begin.
-        cooldown_steps: Length of the cooldowns, one for all or one for each; None: that
-            of the run's schedule.
-        train_branch: `experiment.train`, or its gin-bound form.
-        **launch: Further arguments of `train`, such as `strategy`.
-
-    Returns:
-        {branch's folder: what `train` returned}.
-
-    Raises:
-        ValueError: A branch starts in the warm-up or the cooldown of the run, the
-            schedule's decay depends on the total, or there are other numbers of starts
-            and of lengths.
-        FileNotFoundError: No checkpoint at or below a start is left.
-    """
-    schedule = experiment.schedule_in_steps()
-    lengths = cooldown_steps or schedule.cooldown_steps
-    if isinstance(lengths, int):
-        lengths = [lengths] * len(branch_at)
-    if len(lengths) != len(branch_at):
-        raise ValueError(
-            "`cooldown_steps` must be one length for all branches or one for each of "
-            f"{list(branch_at)}; received {list(lengths)}."
-        )
-    pairs = sorted(zip(branch_at, lengths, strict=True))
-    schedules = {start: schedule.branch(start, length) for start, length in pairs}
-    branches = [prepare_branch(model_dir, *pair) for pair in pairs]
-    return {
-        str(branch.model_dir): train_branch(
-            dataclasses.replace(experiment, schedule=schedules[branch.start_step]),
-            model_dir=branch.model_dir,
-            **launch,
-        )
-        for branch in branches
-    }
-
-
 def prepare_branch(
     parent_dir: epath.PathLike, start_step: int, cooldown_steps: int
 ) -> Branch:
-    """Copy the parent's checkpoint nearest below a step into the branch's own folder.
+    """Copy the parent's last checkpoint at or before a step into the branch's folder.
 
-    The parent is only read. A branch prepared before is found again as it is, so that
-    one that was killed goes on.
+    The parent is only read. A branch that was prepared before is returned unchanged, so
+    that one that was killed continues.
 
     Args:
         parent_dir: `model_dir` of the long run.
-        start_step: Where the cooldown begins, in steps of the parent.
-        cooldown_steps: How long it lasts.
+        start_step: Step of the parent at which the cooldown begins.
+        cooldown_steps: Length of the cooldown.
 
     Raises:
-        FileNotFoundError: The parent has no checkpoint at or below `start_step`.
+        FileNotFoundError: The parent has no checkpoint at or before `start_step`.
         CorruptCheckpointError: That checkpoint is damaged.
     """
     parent = epath.Path(parent_dir)
@@ -123,18 +65,19 @@ def prepare_branch(
     model_dir = parent / f"branch_{total:09d}_from_{start_step:09d}"
     record = model_dir / RECORD_FILE
     if not record.exists():
-        steps = [s for s in saved_steps(parent / FOLDER) if s <= start_step]
+        saved = saved_steps(parent / FOLDER)
+        steps = [step for step in saved if step <= start_step]
         if not steps:
             raise FileNotFoundError(
-                f"`branch_at` needs a checkpoint at or below step {start_step}; "
-                f"`{parent / FOLDER}` has {saved_steps(parent / FOLDER) or 'none'}. "
-                "Bind `train.keep_steps` or `train.keep_every_steps`, or pass the same "
-                "--branch_at when training, so that it is kept."
+                f"`branch_at` needs a checkpoint at or before step {start_step}; "
+                f"`{parent / FOLDER}` has {saved or 'none'}. Bind "
+                "`RunOptions.keep_steps` or `RunOptions.keep_every_steps`, or pass the "
+                "same --branch_at when training, so that it is kept."
             )
         source = checkpoint_folder(parent / FOLDER, steps[-1])
         _, manifest = read_checkpoint(source, prefixes=["run/"])
-        _copy_folder(source, checkpoint_folder(model_dir / FOLDER, steps[-1]))
-        write_json(
+        _copy_checkpoint(source, checkpoint_folder(model_dir / FOLDER, steps[-1]))
+        io_files.write_json(
             record,
             {
                 "parent": str(parent),
@@ -145,30 +88,20 @@ def prepare_branch(
                 "images_seen_by_parent": manifest["state"]["images_seen"],
             },
         )
-    parent_step = _record(record)["parent_step"]
+    parent_step = io_files.read_json(record)["parent_step"]
     return Branch(model_dir, start_step, cooldown_steps, parent_step)
 
 
 def read_branch_record(model_dir: epath.PathLike) -> dict[str, Any] | None:
-    """Return a branch's record of its parent, or None where there is none."""
+    """Return a branch's record of its parent; None if the folder is not a branch."""
     path = epath.Path(model_dir) / RECORD_FILE
-    return _record(path) if path.exists() else None
+    return io_files.read_json(path) if path.exists() else None
 
 
-def _record(path: epath.Path) -> dict[str, Any]:
-    return json.loads(path.read_text())
-
-
-def _copy_folder(source: epath.Path, target: epath.Path) -> None:
-    """Copy a checkpoint, its manifest last: it makes the copy a checkpoint."""
+def _copy_checkpoint(source: epath.Path, target: epath.Path) -> None:
+    """Copy a checkpoint, its manifest last, which completes it."""
     if (target / MANIFEST).exists():
         return
-    remote = is_remote(target)
-    working = target if remote else target.with_name(f".writing_{target.name}")
-    for rest in {working, target}:  # Of a copy that was cut off.
-        remove_checkpoint(rest)
-    working.mkdir(parents=True)
-    for path in sorted(source.iterdir(), key=lambda path: path.name == MANIFEST):
-        path.copy(working / path.name)
-    if not remote:
-        working.rename(target)
+    with new_checkpoint(target) as folder:
+        for path in sorted(source.iterdir(), key=lambda path: path.name == MANIFEST):
+            path.copy(folder / path.name)

@@ -1,34 +1,38 @@
-"""The files of one checkpoint: written whole, verified when read.
+"""The files of one checkpoint: write them, and verify them when they are read.
 
 A checkpoint is a folder `step_000001000` that holds TensorFlow's tensor bundle, whose
 keys are `model/PATH`, `optimizer/PATH`, `averages/PATH` and `run/NAME`, and a
-`manifest.json` with shapes, checksums and the run's plain state, which is written last
-and removed first: a folder without it is no checkpoint. A local folder appears under
-its final name only when it is complete. Object stores such as Cloud Storage have no
-folders to rename, only names of files: there it fills under its final name.
+`manifest.json` with shapes, checksums and the run's plain state. The manifest is
+written last and removed first: a folder without it is not a checkpoint. A local folder
+gets its final name only when it is complete. Object stores such as Cloud Storage cannot
+rename folders, so the files are written under the final name at once.
 """
 # SPDX-License-Identifier: Apache-2.0
 
+import contextlib
 import errno
 import json
 import os
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from etils import epath
 
+from vit_scaling import io_files
+
 FORMAT = 1
 MANIFEST = "manifest.json"
 BUNDLE = "variables"
+PARTIAL_PREFIX = ".writing_"  # Of the name of a local checkpoint being written.
 _STEP_FOLDER = re.compile(r"step_(\d+)")
 
 
 class CorruptCheckpointError(ValueError):
-    """A checkpoint whose files are missing, cut off or changed."""
+    """A checkpoint has files that are missing, truncated or changed."""
 
 
 def checkpoint_folder(directory: epath.PathLike, step: int) -> epath.Path:
@@ -38,28 +42,46 @@ def checkpoint_folder(directory: epath.PathLike, step: int) -> epath.Path:
 
 def saved_steps(directory: epath.PathLike) -> list[int]:
     """Return the steps of the checkpoints that have a manifest, ascending."""
-    found = epath.Path(directory).glob(f"step_*/{MANIFEST}")
-    return _steps_of(path.parent.name for path in found)
+    manifests = epath.Path(directory).glob(f"step_*/{MANIFEST}")
+    return _steps_in(path.parent.name for path in manifests)
 
 
 def step_folders(directory: epath.PathLike) -> list[int]:
-    """Return the steps that a folder has anything of, complete or not, ascending."""
-    return _steps_of(path.name for path in epath.Path(directory).glob("step_*"))
+    """Return the steps of all checkpoint folders, complete or not, ascending."""
+    return _steps_in(path.name for path in epath.Path(directory).glob("step_*"))
 
 
-def is_remote(path: epath.PathLike) -> bool:
-    """Return whether a path is on an object store, where renaming copies each file."""
-    return "://" in str(path)
+@contextlib.contextmanager
+def new_checkpoint(folder: epath.Path) -> Iterator[epath.Path]:
+    """Context manager: an empty folder that becomes the checkpoint `folder`.
+
+    A local folder has a temporary name until the block succeeds. Remains of a write
+    that was interrupted are removed, also those of the block itself.
+    """
+    remote = io_files.is_remote(folder)
+    working = folder if remote else folder.with_name(PARTIAL_PREFIX + folder.name)
+    for remains in {working, folder}:
+        remove_checkpoint(remains)
+    try:
+        working.mkdir(parents=True)
+        yield working
+        if not remote:
+            working.rename(folder)
+        io_files.flush_folder(folder.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            remove_checkpoint(working)
+        raise
 
 
 def remove_checkpoint(folder: epath.Path) -> None:
-    """Remove a folder so that it is no checkpoint from the first moment on."""
+    """Remove a folder, its manifest first, so that it stops being a checkpoint."""
     if folder.exists():
         (folder / MANIFEST).unlink(missing_ok=True)
         folder.rmtree()
 
 
-def _steps_of(names: Iterable[str]) -> list[int]:
+def _steps_in(names: Iterable[str]) -> list[int]:
     matches = (_STEP_FOLDER.fullmatch(name) for name in names)
     return sorted(int(match[1]) for match in matches if match)
 
@@ -70,7 +92,7 @@ def write_checkpoint(
     values: Mapping[str, np.ndarray],
     state: Mapping[str, Any],
 ) -> None:
-    """Write values, then the manifest, into an existing, empty folder, to the disk."""
+    """Write values, then the manifest, into an empty folder, and flush them to disk."""
     keys = sorted(values)
     with tf.device("CPU:0"):
         tf.raw_ops.SaveV2(
@@ -82,7 +104,7 @@ def write_checkpoint(
     files = {}
     for path in sorted(folder.iterdir()):
         files[path.name] = {"bytes": path.stat().length, "crc32": _crc32(path)}
-        _flush_to_disk(path)
+        io_files.flush_file(path)
     manifest = {
         "format": FORMAT,
         "step": step,
@@ -93,7 +115,7 @@ def write_checkpoint(
             for key in keys
         },
     }
-    write_json(folder / MANIFEST, {**manifest, "crc32": _json_crc32(manifest)})
+    io_files.write_json(folder / MANIFEST, {**manifest, "crc32": _json_crc32(manifest)})
 
 
 def read_checkpoint(
@@ -107,18 +129,18 @@ def read_checkpoint(
 
     Raises:
         FileNotFoundError: The folder does not exist.
-        CorruptCheckpointError: A file is missing, cut off or changed.
-        ValueError: It was written by a later, unknown format.
+        CorruptCheckpointError: A file is missing, truncated or changed.
+        ValueError: Its format is newer than this code.
     """
     folder = epath.Path(folder)
     if not folder.is_dir():
-        near = saved_steps(folder.parent)
+        steps = saved_steps(folder.parent)
         raise FileNotFoundError(
-            f"There is no checkpoint `{folder}`; steps saved there: {near or 'none'}."
+            f"The checkpoint `{folder}` does not exist; steps saved there: "
+            f"{steps or 'none'}."
         )
-    manifest = _verified_manifest(folder)
-    starts = tuple(prefixes)
-    keys = [key for key in manifest["variables"] if key.startswith(starts)]
+    manifest = _verify_manifest(folder)
+    keys = [key for key in manifest["variables"] if key.startswith(tuple(prefixes))]
     if not keys:
         return {}, manifest
     dtypes = [tf.as_dtype(manifest["variables"][key]["dtype"]) for key in keys]
@@ -138,41 +160,24 @@ def read_checkpoint(
     return dict(zip(keys, arrays, strict=True)), manifest
 
 
-def write_json(path: epath.PathLike, value: Any) -> None:
-    """Write JSON so that the file is either the old one or the new one, never half."""
-    write_text(path, json_text(value))
-
-
-def json_text(value: Any) -> str:
-    """Return a value as the JSON text of a file."""
-    return json.dumps(value, indent=1) + "\n"
-
-
-def write_text(path: epath.PathLike, text: str) -> None:
-    """Write a text so that the file is either the old one or the new one."""
-    path = epath.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    working = path.with_name(f".{path.name}.writing")
-    working.write_text(text)
-    _flush_to_disk(working)
-    working.replace(path)
-
-
-def remedy(error: Exception) -> str:
-    """Return what to do where a run's file could not be written."""
+def write_failure_advice(error: Exception) -> str:
+    """Return the advice of an error message about a file that cannot be written."""
     # TensorFlow's own errors carry the system's text, but not its number.
-    of_room = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
-    full = any(text in str(error) for text in of_room)
-    first = "Make room (or raise the quota)" if full else "Mend that"
-    return f"{first} and start the same command again; it goes on from the last"
+    texts = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+    is_full = any(text in str(error) for text in texts)
+    first = "Make room (or raise the quota)" if is_full else "Fix that"
+    return (
+        f"{first} and start the same command again; it continues from the last "
+        "checkpoint."
+    )
 
 
-def _verified_manifest(folder: epath.Path) -> dict[str, Any]:
+def _verify_manifest(folder: epath.Path) -> dict[str, Any]:
     try:
         manifest = dict(json.loads((folder / MANIFEST).read_text()))
     except (FileNotFoundError, TypeError, ValueError) as error:
         raise CorruptCheckpointError(
-            f"The checkpoint `{folder}` is damaged: {MANIFEST} is missing or no JSON."
+            f"The checkpoint `{folder}` is damaged: {MANIFEST} is missing or not JSON."
         ) from error
     if manifest.pop("crc32", None) != _json_crc32(manifest):
         raise CorruptCheckpointError(
@@ -206,20 +211,3 @@ def _crc32(path: epath.Path) -> int:
         while block := file.read(1 << 22):
             checksum = zlib.crc32(block, checksum)
     return checksum
-
-
-def _flush_to_disk(path: epath.Path) -> None:
-    """Make a local file outlive a power cut; remote stores do so by themselves."""
-    if not is_remote(path):
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-
-
-def flush_folder(folder: epath.Path) -> None:
-    """Make a local folder's list of names outlive a power cut."""
-    if not is_remote(folder):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -1,8 +1,6 @@
-"""A run's checkpoints, keyed by variable path: save, keep by rules, resume."""
+"""Checkpoints of a run, keyed by variable path: save, keep by rules, restore."""
 # SPDX-License-Identifier: Apache-2.0
 
-import contextlib
-import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,22 +10,21 @@ import numpy as np
 from absl import logging
 from etils import epath
 
+from vit_scaling import io_files
 from vit_scaling.training.checkpoint_files import (
+    PARTIAL_PREFIX,
     CorruptCheckpointError,
     checkpoint_folder,
-    flush_folder,
-    is_remote,
+    new_checkpoint,
     read_checkpoint,
-    remedy,
     remove_checkpoint,
     saved_steps,
     step_folders,
     write_checkpoint,
-    write_json,
+    write_failure_advice,
 )
 
 FOLDER = "checkpoints"
-_WRITING = ".writing_"  # Before the name of a local checkpoint that is not yet whole.
 GLOBAL_STEP = "run/global_step"
 
 
@@ -42,7 +39,7 @@ def variables_of(
     be read without the optimizer.
 
     Raises:
-        ValueError: Two variables have one path; only one of them could be saved.
+        ValueError: Two variables have the same path.
     """
     keyed = [(f"model/{variable.path}", variable) for variable in model.variables]
     if optimizer is not None:
@@ -60,19 +57,20 @@ def variables_of(
         ]
     if global_step is not None:
         keyed.append((GLOBAL_STEP, global_step))
-    named = dict(keyed)
-    if len(named) != len(keyed):
+    variables = dict(keyed)
+    if len(variables) != len(keyed):
         keys = [key for key, _ in keyed]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
+        repeated = sorted({key for key in keys if keys.count(key) > 1})
         raise ValueError(
             "Variable paths must be unique to be checkpoint keys; more than one "
-            f"variable is called {', '.join(twice[:5])}. Give every layer its own name."
+            f"variable is called {', '.join(repeated[:5])}. Give every layer its own "
+            "name."
         )
-    return named
+    return variables
 
 
 class Checkpoints:
-    """Write, keep, verify and read the checkpoints of one `model_dir`."""
+    """Writes, keeps and reads the checkpoints of one `model_dir`."""
 
     def __init__(
         self,
@@ -89,25 +87,16 @@ class Checkpoints:
 
         Args:
             model_dir: The run's folder.
-            keep_last: How many of the newest scheduled checkpoints stay, beside the
-                very newest; None: all of them.
-            keep_every_steps: Checkpoints at multiples of this many steps stay as well
-                (10,000 in the authors' configuration).
-            keep_steps: Steps whose checkpoints stay as well.
-            scheduled: Whether an undisturbed run saves at a step. What was saved in
-                between, as at SIGTERM, must not change what stays or is gone back to.
-            asynchronous: Whether files are written by a thread while training goes on.
+            keep_last: Number of the newest scheduled checkpoints to keep, in addition
+                to the very newest one. None: keep all.
+            keep_every_steps: Multiples of this step are kept as well.
+            keep_steps: These steps are kept as well.
+            scheduled: Whether an uninterrupted run saves at a step. Checkpoints saved
+                in between, as at SIGTERM, do not change which others are kept or which
+                one is restored in a roll-back.
+            asynchronous: Whether a thread writes files while training continues.
             writes: False for workers other than the chief, which only read.
-
-        Raises:
-            ValueError: `keep_last` or `keep_every_steps` is less than 1.
         """
-        for name, number in (
-            ("keep_last", keep_last),
-            ("keep_every_steps", keep_every_steps),
-        ):
-            if number is not None and number < 1:
-                raise ValueError(f"`{name}` must be at least 1; received {number}.")
         self.directory = epath.Path(model_dir) / FOLDER
         self._keep_last = keep_last
         self._keep_every_steps = keep_every_steps
@@ -133,12 +122,12 @@ class Checkpoints:
 
         Args:
             step: Number of updates done.
-            variables: What `variables_of` returned, and more of the kind.
-            state: Plain JSON values: images seen, seconds, seed, metrics so far.
+            variables: By key, as `variables_of` returns them.
+            state: Further state as JSON values: images seen, seconds, seed.
 
         Raises:
-            OSError: An earlier write failed, for instance on a full disk. What was
-                saved before it is still there.
+            OSError: An earlier write failed, for instance on a full disk. Checkpoints
+                before it still exist.
         """
         self.wait()
         if not self.writes or step in self.steps():
@@ -156,7 +145,7 @@ class Checkpoints:
             self.wait()
 
     def wait(self) -> None:
-        """Wait for the write in the background and raise what went wrong in it."""
+        """Wait for the write in the background; raise OSError if it failed."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -164,7 +153,8 @@ class Checkpoints:
             error, self._error = self._error, None
             raise OSError(
                 f"A checkpoint could not be written to `{self.directory}`: {error}. "
-                f"Complete checkpoints: {self.steps() or 'none'}. {remedy(error)}."
+                f"Complete checkpoints: {self.steps() or 'none'}. "
+                f"{write_failure_advice(error)}"
             ) from error
 
     def restore(
@@ -174,95 +164,78 @@ class Checkpoints:
         step: int | None = None,
         scheduled: bool = False,
     ) -> dict[str, Any] | None:
-        """Assign a checkpoint's values; return its state, or None where there is none.
+        """Assign a checkpoint's values; return its state, or None without checkpoints.
 
         Args:
-            variables: The variables to assign, by key; the checkpoint must have exactly
+            variables: The variables to assign, by key. The checkpoint must have exactly
                 these keys and shapes.
-            step: The checkpoint to read; None takes the newest that is whole, naming
-                each that is not.
-            scheduled: Whether such as an undisturbed run would have are tried first.
+            step: The checkpoint to read. None takes the newest complete one, and logs
+                an error for each newer, damaged one.
+            scheduled: Whether checkpoints of an uninterrupted run are tried first.
 
         Raises:
             ValueError: The checkpoint is of another model or optimizer.
             CorruptCheckpointError: It is damaged, and so are all before it.
-            FileNotFoundError: There is no checkpoint of `step`.
+            FileNotFoundError: The checkpoint of `step` does not exist.
         """
-        # One without its manifest is named as well.
+        # Folders without a manifest are included, so that they are logged as well.
         steps = step_folders(self.directory) if step is None else [step]
         if scheduled:
             is_scheduled = self._scheduled_or_best(self.best())
-            steps.sort(key=lambda each: (is_scheduled(each), each))
-        damaged = []
-        for candidate in reversed(steps):
-            try:
-                values, manifest = read_checkpoint(self.path(candidate))
-            except CorruptCheckpointError as error:
-                logging.error("%s The one before it is tried.", error)
-                damaged.append(str(error))
-                continue
-            _check_same_variables(self.path(candidate), variables, values)
-            for key, variable in variables.items():
-                variable.assign(values[key])
-            return {**manifest["state"], "step": manifest["step"]}
-        if damaged:
-            raise CorruptCheckpointError(
-                f"No whole checkpoint is left in `{self.directory}`: "
-                f"{' '.join(damaged)}"
-            )
-        return None
+            steps.sort(key=lambda step: (is_scheduled(step), step))
+        if not steps:
+            return None
+        values, manifest = _read_newest(self.directory, steps)
+        _check_same_variables(self.path(manifest["step"]), variables, values)
+        for key, variable in variables.items():
+            variable.assign(values[key])
+        return {**manifest["state"], "step": manifest["step"]}
 
     def discard_after(self, step: int) -> None:
-        """Set aside checkpoints newer than `step`: damaged ones and a lost future.
+        """Rename checkpoints newer than `step`, damaged ones or of a rolled-back run.
 
-        Half-written ones, of a process that was killed meanwhile, are removed.
+        Partial ones, of a process that was killed meanwhile, are removed.
         """
         if not self.writes:
             return
-        for rest in self.directory.glob(f"{_WRITING}*"):
-            logging.warning("`%s` was half-written and is removed.", rest)
-            remove_checkpoint(rest)
+        for partial in self.directory.glob(f"{PARTIAL_PREFIX}*"):
+            logging.warning("`%s` is incomplete and is removed.", partial)
+            remove_checkpoint(partial)
         for later in step_folders(self.directory):
             if later > step:
-                aside = self.path(later).with_name(f"damaged_{later:09d}")
-                remove_checkpoint(aside)
-                self.path(later).rename(aside)
+                discarded = self.path(later).with_name(f"damaged_{later:09d}")
+                remove_checkpoint(discarded)
+                self.path(later).rename(discarded)
         best = self.best()
         if best is not None and best["step"] > step:
-            (self.directory / "best.json").unlink()
+            self._best_file.unlink()
 
     def mark_best(self, step: int, metric: str, value: float) -> None:
         """Keep the checkpoint of `step` as the best by a metric, once it is written."""
         self.wait()
         if self.writes:
-            record = {"step": step, "metric": metric, "value": value}
-            write_json(self.directory / "best.json", record)
+            best = {"step": step, "metric": metric, "value": value}
+            io_files.write_json(self._best_file, best)
             self._remove_old()
 
     def best(self) -> dict[str, Any] | None:
         """Return {"step", "metric", "value"} of the best checkpoint so far, or None."""
-        path = self.directory / "best.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        path = self._best_file
+        return io_files.read_json(path) if path.exists() else None
+
+    @property
+    def _best_file(self) -> epath.Path:
+        return self.directory / "best.json"
 
     def _write(
         self, step: int, values: Mapping[str, np.ndarray], state: Mapping[str, Any]
     ) -> None:
-        final = self.path(step)
-        remote = is_remote(final)
-        working = final if remote else final.with_name(f"{_WRITING}{final.name}")
         try:
-            for rest in {working, final}:  # Of a write that was cut off.
-                remove_checkpoint(rest)
-            working.mkdir(parents=True)
-            write_checkpoint(working, step, values, state)
-            if not remote:
-                working.rename(final)
-            flush_folder(self.directory)  # Before what came before it is removed.
+            with new_checkpoint(self.path(step)) as folder:
+                write_checkpoint(folder, step, values, state)
             self._remove_old()
-        except Exception as error:  # In a thread nobody else would hear of it.
+        except Exception as error:  # `wait` raises it in the main thread.
             self._error = error
-            with contextlib.suppress(OSError):
-                remove_checkpoint(working)
 
     def _remove_old(self) -> None:
         steps = self.steps()
@@ -272,16 +245,17 @@ class Checkpoints:
         kept = {*last, *self._keep_steps}
         if best is not None:
             kept.add(best["step"])
+        every = self._keep_every_steps
         for step in step_folders(self.directory):
-            every = self._keep_every_steps
-            old = bool(steps) and step < steps[-1]
-            if old and step not in kept and not (every and step and step % every == 0):
+            is_old = bool(steps) and step < steps[-1]
+            is_multiple = every and step and step % every == 0
+            if is_old and step not in kept and not is_multiple:
                 remove_checkpoint(self.path(step))
 
     def _scheduled_or_best(
         self, best: Mapping[str, Any] | None
     ) -> Callable[[int], bool]:
-        """Return whether an undisturbed run would have a step's checkpoint too."""
+        """Return whether an uninterrupted run would have a step's checkpoint too."""
         best_step = None if best is None else best["step"]
         return lambda step: self._scheduled(step) or step == best_step
 
@@ -298,12 +272,13 @@ def restore_model(
     Args:
         model: Built as the run's model was, under any strategy and precision.
         model_dir: The run's folder.
-        averages: Whether averaged weights are taken where the run kept them.
-        step: Which checkpoint; None takes the newest that is whole.
+        averages: Whether averaged weights are taken instead of the last ones.
+        step: Which checkpoint. None takes the newest complete one.
 
     Raises:
         FileNotFoundError: The run has no checkpoint (of that step).
         ValueError: The checkpoint is of another model, or has no averages.
+        CorruptCheckpointError: It is damaged, and so are all before it.
     """
     directory = epath.Path(model_dir) / FOLDER
     steps = step_folders(directory) if step is None else [step]
@@ -311,48 +286,64 @@ def restore_model(
         raise FileNotFoundError(
             f"`model_dir` must hold a trained run; `{directory}` has no checkpoint."
         )
-    wanted = {f"model/{variable.path}": variable for variable in model.variables}
-    problems = []
-    for candidate in reversed(steps):
-        folder = checkpoint_folder(directory, candidate)
+    values, manifest = _read_newest(directory, steps, prefixes=["model/", "averages/"])
+    folder = checkpoint_folder(directory, manifest["step"])
+    averaged_keys = [key for key in values if key.startswith("averages/")]
+    averaged = {key: values.pop(key) for key in averaged_keys}
+    if averages and not averaged:
+        raise ValueError(
+            f"`averages` asks for averaged weights, and `{folder}` holds none; "
+            "bind the optimizer's `average_decay` when training."
+        )
+    variables = variables_of(model)
+    _check_same_variables(folder, variables, values)
+    for key, variable in variables.items():
+        value = values[key]
+        if averages:
+            value = averaged.get("averages/" + key.removeprefix("model/"), value)
+        variable.assign(value)
+    return int(manifest["step"])
+
+
+def _read_newest(
+    directory: epath.Path, steps: Sequence[int], *, prefixes: Sequence[str] = ("",)
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read the last of `steps` whose checkpoint is complete; log the damaged ones.
+
+    Raises:
+        CorruptCheckpointError: All of them are damaged.
+    """
+    damaged = []
+    for step in reversed(steps):
         try:
-            values, manifest = read_checkpoint(folder, prefixes=["model/", "averages/"])
-        except CorruptCheckpointError as error:
-            logging.error("%s", error)
-            problems.append(str(error))
-            continue
-        averaged = [key for key in values if key.startswith("averages/")]
-        means = {key: values.pop(key) for key in averaged}
-        if averages and not means:
-            raise ValueError(
-                f"`averages` asks for averaged weights, and `{folder}` holds none; "
-                "bind the optimizer's `average_decay` when training."
+            return read_checkpoint(
+                checkpoint_folder(directory, step), prefixes=prefixes
             )
-        _check_same_variables(folder, wanted, values)
-        for key, variable in wanted.items():
-            mean = means.get("averages/" + key.removeprefix("model/"))
-            variable.assign(mean if averages and mean is not None else values[key])
-        return int(manifest["step"])
-    raise CorruptCheckpointError(" ".join(problems))
+        except CorruptCheckpointError as error:
+            logging.error("%s The checkpoint before it is tried.", error)
+            damaged.append(str(error))
+    raise CorruptCheckpointError(
+        f"No complete checkpoint is left in `{directory}`: {' '.join(damaged)}"
+    )
 
 
 def _check_same_variables(
     folder: epath.Path, variables: Mapping[str, Any], values: Mapping[str, np.ndarray]
 ) -> None:
     missing = sorted(set(variables) - set(values))
-    left = sorted(set(values) - set(variables))
-    other = [
+    unknown = sorted(set(values) - set(variables))
+    reshaped = [
         f"{key} is {tuple(values[key].shape)} there and {tuple(variable.shape)} here"
         for key, variable in sorted(variables.items())
         if key in values and tuple(values[key].shape) != tuple(variable.shape)
     ]
-    if missing or left or other:
-        told = [f"not in the checkpoint: {', '.join(missing[:3])}"] if missing else []
-        told += [f"not in this run: {', '.join(left[:3])}"] if left else []
-        told += other[:3]
+    if missing or unknown or reshaped:
+        parts = [f"not in the checkpoint: {', '.join(missing[:3])}"] if missing else []
+        parts += [f"not in this run: {', '.join(unknown[:3])}"] if unknown else []
+        parts += reshaped[:3]
         raise ValueError(
             f"`model_dir` holds another model or optimizer: `{folder}` differs in "
-            f"{len(missing) + len(left) + len(other)} variables ({'; '.join(told)}). "
-            "Take a new --model_dir, or the configuration that wrote this one "
-            "(its config.gin)."
+            f"{len(missing) + len(unknown) + len(reshaped)} variables "
+            f"({'; '.join(parts)}). Take a new --model_dir, or the configuration that "
+            "wrote this one (its config.gin)."
         )

@@ -1,20 +1,23 @@
-"""What does not fit together is refused before a model is made."""
+"""Checks that settings are consistent, made before a model is built."""
 # SPDX-License-Identifier: Apache-2.0
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import keras
 import tensorflow as tf
-from absl import logging
 
-from vit_scaling.training.agreement import has_several_processes
+from vit_scaling.training.processes import has_several_processes
 
 
 def check_batch(
     batch_size: int, strategy: tf.distribute.Strategy, *, name: str = "batch_size"
 ) -> None:
-    """Refuse a batch that the replicas cannot share evenly; `name` is the argument's.
+    """Check that the replicas can share a batch evenly.
+
+    Args:
+        batch_size: Images of a batch over all replicas.
+        strategy: The run's strategy.
+        name: Name of the argument, for the error message.
 
     Raises:
         ValueError: It is not a positive multiple of the number of replicas.
@@ -27,72 +30,42 @@ def check_batch(
         )
 
 
-def check_averages(optimizer: keras.optimizers.Optimizer, *, wanted: bool) -> None:
-    """Refuse to evaluate averages that the optimizer will not keep.
+def check_averages(optimizer: keras.optimizers.Optimizer) -> None:
+    """Check that the optimizer averages the weights.
 
     Raises:
-        ValueError: They are wanted, and it keeps none.
+        ValueError: It does not.
     """
-    if wanted and getattr(optimizer, "average_decay", None) is None:
+    if getattr(optimizer, "average_decay", None) is None:
         raise ValueError(
             "`evaluate_averages` needs averaged weights; bind the optimizer's "
             "`average_decay` (0.9999 for ViT-G's fine-tuning)."
         )
 
 
-def check_steps(
-    total_steps: int,
-    checkpoint_every_steps: int | None,
-    keep_every_steps: int | None,
-    branch_at: Sequence[int] = (),
-) -> None:
-    """Refuse branches beyond the end; warn where fewer checkpoints stay than asked for.
-
-    Raises:
-        ValueError: A step of `branch_at` never comes.
-    """
-    late = [step for step in branch_at if step > total_steps]
-    if late:
-        raise ValueError(
-            f"`branch_at` must be steps of the run, which ends at {total_steps}; "
-            f"received {', '.join(map(str, late))}. Branch earlier, or bind a larger "
-            "TOTAL_STEPS."
-        )
-    kept, saved = keep_every_steps, checkpoint_every_steps
-    if kept and saved and kept <= total_steps and kept % saved:
-        logging.warning(
-            "Of the checkpoints at multiples of `keep_every_steps`, %d, only those at "
-            "multiples of %d stay: the run saves every `checkpoint_every_steps`, %d. "
-            "Make the one a multiple of the other.",
-            kept,
-            math.lcm(kept, saved),
-            saved,
-        )
-
-
 def check_best_metric(
     metric: str | None, sets: Iterable[str], others: Iterable[str]
 ) -> None:
-    """Refuse a metric that no evaluation will measure, before anything is trained.
+    """Check that evaluations measure a metric.
 
     Args:
         metric: "SET/METRIC" or None.
-        sets: Names of the evaluation sets, which measure top1, top5 and loss.
-        others: Names of further evaluators, whose figures are known once they ran.
+        sets: Names of the evaluation sets, which have the metrics top1, top5 and loss.
+        others: Names of further evaluators, whose metrics are known once they ran.
 
     Raises:
-        ValueError: `metric` names none of them.
+        ValueError: `metric` is none of their metrics.
     """
     known = [f"{name}/{key}" for name in sets for key in ("top1", "top5", "loss")]
     known += [f"{name}/…" for name in others]
     name, slash, _ = (metric or "").partition("/")
     if metric is not None and not {metric, f"{name}{slash}…"} & set(known):
-        told = ", ".join(known) or "None, since nothing is evaluated"
-        raise ValueError(f"`best_metric` must be {told}; received {metric!r}.")
+        accepted = ", ".join(known) or "None, since nothing is evaluated"
+        raise ValueError(f"`best_metric` must be {accepted}; received {metric!r}.")
 
 
 def check_single_process(strategy: tf.distribute.Strategy) -> None:
-    """Refuse several workers where each would see checkpoints appear by itself.
+    """Check that a single process evaluates checkpoints as they appear.
 
     Raises:
         ValueError: The strategy has several processes.

@@ -1,4 +1,4 @@
-"""A loss gone wrong: not finite, or far above what it was; stop, or go back."""
+"""Detect a diverged loss, not finite or exploded, and decide how the run reacts."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -7,34 +7,34 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-_ENOUGH_LOOPS = 3  # A median of fewer says little.
+_MIN_LOOPS = 3  # For a median; one of fewer means little.
 
 
 class DivergedError(RuntimeError):
-    """The loss of a loop has gone wrong; nothing of the loop was saved."""
+    """The loss of a loop diverged; nothing of the loop was saved."""
 
 
 class NonFiniteError(DivergedError):
-    """Training met a loss or gradients that are not finite, and was bound to stop."""
+    """A loss, gradient or weight of a loop was not finite."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossGuard:
-    """When a loss has gone wrong, and what is done about it.
+    """When a loss counts as diverged, and what happens then.
 
-    A loss, gradient or weight that is not finite always counts as wrong (gradients not
-    where the optimizer's `skip_nonfinite` leaves such steps out, unless it leaves out
-    all that there are).
+    A loss, gradient or weight that is not finite always counts as diverged, with one
+    exception: gradients of steps that the optimizer's `skip_nonfinite` leaves out,
+    unless it leaves out all steps.
 
     Attributes:
-        explodes_at: A loop's mean loss above this multiple of the median of the loops
-            before it has exploded, such as 3.0; None does not judge it.
-        window_loops: How many loops that median is over.
-        roll_back: Whether the run goes back to the newest checkpoint and on with the
-            batches after the bad ones; otherwise it stops.
-        max_roll_backs: How often in a run; one more stops it.
-        max_lost_loops: After so many loops in a row all of whose steps were left out
-            it has gone wrong: the weights do not move any more.
+        explodes_at: A loop's mean loss above this multiple of the median of earlier
+            loops has exploded, such as 3.0. None: no loss is too high.
+        window_loops: Number of loops in that median.
+        roll_back: Whether the run goes back to the newest checkpoint and continues with
+            the batches after the bad ones. Otherwise it stops.
+        max_roll_backs: Number of roll-backs in a run; one more stops it.
+        max_lost_loops: Number of loops in a row after which the run has diverged if
+            all their steps were left out, so that the weights do not change any more.
 
     Raises:
         ValueError: A number is out of range.
@@ -52,27 +52,27 @@ class LossGuard:
                 "`explodes_at` must be above 1, a multiple of the usual loss, or None; "
                 f"received {self.explodes_at!r}."
             )
-        for name, least in (
-            ("window_loops", _ENOUGH_LOOPS),
+        for name, minimum in (
+            ("window_loops", _MIN_LOOPS),
             ("max_roll_backs", 1),
             ("max_lost_loops", 1),
         ):
-            if getattr(self, name) < least:
+            if getattr(self, name) < minimum:
                 raise ValueError(
-                    f"`{name}` must be at least {least}; received "
+                    f"`{name}` must be at least {minimum}; received "
                     f"{getattr(self, name)}."
                 )
 
 
 class LossWatch:
-    """The losses of the last loops, and the batches that were left out.
+    """Checks the loss of each loop, and counts the batches that were left out.
 
-    Both are part of what a checkpoint keeps, so that a run that was killed judges and
-    reads as one that was not.
+    Checkpoints keep both, so that a run that was killed checks the same losses and
+    reads the same batches as one that was not.
     """
 
     def __init__(self, guard: LossGuard) -> None:
-        """Watch by a guard's rules, from nothing."""
+        """Start with a guard's rules and no losses."""
         self.guard = guard
         self.losses: list[float] = []
         self.skipped_batches = 0
@@ -86,25 +86,25 @@ class LossWatch:
         *,
         steps: int = 0,
         nonfinite_steps: float = 0,
-        left_out: bool = False,
+        skips_nonfinite: bool = False,
     ) -> None:
-        """Judge a loop's figures and remember its loss.
+        """Check a loop's metrics and remember its loss.
 
         Args:
-            step: Updates done.
-            outputs: The loop's figures: "loss", and "parameter_norm" if measured.
-            steps: How many steps the loop had; 0: not known.
-            nonfinite_steps: How many of its steps had gradients that are not finite.
-            left_out: Whether the optimizer left such steps out.
+            step: Number of updates done.
+            outputs: The loop's metrics: "loss", and "parameter_norm" if measured.
+            steps: Number of steps in the loop; 0: unknown.
+            nonfinite_steps: Number of its steps with gradients that are not finite.
+            skips_nonfinite: Whether the optimizer left such steps out.
 
         Raises:
             NonFiniteError: Something is not finite, or no step of the last loops was.
             DivergedError: The loss exploded.
         """
         loss, norm = outputs["loss"], outputs.get("parameter_norm", 0.0)
-        met, excused = nonfinite_steps > 0, nonfinite_steps > 0 and left_out
-        finite = not met and math.isfinite(loss) and math.isfinite(norm)
-        if not finite and not excused:
+        skipped = nonfinite_steps > 0 and skips_nonfinite
+        finite = not nonfinite_steps and math.isfinite(loss) and math.isfinite(norm)
+        if not finite and not skipped:
             raise NonFiniteError(
                 f"{nonfinite_steps:.0f} of the steps up to {step} had gradients that "
                 f"are not finite (mean loss {loss}, norm of the weights {norm}). "
@@ -113,10 +113,10 @@ class LossWatch:
                 "to leave such steps out, or `LossGuard.roll_back = True` to go back "
                 "and leave their batches out."
             )
-        self._count_lost(step, lost=excused and nonfinite_steps >= steps > 0)
-        if excused:  # The mean over such a loop says nothing.
+        self._count_lost_loop(skipped and nonfinite_steps >= steps > 0, step)
+        if skipped:  # The mean over such a loop is not a loss.
             return
-        usual, limit = self._usual(), self.guard.explodes_at
+        usual, limit = self._usual_loss(), self.guard.explodes_at
         if limit is not None and usual is not None and loss > limit * usual:
             raise DivergedError(
                 f"The mean loss of the steps up to {step}, {loss:.6g}, is more than "
@@ -127,26 +127,31 @@ class LossWatch:
             )
         self.losses = [*self.losses, float(loss)][-self.guard.window_loops :]
 
-    def _count_lost(self, step: int, *, lost: bool) -> None:
-        """Note whether a loop lost all its steps; raise where that goes on."""
-        self.lost_loops = self.lost_loops + 1 if lost else 0
+    def _count_lost_loop(self, is_lost: bool, step: int) -> None:
+        """Count loops in a row that lost all their steps; raise if there are many."""
+        self.lost_loops = self.lost_loops + 1 if is_lost else 0
         if self.lost_loops >= self.guard.max_lost_loops:
             raise NonFiniteError(
                 f"No step of the last {self.lost_loops} loops, up to {step}, had "
-                "finite gradients: all were left out, and the weights stand still. "
-                "Nothing of them was saved since the last checkpoint. Look at the data "
-                "and the weights that the run began with, start anew with a lower "
-                "learning rate, or bind `LossGuard.roll_back = True` to go back and "
-                "leave their batches out."
+                "finite gradients: all were left out, and the weights do not change. "
+                "Nothing of them was saved since the last checkpoint. Check the data "
+                "and the initial weights, start a new run with a lower learning rate, "
+                "or bind `LossGuard.roll_back = True` to go back and leave their "
+                "batches out."
             )
 
     def skip(self, batches: int, *, roll_backs: int) -> None:
-        """Note that this many batches more are left out by roll-back number so many."""
+        """Count batches that a roll-back leaves out.
+
+        Args:
+            batches: Number of further batches that are left out.
+            roll_backs: Number of roll-backs so far, with this one.
+        """
         self.skipped_batches += batches
         self.roll_backs = roll_backs
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the values that a checkpoint keeps."""
         return {
             "recent_losses": list(self.losses),
             "skipped_batches": self.skipped_batches,
@@ -155,13 +160,13 @@ class LossWatch:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what a checkpoint kept; older ones kept nothing of this."""
+        """Continue from a checkpoint's values, which older checkpoints do not have."""
         self.losses = [float(loss) for loss in state.get("recent_losses", ())]
         self.skipped_batches = int(state.get("skipped_batches", 0))
         self.roll_backs = int(state.get("roll_backs", 0))
         self.lost_loops = int(state.get("lost_loops", 0))
 
-    def _usual(self) -> float | None:
-        if len(self.losses) < _ENOUGH_LOOPS:
+    def _usual_loss(self) -> float | None:
+        if len(self.losses) < _MIN_LOOPS:
             return None
         return statistics.median(self.losses)

@@ -1,4 +1,4 @@
-"""Top-1, top-5 and loss over whole evaluation sets, as an Orbit evaluator."""
+"""Evaluate a model on whole sets, top-1, top-5 and loss, as an Orbit evaluator."""
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
@@ -13,21 +13,31 @@ import tensorflow as tf
 from vit_scaling.training.logs import RunLog
 from vit_scaling.training.losses import LossFunction
 
+Metrics = dict[str, dict[str, float]]  # {SET: {METRIC: value}}
+
 
 class InLoopEvaluator(Protocol):
-    """Whatever else is measured on the model while it trains, such as few-shot."""
+    """A further measurement on the model while it trains, such as few-shot.
+
+    Attributes:
+        name: Under which its metrics are logged.
+        interval_steps: Steps between two measurements.
+    """
 
     name: str
     interval_steps: int
 
+    def check(self) -> None:
+        """Raise, before anything is built, if the evaluator cannot run."""
+
     def evaluate(
         self, model: keras.Model, strategy: tf.distribute.Strategy
     ) -> dict[str, float]:
-        """Return figures by name."""
+        """Return metrics by name."""
 
 
 class Evaluator(orbit.AbstractEvaluator):
-    """Evaluate the model on every set, each image counted once, and log the figures."""
+    """Evaluate the model on every set, each image counted once, and log the metrics."""
 
     def __init__(
         self,
@@ -42,22 +52,22 @@ class Evaluator(orbit.AbstractEvaluator):
         always: bool = False,
         jit_compile: bool = False,
     ) -> None:
-        """Take the parts.
+        """Build the evaluation step.
 
         Args:
             model: Takes images, returns logits (batch, classes).
             loss: (logits, labels) to (batch,).
-            datasets: By name, distributed datasets of {"images", "labels", "mask"} that
-                end.
-            strategy: Under which the step runs.
-            global_step: Updates done, for the log.
-            log: Where the figures go.
-            others: More evaluators, each at its own interval of steps.
-            always: Whether they run at every step that is evaluated instead.
+            datasets: By name, finite distributed datasets of {"images", "labels",
+                "mask"}.
+            strategy: Strategy under which the step runs.
+            global_step: Number of updates done, for the log.
+            log: Where the metrics go.
+            others: Further evaluators, each at its own interval of steps.
+            always: Whether those run at every evaluation, whatever their interval.
             jit_compile: Whether XLA compiles the step.
         """
         self.model = model
-        self.suffix = ""  # What the names of logged figures end in.
+        self.suffix = ""  # Added to the names of logged sets.
         self._datasets = datasets
         self._strategy = strategy
         self._global_step = global_step
@@ -66,39 +76,43 @@ class Evaluator(orbit.AbstractEvaluator):
         self._always = always
         self._step = make_evaluation_step(model, loss, strategy, jit_compile)
 
-    def evaluate(self, num_steps: tf.Tensor) -> dict[str, dict[str, float]]:
-        """Return {set: {"top1", "top5", "loss", "examples"}}; accuracies in [0, 1].
+    def evaluate(self, num_steps: tf.Tensor | int = -1) -> Metrics:
+        """Return {SET: {"top1", "top5", "loss", "examples"}}; accuracies in [0, 1].
 
         Args:
             num_steps: Batches per set, or -1 for all.
+
+        Raises:
+            ValueError: A set has no labelled image.
         """
         limit, step = int(num_steps), int(self._global_step.numpy())
-        results: dict[str, dict[str, float]] = {}
+        results: Metrics = {}
         for name, dataset in self._datasets.items():
-            results[name] = self._timed(
-                name, step, functools.partial(self._run, dataset, limit)
+            results[name] = self._measure(
+                name, step, functools.partial(self._evaluate_set, dataset, limit)
             )
         for other in self._others:
             if self._always or step % other.interval_steps == 0:
-                results[other.name] = self._timed(
+                results[other.name] = self._measure(
                     other.name,
                     step,
                     functools.partial(other.evaluate, self.model, self._strategy),
                 )
         return results
 
-    def _timed(
-        self, name: str, step: int, run: Callable[[], dict[str, float]]
+    def _measure(
+        self, name: str, step: int, evaluate: Callable[[], dict[str, float]]
     ) -> dict[str, float]:
+        """Return the metrics of one set and log them with the seconds they took."""
         started = time.perf_counter()
-        values = run()
+        values = evaluate()
         seconds = time.perf_counter() - started
         logged = name + self.suffix
         self._log.record(logged, step, {**values, "seconds": seconds})
         self._log.say_evaluation(logged, step, values, seconds)
         return values
 
-    def _run(self, dataset: Any, limit: int) -> dict[str, float]:
+    def _evaluate_set(self, dataset: Any, limit: int) -> dict[str, float]:
         totals: dict[str, float] = {}
         for number, batch in enumerate(dataset):
             if number == limit:
@@ -144,11 +158,11 @@ def make_evaluation_step(
 def batch_sums(
     logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor, loss: LossFunction
 ) -> dict[str, tf.Tensor]:
-    """Return the sums of hits and losses over a batch, and how many images counted.
+    """Return the sums of hits and losses over a batch, and the number of images.
 
-    An image whose label row is all zero has no label and does not count; the first
-    guess is right if it is any of the image's labels, and the five best are if one of
-    them is (facts of the authors' classification evaluator).
+    As in the authors' classification evaluator, an image whose label row is all zero
+    has no label and does not count. The first guess is right if it is any of the
+    image's labels, and the five best are right if one of them is.
 
     Args:
         logits: (batch, classes).
@@ -157,8 +171,8 @@ def batch_sums(
         loss: (logits, labels) to (batch,).
 
     Returns:
-        {"top1", "top5", "loss", "examples"}, float32 scalars. Loss sums leave images
-        that do not count out as well.
+        {"top1", "top5", "loss", "examples"}, float32 scalars. Images that do not count
+        are left out of all of them.
     """
     labelled = tf.cast(tf.reduce_any(labels > 0, axis=-1), tf.float32)  # (batch,)
     counted = mask * labelled

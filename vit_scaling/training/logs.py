@@ -1,7 +1,6 @@
-"""What a run tells: lines for people, JSON lines, TensorBoard summaries."""
+"""The log of a run: lines on the screen, JSON lines, TensorBoard summaries."""
 # SPDX-License-Identifier: Apache-2.0
 
-import io
 import json
 import math
 import sys
@@ -12,14 +11,14 @@ from typing import Any, TextIO
 import tensorflow as tf
 from etils import epath
 
-from vit_scaling.training.checkpoint_files import remedy
+from vit_scaling.training.checkpoint_files import write_failure_advice
 from vit_scaling.training.progress import duration_text
 
 METRICS_FILE = "metrics.jsonl"
 
 
 class RunLog:
-    """Write every record to `metrics.jsonl`, to TensorBoard and, short, to the screen.
+    """Write records to `metrics.jsonl` and TensorBoard, and short lines to the screen.
 
     TensorBoard's folders are `model_dir/train` and `model_dir/NAME` per evaluation set.
     """
@@ -42,9 +41,9 @@ class RunLog:
         """Write one record.
 
         Args:
-            kind: "train", an evaluation set's name, or an event such as "resume".
-            step: Updates done.
-            values: Numbers; texts go to the JSON lines only.
+            kind: "train", an evaluation set's name, or an event such as "roll_back".
+            step: Number of updates done.
+            values: Numbers, and texts, which go to the JSON lines only.
 
         Raises:
             OSError: The files could not be written, for instance on a full disk.
@@ -64,7 +63,7 @@ class RunLog:
         except (tf.errors.OpError, OSError) as error:
             raise OSError(
                 f"The log of the run could not be written to `{self._directory}`: "
-                f"{error}. {remedy(error)} checkpoint."
+                f"{error}. {write_failure_advice(error)}"
             ) from error
 
     def text(self, kind: str, step: int, name: str, text: str) -> None:
@@ -80,26 +79,26 @@ class RunLog:
             print(line, file=self._screen, flush=True)
 
     def say_train(self, step: int, total: int, values: Mapping[str, Any]) -> None:
-        """Print how training goes: step, loss, rate, speed and the time to go."""
-        share = values.get("share_of_peak")
+        """Print the progress of training: step, loss, learning rate, speed and ETA."""
+        fraction = values.get("share_of_peak")
         self.say(
             f"step {step:>7,}/{total:,} ({step / total:4.0%})"
             f"  loss {float(values['loss']):.4f}"
             f"  lr {float(values['learning_rate']):.2e}"
             f"  {float(values['images_per_second']):,.1f} images/s"
-            + (f" ({float(share):.1%} of peak)" if share is not None else "")
+            + (f" ({float(fraction):.1%} of peak)" if fraction is not None else "")
             + f"  ETA {duration_text(float(values['eta_seconds']))}"
         )
 
     def say_evaluation(
         self, name: str, step: int, values: Mapping[str, Any], seconds: float
     ) -> None:
-        """Print what an evaluation gave."""
-        told = "  ".join(
+        """Print the metrics of an evaluation."""
+        text = "  ".join(
             f"{key} {float(value):.4f}" if key != "examples" else f"{int(value)} images"
             for key, value in values.items()
         )
-        self.say(f"step {step:>7,} {name}: {told}  ({duration_text(seconds)})")
+        self.say(f"step {step:>7,} {name}: {text}  ({duration_text(seconds)})")
 
     def _writer(self, kind: str) -> Any:
         if kind not in self._writers:
@@ -111,7 +110,7 @@ class RunLog:
         path = str(self._directory / METRICS_FILE)
         if not self._appends:
             self._directory.mkdir(parents=True, exist_ok=True)
-            line = "\n" * _was_cut_off(path) + line
+            line = "\n" * _is_cut_off(path) + line
             self._appends = True
         with tf.io.gfile.GFile(path, "a") as file:
             file.write(line)
@@ -120,10 +119,14 @@ class RunLog:
 def read_metrics(
     model_dir: epath.PathLike, kind: str | None = None
 ) -> list[dict[str, Any]]:
-    """Return the records of a run in order of step, the last written for each step.
+    """Return the records of a run by step, only the last one written for each step.
 
-    A run that was killed writes some steps again when it resumes; a line that was cut
-    off by the kill is left out.
+    A run that was killed writes some steps again when it resumes. A line that the kill
+    cut off is left out.
+
+    Args:
+        model_dir: The run's folder.
+        kind: Return only records of this kind.
     """
     path = epath.Path(model_dir) / METRICS_FILE
     rows: dict[tuple[int, str], dict[str, Any]] = {}
@@ -137,16 +140,8 @@ def read_metrics(
     return [rows[key] for key in sorted(rows)]
 
 
-class Silence(io.TextIOBase):
-    """A stream that drops what is written: Orbit prints each loop, `RunLog` says it."""
-
-    def write(self, text: str) -> int:
-        """Drop the text."""
-        return len(text)
-
-
-def _was_cut_off(path: str) -> bool:
-    """Return whether the last line lacks its end: a killed run was writing it."""
+def _is_cut_off(path: str) -> bool:
+    """Whether the last line has no end, because the run was killed as it wrote it."""
     if not tf.io.gfile.exists(path) or not tf.io.gfile.stat(path).length:
         return False
     with tf.io.gfile.GFile(path, "rb") as file:

@@ -13,18 +13,19 @@ def sigmoid_cross_entropy(
 ) -> tf.Tensor:
     """Return -sum over classes of y log σ(z) + (1 - y) log σ(-z), per example.
 
-    Summed over the classes, as the paper's multi-label pre-training has it (§3.3); the
-    step takes the mean over the batch.
+    The loss is summed over the classes, as in the paper's multi-label pre-training
+    (§3.3). The training step takes the mean over the batch.
 
     Args:
         logits: (batch, classes).
         labels: (batch, classes), multi-hot, or soft after mixup.
-        label_smoothing: Share of each target moved half-way to 1/2; 0 in the paper.
+        label_smoothing: Fraction of each target that is replaced by 1/2; 0 in the
+            paper.
 
     Returns:
         (batch,) float32, in nats.
     """
-    logits, labels = _checked(logits, labels, label_smoothing)
+    logits, labels = _check_and_cast(logits, labels, label_smoothing)
     labels = labels * (1.0 - label_smoothing) + 0.5 * label_smoothing
     losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)
     return tf.reduce_sum(losses, axis=-1)  # (batch,)
@@ -38,12 +39,12 @@ def softmax_cross_entropy(
     Args:
         logits: (batch, classes).
         labels: (batch, classes); rows of several labels share the mass evenly.
-        label_smoothing: Share of the mass spread evenly over all classes.
+        label_smoothing: Fraction of the mass spread evenly over all classes.
 
     Returns:
         (batch,) float32, in nats.
     """
-    logits, labels = _checked(logits, labels, label_smoothing)
+    logits, labels = _check_and_cast(logits, labels, label_smoothing)
     mass = tf.reduce_sum(labels, axis=-1, keepdims=True)  # (batch, 1)
     labels = tf.math.divide_no_nan(labels, mass)
     classes = tf.cast(tf.shape(labels)[-1], tf.float32)
@@ -51,7 +52,7 @@ def softmax_cross_entropy(
     return tf.nn.softmax_cross_entropy_with_logits(labels=labels, logits=logits)
 
 
-def _checked(
+def _check_and_cast(
     logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float
 ) -> tuple[tf.Tensor, tf.Tensor]:
     if not 0.0 <= label_smoothing < 1.0:

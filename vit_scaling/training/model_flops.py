@@ -1,4 +1,4 @@
-"""Operations of a model's matrix products, counted in its traced graph."""
+"""Floating-point operations of a model, counted in its traced graph."""
 # SPDX-License-Identifier: Apache-2.0
 
 import math
@@ -15,9 +15,9 @@ _PRODUCTS = {*_MATRIX_PRODUCTS, "Einsum", "Conv2D", "DepthwiseConv2dNative"}
 def training_flops_per_image(model: keras.Model) -> float:
     """Return the operations of one training step per image: three times the forward's.
 
-    The backward pass takes two products for each of the forward pass. Matrix products
-    and convolutions are counted, a multiplication and an addition as two operations;
-    element-wise operations and blocks computed again are not.
+    The backward pass takes two products for each product of the forward pass. Matrix
+    products and convolutions are counted, a multiplication and an addition as two
+    operations. Element-wise operations and rematerialized blocks are not counted.
 
     Args:
         model: Takes one tensor of images; any Keras model, not only ours.
@@ -26,7 +26,7 @@ def training_flops_per_image(model: keras.Model) -> float:
 
 
 def forward_flops(model: keras.Model) -> float:
-    """Return the operations of the products of one image's forward pass."""
+    """Return the operations of one image's forward pass, of products only."""
     images = model.inputs[0]
     forward = tf.function(lambda x: model(x, training=False), autograph=False)
     spec = tf.TensorSpec([1, *images.shape[1:]], images.dtype)

@@ -1,4 +1,4 @@
-"""SIGTERM: finish the loop in hand, save, and leave with a code of its own."""
+"""Preemption by SIGTERM: noted here, so that the run saves and stops after its loop."""
 # SPDX-License-Identifier: Apache-2.0
 
 import contextlib
@@ -8,49 +8,53 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-# "Temporary failure, try again" of sysexits.h: no success, and no error of the run's.
+# "Temporary failure, try again" of sysexits.h.
 EXIT_CODE = 75
 
 
 class PreemptedError(RuntimeError):
-    """Training was asked to end by SIGTERM; it has saved and can be started again."""
+    """Training was stopped by SIGTERM; it has saved and can be started again."""
 
 
-class Notice:
-    """Whether this process, or another of the run's, was asked to end.
+class PreemptionNotice:
+    """Whether any process of the run received SIGTERM.
 
     Example:
-        >>> notice = Notice()
-        >>> with notice.watched():
+        >>> notice = PreemptionNotice()
+        >>> with notice.catch_sigterm():
         ...     signal.raise_signal(signal.SIGTERM)
-        >>> notice.given()
+        >>> notice.is_given()
         True
     """
 
-    def __init__(self, agree: Callable[[int], int] = int) -> None:
-        """Take the sum over the run's processes (`agreement.sum_over_processes`)."""
-        self.agree = agree
+    def __init__(self, sum_over_processes: Callable[[int], int] = int) -> None:
+        """Create a notice that is not given yet.
+
+        Args:
+            sum_over_processes: From `processes.sum_over_processes`.
+        """
+        self.sum_over_processes = sum_over_processes
         self._signals = 0
 
     @contextlib.contextmanager
-    def watched(self) -> Iterator["Notice"]:
-        """Note SIGTERM inside a `with`; a second one ends the process at once.
+    def catch_sigterm(self) -> Iterator[None]:
+        """Context manager: note a first SIGTERM; a second one ends the process at once.
 
-        Only the main thread may hold signals: in another nothing is watched.
+        Signals reach only the main thread: in another thread nothing is caught.
         """
         if threading.current_thread() is not threading.main_thread():
-            yield self
+            yield
             return
         before = signal.signal(signal.SIGTERM, self._note)
         try:
-            with _ended_by_a_second():
-                yield self
+            with _exit_at_second_sigterm():
+                yield
         finally:
             signal.signal(signal.SIGTERM, before)
 
-    def given(self) -> bool:
-        """Return whether any process was asked to end; all must call it together."""
-        return self.agree(self._signals) > 0
+    def is_given(self) -> bool:
+        """Whether any process received SIGTERM; all processes must call it together."""
+        return self.sum_over_processes(self._signals) > 0
 
     def _note(self, number: int, _: Any) -> None:
         self._signals += 1
@@ -58,29 +62,29 @@ class Notice:
 
 
 @contextlib.contextmanager
-def _ended_by_a_second() -> Iterator[None]:
-    """End the process at a second SIGTERM also while TensorFlow runs a loop of steps.
+def _exit_at_second_sigterm() -> Iterator[None]:
+    """Context manager: exit at a second SIGTERM, even while TensorFlow runs a loop.
 
-    Python calls a handler only between two lines of the main thread, so once the loop
-    has ended; but it writes each signal's number to a pipe at once: a thread reads it.
+    Python calls a signal handler only between two lines of the main thread, here after
+    the loop. It writes each signal's number to a pipe at once, which a thread reads.
     """
     reads, writes = os.pipe()
     os.set_blocking(writes, False)
     before = signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
-    thread = threading.Thread(target=_end_at_the_second, args=(reads,), daemon=True)
+    thread = threading.Thread(target=_exit_at_second_signal, args=(reads,), daemon=True)
     thread.start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
-        os.close(writes)  # The thread reads the pipe's end, and ends too.
+        os.close(writes)  # The thread reads the end of the pipe and returns.
         thread.join()
 
 
-def _end_at_the_second(reads: int) -> None:
-    told = 0
+def _exit_at_second_signal(reads: int) -> None:
+    count = 0
     with open(reads, "rb", buffering=0) as pipe:
         while numbers := pipe.read(64):
-            told += numbers.count(signal.SIGTERM)
-            if told > 1:
-                os._exit(128 + signal.SIGTERM)  # As a shell tells of such an end.
+            count += numbers.count(signal.SIGTERM)
+            if count > 1:
+                os._exit(128 + signal.SIGTERM)  # The exit code that a shell reports.

@@ -1,4 +1,4 @@
-"""How far and how fast a run is: images, core-hours and the time still to go."""
+"""Progress of a run: images seen, core-hours, speed and the remaining time."""
 # SPDX-License-Identifier: Apache-2.0
 
 import time
@@ -7,9 +7,9 @@ from typing import Any
 
 
 class Progress:
-    """Count images seen and core-hours, over restarts, and estimate the end.
+    """Counts images seen and core-hours, across restarts, and estimates the end.
 
-    Time counts while steps run; evaluating and saving in between does not.
+    Only the time in which steps run counts, without evaluations and checkpoints.
     """
 
     def __init__(
@@ -23,16 +23,16 @@ class Progress:
         peak_flops_per_core: float | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """Start at nothing done.
+        """Start at zero.
 
         Args:
             batch_size: Images of one step, over all replicas.
             total_steps: Steps of the whole run.
-            cores: Cores that core-hours count (see `training.strategy.cores`).
+            cores: Cores that core-hours count (see `training.strategy.count_cores`).
             replicas: Replicas that share the batch.
-            flops_per_image: Operations of a training step per image, and…
-            peak_flops_per_core: …what a core can do in a second: where both are known,
-                the share of the peak is reported.
+            flops_per_image: Operations of a training step per image.
+            peak_flops_per_core: Operations per second that a core can do. If both are
+                known, the fraction of the peak is reported.
             clock: Seconds, rising.
         """
         self.batch_size = batch_size
@@ -51,11 +51,11 @@ class Progress:
         self._images_per_second = 0.0
 
     def begin(self) -> None:
-        """Note that steps begin to run."""
+        """Start the clock before a loop of steps."""
         self._started = self._clock()
 
     def end(self, steps: int) -> None:
-        """Note that `steps` steps have run since `begin`."""
+        """Count the `steps` steps that ran since `begin`."""
         if self._started is None:
             raise RuntimeError("`end` was called without `begin`.")
         seconds = self._clock() - self._started
@@ -66,7 +66,7 @@ class Progress:
         self._images_per_second = images / max(seconds, 1e-9)
 
     def report(self, step: int) -> dict[str, float]:
-        """Return the figures to log at `step`, with their units in the names."""
+        """Return the metrics to log at `step`, with their units in the names."""
         left = (self.total_steps - step) * self.batch_size
         rate, peak = self._images_per_second, self._peak_images_per_second
         return {
@@ -80,17 +80,17 @@ class Progress:
         }
 
     def state(self) -> dict[str, float]:
-        """Return what a checkpoint keeps."""
+        """Return the values that a checkpoint keeps."""
         return {"images_seen": self.images_seen, "core_seconds": self.core_seconds}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on counting from what a checkpoint kept; time that was spent stays so."""
+        """Continue from a checkpoint's values; core-seconds already spent remain."""
         self.images_seen = int(state["images_seen"])
         self.core_seconds = max(self.core_seconds, float(state["core_seconds"]))
 
 
 def duration_text(seconds: float) -> str:
-    """Return seconds as people say them: 42s, 3m05s, 2h07m, 5d03h."""
+    """Return seconds as a short text: 42s, 3m05s, 2h07m, 5d03h."""
     if not seconds < float("inf"):
         return "?"
     whole = round(seconds)

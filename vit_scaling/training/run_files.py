@@ -1,4 +1,4 @@
-"""The files that tell what a run is: model.json, run.json, config.gin, flags.txt."""
+"""The files that describe a run: model.json, run.json, config.gin, flags.txt."""
 # SPDX-License-Identifier: Apache-2.0
 
 import json
@@ -12,7 +12,7 @@ from etils import epath
 import vit_scaling
 from vit_scaling import io_files
 from vit_scaling.run_record import RUN_FILE, RunRecord
-from vit_scaling.training.checkpoint_files import remedy
+from vit_scaling.training.checkpoint_files import write_failure_advice
 
 MODEL_FILE = "model.json"
 
@@ -63,18 +63,18 @@ def write_texts(model_dir: epath.PathLike, texts: Mapping[str, str]) -> None:
         except OSError as error:
             raise OSError(
                 f"`{name}` could not be written to `{model_dir}`: {error}. "
-                f"{remedy(error)} checkpoint."
+                f"{write_failure_advice(error)}"
             ) from error
 
 
 def read_model(model_dir: epath.PathLike) -> keras.Model:
-    """Return the run's model as it was made, without its trained weights.
+    """Return the run's model with initial, not trained, weights.
 
     Layers of this package must have been imported (`vit_scaling.modeling.vit`), so that
     Keras knows their names.
 
     Raises:
-        FileNotFoundError: The folder holds no run.
+        FileNotFoundError: The folder has no `model.json`.
     """
     path = epath.Path(model_dir) / MODEL_FILE
     if not path.exists():

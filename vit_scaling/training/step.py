@@ -10,6 +10,7 @@ import tensorflow as tf
 from vit_scaling.training.losses import LossFunction
 
 Batch = Mapping[str, tf.Tensor]
+TrainStep = Callable[[Batch], dict[str, tf.Tensor]]
 Accumulate = Callable[..., tuple[Any, list[tf.Tensor]]]
 
 
@@ -20,12 +21,13 @@ def make_train_step(
     *,
     replicas: int = 1,
     accumulate: Accumulate | None = None,
-    jit_compile: bool = False,
-) -> Callable[[Batch], dict[str, tf.Tensor]]:
+    compile_gradients: bool = False,
+    compile_step: bool = False,
+) -> TrainStep:
     """Return the step of one replica: forward, backward, update.
 
-    Keras' graph, not TensorFlow's distribution, is in it: under a strategy it runs
-    inside `strategy.run`, and the TPU compiler takes the same function alone.
+    The function contains no distribution: under a strategy it runs inside
+    `strategy.run`, and the TPU compiler takes the same function alone.
 
         logits = model(images);  loss = mean over the batch + regularizers
         gradients of loss / replicas;  optimizer sums over replicas, clips, updates
@@ -36,10 +38,12 @@ def make_train_step(
             over replicas.
         loss: (logits, labels) to (batch,) float32.
         replicas: Number of replicas, by which the gradients are divided.
-        accumulate: From (loss_and_gradients, batch) to the same outputs, gathered over
-            micro-batches; None takes the batch in one piece.
-        jit_compile: Whether XLA compiles forward and backward pass and leaves the
-            update to the graph, as several replicas need it.
+        accumulate: From (loss_and_gradients, batch) to the same outputs, accumulated
+            over micro-batches. None takes the batch in one piece.
+        compile_gradients: Whether XLA compiles only the forward and backward pass, as
+            several replicas need it.
+        compile_step: Whether XLA compiles the whole step. It cannot compile the sum
+            over replicas.
 
     Returns:
         A function of {"images", "labels"}, returning {"loss", "regularization"}: scalar
@@ -61,17 +65,20 @@ def make_train_step(
         gradients = tape.gradient(total, [variable.value for variable in variables])
         return {"loss": mean, "regularization": penalty}, gradients
 
-    if jit_compile:
-        compiled = tf.function(loss_and_gradients, jit_compile=True, autograph=False)
-    else:
-        compiled = loss_and_gradients
+    forward_backward = _maybe_compile(loss_and_gradients, compile_gradients)
 
     def train_step(batch: Batch) -> dict[str, tf.Tensor]:
         if accumulate is None:
-            outputs, gradients = compiled(batch)
+            outputs, gradients = forward_backward(batch)
         else:
-            outputs, gradients = accumulate(compiled, batch)
+            outputs, gradients = accumulate(forward_backward, batch)
         optimizer.apply(gradients, variables)
         return outputs
 
-    return train_step
+    return _maybe_compile(train_step, compile_step)
+
+
+def _maybe_compile(function: Callable[..., Any], is_wanted: bool) -> Callable[..., Any]:
+    if not is_wanted:
+        return function
+    return tf.function(function, jit_compile=True, autograph=False)

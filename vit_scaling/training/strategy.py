@@ -1,7 +1,6 @@
 """The tf.distribute strategy of a run: one device, mirrored, many workers or TPU."""
 # SPDX-License-Identifier: Apache-2.0
 
-import difflib
 import json
 import os
 import time
@@ -11,7 +10,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from official.common import distribute_utils
 
-from vit_scaling.training.agreement import has_several_processes
+from vit_scaling.naming import check_known
+from vit_scaling.training.processes import has_several_processes
 
 DISTRIBUTIONS = ("one_device", "mirrored", "multi_worker_mirrored", "tpu")
 
@@ -30,30 +30,32 @@ def make_strategy(
             `TF_CONFIG`) or "tpu".
         tpu: Name or address of the TPU, "local" on a TPU VM. Only for "tpu".
         num_virtual_devices: Logical CPU devices to split the CPU into, for trying
-            replicas on a laptop; 0 leaves it whole.
+            replicas on a laptop. 0 does not split it.
 
     Raises:
-        ValueError: Unknown distribution, `tpu` missing or given in vain, virtual
-            devices for another distribution than "mirrored" or other ones than exist,
-            or workers without a cluster in `TF_CONFIG`.
+        ValueError: The distribution is unknown, `tpu` is missing or has no effect,
+            virtual devices are given for another distribution than "mirrored" or after
+            TensorFlow started, or `TF_CONFIG` names no cluster of workers.
     """
     _check_arguments(distribution, tpu, num_virtual_devices)
     if num_virtual_devices:
         split_cpu(num_virtual_devices)
     gpus = len(tf.config.list_physical_devices("GPU"))
     if distribution == "mirrored" and not gpus:
-        # distribute_utils makes one replica on CPU:0, whatever the number of devices.
+        # distribute_utils would make a single replica on CPU:0.
         devices = tf.config.list_logical_devices("CPU")
         return tf.distribute.MirroredStrategy(
             [device.name for device in devices],
-            # The default's collectives clash with those of another strategy that the
-            # process made: "Shape mismatch in the collective instance".
+            # The default's collectives clash with those of another strategy of the
+            # same process: "Shape mismatch in the collective instance".
             cross_device_ops=tf.distribute.ReductionToOneDevice(),
         )
     if distribution == "multi_worker_mirrored":
         _check_cluster(os.environ.get("TF_CONFIG"))
-        # distribute_utils makes its deprecated namesake.
-        return _broadcasting_bfloat16(tf.distribute.MultiWorkerMirroredStrategy())
+        # distribute_utils would make the deprecated experimental class.
+        return _broadcast_bfloat16_as_float32(
+            tf.distribute.MultiWorkerMirroredStrategy()
+        )
     if distribution == "one_device":
         gpus = min(gpus, 1)
     return distribute_utils.get_distribution_strategy(
@@ -64,17 +66,8 @@ def make_strategy(
 def _check_arguments(
     distribution: str, tpu: str | None, num_virtual_devices: int
 ) -> None:
-    """Refuse what `make_strategy` cannot make.
-
-    Raises:
-        ValueError: As `make_strategy` says.
-    """
-    if distribution not in DISTRIBUTIONS:
-        nearest = difflib.get_close_matches(distribution, DISTRIBUTIONS, 1, 0.0)[0]
-        raise ValueError(
-            f"`distribution` must be one of {', '.join(DISTRIBUTIONS)}; received "
-            f"{distribution!r}. Did you mean {nearest!r}?"
-        )
+    """Check the arguments of `make_strategy`."""
+    check_known("distribution", distribution, DISTRIBUTIONS)
     if (distribution == "tpu") != (tpu is not None):
         raise ValueError(
             "`tpu` names the TPU of distribution 'tpu' and goes with no other; "
@@ -91,18 +84,22 @@ def _check_arguments(
 
 
 def _check_cluster(config: str | None) -> None:
-    """Refuse workers that know of no cluster: each would train alone, and none say so.
+    """Check that a worker knows its cluster, without which it would train alone.
+
+    Args:
+        config: Value of `TF_CONFIG`.
 
     Raises:
-        ValueError: `config`, which is `TF_CONFIG`, names no workers or not which of
-            them this process is.
+        ValueError: It does not name the workers, or not which of them this process is.
     """
     try:
-        read = json.loads(config or "{}")
-        complete = bool(read["cluster"]) and {"type", "index"} <= read["task"].keys()
+        content = json.loads(config or "{}")
+        is_complete = bool(content["cluster"]) and (
+            {"type", "index"} <= content["task"].keys()
+        )
     except (AttributeError, KeyError, TypeError, ValueError):
-        complete = False
-    if not complete:
+        is_complete = False
+    if not is_complete:
         raise ValueError(
             "`distribution` 'multi_worker_mirrored' needs the variable TF_CONFIG to "
             "name all workers and this one, such as "
@@ -113,36 +110,36 @@ def _check_cluster(config: str | None) -> None:
         )
 
 
-def _broadcasting_bfloat16(
+def _broadcast_bfloat16_as_float32(
     strategy: tf.distribute.MultiWorkerMirroredStrategy,
 ) -> tf.distribute.MultiWorkerMirroredStrategy:
-    """Let workers share the first value of bfloat16 variables, such as a momentum.
+    """Let workers share the initial value of bfloat16 variables, such as a momentum.
 
-    The collective that sends first values takes no bfloat16: they go as float32, which
-    holds each of them exactly.
+    The collective that sends initial values does not support bfloat16. They are sent as
+    float32, which represents each of them exactly.
     """
     extended = strategy.extended
-    sent = extended._get_variable_creator_initial_value
+    send = extended._get_variable_creator_initial_value
 
-    def first_value(replica_id: int, **kwargs: Any) -> Callable[[], Any]:
+    def initial_value(replica_id: int, **kwargs: Any) -> Callable[[], Any]:
         dtype = kwargs.get("dtype")
         if replica_id or dtype is None or tf.as_dtype(dtype) != tf.bfloat16:
-            return sent(replica_id, **kwargs)
+            return send(replica_id, **kwargs)
         made = kwargs.pop("initial_value")
 
         def widened() -> tf.Tensor:
             return tf.cast(made() if callable(made) else made, tf.float32)
 
         kwargs.update(initial_value=widened, dtype=tf.float32)
-        value = sent(replica_id, **kwargs)
+        value = send(replica_id, **kwargs)
         return lambda: tf.cast(value(), tf.bfloat16)
 
-    extended._get_variable_creator_initial_value = first_value
+    extended._get_variable_creator_initial_value = initial_value
     return strategy
 
 
 def split_cpu(num_virtual_devices: int) -> None:
-    """Split the CPU into logical devices, which must happen before TensorFlow starts.
+    """Split the CPU into logical devices; call it before TensorFlow starts.
 
     Raises:
         ValueError: TensorFlow has started with another number of logical CPUs.
@@ -152,7 +149,7 @@ def split_cpu(num_virtual_devices: int) -> None:
         tf.config.set_logical_device_configuration(
             cpu, [tf.config.LogicalDeviceConfiguration()] * num_virtual_devices
         )
-    except RuntimeError:  # TensorFlow has started: then the number must fit already.
+    except RuntimeError:  # TensorFlow has started.
         present = len(tf.config.list_logical_devices("CPU"))
         if present != num_virtual_devices:
             raise ValueError(
@@ -162,24 +159,24 @@ def split_cpu(num_virtual_devices: int) -> None:
 
 
 def is_tpu(strategy: tf.distribute.Strategy) -> bool:
-    """Return whether the strategy's replicas are TPU cores."""
+    """Whether the strategy's replicas are TPU cores."""
     return isinstance(strategy, tf.distribute.TPUStrategy)
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Return whether this process writes checkpoints and logs for all."""
+    """Whether this process writes checkpoints and logs for all processes."""
     resolver = strategy.cluster_resolver
     if resolver is None or is_tpu(strategy) or not resolver.task_type:
         return True
-    if resolver.task_type == "worker":  # The first of them, where none is called chief.
+    if resolver.task_type == "worker":  # The first one, if no task is called chief.
         return not resolver.task_id and "chief" not in resolver.cluster_spec().jobs
     return resolver.task_type == "chief"
 
 
-def cores(strategy: tf.distribute.Strategy) -> int:
-    """Return the cores that core-hours count: replicas, or the processors' on CPU.
+def count_cores(strategy: tf.distribute.Strategy) -> int:
+    """Return the cores that core-hours count: replicas, or on CPU the hosts' cores.
 
-    Workers of one host share its processor, which counts once.
+    Workers on one host share its cores, which count once.
     """
     on_cpu = not is_tpu(strategy) and not tf.config.list_physical_devices("GPU")
     if not on_cpu:
@@ -187,8 +184,8 @@ def cores(strategy: tf.distribute.Strategy) -> int:
     return (os.cpu_count() or 1) * len(_hosts(strategy))
 
 
-def input_pipelines(strategy: tf.distribute.Strategy) -> int:
-    """Return how many hosts read their own part of the data: workers, a pod's hosts."""
+def count_input_pipelines(strategy: tf.distribute.Strategy) -> int:
+    """Return the number of hosts among which the data is sharded."""
     if is_tpu(strategy):
         return int(strategy.extended.num_hosts)
     if not has_several_processes(strategy):
@@ -197,18 +194,18 @@ def input_pipelines(strategy: tf.distribute.Strategy) -> int:
 
 
 def _hosts(strategy: tf.distribute.Strategy) -> set[str]:
-    """Return the hosts of the workers that train; of a single process, one."""
+    """Return the names of the hosts that train; one for a single process."""
     resolver = strategy.cluster_resolver
     tasks = resolver.cluster_spec().as_dict() if resolver is not None else {}
-    addresses = [one for job in ("chief", "worker") for one in tasks.get(job, ())]
-    return {address.rpartition(":")[0] for address in addresses} or {"this one"}
+    addresses = [*tasks.get("chief", ()), *tasks.get("worker", ())]
+    return {address.rpartition(":")[0] for address in addresses} or {"localhost"}
 
 
 class XLA(NamedTuple):
     """What XLA compiles: the whole step, or each replica's forward and backward pass.
 
-    It cannot compile the sum over replicas, so the whole step only under a strategy
-    that has none.
+    It cannot compile the sum over replicas, so it compiles the whole step only under a
+    strategy without such a sum.
     """
 
     whole_step: bool
@@ -216,22 +213,26 @@ class XLA(NamedTuple):
 
     @property
     def on(self) -> bool:
-        """Whether it compiles anything."""
+        """Whether XLA compiles anything."""
         return self.whole_step or self.each_replica
 
 
-def xla_of(strategy: tf.distribute.Strategy, asked_for: bool | None = None) -> XLA:
-    """Return what XLA compiles: as asked for, else the step on a single device.
+def choose_xla(strategy: tf.distribute.Strategy, wanted: bool | None = None) -> XLA:
+    """Return what XLA compiles.
 
-    It made the step of a ViT-Ti/16 1.5 times faster on one CPU device. TPUs compile by
-    themselves.
+    It made the step of a ViT-Ti/16 1.5 times faster on one CPU device. A TPU always
+    compiles, without being asked to.
+
+    Args:
+        strategy: The run's strategy.
+        wanted: Whether to compile. None: on a single device only.
     """
     if is_tpu(strategy):
         return XLA(False, False)
     single = strategy.num_replicas_in_sync == 1
-    if not (single if asked_for is None else asked_for):
+    if not (single if wanted is None else wanted):
         return XLA(False, False)
-    # These two sum over replicas even where there is but one.
+    # These two sum over replicas even if there is only one.
     sums = isinstance(
         strategy,
         tf.distribute.MirroredStrategy | tf.distribute.MultiWorkerMirroredStrategy,
@@ -239,11 +240,11 @@ def xla_of(strategy: tf.distribute.Strategy, asked_for: bool | None = None) -> X
     return XLA(whole_step=single and not sums, each_replica=sums or not single)
 
 
-def accelerator(strategy: tf.distribute.Strategy) -> str | None:
-    """Return what a replica runs on, as its maker calls it; None for a processor.
+def accelerator_name(strategy: tf.distribute.Strategy) -> str | None:
+    """Return the manufacturer's name of a replica's accelerator, None for a CPU.
 
-    Such as "NVIDIA A100-SXM4-40GB", or "v3-8" where a TPU's machine says so in
-    `TPU_ACCELERATOR_TYPE` (else "TPU").
+    Such as "NVIDIA A100-SXM4-40GB". On TPU the value of `TPU_ACCELERATOR_TYPE`, such as
+    "v3-8", or "TPU" if it is not set.
     """
     if is_tpu(strategy):
         return os.environ.get("TPU_ACCELERATOR_TYPE", "TPU")
@@ -253,16 +254,15 @@ def accelerator(strategy: tf.distribute.Strategy) -> str | None:
     return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name"))
 
 
-def processor_peak_flops_per_core(size: int = 1024, tries: int = 3) -> float:
-    """Return the operations a second of a float32 matrix product, per core.
+def measure_cpu_flops_per_core(size: int = 1024, tries: int = 3) -> float:
+    """Measure the operations per second and core of a float32 matrix product.
 
-    Measured here and now, the best of a few tries: what else the machine does counts
-    against it.
+    The best of a few tries is returned, because other programs can only slow it down.
     """
     matrix = tf.random.stateless_normal((size, size), (0, 0))
     product = tf.function(lambda: tf.matmul(matrix, matrix))
     seconds = []
-    for _ in range(tries + 1):  # The first one starts the threads.
+    for _ in range(tries + 1):  # The first try starts the threads.
         started = time.perf_counter()
         product().numpy()
         seconds.append(time.perf_counter() - started)

@@ -4,11 +4,12 @@
 import io
 import json
 import sys
+import types
 
 import pytest
 
 from vit_scaling.commands.benchmarks import step_worker
-from vit_scaling.commands.benchmarks.step_worker import Runner, same_batches
+from vit_scaling.commands.benchmarks.step_worker import Runner, SameBatch
 from vit_scaling.training.checkpoint_files import saved_steps
 
 SETTINGS = {
@@ -73,7 +74,9 @@ def test_freed_memory_is_kept_before_the_first_step_unless_told_not_to(
 
 
 def test_every_batch_is_the_same():
-    first, second = same_batches(SETTINGS, 2).take(2)
+    context = types.SimpleNamespace(num_replicas_in_sync=2)
+    data = SameBatch(SETTINGS).dataset(batch_size=4, input_context=context)
+    first, second = data.take(2)
     assert first["images"].shape == (2, 16, 16, 3)
     assert (first["images"].numpy() == second["images"].numpy()).all()
     assert first["labels"].numpy().tolist() == [[1, 0, 0], [0, 1, 0]]

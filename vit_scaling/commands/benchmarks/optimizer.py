@@ -10,7 +10,7 @@ from typing import Any
 
 from vit_scaling.commands import cli
 from vit_scaling.optimization.update_rules import UPDATE_RULES
-from vit_scaling.training.allocation import keep_freed_memory
+from vit_scaling.training.malloc import keep_freed_memory
 
 KERAS = "Keras AdamW"
 

@@ -11,7 +11,7 @@ from vit_scaling.commands.benchmarks import step_runs
 from vit_scaling.modeling.head_specs import POOLING_HEADS
 from vit_scaling.modeling.shapes import shape_named
 from vit_scaling.scaling.planning.flops import flops
-from vit_scaling.training.allocation import keep_freed_memory
+from vit_scaling.training.malloc import keep_freed_memory
 
 # (rows, inner, columns) of the matrix products that measure the peak: one of the MLP of
 # S/16 at batch 16, its transpose, and a large square.

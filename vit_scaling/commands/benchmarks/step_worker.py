@@ -1,6 +1,7 @@
-"""One process of a compared run: makes the model, then steps when it is told to."""
+"""One process of a compared run: builds the model, then runs steps on request."""
 # SPDX-License-Identifier: Apache-2.0
 
+import functools
 import json
 import os
 import sys
@@ -9,97 +10,72 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from vit_scaling.training.allocation import keep_freed_memory
+from vit_scaling.training.malloc import keep_freed_memory
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-TOTAL_STEPS = 10_000_000  # More than anybody measures.
+TOTAL_STEPS = 10_000_000  # More than any measurement runs.
 
 
 class Runner:
-    """A trainer on a batch that stays the same, with or without checkpoints."""
+    """Trains on a batch that stays the same, with or without checkpoints."""
 
     def __init__(self, settings: Mapping[str, Any], model_dir: str) -> None:
-        """Make all that a run has but its data.
+        """Assemble a run.
 
         Args:
-            settings: The model's flags, and of `step_runs.RUNS` what differs.
-            model_dir: Where checkpoints go.
+            settings: The command's flags for the model, changed by `step_runs.RUNS`.
+            model_dir: Folder of the checkpoints.
         """
-        import tensorflow as tf
-
+        from vit_scaling.assembly import build_run
+        from vit_scaling.experiment import Experiment
         from vit_scaling.modeling.vit import vit
         from vit_scaling.optimization.adam import Adam
         from vit_scaling.optimization.optimizer import Optimizer
         from vit_scaling.optimization.schedules import Constant
-        from vit_scaling.training import run
-        from vit_scaling.training import strategy as strategies
-        from vit_scaling.training.checkpoints import Checkpoints, variables_of
-        from vit_scaling.training.divergence import LossGuard, LossWatch
-        from vit_scaling.training.losses import sigmoid_cross_entropy
-        from vit_scaling.training.state import RunState
-        from vit_scaling.training.step import make_train_step
-        from vit_scaling.training.timing import StepTimes
-        from vit_scaling.training.trainer import Trainer
+        from vit_scaling.training.options import RunOptions
+        from vit_scaling.training.strategy import make_strategy
 
         self._every = settings.get("checkpoint_every", 0)
         self._steps_per_loop = settings.get("steps_per_loop", 10)
-        strategy = strategies.make_strategy(
-            settings.get("distribution", "one_device"),
-            num_virtual_devices=settings.get("virtual_devices", 0),
-        )
-        xla = strategies.xla_of(strategy, settings["jit_compile"])
-        schedule = Constant(1e-3, total_steps=TOTAL_STEPS)
-        times = StepTimes.under(strategy)
-        replicas, batch = strategy.num_replicas_in_sync, settings["batch_size"]
-        with strategy.scope():
-            model = vit(
+        data: Any = SameBatch(settings)
+        experiment = Experiment(
+            make_model=functools.partial(
+                vit,
                 settings["shape"],
                 settings["head"],
                 image_size=settings["image_size"],
                 classes=settings["classes"],
                 dtype=settings["dtype"],
                 rematerialize=settings["rematerialize"],
-            )
-            optimizer = Optimizer(Adam(), schedule, weight_decay=((".*kernel", 1e-4),))
-            optimizer.build(model.trainable_variables)
-            step = tf.Variable(
-                0,
-                dtype=tf.int64,
-                trainable=False,
-                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-            )
-            progress = run.progress_of(model, strategy, batch, TOTAL_STEPS, None)
-            self._trainer = Trainer(
-                make_train_step(
-                    model,
-                    optimizer,
-                    sigmoid_cross_entropy,
-                    replicas=replicas,
-                    jit_compile=xla.each_replica,
-                ),
-                optimizer,
-                strategy.distribute_datasets_from_function(
-                    lambda _: same_batches(settings, batch // replicas)
-                ),
-                strategy=strategy,
-                global_step=step,
-                progress=progress,
-                learning_rate=schedule.at,
-                times=times,
-                jit_compile=xla.whole_step,
-            )
-        saved = Checkpoints(model_dir, writes=strategies.is_chief(strategy))
-        watch = LossWatch(LossGuard())
-        everything = variables_of(model, optimizer, step)
-        self._state = RunState(everything, saved, progress, watch, seed=0)
+            ),
+            make_optimizer=functools.partial(
+                Optimizer, Adam(), weight_decay=((".*kernel", 1e-4),)
+            ),
+            schedule=Constant(1e-3, total_steps=TOTAL_STEPS),
+            train_data=data,
+            batch_size=settings["batch_size"],
+        )
+        options = RunOptions(
+            jit_compile=settings["jit_compile"],
+            evaluate=False,
+            checkpoint_every_steps=1,  # Every checkpoint counts as scheduled.
+            keep_every_steps=None,
+        )
+        strategy = make_strategy(
+            settings.get("distribution", "one_device"),
+            num_virtual_devices=settings.get("virtual_devices", 0),
+        )
+        run = build_run(experiment, options, model_dir=model_dir, strategy=strategy)
+        run.restore()
+        self._trainer, self._state = run.trainer, run.state
         self._since_save = 0
 
     def seconds(self, steps: int) -> float:
-        """Run steps in loops, wait for what is being written, return the time.
+        """Run steps in loops, wait for checkpoints, and return the seconds.
 
-        Checkpoints are counted from the last one, not by the step's number, which a
-        warm-up of a few steps moves away from every multiple.
+        A checkpoint is due a number of steps after the last one, because a warm-up of a
+        few steps moves the step number away from every multiple.
 
         Raises:
             RuntimeError: A checkpoint was due, and none was written.
@@ -127,18 +103,30 @@ class Runner:
         return taken
 
 
-def same_batches(settings: Mapping[str, Any], size: int) -> Any:
-    """Return a dataset that gives one replica's batch again and again."""
-    import tensorflow as tf
+class SameBatch:
+    """Training data that repeats one batch."""
 
-    side = settings["image_size"]
-    images = tf.random.stateless_uniform((size, side, side, 3), (0, 0), -1.0, 1.0)
-    labels = tf.one_hot(tf.range(size) % settings["classes"], settings["classes"])
-    return tf.data.Dataset.from_tensors({"images": images, "labels": labels}).repeat()
+    num_examples = 1
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        """Take image size and number of classes from the command's flags."""
+        self._side = settings["image_size"]
+        self._classes = settings["classes"]
+
+    def dataset(self, *, batch_size: int, input_context: Any, **_: Any) -> Any:
+        """Return one replica's batch, repeated without an end."""
+        import tensorflow as tf
+
+        size = batch_size // input_context.num_replicas_in_sync
+        shape = (size, self._side, self._side, 3)
+        images = tf.random.stateless_uniform(shape, (0, 0), -1.0, 1.0)
+        labels = tf.one_hot(tf.range(size) % self._classes, self._classes)
+        batch = {"images": images, "labels": labels}
+        return tf.data.Dataset.from_tensors(batch).repeat()
 
 
 def main(argv: list[str]) -> None:
-    """Answer each number of steps on standard input with the seconds they took."""
+    """Read numbers of steps from standard input, and print the seconds they took."""
     settings = json.loads(argv[0])
     if not settings["fresh_memory"]:
         keep_freed_memory()  # As training does, before its first step.

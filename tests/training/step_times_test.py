@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from tests.training import small
-from vit_scaling.training import timing
-from vit_scaling.training.timing import StepTimes
+from vit_scaling.training import step_times
+from vit_scaling.training.step_times import StepTimes
 
 
 class Loop:
@@ -16,8 +16,8 @@ class Loop:
     def __init__(self):
         self.now = tf.Variable(1000.0, dtype=tf.float64)
         self.number = tf.Variable(0)
-        self.waits = tf.Variable(tf.zeros([timing.CAPACITY + 50], tf.float64))
-        self.works = tf.Variable(tf.zeros([timing.CAPACITY + 50], tf.float64))
+        self.waits = tf.Variable(tf.zeros([step_times.CAPACITY + 50], tf.float64))
+        self.works = tf.Variable(tf.zeros([step_times.CAPACITY + 50], tf.float64))
         self.times = StepTimes(clock=self.now.read_value)
         self.run = tf.function(self._run, autograph=False)
 
@@ -65,8 +65,8 @@ def test_each_loop_is_reported_alone():
 
 
 def test_of_a_long_loop_the_last_steps_count():
-    steps = timing.CAPACITY + 40
-    report = Loop()(np.r_[[100.0] * 40, [1.0] * timing.CAPACITY], [1.0] * steps)
+    steps = step_times.CAPACITY + 40
+    report = Loop()(np.r_[[100.0] * 40, [1.0] * step_times.CAPACITY], [1.0] * steps)
     assert report["data_wait_share"] == pytest.approx(0.5)
     assert report["step_seconds_p99"] == pytest.approx(2.0)
 
@@ -90,6 +90,6 @@ def test_advice_comes_once_after_two_loops_that_wait():
 
 
 def test_every_strategy_but_tpu_is_timed():
-    assert isinstance(StepTimes.under(small.mirrored(2)), StepTimes)
+    assert isinstance(StepTimes.for_strategy(small.mirrored(2)), StepTimes)
     tpu = tf.distribute.TPUStrategy.__new__(tf.distribute.TPUStrategy)
-    assert StepTimes.under(tpu) is None
+    assert StepTimes.for_strategy(tpu) is None

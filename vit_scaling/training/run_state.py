@@ -1,4 +1,4 @@
-"""Where a run stands: all that it resumes from, saved, restored and rolled back."""
+"""State of a run: everything it resumes from, saved, restored and rolled back."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from vit_scaling.training.progress import Progress
 
 
 class RunState:
-    """Everything that a run resumes from, and the rules for saving it."""
+    """Everything that a run resumes from, and the rules for restoring it."""
 
     def __init__(
         self,
@@ -22,59 +22,59 @@ class RunState:
         watch: LossWatch,
         *,
         seed: int,
-        agree: Callable[[int], int] = int,
+        sum_over_processes: Callable[[int], int] = int,
         pipelines: int = 1,
     ) -> None:
-        """Take the parts.
+        """Collect the parts.
 
         Args:
             variables: From `variables_of` a model, its built optimizer and a step.
             checkpoints: Where they are saved.
             progress: Images and core-seconds so far, and the batch size.
             watch: Losses and left-out batches so far.
-            seed: Of the run.
-            agree: The sum of a number over the run's processes.
-            pipelines: Hosts that each read their part of the data
-                (`strategy.input_pipelines`).
+            seed: Seed of the run.
+            sum_over_processes: From `processes.sum_over_processes`.
+            pipelines: Number of hosts that each read their part of the data
+                (`strategy.count_input_pipelines`).
         """
         self.variables = variables
         self.checkpoints = checkpoints
         self.progress = progress
         self.watch = watch
         self.seed = seed
-        self.agree = agree
+        self.sum_over_processes = sum_over_processes
         self.pipelines = pipelines
 
     @property
     def step(self) -> int:
-        """Updates done."""
+        """Number of updates done."""
         return int(self.variables[GLOBAL_STEP].numpy())
 
     @property
     def batch(self) -> int:
-        """Number of the next batch: the step, and what was left out before it."""
+        """Number of the next batch: the step plus the batches left out so far."""
         return self.step + self.watch.skipped_batches
 
     def restore(self, *, scheduled: bool = False) -> bool:
-        """Go back to the newest whole checkpoint; return whether there was one.
+        """Restore the newest complete checkpoint; return whether there was one.
 
         Args:
-            scheduled: Whether one that was saved in between, as at SIGTERM, is passed
-                over for the newest that an undisturbed run would have.
+            scheduled: Whether scheduled checkpoints are preferred to newer ones saved
+                in between, as at SIGTERM, which an uninterrupted run would not have.
 
         Raises:
             ValueError: It is of another model, optimizer, seed or batch size.
         """
-        saved = self.checkpoints
+        checkpoints = self.checkpoints
         state = None
-        if saved.writes:
-            state = saved.restore(self.variables, scheduled=scheduled)
-        # The others may look at the folder a moment later: the chief's choice holds.
-        step = self.agree(0 if state is None else state["step"] + 1) - 1
+        if checkpoints.writes:
+            state = checkpoints.restore(self.variables, scheduled=scheduled)
+        # Other workers may read the folder a moment later: the chief's choice holds.
+        step = self.sum_over_processes(0 if state is None else state["step"] + 1) - 1
         if step < 0:
             return False
         if state is None:
-            state = saved.restore(self.variables, step=step) or {}
+            state = checkpoints.restore(self.variables, step=step) or {}
         if state["seed"] != self.seed:
             raise ValueError(
                 f"`seed` must be the one that the run began with, {state['seed']}, or "
@@ -84,14 +84,14 @@ class RunState:
         self._check_batches(state)
         self.progress.restore(state)
         self.watch.restore(state)
-        saved.discard_after(self.step)
+        checkpoints.discard_after(self.step)
         return True
 
     def _check_batches(self, state: Mapping[str, Any]) -> None:
-        """Refuse another batch size, and warn of other hosts than a checkpoint knows.
+        """Raise for another batch size, and warn of another number of hosts.
 
-        Batch n is a function of the seed, the batch size, the number of hosts and n;
-        the step counts the schedule in batches. Older checkpoints keep none of these.
+        Batch n is a function of the seed, the batch size, the number of hosts and n,
+        and the schedule counts batches. Older checkpoints hold none of these numbers.
         """
         size = self.progress.batch_size
         before = state.get("batch_size", size)
@@ -105,24 +105,24 @@ class RunState:
         hosts = state.get("input_pipelines", self.pipelines)
         if hosts != self.pipelines:
             logging.warning(
-                "The run was saved by %d host(s) and goes on with %d: which images "
+                "The run was saved by %d host(s) and continues with %d: which images "
                 "make a batch depends on their number, so some are seen once more and "
                 "some once less in this epoch, and the weights are not those of an "
-                "undisturbed run.",
+                "uninterrupted run.",
                 hosts,
                 self.pipelines,
             )
 
     def roll_back(self, error: DivergedError) -> dict[str, Any]:
-        """Go back to the newest scheduled checkpoint, on with batches not yet seen.
+        """Restore the newest scheduled checkpoint and skip the batches seen since.
 
         Returns:
-            What happened, for the log.
+            {"from_step", "left_out_batches", "roll_backs", "reason"}, for the log.
 
         Raises:
             DivergedError: The guard does not roll back, or has done so too often.
         """
-        reached, batch, before = self.step, self.batch, self.watch.roll_backs
+        from_step, batch, before = self.step, self.batch, self.watch.roll_backs
         guard = self.watch.guard
         if not guard.roll_back:
             raise error
@@ -136,14 +136,18 @@ class RunState:
         left_out = batch - self.batch
         self.watch.skip(left_out, roll_backs=before + 1)
         return {
-            "from_step": reached,
+            "from_step": from_step,
             "left_out_batches": left_out,
             "roll_backs": before + 1,
             "reason": str(error).partition(" Nothing of them")[0],
         }
 
     def save(self, *, wait: bool = False) -> None:
-        """Save the run as it is now; unless waited for, perhaps in the background."""
+        """Save the run as it is now.
+
+        Args:
+            wait: Whether to return only when the files are written.
+        """
         state = {
             **self.progress.state(),
             **self.watch.state(),
@@ -154,3 +158,10 @@ class RunState:
         self.checkpoints.save(self.step, self.variables, state)
         if wait:
             self.checkpoints.wait()
+
+    def wait_for_all_processes(self) -> None:
+        """Wait until every process has come here.
+
+        A worker that exits before the chief has saved would abort the chief as well.
+        """
+        self.sum_over_processes(0)

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from vit_scaling.training import measuring
+from vit_scaling.training.checkpoint_evaluation import evaluate_as_they_appear
 from vit_scaling.training.checkpoint_files import CorruptCheckpointError
 
 
@@ -24,12 +24,23 @@ class Clock:
             self.events.pop(time)()
 
 
+@pytest.fixture
+def clock():
+    return Clock({})
+
+
 def follow(path, events, **options):
     clock = Clock(events)
-    steps = measuring.new_checkpoints(
-        path, clock=clock, sleep=clock.sleep, poll_seconds=1.0, **options
+    steps = []
+
+    def evaluate(step):
+        steps.append(step)
+        return {"step": step}
+
+    evaluate_as_they_appear(
+        evaluate, path, clock=clock, sleep=clock.sleep, poll_seconds=1.0, **options
     )
-    return list(steps), clock.now
+    return steps, clock.now
 
 
 def folder(path, *steps):
@@ -82,88 +93,88 @@ def test_a_step_that_is_written_again_is_met_again(tmp_path):
     assert follow(tmp_path, events, timeout_seconds=9, last_step=30)[0] == [20, 20, 30]
 
 
-@pytest.fixture
-def no_pause(monkeypatch):
-    """Let continuous evaluation wait by a clock that does not cost time."""
-    clock = Clock({})
-    defaults = measuring.new_checkpoints.__kwdefaults__
-    mended = {**defaults, "clock": clock, "sleep": clock.sleep}
-    monkeypatch.setattr(measuring.new_checkpoints, "__kwdefaults__", mended)
-    return clock
+def evaluate_all(evaluate, path, clock):
+    """Evaluate until step 20 by a clock that does not cost time."""
+    return evaluate_as_they_appear(
+        evaluate,
+        path,
+        timeout_seconds=60.0,
+        last_step=20,
+        clock=clock,
+        sleep=clock.sleep,
+    )
 
 
 @pytest.mark.parametrize("error", [CorruptCheckpointError, FileNotFoundError])
 def test_a_checkpoint_that_cannot_be_read_is_named_and_left_out(
-    tmp_path, caplog, error, no_pause
+    tmp_path, caplog, error, clock
 ):
     folder(tmp_path, 10)()
 
-    def measure(step):
+    def evaluate(step):
         if step == 10:
             folder(tmp_path, 20)()
             raise error("step 10 is damaged")
         return {"step": step}
 
-    found = measuring.measure_as_they_appear(measure, tmp_path, 60.0, 20)
+    found = evaluate_all(evaluate, tmp_path, clock)
     assert found == {"step": 20}
     assert "Step 10 is not evaluated: step 10 is damaged" in caplog.text
 
 
-def test_the_last_checkpoint_is_tried_again_when_it_cannot_be_read(tmp_path, no_pause):
+def test_the_last_checkpoint_is_tried_again_when_it_cannot_be_read(tmp_path, clock):
     folder(tmp_path, 20)()
     failing = [CorruptCheckpointError("a file is still to come")] * 2
 
-    def measure(step):
+    def evaluate(step):
         if failing:
             raise failing.pop()
         return {"step": step}
 
-    assert measuring.measure_as_they_appear(measure, tmp_path, 60.0, 20) == {"step": 20}
-    assert no_pause.now == 4.0  # Two pauses.
+    assert evaluate_all(evaluate, tmp_path, clock) == {"step": 20}
+    assert clock.now == 4.0  # Two pauses.
 
 
-def test_the_next_is_waited_for_from_when_a_retried_one_was_measured(
-    tmp_path, no_pause
-):
+def test_the_next_is_waited_for_from_when_a_retried_one_was_measured(tmp_path, clock):
     folder(tmp_path, 10)()
-    no_pause.events = {120.0: folder(tmp_path, 20)}
+    clock.events = {120.0: folder(tmp_path, 20)}
     tries = []
 
-    def measure(step):
+    def evaluate(step):
         tries.append(step)
         if len(tries) == 1:
             raise CorruptCheckpointError("a file is still to come")
         if step == 10:
-            no_pause.now = 70.0  # It takes longer than the next is waited for.
+            clock.now = 70.0  # It takes longer than the next is waited for.
         return {"step": step}
 
-    assert measuring.measure_as_they_appear(measure, tmp_path, 60.0, 20) == {"step": 20}
+    assert evaluate_all(evaluate, tmp_path, clock) == {"step": 20}
     assert tries == [10, 10, 20]
 
 
 def test_a_last_checkpoint_that_stays_damaged_is_waited_for_until_it_is_written_again(
-    tmp_path, no_pause
+    tmp_path, clock
 ):
     folder(tmp_path, 20)()
     manifest = tmp_path / "checkpoints" / "step_000000020" / "manifest.json"
-    no_pause.events = {40.0: lambda: os.utime(manifest, (1, 1))}
+    clock.events = {40.0: lambda: os.utime(manifest, (1, 1))}
     looks = []
 
-    def measure(step):
-        looks.append(no_pause.now)
-        if no_pause.now < 40.0:
+    def evaluate(step):
+        looks.append(clock.now)
+        if clock.now < 40.0:
             raise CorruptCheckpointError("damaged")
         return {"step": step}
 
-    assert measuring.measure_as_they_appear(measure, tmp_path, 60.0, 20) == {"step": 20}
+    assert evaluate_all(evaluate, tmp_path, clock) == {"step": 20}
     assert looks == [0.0, 2.0, 4.0, 40.0]
 
 
 def test_checkpoints_of_which_none_is_whole_count_as_none(tmp_path):
     folder(tmp_path, 10)()
 
-    def measure(step):
+    def evaluate(step):
         raise CorruptCheckpointError("damaged")
 
     with pytest.raises(TimeoutError, match="No checkpoint appeared"):
-        measuring.measure_as_they_appear(measure, tmp_path, 0.01, 20)
+        evaluate_as_they_appear(evaluate, tmp_path, timeout_seconds=0.01)

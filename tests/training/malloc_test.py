@@ -8,7 +8,7 @@ import sys
 PROGRAM = """
 import ctypes, resource, sys
 if sys.argv[1] == "keep":
-    from vit_scaling.training.allocation import keep_freed_memory
+    from vit_scaling.training.malloc import keep_freed_memory
     assert keep_freed_memory() is (sys.argv[2] == "glibc")
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p

@@ -1,4 +1,4 @@
-"""Keep the memory that a step frees: on a CPU, getting it anew costs time."""
+"""Keep the memory that a step frees, because getting it back costs time on a CPU."""
 # SPDX-License-Identifier: Apache-2.0
 
 import ctypes
@@ -14,16 +14,16 @@ _GROW_BY_BYTES = 64 * 2**20
 def keep_freed_memory() -> bool:
     """Let glibc keep freed memory for the next step; call it before the first step.
 
-    TensorFlow frees a step's arrays at its end. glibc hands large ones back to the
-    system at once, which then has to clear and map every page again in the next step.
-    The process holds its largest step's memory until it ends, as it would at the peak.
+    TensorFlow frees a step's arrays at its end. By default glibc returns large ones to
+    the system at once, which then clears and maps every page again in the next step.
+    The process keeps the memory of its largest step until it ends.
 
     Returns:
-        Whether it took effect: not without glibc, nor where the environment sets
-        `MALLOC_…` or `GLIBC_TUNABLES`, which are then left as they are.
+        Whether it took effect: not without glibc, nor if the environment sets
+        `MALLOC_…` or `GLIBC_TUNABLES`, which are respected.
     """
-    chosen = any(name.startswith("MALLOC_") for name in os.environ)
-    if not sys.platform.startswith("linux") or chosen or "GLIBC_TUNABLES" in os.environ:
+    is_set = any(name.startswith("MALLOC_") for name in os.environ)
+    if not sys.platform.startswith("linux") or is_set or "GLIBC_TUNABLES" in os.environ:
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,6 +1,7 @@
 """Where a run stands: resumed with all of it, rolled back with its batches left out."""
 # SPDX-License-Identifier: Apache-2.0
 
+import functools
 import pathlib
 import shutil
 
@@ -12,12 +13,15 @@ import tensorflow as tf
 from tests.training import small
 from vit_scaling.optimization.adam import Adam
 from vit_scaling.optimization.optimizer import Optimizer
-from vit_scaling.training import run
 from vit_scaling.training.checkpoints import GLOBAL_STEP, Checkpoints, variables_of
 from vit_scaling.training.divergence import DivergedError, LossGuard, LossWatch
+from vit_scaling.training.options import RunOptions
 from vit_scaling.training.progress import Progress
-from vit_scaling.training.state import RunState
+from vit_scaling.training.run_state import RunState
 
+SCHEDULED = functools.partial(
+    RunOptions(checkpoint_every_steps=20).is_checkpoint_due, total_steps=100
+)
 FORMAT_1 = pathlib.Path(__file__).parent / "data" / "format_1"
 
 
@@ -27,7 +31,7 @@ def state_of(
     seed=0,
     model=None,
     guard=None,
-    agree=int,
+    sum_over_processes=int,
     batch_size=4,
     pipelines=1,
     **rules,
@@ -46,7 +50,7 @@ def state_of(
         progress,
         watch,
         seed=seed,
-        agree=agree,
+        sum_over_processes=sum_over_processes,
         pipelines=pipelines,
     )
 
@@ -89,7 +93,7 @@ def test_another_number_of_hosts_is_warned_of(tmp_path, caplog):
     assert state_of(tmp_path, pipelines=2).restore()
     assert not caplog.text
     assert state_of(tmp_path, pipelines=1).restore()
-    assert "saved by 2 host(s) and goes on with 1" in caplog.text
+    assert "saved by 2 host(s) and continues with 1" in caplog.text
 
 
 def test_a_checkpoint_from_before_batch_size_and_hosts_were_kept_is_accepted(
@@ -154,12 +158,12 @@ def test_a_roll_back_restores_the_weights_and_leaves_the_batches_out(tmp_path):
 
 def test_a_roll_back_passes_over_what_was_saved_in_between(tmp_path):
     guard, rules = LossGuard(roll_back=True), {"keep_last": 1}
-    state = state_of(tmp_path, guard=guard, scheduled=run.due(100, 20), **rules)
+    state = state_of(tmp_path, guard=guard, scheduled=SCHEDULED, **rules)
     for step in (20, 25):  # SIGTERM came at 25.
         at(state, step)
         state.save()
     assert state.checkpoints.steps() == [20, 25]
-    again = state_of(tmp_path, guard=guard, scheduled=run.due(100, 20), **rules)
+    again = state_of(tmp_path, guard=guard, scheduled=SCHEDULED, **rules)
     assert again.restore() and again.step == 25
     at(again, 30)
     event = again.roll_back(DivergedError("The loss exploded."))
@@ -169,7 +173,7 @@ def test_a_roll_back_passes_over_what_was_saved_in_between(tmp_path):
 
 def test_the_best_is_gone_back_to_wherever_it_was_saved(tmp_path):
     guard = LossGuard(roll_back=True)
-    state = state_of(tmp_path, guard=guard, scheduled=run.due(100, 20))
+    state = state_of(tmp_path, guard=guard, scheduled=SCHEDULED)
     for step in (20, 25):
         at(state, step)
         state.save()
@@ -219,7 +223,7 @@ def test_a_worker_takes_the_checkpoint_that_the_chief_took(tmp_path):
         assert own == 0  # A worker does not choose.
         return 4 + 1
 
-    worker = state_of(tmp_path, agree=says_four, writes=False)
+    worker = state_of(tmp_path, sum_over_processes=says_four, writes=False)
     assert worker.restore() and worker.step == 4
-    none = state_of(tmp_path, agree=lambda own: 0, writes=False)
+    none = state_of(tmp_path, sum_over_processes=lambda own: 0, writes=False)
     assert not none.restore() and none.step == 0

@@ -1,0 +1,227 @@
+"""Train an experiment, evaluate its checkpoints, and branch cooldowns off its run."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+from etils import epath
+
+from vit_scaling.assembly import (
+    build_checkpoint_evaluation,
+    build_run,
+    make_run_record,
+)
+from vit_scaling.experiment import Experiment
+from vit_scaling.optimization.state_size import cost_of, cost_text
+from vit_scaling.training import checks, run_files
+from vit_scaling.training import strategy as strategies
+from vit_scaling.training.branches import prepare_branch
+from vit_scaling.training.checkpoint_evaluation import evaluate_as_they_appear
+from vit_scaling.training.options import RunOptions
+from vit_scaling.training.preemption import PreemptionNotice
+from vit_scaling.training.processes import sum_over_processes
+from vit_scaling.training.run import Run, describe_run
+
+
+def train(
+    experiment: Experiment,
+    options: RunOptions | None = None,
+    *,
+    model_dir: epath.PathLike,
+    strategy: tf.distribute.Strategy,
+    texts: Callable[[], Mapping[str, str]] = dict,
+) -> dict[str, Any]:
+    """Train from the newest checkpoint, or from scratch, to the end of the schedule.
+
+    Args:
+        experiment: What is trained, on which data.
+        options: How it is trained, saved and evaluated. None: the defaults.
+        model_dir: Folder of checkpoints, logs and the files that describe the run.
+        strategy: From `training.strategy.make_strategy`.
+        texts: Called at start and end; returns files to write to `model_dir`, such as
+            {"config.gin": …}.
+
+    Returns:
+        {"step", "traced", SET: {"top1", …}}: the metrics of the last evaluation.
+
+    Raises:
+        ValueError: Settings are inconsistent; nothing that was saved is lost.
+        DivergedError: The loss diverged (NonFiniteError: it is not finite).
+        PreemptedError: SIGTERM came; the run is saved and can be started again.
+        OSError: A checkpoint or the log could not be written; earlier ones exist.
+    """
+    options = options or RunOptions()
+    preemption = PreemptionNotice(sum_over_processes(strategy))
+    with preemption.catch_sigterm():
+        run = build_run(
+            experiment,
+            options,
+            model_dir=model_dir,
+            strategy=strategy,
+            preemption=preemption,
+        )
+        run.restore()
+        _announce(run, experiment, strategy)
+        is_chief = strategies.is_chief(strategy)
+        if is_chief:
+            record = make_run_record(experiment, run.model, options)
+            run_files.write_run_files(model_dir, run.model, record, texts())
+        if not run.resumed:
+            run.state.save(wait=True)  # A run that cannot save stops before it trains.
+        with run.trainer.profiler:
+            metrics = run.train()
+        run.state.checkpoints.wait()
+        if is_chief:
+            run_files.write_texts(model_dir, texts())
+        run.state.wait_for_all_processes()
+    return {"step": run.step, "traced": run.trainer.traces(), **metrics}
+
+
+def evaluate(
+    experiment: Experiment,
+    *,
+    model_dir: epath.PathLike,
+    strategy: tf.distribute.Strategy,
+    averages: bool = False,
+    step: int | None = None,
+    jit_compile: bool | None = None,
+) -> dict[str, Any]:
+    """Evaluate a checkpoint on every evaluation set.
+
+    Args:
+        experiment: As it was trained; its `eval_data` and `evaluators` are evaluated.
+        model_dir: Folder of the run.
+        strategy: From `training.strategy.make_strategy`; need not be the run's.
+        averages: Whether averaged weights are evaluated.
+        step: Which checkpoint. None takes the newest complete one.
+        jit_compile: Whether XLA compiles the step. None: on a single device only.
+
+    Returns:
+        {"step", SET: {"top1", "top5", "loss", "examples"}}; accuracies in [0, 1].
+
+    Raises:
+        FileNotFoundError: The run has no checkpoint (of that step).
+        ValueError: The checkpoint is of another model.
+    """
+    options = RunOptions(jit_compile=jit_compile)
+    return build_checkpoint_evaluation(
+        experiment, options, model_dir=model_dir, strategy=strategy, averages=averages
+    ).evaluate(step)
+
+
+def evaluate_continuously(
+    experiment: Experiment,
+    *,
+    model_dir: epath.PathLike,
+    strategy: tf.distribute.Strategy,
+    averages: bool = False,
+    jit_compile: bool | None = None,
+    timeout_seconds: float = 3600.0,
+) -> dict[str, Any]:
+    """Evaluate checkpoints as another process writes them, until the run's last.
+
+    Args:
+        experiment: As it is trained.
+        model_dir: Folder of the run.
+        strategy: From `training.strategy.make_strategy`, of a single process.
+        averages: Whether averaged weights are evaluated.
+        jit_compile: Whether XLA compiles the step. None: on a single device only.
+        timeout_seconds: How long to wait for the next checkpoint before giving up.
+
+    Returns:
+        The metrics of the last checkpoint, as `evaluate` returns them.
+
+    Raises:
+        TimeoutError: Not one checkpoint appeared in time.
+        ValueError: The strategy has several workers.
+    """
+    checks.check_single_process(strategy)
+    options = RunOptions(jit_compile=jit_compile)
+    evaluation = build_checkpoint_evaluation(
+        experiment, options, model_dir=model_dir, strategy=strategy, averages=averages
+    )
+    return evaluate_as_they_appear(
+        evaluation.evaluate,
+        model_dir,
+        timeout_seconds=timeout_seconds,
+        last_step=experiment.schedule_in_steps().total_steps,
+    )
+
+
+def branch_cooldowns(
+    experiment: Experiment,
+    options: RunOptions | None = None,
+    *,
+    model_dir: epath.PathLike,
+    strategy: tf.distribute.Strategy,
+    branch_at: Sequence[int],
+    cooldown_steps: int | Sequence[int] | None = None,
+    texts: Callable[[], Mapping[str, str]] = dict,
+) -> dict[str, dict[str, Any]]:
+    """Turn a long run into finished models at several durations (§3.5).
+
+    Each branch follows the run from its last checkpoint before `start` to `start`,
+    cools down to zero, is evaluated, and stays in a separate folder with a record of
+    its parent. The run itself is only read. Branches that were killed continue.
+
+    Args:
+        experiment: As the run was trained.
+        options: How the branches are trained. None: the defaults.
+        model_dir: Folder of the run.
+        strategy: From `training.strategy.make_strategy`.
+        branch_at: Steps at which the cooldowns begin.
+        cooldown_steps: Length of the cooldowns, one for all or one for each. None: that
+            of the run's schedule.
+        texts: As `train` takes it.
+
+    Returns:
+        {branch's folder: the result of `train`}.
+
+    Raises:
+        ValueError: A branch starts in the warm-up or the cooldown of the run, the
+            schedule's decay depends on the total, or the numbers of starts and of
+            lengths differ.
+        FileNotFoundError: No checkpoint at or before a start is left.
+    """
+    schedule = experiment.schedule_in_steps()
+    lengths = cooldown_steps or schedule.cooldown_steps
+    if isinstance(lengths, int):
+        lengths = [lengths] * len(branch_at)
+    if len(lengths) != len(branch_at):
+        raise ValueError(
+            "`cooldown_steps` must be one length for all branches or one for each of "
+            f"{list(branch_at)}; received {list(lengths)}."
+        )
+    pairs = sorted(zip(branch_at, lengths, strict=True))
+    schedules = [schedule.branch(start, length) for start, length in pairs]
+    branches = [prepare_branch(model_dir, start, length) for start, length in pairs]
+    return {
+        str(branch.model_dir): train(
+            dataclasses.replace(experiment, schedule=branch_schedule),
+            options,
+            model_dir=branch.model_dir,
+            strategy=strategy,
+            texts=texts,
+        )
+        for branch, branch_schedule in zip(branches, schedules, strict=True)
+    }
+
+
+def _announce(
+    run: Run, experiment: Experiment, strategy: tf.distribute.Strategy
+) -> None:
+    """Print the cost of the optimizer's state, and what is trained from which step."""
+    variables = run.model.trainable_variables
+    run.log.say(cost_text([cost_of(run.trainer.optimizer, variables)]))
+    run.log.say(
+        describe_run(
+            run.model,
+            strategy,
+            run.step,
+            run.total_steps,
+            images=experiment.train_data.num_examples,
+            xla=strategies.choose_xla(strategy, run.options.jit_compile).on,
+        )
+    )
