@@ -46,7 +46,7 @@ def test_http_address_is_fetched_and_kept(server, cache):
     assert kept.read_bytes() == open_bytes(NAMED["augreg"].path)
 
 
-def test_address_that_is_not_there_is_told(server):
+def test_missing_address_is_named(server):
     with pytest.raises(OSError, match=r"can't be fetched from .*nothing\.npz"):
         addresses.local_path(f"{server}/nothing.npz")
 
@@ -59,12 +59,12 @@ def test_query_of_an_address_is_no_part_of_the_files_name(server, cache):
     assert open_bytes(first) == open_bytes(NAMED["augreg"].path)
 
 
-def test_http_address_that_ends_as_no_file_of_weights_is_refused(server):
+def test_http_address_that_ends_as_no_file_of_weights_is_rejected(server):
     with pytest.raises(ValueError, match=r"must end in \.npz"):
         addresses.local_path(f"{server}/runs/1")
 
 
-def test_download_that_is_killed_half_way_is_begun_anew(server, cache, monkeypatch):
+def test_download_that_is_killed_half_way_is_restarted(server, cache, monkeypatch):
     def killed(name, address, *, cache_dir, **_):
         with open(os.path.join(cache_dir, name), "wb") as file:
             file.write(b"half")
@@ -89,10 +89,10 @@ def test_other_schemes_go_through_gfile(cache):
 
 
 def test_published_names_go_to_their_buckets(monkeypatch):
-    asked = []
+    requested = []
 
     def fetch(name, address, *, cache_dir, **_):
-        asked.append(address)
+        requested.append(address)
         with open(os.path.join(cache_dir, name), "wb") as file:
             file.write(b"weights")
 
@@ -100,8 +100,8 @@ def test_published_names_go_to_their_buckets(monkeypatch):
     addresses.local_path("SigLIP B/16 224")
     addresses.local_path("howto-i21k-B/32")
     host = "https://storage.googleapis.com/"
-    assert asked[0] == host + "big_vision/siglip/webli_en_b16_224_63724782.npz"
-    assert asked[1].startswith(host + "vit_models/augreg/B_32-i21k-300ep")
+    assert requested[0] == host + "big_vision/siglip/webli_en_b16_224_63724782.npz"
+    assert requested[1].startswith(host + "vit_models/augreg/B_32-i21k-300ep")
     assert all(a.endswith(".npz") for a in addresses.PUBLISHED.values())
 
 

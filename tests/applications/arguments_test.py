@@ -28,7 +28,7 @@ def test_given_tensor_is_built_on_and_must_have_the_shape():
 
 
 @pytest.mark.parametrize(
-    ("shape", "told"),
+    ("shape", "message"),
     [
         ((32, 32), "tuple of three integers"),
         ((32, None, 3), "static `input_shape`"),
@@ -36,8 +36,8 @@ def test_given_tensor_is_built_on_and_must_have_the_shape():
         ((32, 32, 1), "3 channels when weights are loaded"),
     ],
 )
-def test_shapes_that_cannot_be_are_refused(shape, told):
-    with pytest.raises(ValueError, match=told):
+def test_shapes_that_cannot_be_are_rejected(shape, message):
+    with pytest.raises(ValueError, match=message):
         images(shape=shape, needs_colours=True)
 
 
@@ -51,7 +51,7 @@ def test_poolings_are_keras_and_the_head(pooling):
     arguments.check_choice("pooling", pooling, arguments.POOLINGS)
 
 
-def test_other_poolings_are_refused():
+def test_other_poolings_are_rejected():
     with pytest.raises(ValueError, match="Received: pooling=mean"):
         arguments.check_choice("pooling", "mean", arguments.POOLINGS)
 

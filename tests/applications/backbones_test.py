@@ -94,7 +94,7 @@ def test_backbone_goes_through_a_file_and_keeps_the_global_policy(tmp_path):
     np.testing.assert_array_equal(loaded(images()), model(images()))
 
 
-def test_bad_names_and_heads_are_refused():
+def test_bad_names_and_heads_are_rejected():
     with pytest.raises(
         ValueError, match=r"called 'Resnet50'\. Did you mean 'ResNet50'"
     ):

@@ -1,4 +1,4 @@
-"""The peers' fixtures: which file, what its reader must be told, what it must find."""
+"""The peers' fixtures: file, options to read it, and expected layout and head."""
 # SPDX-License-Identifier: Apache-2.0
 
 import os
@@ -10,7 +10,7 @@ from vit_scaling.applications.weights import read_weights
 from vit_scaling.modeling.shapes import ViTShape
 
 FOLDER = os.path.join(os.path.dirname(__file__), "fixtures")
-# No named shape is as small, and fused kernels hide their heads: the reader is told.
+# No named shape is as small, and fused kernels hide their heads: the options give them.
 TINY = ViTShape(patch=2, width=8, depth=2, mlp_width=12, heads=2)
 
 
@@ -34,15 +34,15 @@ class Case(NamedTuple):
     name: str
     layout: str
     head: str
-    told: dict = {}  # noqa: RUF012
+    options: dict = {}  # noqa: RUF012
 
     @property
     def path(self):
         kind = "npz" if self.layout == "big_vision" else "safetensors"
         return os.path.join(FOLDER, self.name, f"model.{kind}")
 
-    def read(self, **told):
-        return read_weights(self.path, **{**self.told, **told})
+    def read(self, **options):
+        return read_weights(self.path, **{**self.options, **options})
 
     def expected(self):
         with np.load(os.path.join(FOLDER, self.name, "expected.npz")) as file:
@@ -66,12 +66,12 @@ CASES = [
     Case("timm_gap_fc_norm", "timm", "gap", FUSED),
     Case("timm_map", "timm", "map", FUSED),
     Case("timm_map_no_classifier", "timm", "map", FUSED),
-    Case("timm_options", "timm", "token"),  # Query norms tell the heads.
+    Case("timm_options", "timm", "token"),  # Query norms show the heads.
     # 3 registers and 4 patches: the 4 positions might also be 3 slots and 1 patch.
     Case("timm_registers_gap", "timm", "gap", {**FUSED, "source_image_size": 4}),
     Case("timm_no_qkv_bias", "timm", "token", FUSED),
     Case("timm_bfloat16", "timm", "token", FUSED),
-    Case("hf_vit", "huggingface_vit", "token"),  # config.json tells the heads.
+    Case("hf_vit", "huggingface_vit", "token"),  # config.json has the heads.
     Case("hf_vit_pooler", "huggingface_vit", "token"),
     Case("hf_siglip_vision", "huggingface_siglip", "map"),
     Case("hf_siglip_classifier", "huggingface_siglip", "gap"),

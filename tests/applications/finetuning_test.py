@@ -48,7 +48,7 @@ def test_foreign_weights_fill_a_model_of_another_resolution_and_classes():
     assert {*start.taken, *start.resampled, *start.initialised} == after.keys()
 
 
-def test_keras_file_keeps_its_classifier_only_when_asked(tmp_path):
+def test_keras_file_keeps_its_classifier_only_on_request(tmp_path):
     trained = drawn(vit(TINY, "map", image_size=4, classes=3))
     path = str(tmp_path / "m.keras")
     trained.save(path)
@@ -87,7 +87,7 @@ def test_run_folder_gives_its_newest_weights(averages, monkeypatch, tmp_path):
     )
 
 
-def test_another_head_starts_anew_over_the_same_body():
+def test_another_head_is_initialised_over_the_same_body():
     model = vit(TINY, "map", image_size=4, classes=2)
     before = values_of(model)
     start = load_for_finetuning(model, NAMED["augreg"].path)
@@ -106,7 +106,7 @@ def test_differences_that_no_shape_betrays_are_warned_of():
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"shape": ViTShape(2, 16, 2, 12, 2)}, r"\(2, 2, 3, 8\).*\(2, 2, 3, 16\)"),
         ({"shape": ViTShape(4, 8, 2, 12, 2)}, r"'patch_embedding/kernel' has shape"),
@@ -116,11 +116,11 @@ def test_differences_that_no_shape_betrays_are_warned_of():
     ],
     ids=str,
 )
-def test_body_that_does_not_fit_is_refused_and_nothing_changes(options, told):
+def test_body_that_does_not_fit_is_rejected_and_nothing_changes(options, message):
     arguments = {"shape": TINY, "head": "map", "image_size": 8, "classes": 2, **options}
     model = vit(**arguments)
     before = values_of(model)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         load_for_finetuning(model, NAMED["bv_map"].path)
     for path, value in values_of(model).items():
         np.testing.assert_array_equal(value, before[path])

@@ -1,4 +1,4 @@
-"""Images in and names out, beside Keras' own functions."""
+"""Images and names are converted as by Keras' own functions."""
 # SPDX-License-Identifier: Apache-2.0
 
 import keras
@@ -17,7 +17,7 @@ def test_images_are_scaled_as_keras_scales_for_its_tf_models():
     assert symbolic.shape == (None, 4, 4, 3)
 
 
-def test_unknown_data_format_is_refused():
+def test_unknown_data_format_is_rejected():
     with pytest.raises(ValueError, match="data_format"):
         preprocess_input(np.zeros((1, 4, 4, 3), "f"), data_format="channels_middle")
 
@@ -30,7 +30,7 @@ def test_predictions_are_decoded_best_first_with_the_sets_own_names():
     assert len(decode_predictions(scores, class_names=["a", "b", "c"])[0]) == 3
 
 
-def test_scores_of_another_width_are_refused():
+def test_scores_of_another_width_are_rejected():
     with pytest.raises(ValueError, match=r"shape \(batch, 2\).*received \(1, 3\)"):
         decode_predictions(np.zeros((1, 3)), class_names=["a", "b"])
     with pytest.raises(ValueError, match=r"\(samples, 1000\)"):

@@ -1,4 +1,4 @@
-"""An import reports what it did, and writes nothing that answers otherwise."""
+"""An import reports what it did, and writes nothing if the outputs differ."""
 # SPDX-License-Identifier: Apache-2.0
 
 import pytest
@@ -64,7 +64,7 @@ def test_assumptions_are_reported(tmp_path):
     options = module.ReadOptions(heads=2)
     path, output = NAMED["timm_map"].path, str(tmp_path / "m.npz")
     assumed = module.import_weights(path, output, options=options)["assumed"]
-    assert any(told.startswith("GELU by tanh") for told in assumed)
+    assert any(fact.startswith("GELU by tanh") for fact in assumed)
 
 
 def test_report_says_what_the_comparison_takes_as_read():

@@ -1,4 +1,4 @@
-"""The peers run beside us at the size of S/16: the issue's outputs within 1e-5.
+"""The peers run at the size of S/16: the issue's outputs within 1e-5.
 
 The interpreters are named by VIT_SCALING_TORCH_PYTHON (torch, timm, transformers) and
 VIT_SCALING_JAX_PYTHON (jax, flax; the sources of big_vision and vision_transformer in
@@ -62,7 +62,7 @@ def test_outputs_at_the_size_of_s16_are_the_peers_within_1e_5(case: Case, folder
     folder = os.path.join(folders[variable], case.name)
     small = folders[variable] == FOLDER
     path = os.path.join(folder, os.path.basename(case.path))
-    weights = read_weights(path, **(case.told if small else {"shape": "S/16"}))
+    weights = read_weights(path, **(case.options if small else {"shape": "S/16"}))
     with np.load(os.path.join(folder, "expected.npz")) as expected:
         images, wanted = expected["images"], expected["output"]
     difference = np.abs(np.asarray(build_model(weights)(images)) - wanted).max()

@@ -141,7 +141,7 @@ def test_model_builds_on_an_input_tensor_and_what_stands_before_it():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (
             {"weights": "imagenet"},
@@ -160,14 +160,14 @@ def test_model_builds_on_an_input_tensor_and_what_stands_before_it():
     ],
     ids=str,
 )
-def test_bad_argument_is_refused(arguments, told):
+def test_bad_argument_is_rejected(arguments, message):
     if "input_tensor" in arguments:
         arguments = {**arguments, "input_tensor": keras.Input((32, 32, 3))}
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         mu(**arguments)
 
 
-def test_channels_first_is_refused(monkeypatch):
+def test_channels_first_is_rejected(monkeypatch):
     monkeypatch.setattr(keras.config, "image_data_format", lambda: "channels_first")
     with pytest.raises(ValueError, match="channels_last"):
         mu()
@@ -217,13 +217,13 @@ def test_keras_file_of_weights_is_fetched_from_an_address(
     np.testing.assert_array_equal(loaded(images()), weights_file[1](images()))
 
 
-def test_missing_keras_file_is_told_before_the_model_is_built(monkeypatch):
+def test_missing_keras_file_is_an_error_before_the_model_is_built(monkeypatch):
     monkeypatch.setattr(module, "_build", lambda *_: pytest.fail("built"))
     with pytest.raises(ValueError, match="`weights` argument should be either"):
         mu(weights="no/such.weights.h5")
 
 
-def test_weights_that_disagree_are_refused(weights_file):
+def test_weights_that_disagree_are_rejected(weights_file):
     path, _ = weights_file
     with pytest.raises(ValueError, match="must be the 5 of the weights' classifier"):
         mu(weights=path)

@@ -149,7 +149,7 @@ def test_positions_are_resampled_to_another_resolution():
     assert model(np.zeros((1, 6, 8, 3), "f")).shape == (1, 3)
 
 
-def test_weights_of_another_model_are_refused_before_anything_changes():
+def test_weights_of_another_model_are_rejected_before_anything_changes():
     weights = NAMED["bv_map"].read()
     token = vit(TINY, "token", image_size=4, classes=3)
     before = [np.asarray(v) for v in token.variables]
@@ -162,7 +162,7 @@ def test_weights_of_another_model_are_refused_before_anything_changes():
         np.testing.assert_array_equal(old, np.asarray(variable))
 
 
-def test_what_another_project_has_no_place_for_is_told(tmp_path):
+def test_what_another_project_has_no_place_for_is_named(tmp_path):
     with pytest.raises(ValueError, match="big_vision's ViT has no place for"):
         export_weights(random_vit(layer_scale=0.1), str(tmp_path / "a.npz"))
     with pytest.raises(ValueError, match="no layer before the classifier"):
@@ -176,7 +176,7 @@ def test_what_another_project_has_no_place_for_is_told(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_truncated_keras_file_is_refused(tmp_path):
+def test_truncated_keras_file_is_rejected(tmp_path):
     path = tmp_path / "m.keras"
     random_vit().save(path)
     whole = path.read_bytes()
@@ -185,7 +185,7 @@ def test_truncated_keras_file_is_refused(tmp_path):
         load_trained(str(path))
 
 
-def test_own_weights_are_checked_against_shape_and_head_asked_for(tmp_path):
+def test_own_weights_are_checked_against_shape_and_requested_head(tmp_path):
     path = str(tmp_path / "own.npz")
     save_weights(weights_of_model(random_vit()), path)
     with pytest.raises(ValueError, match="not have `shape` 'B/16'"):
@@ -198,15 +198,15 @@ def test_own_weights_are_checked_against_shape_and_head_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"approximate_gelu": False}, "GELU by erf and epsilon 1e-06"),
         ({"norm_epsilon": 1e-12}, "GELU by tanh and epsilon 1e-12"),
     ],
 )
-def test_functions_that_big_vision_has_not_are_refused(options, told, tmp_path):
+def test_functions_that_big_vision_has_not_are_rejected(options, message, tmp_path):
     model = random_vit(**options)
-    with pytest.raises(ValueError, match=f"{told}.*--gelu=tanh"):
+    with pytest.raises(ValueError, match=f"{message}.*--gelu=tanh"):
         export_weights(model, str(tmp_path / "out.npz"))
     assert not list(tmp_path.iterdir())
 
@@ -214,8 +214,8 @@ def test_functions_that_big_vision_has_not_are_refused(options, told, tmp_path):
 def test_line_that_loads_into_timm_names_the_epsilon(tmp_path):
     model = random_vit(norm_epsilon=1e-5)
     report = export_weights(model, str(tmp_path / "out.safetensors"))
-    told = "norm_layer=functools.partial(torch.nn.LayerNorm, eps=1e-05))"
-    assert told in report["load_with"]
+    argument = "norm_layer=functools.partial(torch.nn.LayerNorm, eps=1e-05))"
+    assert argument in report["load_with"]
     compile(report["load_with"], "load_with", "exec")
 
 
@@ -226,7 +226,7 @@ def test_norm_of_the_average_has_no_place_in_big_vision(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_keras_file_with_layers_of_others_is_refused_in_words(tmp_path):
+def test_keras_file_with_layers_of_others_is_rejected_in_words(tmp_path):
     class Unheard(keras.layers.Layer):
         def call(self, x):
             return x

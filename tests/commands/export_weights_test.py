@@ -30,7 +30,7 @@ def test_arguments_of_timms_class_are_told_as_json(tmp_path, capsys):
     assert report["arguments"]["global_pool"] == "map"
 
 
-def test_other_endings_are_refused(tmp_path, capsys):
+def test_other_endings_are_rejected(tmp_path, capsys):
     flags = [f"--source={NAMED['bv_map'].path}", f"--output={tmp_path}/m.pt"]
     assert export_weights.main(flags) == 1
     assert "must end in '.safetensors'" in capsys.readouterr().err

@@ -33,13 +33,15 @@ def test_command_resizes_and_tells_people(tmp_path, capsys):
     case, output = NAMED["timm_map"], str(tmp_path / "m.keras")
     flags = [f"--source={case.path}", f"--output={output}", "--heads=2"]
     assert import_weights.main([*flags, "--image_size=6", "--gelu=erf"]) == 0
-    told = capsys.readouterr().out
-    assert "from the layout of timm" in told and "outputs on 2 images differ" in told
-    assert "not compared: heads, kind of head" in told
+    printed = capsys.readouterr().out
+    assert (
+        "from the layout of timm" in printed and "outputs on 2 images differ" in printed
+    )
+    assert "not compared: heads, kind of head" in printed
     assert keras.saving.load_model(output).input_shape == (None, 6, 6, 3)
 
 
-def test_size_of_a_model_is_refused_with_npz(tmp_path, capsys):
+def test_size_of_a_model_is_rejected_with_npz(tmp_path, capsys):
     flags = [f"--source={NAMED['bv_map'].path}", f"--output={tmp_path}/m.npz"]
     assert import_weights.main([*flags, "--image_size=6"]) == 1
     assert "`image_size` requires an output of '.keras'" in capsys.readouterr().err

@@ -15,11 +15,11 @@ from vit_scaling.applications.formats.conversion_checks import list_some
 from vit_scaling.applications.formats.keras_models import weights_of_model
 from vit_scaling.applications.formats.token_positions import POSITIONS
 from vit_scaling.applications.formats.vit_weights import (
-    Arrays,
     ReadOptions,
     variants_with_sizes,
 )
 from vit_scaling.applications.weights import load_trained, read_weights
+from vit_scaling.array_files import Arrays
 from vit_scaling.modeling.positions import resample
 from vit_scaling.modeling.variables import is_pooling_variable
 

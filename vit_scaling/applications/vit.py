@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -19,38 +20,6 @@ PUBLIC = "vit_scaling.applications"
 AFTER_POOLING = (
     r"(head|pre_logits)/.*|head\.(weight|bias)|(pre_logits|classifier|pooler)\..*"
 )
-DOCSTRING = """Return a ViT-{shape} (Zhai et al. 2022, Table 2) as a Keras Application.
-
-Images are (batch, height, width, 3) in [-1, 1], as `preprocess_input` returns them.
-
-Args:
-    include_top: Whether to include the classifier.
-    weights: None (random), a file or address of weights of any format that
-        `vit_scaling.applications.weights.read_weights` reads, a published name
-        ("SigLIP B/16 224"), or a Keras `.weights.h5`. The model is built with the
-        options that the weights need, such as GELU, LayerScale and registers.
-    input_tensor: Keras tensor of images to build on.
-    input_shape: (height, width, channels); None takes the weights' own size, or
-        (224, 224, 3). Positions of weights are resampled to it. Pixels that do not
-        fill a patch are cropped at the lower and right edge.
-    pooling: Output without the top. None: the grid of tokens, (batch, rows, columns,
-        width); "avg" or "max": its average or maximum; "head": the tokens pooled by
-        `head`, the paper's features.
-    classes: Width of the classifier, if `include_top`; weights must agree.
-    classifier_activation: Activation after the classifier; None gives logits. With
-        weights: "softmax", "sigmoid" (the paper's loss) or None.
-    name: Name of the model.
-    head: "map", "gap" or "token"; None takes the weights' own, or "map".
-
-Returns:
-    A `keras.Model` under the global dtype policy (float32 or mixed_bfloat16).
-
-Raises:
-    ValueError: An argument is out of its range, or the weights do not fit.
-
-References:
-    Zhai et al. 2022, §3.2 and Table 2.
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +28,7 @@ class _Output:
 
     Attributes:
         top: Whether the classifier is included.
-        pooling: Output without the top; see `DOCSTRING`.
+        pooling: Output without the top; see the constructors.
         classes: Width of the classifier.
         activation: Activation after the classifier.
         head: Name of the pooling head, or None for the weights' own.
@@ -78,7 +47,7 @@ class _Output:
 
 
 def _application(name: str, shape_name: str) -> Callable[..., keras.Model]:
-    """Return the constructor of one shape."""
+    """Return the constructor of one shape; `{shape}` in its docstring is filled in."""
     default_name = name
 
     def constructor(
@@ -93,6 +62,38 @@ def _application(name: str, shape_name: str) -> Callable[..., keras.Model]:
         *,
         head: str | None = None,
     ) -> keras.Model:
+        """Return a ViT-{shape} (Zhai et al. 2022, Table 2) as a Keras Application.
+
+        Images are (batch, height, width, 3) in [-1, 1]; see `preprocess_input`.
+
+        Args:
+            include_top: Whether to include the classifier.
+            weights: None (random), a file or address of weights of any format that
+                `vit_scaling.applications.weights.read_weights` reads, a published name
+                ("SigLIP B/16 224"), or a Keras `.weights.h5`. The model is built with
+                the options that the weights need, such as GELU and registers.
+            input_tensor: Keras tensor of images to build on.
+            input_shape: (height, width, channels); None takes the weights' own size, or
+                (224, 224, 3). Positions of weights are resampled to it. Pixels that do
+                not fill a patch are cropped at the lower and right edge.
+            pooling: Output without the top. None: the grid of tokens, (batch, rows,
+                columns, width); "avg" or "max": its average or maximum; "head": the
+                tokens pooled by `head`, the paper's features.
+            classes: Width of the classifier, if `include_top`; weights must agree.
+            classifier_activation: Activation after the classifier; None gives logits.
+                With weights: "softmax", "sigmoid" (the paper's loss) or None.
+            name: Name of the model.
+            head: "map", "gap" or "token"; None takes the weights' own, or "map".
+
+        Returns:
+            A `keras.Model` under the global dtype policy (float32 or mixed_bfloat16).
+
+        Raises:
+            ValueError: An argument is out of its range, or the weights do not fit.
+
+        References:
+            Zhai et al. 2022, §3.2 and Table 2.
+        """
         keras_arguments.check_choice("pooling", pooling, keras_arguments.POOLINGS)
         keras_arguments.check_choice("head", head, keras_arguments.HEADS)
         if include_top:
@@ -120,7 +121,9 @@ def _application(name: str, shape_name: str) -> Callable[..., keras.Model]:
 
     constructor.__name__ = constructor.__qualname__ = name
     constructor.__module__ = PUBLIC
-    constructor.__doc__ = DOCSTRING.format(shape=shape_name)
+    constructor.__doc__ = inspect.cleandoc(constructor.__doc__ or "").format(
+        shape=shape_name
+    )
     return constructor
 
 

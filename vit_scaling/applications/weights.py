@@ -24,11 +24,8 @@ from vit_scaling.applications.formats.sidecar_files import (
     read_config,
 )
 from vit_scaling.applications.formats.token_positions import POSITIONS
-from vit_scaling.applications.formats.vit_weights import (
-    Arrays,
-    ReadOptions,
-    ViTWeights,
-)
+from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
+from vit_scaling.array_files import Arrays
 from vit_scaling.modeling.positions import resample
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.modeling.vit import vit

@@ -55,13 +55,13 @@ def test_parts_that_it_has_no_place_for_are_named():
 
 def test_size_of_sin_cos_positions_is_reported_as_assumed():
     found = held("bv_gap_sincos2d")
-    (told,) = big_vision.read_big_vision(found, ReadOptions()).assumed
-    assert told.startswith("images of 224 pixels")
-    asked = ReadOptions(source_image_size=4)
-    assert not big_vision.read_big_vision(found, asked).assumed
+    (assumption,) = big_vision.read_big_vision(found, ReadOptions()).assumed
+    assert assumption.startswith("images of 224 pixels")
+    options = ReadOptions(source_image_size=4)
+    assert not big_vision.read_big_vision(found, options).assumed
 
 
-def test_heads_that_contradict_the_file_are_refused():
+def test_heads_that_contradict_the_file_are_rejected():
     with pytest.raises(
         ValueError, match=r"is 4, but the file or its config\.json has 2"
     ):

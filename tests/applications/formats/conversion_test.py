@@ -12,7 +12,7 @@ from vit_scaling.applications.formats.vit_weights import ReadOptions
 MAP, TOKEN = NAMED["bv_map"], NAMED["bv_token"]
 
 
-def test_asked_for_as_it_is_nothing_changes():
+def test_default_options_change_nothing():
     read = MAP.read()
     again = reconvert(read, ReadOptions())
     assert again.arguments == read.arguments
@@ -48,7 +48,7 @@ def test_class_token_that_no_head_reads_becomes_a_register():
     )
 
 
-def test_head_that_the_arrays_do_not_make_is_refused_with_those_that_they_do():
+def test_head_that_the_arrays_do_not_make_is_rejected_with_those_that_they_do():
     with pytest.raises(ValueError, match="Use 'token' or 'gap' or 'none'"):
         reconvert(TOKEN.read(), ReadOptions(head="map"))
 

@@ -1,4 +1,4 @@
-"""Hugging Face's files are told apart, and their configuration is believed."""
+"""Hugging Face's files are recognised, and their configuration is used."""
 # SPDX-License-Identifier: Apache-2.0
 
 import json
@@ -42,7 +42,7 @@ def test_epsilon_of_the_configuration_counts():
     assert weights.arguments["norm_epsilon"] == 0.25
 
 
-def test_without_a_configuration_the_heads_are_asked_for():
+def test_without_a_configuration_the_heads_must_be_given():
     found, _ = held("hf_vit")
     with pytest.raises(ValueError, match="number of attention heads"):
         huggingface.read_huggingface(found, ReadOptions(), {})
@@ -51,15 +51,15 @@ def test_without_a_configuration_the_heads_are_asked_for():
 
 
 @pytest.mark.parametrize("act", ["quick_gelu", "relu"])
-def test_other_functions_than_gelu_are_refused_unless_told(act):
+def test_other_functions_than_gelu_are_rejected_unless_chosen(act):
     found, config = held("hf_siglip_vision")
     config = {**config, "hidden_act": act}
     with pytest.raises(ValueError, match=f"hidden_act='{act}'"):
         huggingface.read_huggingface(found, ReadOptions(), config)
-    told = huggingface.read_huggingface(
+    weights = huggingface.read_huggingface(
         found, ReadOptions(approximate_gelu=True), config
     )
-    assert told.arguments["approximate_gelu"] is True
+    assert weights.arguments["approximate_gelu"] is True
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_gelu_is_the_configurations_or_the_models_default(name, act, tanh):
     assert weights.arguments["approximate_gelu"] is tanh
 
 
-def test_patches_as_rows_of_numbers_are_refused_as_naflex():
+def test_patches_as_rows_of_numbers_are_rejected_as_naflex():
     found, config = held("hf_siglip_vision")
     name = next(name for name in found if name.endswith("patch_embedding.weight"))
     found[name] = found[name].reshape(len(found[name]), -1)
@@ -94,11 +94,11 @@ def test_without_a_configuration_the_models_defaults_are_reported_as_assumed():
     gelu, epsilon = weights.assumed
     assert gelu.startswith("GELU by erf") and epsilon.startswith("epsilon 1e-12")
     assert not huggingface.read_huggingface(found, ReadOptions(), config).assumed
-    told = ReadOptions(heads=2, approximate_gelu=False, norm_epsilon=1e-12)
-    assert not huggingface.read_huggingface(found, told, {}).assumed
+    options = ReadOptions(heads=2, approximate_gelu=False, norm_epsilon=1e-12)
+    assert not huggingface.read_huggingface(found, options, {}).assumed
 
 
-def test_heads_that_contradict_the_configuration_are_refused():
+def test_heads_that_contradict_the_configuration_are_rejected():
     found, config = held("hf_vit")
     with pytest.raises(
         ValueError, match=r"is 4, but the file or its config\.json has 2"

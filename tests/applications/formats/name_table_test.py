@@ -13,11 +13,7 @@ from vit_scaling.applications.formats import (
     timm,
 )
 from vit_scaling.applications.formats.keras_models import weights_of_model
-from vit_scaling.applications.formats.source_arrays import count_blocks
-from vit_scaling.applications.formats.vit_weights import (
-    ReadOptions,
-    variants_with_sizes,
-)
+from vit_scaling.applications.formats.vit_weights import ReadOptions
 from vit_scaling.modeling.variables import vit_variables
 from vit_scaling.modeling.vit import vit
 
@@ -74,7 +70,7 @@ def test_a_head_without_a_name_can_not_be_written():
         weights_of_model(model)
 
 
-def test_own_file_that_was_tampered_with_is_refused():
+def test_own_file_that_was_tampered_with_is_rejected():
     weights = weights_of_model(vit(**arguments_of({"head": "gap"})))
     arrays = native_npz.write_native(weights)
     arrays["encoder_norm/beta"] = arrays["encoder_norm/beta"][:-1]
@@ -131,14 +127,3 @@ def test_no_two_rows_of_a_table_make_the_same_variable(table):
     for path in paths:
         if path not in ("class_token/token", "register_tokens/tokens"):
             assert path.format(block=1) in known
-
-
-def test_variants_are_found_by_their_numbers():
-    assert variants_with_sizes(384, 12, 1536) == ["S"]
-    assert variants_with_sizes(7, 1, 1) == []
-
-
-def test_blocks_must_be_numbered_without_a_gap():
-    assert count_blocks(["b.0.x", "b.1.x", "c"], "b.{block}.x") == 2
-    with pytest.raises(ValueError, match=r"found \[0, 2\]"):
-        count_blocks(["b.0.x", "b.2.x"], "b.{block}.x")

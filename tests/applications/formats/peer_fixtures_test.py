@@ -1,4 +1,4 @@
-"""Every layout's fixture, written by the peer itself, answers here as it did there."""
+"""Every layout's fixture, written by the peer itself, gives the peer's outputs here."""
 # SPDX-License-Identifier: Apache-2.0
 
 import shutil
@@ -63,13 +63,13 @@ def test_biases_that_a_source_lacks_are_zero_and_reported():
 
 
 @pytest.mark.parametrize("name", ["timm_token", "timm_gap", "timm_bfloat16"])
-def test_timm_gelu_is_of_erf_and_can_be_told_otherwise(name):
+def test_timm_gelu_is_of_erf_and_can_be_overridden(name):
     assert NAMED[name].read().arguments["approximate_gelu"] is False
-    told = NAMED[name].read(approximate_gelu=True)
-    assert told.arguments["approximate_gelu"] is True
+    weights = NAMED[name].read(approximate_gelu=True)
+    assert weights.arguments["approximate_gelu"] is True
 
 
-def test_hugging_face_epsilon_and_gelu_come_from_the_file_beside():
+def test_hugging_face_epsilon_and_gelu_come_from_the_config_file():
     weights = NAMED["hf_vit"].read()
     assert weights.arguments["norm_epsilon"] == 1e-12
     assert weights.arguments["approximate_gelu"] is False
@@ -118,7 +118,7 @@ def test_class_tokens_classifier_is_not_put_on_the_average(name):
 
 def test_hugging_face_vit_without_its_configuration_computes_erfs_gelu(tmp_path):
     case = NAMED["hf_vit"]
-    path = shutil.copy(case.path, tmp_path)  # No config.json beside it.
+    path = shutil.copy(case.path, tmp_path)  # Without its config.json.
     weights = read_weights(path, heads=2)
     assert weights.arguments["approximate_gelu"] is False
     images, wanted = case.expected()

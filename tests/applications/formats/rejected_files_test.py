@@ -32,7 +32,7 @@ def changed(case, folder, change):
 
 @pytest.mark.parametrize("case", [BIG_VISION, TIMM], ids=["npz", "safetensors"])
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
-def test_truncated_file_is_refused(case, share, tmp_path):
+def test_truncated_file_is_rejected(case, share, tmp_path):
     whole = pathlib.Path(case.path).read_bytes()
     path = tmp_path / pathlib.Path(case.path).name
     path.write_bytes(whole[: int(len(whole) * share)])
@@ -52,7 +52,7 @@ def test_pickles_are_never_loaded(tmp_path):
     assert not (tmp_path / "trapped").exists()
 
 
-def test_shape_other_than_asked_names_the_array_and_what_fits():
+def test_shape_other_than_requested_names_the_array_and_what_fits():
     with pytest.raises(ValueError, match=r"'embedding/kernel'.*\(2, 2, 3, 8\).*none"):
         BIG_VISION.read(shape="B/16")
 
@@ -76,14 +76,14 @@ def test_variant_that_fits_is_named(tmp_path):
         read_weights(path, shape="S/16")
 
 
-def test_depth_other_than_asked_is_told():
+def test_depth_other_than_requested_is_named():
     deeper = ViTShape(patch=2, width=8, depth=3, mlp_width=12, heads=2)
     with pytest.raises(ValueError, match="it has 2 blocks, not 3"):
         BIG_VISION.read(shape=deeper)
     assert BIG_VISION.read(shape=TINY).shape == TINY
 
 
-def test_heads_that_no_one_knows_are_asked_for():
+def test_unknown_heads_are_rejected():
     with pytest.raises(ValueError, match="Give `heads` or `shape`"):
         read_weights(TIMM.path)
     with pytest.raises(ValueError, match="multiple of `heads`"):
@@ -91,7 +91,7 @@ def test_heads_that_no_one_knows_are_asked_for():
 
 
 @pytest.mark.parametrize(
-    ("case", "array", "told"),
+    ("case", "array", "message"),
     [
         (BIG_VISION, "MlpBlock_0/Dense_0/kernel", "map_head/mlp/dense_0/kernel"),
         (BIG_VISION, "Transformer/encoder_norm/bias", "encoder_norm/beta"),
@@ -100,13 +100,13 @@ def test_heads_that_no_one_knows_are_asked_for():
         (TIMM, "blocks.1.attn.qkv.bias", "block_01/attention/query/bias"),
     ],
 )
-def test_missing_array_is_named(case, array, told, tmp_path):
+def test_missing_array_is_named(case, array, message, tmp_path):
     path = changed(case, tmp_path, lambda arrays: arrays.pop(array))
-    with pytest.raises(ValueError, match=f"missing.*{told}"):
+    with pytest.raises(ValueError, match=f"missing.*{message}"):
         read_weights(path, heads=2)
 
 
-def test_missing_block_is_told(tmp_path):
+def test_missing_block_is_named(tmp_path):
     def without_block_0(arrays):
         for name in [name for name in arrays if "encoderblock_0" in name]:
             del arrays[name]
@@ -127,7 +127,7 @@ def test_array_of_a_wrong_shape_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("case", [BIG_VISION, TIMM], ids=["npz", "safetensors"])
-def test_unknown_array_is_refused_unless_ignored(case, tmp_path):
+def test_unknown_array_is_rejected_unless_ignored(case, tmp_path):
     path = changed(case, tmp_path, lambda a: a.update({"rope.freqs": np.ones(3)}))
     with pytest.raises(ValueError, match=r"1 arrays have no counterpart.*rope\.freqs"):
         read_weights(path, heads=2)
@@ -135,7 +135,7 @@ def test_unknown_array_is_refused_unless_ignored(case, tmp_path):
     assert weights.left_out == {"rope.freqs": "ignored, as requested"}
 
 
-def test_hybrid_with_a_resnet_is_refused(tmp_path):
+def test_hybrid_with_a_resnet_is_rejected(tmp_path):
     path = changed(
         BIG_VISION, tmp_path, lambda a: a.update({"conv_root/kernel": np.ones(3)})
     )
@@ -143,7 +143,7 @@ def test_hybrid_with_a_resnet_is_refused(tmp_path):
         read_weights(path)
 
 
-def test_head_that_the_file_does_not_hold_is_refused():
+def test_head_that_the_file_does_not_hold_is_rejected():
     with pytest.raises(ValueError, match=r"'map', but the file holds .* 'token' head"):
         TIMM.read(head="map")
     with pytest.raises(ValueError, match="classifier was trained on its MAP head"):
@@ -152,7 +152,7 @@ def test_head_that_the_file_does_not_hold_is_refused():
     assert weights.arguments["classes"] is None
 
 
-def test_positions_that_fit_no_grid_are_refused(tmp_path):
+def test_positions_that_fit_no_grid_are_rejected(tmp_path):
     def five(arrays):
         arrays["pos_embedding"] = np.ones((1, 6, 8), np.float32)
 
@@ -167,7 +167,7 @@ def test_positions_that_fit_no_grid_are_refused(tmp_path):
         read_weights(path, source_image_size=8)
 
 
-def test_naflex_positions_are_refused(tmp_path):
+def test_naflex_positions_are_rejected(tmp_path):
     path = changed(
         BIG_VISION, tmp_path, lambda a: a.update(pos_embedding=np.ones((2, 2, 8)))
     )
@@ -175,7 +175,7 @@ def test_naflex_positions_are_refused(tmp_path):
         read_weights(path)
 
 
-def test_naflex_patches_are_refused(tmp_path):
+def test_naflex_patches_are_rejected(tmp_path):
     def rows_of_numbers(arrays):
         kernel = arrays["embedding/kernel"]
         arrays["embedding/kernel"] = kernel.reshape(-1, kernel.shape[-1])

@@ -1,4 +1,4 @@
-"""What lies beside the arrays is believed, and named when it is damaged."""
+"""The config.json and metadata of a file are used, and named if damaged."""
 # SPDX-License-Identifier: Apache-2.0
 
 import shutil

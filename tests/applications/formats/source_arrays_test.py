@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import numpy as np
+import pytest
 
-from vit_scaling.applications.formats.source_arrays import SourceArrays
+from vit_scaling.applications.formats.source_arrays import SourceArrays, count_blocks
 
 
 def source():
@@ -43,3 +44,9 @@ def test_prefix_is_stripped_and_the_rest_left_out():
     assert arrays.left_out == dict.fromkeys(
         ("text.a", "step"), "not part of the image model ('model.')"
     )
+
+
+def test_blocks_must_be_numbered_without_a_gap():
+    assert count_blocks(["b.0.x", "b.1.x", "c"], "b.{block}.x") == 2
+    with pytest.raises(ValueError, match=r"found \[0, 2\]"):
+        count_blocks(["b.0.x", "b.2.x"], "b.{block}.x")

@@ -28,22 +28,24 @@ def test_architecture_decides_gelu_as_timm_does(architecture, tanh):
     assert not weights.assumed
 
 
-def test_arguments_beside_the_architecture_decide_before_it():
+def test_arguments_take_precedence_over_the_architecture():
     named = {"architecture": "vit_base_patch16_siglip_224"}
     config = {**named, "model_args": {"act_layer": "gelu_tanh"}}
     assert read(held("timm_map"), config).arguments["approximate_gelu"] is True
 
 
-def assumed(name, **told):
-    told = ReadOptions(heads=2, source_image_size=4, **told)
-    return "\n".join(timm.read_timm(held(name), told, {}).assumed)
+def assumed(name, **options):
+    options = ReadOptions(heads=2, source_image_size=4, **options)
+    return "\n".join(timm.read_timm(held(name), options, {}).assumed)
 
 
 @pytest.mark.parametrize(
     ("name", "gelu", "tanh"),
     [("timm_map", "GELU by tanh", True), ("timm_gap", "GELU by erf", False)],
 )
-def test_what_only_a_configuration_tells_is_reported_as_assumed(name, gelu, tanh):
+def test_facts_that_only_a_configuration_states_are_reported_as_assumed(
+    name, gelu, tanh
+):
     weights = read(held(name))
     assert weights.arguments["approximate_gelu"] is tanh
     for what in (gelu, "epsilon 1e-6", "plain blocks"):
@@ -52,16 +54,16 @@ def test_what_only_a_configuration_tells_is_reported_as_assumed(name, gelu, tanh
     assert not read(held(name), {"architecture": "vit_base_patch16_224"}).assumed
 
 
-def test_what_the_caller_tells_is_not_assumed():
+def test_what_the_caller_specifies_is_not_assumed():
     assert "head 'token'" in assumed("timm_token")
-    told = assumed(
+    facts = assumed(
         "timm_token", head="token", approximate_gelu=False, norm_epsilon=1e-6
     )
-    assert told.startswith("plain blocks") and "\n" not in told
+    assert facts.startswith("plain blocks") and "\n" not in facts
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("config", "message"),
     [
         ({"architecture": "vit_base_patch16_rpn_224.sw_in1k"}, "norms after"),
         ({"architecture": "test_vit3"}, "pool_include_prefix"),
@@ -73,9 +75,11 @@ def test_what_the_caller_tells_is_not_assumed():
     ],
     ids=str,
 )
-def test_models_of_the_same_arrays_that_compute_otherwise_are_refused(config, told):
+def test_models_of_the_same_arrays_that_compute_differently_are_rejected(
+    config, message
+):
     config = {"architecture": "vit_base_patch16_224", **config}
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         read(held("timm_gap_fc_norm"), config)
 
 
@@ -100,10 +104,10 @@ def test_heads_among_the_arguments_count_and_are_not_contradicted():
         read(held("timm_token"), config)
 
 
-def test_other_functions_than_gelu_are_refused_unless_told():
+def test_other_functions_than_gelu_are_rejected_unless_chosen():
     config = {"architecture": "vit_base_patch32_clip_quickgelu_224"}
     with pytest.raises(ValueError, match="'quick_gelu'"):
         read(held("timm_token"), config)
-    told = ReadOptions(heads=2, approximate_gelu=False)
-    weights = timm.read_timm(held("timm_token"), told, config)
+    options = ReadOptions(heads=2, approximate_gelu=False)
+    weights = timm.read_timm(held("timm_token"), options, config)
     assert weights.arguments["approximate_gelu"] is False

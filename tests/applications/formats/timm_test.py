@@ -69,8 +69,8 @@ def test_arrays_go_out_as_they_came_in_with_the_arguments_of_timms_class(name):
 
 
 def test_epsilon_goes_into_the_arguments_of_timms_class():
-    told = ReadOptions(heads=2, norm_epsilon=1e-5)
-    weights = timm.read_timm(held("timm_token"), told, {})
+    options = ReadOptions(heads=2, norm_epsilon=1e-5)
+    weights = timm.read_timm(held("timm_token"), options, {})
     arguments = timm.write_timm(weights).arguments
     assert arguments["norm_layer"] == "functools.partial(torch.nn.LayerNorm, eps=1e-05)"
     assert "norm_layer" not in timm.write_timm(read(held("timm_token"))).arguments

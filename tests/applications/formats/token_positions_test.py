@@ -70,7 +70,7 @@ def test_image_size_settles_what_is_no_square():
         fold(source(7))
 
 
-def test_positions_of_another_rank_are_refused():
+def test_positions_of_another_rank_are_rejected():
     folded = source(4)
     folded.arrays[POSITIONS] = folded.arrays[POSITIONS][0]
     with pytest.raises(ValueError, match=r"must be of shape \(1, positions, width\)"):

@@ -36,7 +36,7 @@ def timm(file: str, load_with: str, images: np.ndarray) -> np.ndarray:
 
 
 def big_vision(file: str, arguments: dict, images: np.ndarray) -> np.ndarray:
-    import make_jax_fixtures as peer  # Beside this file; imports jax.
+    import make_jax_fixtures as peer  # In the same folder; imports jax.
 
     model = peer.big_vision._Model(**arguments)
     initial = model.init(peer.jax.random.PRNGKey(0), images)["params"]

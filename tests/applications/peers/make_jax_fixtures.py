@@ -48,7 +48,7 @@ ONLY = sys.argv[3] if len(sys.argv) > 3 else ".*"
 
 
 def randomise(params: dict, seed: int, scale: float) -> dict:
-    """Draw every weight anew, zero-initialised ones included; gains around 1."""
+    """Draw every weight at random, zero-initialised ones included; gains around 1."""
     generator = np.random.default_rng(seed)
     named, tree = utils.tree_flatten_with_names(params)
     drawn = [

@@ -44,7 +44,7 @@ ONLY = sys.argv[3] if len(sys.argv) > 3 else ".*"
 
 
 def randomise(model: torch.nn.Module, seed: int, scale: float) -> None:
-    """Draw every weight anew, norms' and LayerScale's included, so none is trivial."""
+    """Draw every weight at random, also of norms and LayerScale, so none is trivial."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         draw = torch.randn(parameter.shape, generator=generator) * scale

@@ -9,8 +9,6 @@ from vit_scaling.applications.formats.big_vision_reference import BigVisionRefer
 from vit_scaling.applications.formats.conversion import convert
 from vit_scaling.applications.formats.conversion_checks import list_some
 from vit_scaling.applications.formats.name_table import (
-    ARRAY,
-    BLOCK,
     LayerKind,
     Row,
     convert_to_source,
@@ -18,51 +16,52 @@ from vit_scaling.applications.formats.name_table import (
     rows_for_depth,
 )
 from vit_scaling.applications.formats.source_arrays import SourceArrays
-from vit_scaling.applications.formats.vit_weights import (
-    Arrays,
-    ReadOptions,
-    ViTWeights,
-)
+from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
 from vit_scaling.applications.formats.weights_format import (
     ExportedWeights,
     WeightsFormat,
 )
+from vit_scaling.array_files import Arrays
 
 BLOCK_PREFIX = "Transformer/encoderblock_"
 
 # Flax and Keras store the same shapes: every row is a copy.
-NORM: LayerKind = (Row("/scale", "/gamma"), Row("/bias", "/beta"))
-DENSE: LayerKind = (Row("/kernel", "/kernel"), Row("/bias", "/bias"))
-MLP = tuple(
-    Row(f"/Dense_{number}{row.source}", f"/dense_{number}{row.path}")
-    for number in (0, 1)
-    for row in DENSE
-)
-ATTENTION = tuple(
-    Row(f"/{part}{row.source}", f"/{part}{row.path}")
-    for part in ("query", "key", "value", "out")
-    for row in DENSE
-)
-_SOURCE_BLOCK = BLOCK_PREFIX + "{block}"
+_DENSE = (Row("/kernel", "/kernel"), Row("/bias", "/bias"))
+
+
+def _dense_layers(**layers: str) -> LayerKind:
+    """Return the kind of a layer that consists of dense layers, by their names."""
+    return tuple(
+        Row(f"/{source}{row.source}", f"/{path}{row.path}")
+        for source, path in layers.items()
+        for row in _DENSE
+    )
+
+
+FLAX_LAYERS: dict[str, LayerKind] = {
+    "array": (Row("", ""),),
+    "dense": _DENSE,
+    "norm": (Row("/scale", "/gamma"), Row("/bias", "/beta")),
+    "mlp": _dense_layers(Dense_0="dense_0", Dense_1="dense_1"),
+    "attention": _dense_layers(query="query", key="key", value="value", out="out"),
+}
+_BLOCK, _ATTENTION = BLOCK_PREFIX + "{block}", "MultiHeadDotProductAttention_0"
 TABLE = make_table(
-    ("embedding", "patch_embedding", DENSE),
-    ("pos_embedding", "position_embedding/embedding", ARRAY),
-    ("cls", "class_token/token", ARRAY),
-    (f"{_SOURCE_BLOCK}/LayerNorm_0", f"{BLOCK}/attention_norm", NORM),
-    (
-        f"{_SOURCE_BLOCK}/MultiHeadDotProductAttention_0",
-        f"{BLOCK}/attention",
-        ATTENTION,
-    ),
-    (f"{_SOURCE_BLOCK}/LayerNorm_1", f"{BLOCK}/mlp_norm", NORM),
-    (f"{_SOURCE_BLOCK}/MlpBlock_0", f"{BLOCK}/mlp", MLP),
-    ("Transformer/encoder_norm", "encoder_norm", NORM),
-    ("MAPHead_0/probe", "map_head/probe", ARRAY),
-    ("MAPHead_0/MultiHeadDotProductAttention_0", "map_head/attention", ATTENTION),
-    ("MAPHead_0/LayerNorm_0", "map_head/norm", NORM),
-    ("MAPHead_0/MlpBlock_0", "map_head/mlp", MLP),
-    ("pre_logits", "pre_logits", DENSE),
-    ("head", "head", DENSE),
+    FLAX_LAYERS,
+    ("embedding", "patch_embedding", "dense"),
+    ("pos_embedding", "position_embedding/embedding", "array"),
+    ("cls", "class_token/token", "array"),
+    (f"{_BLOCK}/LayerNorm_0", "{block}/attention_norm", "norm"),
+    (f"{_BLOCK}/{_ATTENTION}", "{block}/attention", "attention"),
+    (f"{_BLOCK}/LayerNorm_1", "{block}/mlp_norm", "norm"),
+    (f"{_BLOCK}/MlpBlock_0", "{block}/mlp", "mlp"),
+    ("Transformer/encoder_norm", "encoder_norm", "norm"),
+    ("MAPHead_0/probe", "map_head/probe", "array"),
+    (f"MAPHead_0/{_ATTENTION}", "map_head/attention", "attention"),
+    ("MAPHead_0/LayerNorm_0", "map_head/norm", "norm"),
+    ("MAPHead_0/MlpBlock_0", "map_head/mlp", "mlp"),
+    ("pre_logits", "pre_logits", "dense"),
+    ("head", "head", "dense"),
 )
 
 
@@ -82,9 +81,7 @@ def read_big_vision(
     """
     source = _under_newest_names(arrays)
     source.leave_out_ignored(options.ignore)
-    query = source.arrays.get(
-        BLOCK_PREFIX + "0/MultiHeadDotProductAttention_0/query/kernel"
-    )
+    query = source.arrays.get(f"{BLOCK_PREFIX}0/{_ATTENTION}/query/kernel")
     arguments: dict[str, Any] = {}
     if "pos_embedding" not in source.arrays:
         arguments = {
@@ -150,7 +147,7 @@ def _under_newest_names(arrays: Arrays) -> SourceArrays:
     source.rename("^Transformer/(posembed_input/)?pos_embedding$", "pos_embedding")
     _number_parts_per_class(source)
     if "probe" in source.arrays:  # MAP runs during ViT-G's development.
-        parts = "probe|LayerNorm_0|MultiHeadDotProductAttention_0|MlpBlock_0"
+        parts = f"probe|LayerNorm_0|{_ATTENTION}|MlpBlock_0"
         source.rename(f"^(?=({parts})(/|$))", "MAPHead_0/")
     _unstack_blocks(source)
     return source

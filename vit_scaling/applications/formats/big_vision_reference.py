@@ -4,7 +4,8 @@
 import numpy as np
 
 from vit_scaling.applications.formats.numpy_reference import NumpyReference
-from vit_scaling.applications.formats.vit_weights import Arrays, ViTWeights
+from vit_scaling.applications.formats.vit_weights import ViTWeights
+from vit_scaling.array_files import Arrays
 from vit_scaling.modeling.positions import sincos
 
 

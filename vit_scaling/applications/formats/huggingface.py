@@ -10,25 +10,16 @@ from vit_scaling.applications.formats.huggingface_reference import (
     HuggingFaceReference,
 )
 from vit_scaling.applications.formats.name_table import (
-    ADD_BATCH_AXIS,
-    ARRAY,
-    BLOCK,
-    TORCH_CONVOLUTION,
-    TORCH_FROM_HEADS,
-    TORCH_LINEAR,
-    TORCH_NORM,
-    Row,
+    TORCH_LAYERS,
     make_table,
-    torch_to_heads,
 )
 from vit_scaling.applications.formats.source_arrays import SourceArrays
-from vit_scaling.applications.formats.vit_weights import (
-    Arrays,
-    ReadOptions,
-    ViTWeights,
-)
+from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
 from vit_scaling.applications.formats.weights_format import WeightsFormat
+from vit_scaling.array_files import Arrays
 
+VIT, SIGLIP = "huggingface_vit", "huggingface_siglip"  # Names of the layouts.
+Config = Mapping[str, Any]
 VIT_PATCH = "embeddings.patch_embeddings.projection"
 SIGLIP_PATCH = "embeddings.patch_embedding"
 
@@ -48,72 +39,64 @@ NAMES_IN_FILES = (
 )
 
 VIT_TABLE = make_table(
-    (VIT_PATCH, "patch_embedding", TORCH_CONVOLUTION),
-    ("embeddings.position_embeddings", "position_embedding/embedding", ARRAY),
-    ("embeddings.cls_token", "class_token/token", ARRAY),
-    ("encoder.layer.{block}.layernorm_before", f"{BLOCK}/attention_norm", TORCH_NORM),
-    *(
-        (
-            "encoder.layer.{block}.attention.attention." + part,
-            f"{BLOCK}/attention",
-            torch_to_heads(part),
-        )
-        for part in ("query", "key", "value")
+    TORCH_LAYERS,
+    (VIT_PATCH, "patch_embedding", "patches"),
+    ("embeddings.position_embeddings", "position_embedding/embedding", "array"),
+    ("embeddings.cls_token", "class_token/token", "array"),
+    ("encoder.layer.{block}.layernorm_before", "{block}/attention_norm", "norm"),
+    (
+        "encoder.layer.{block}.attention.attention.query",
+        "{block}/attention/query",
+        "to_heads",
     ),
     (
-        "encoder.layer.{block}.attention.output.dense",
-        f"{BLOCK}/attention/out",
-        TORCH_FROM_HEADS,
+        "encoder.layer.{block}.attention.attention.key",
+        "{block}/attention/key",
+        "to_heads",
     ),
-    ("encoder.layer.{block}.layernorm_after", f"{BLOCK}/mlp_norm", TORCH_NORM),
-    ("encoder.layer.{block}.intermediate.dense", f"{BLOCK}/mlp/dense_0", TORCH_LINEAR),
-    ("encoder.layer.{block}.output.dense", f"{BLOCK}/mlp/dense_1", TORCH_LINEAR),
-    ("layernorm", "encoder_norm", TORCH_NORM),
-    ("pooler.dense", "pre_logits", TORCH_LINEAR),  # Dense and tanh, as in the old ViT.
-    ("classifier", "head", TORCH_LINEAR),
+    (
+        "encoder.layer.{block}.attention.attention.value",
+        "{block}/attention/value",
+        "to_heads",
+    ),
+    ("encoder.layer.{block}.attention.output.dense", "{block}/attention/out", "out"),
+    ("encoder.layer.{block}.layernorm_after", "{block}/mlp_norm", "norm"),
+    ("encoder.layer.{block}.intermediate.dense", "{block}/mlp/dense_0", "linear"),
+    ("encoder.layer.{block}.output.dense", "{block}/mlp/dense_1", "linear"),
+    ("layernorm", "encoder_norm", "norm"),
+    ("pooler.dense", "pre_logits", "linear"),  # Dense and tanh, as in the old ViT.
+    ("classifier", "head", "linear"),
 )
 
 SIGLIP_TABLE = make_table(
-    (SIGLIP_PATCH, "patch_embedding", TORCH_CONVOLUTION),
+    TORCH_LAYERS,
+    (SIGLIP_PATCH, "patch_embedding", "patches"),
     (
         "embeddings.position_embedding.weight",
         "position_embedding/embedding",
-        (Row("", "", ADD_BATCH_AXIS),),
+        "positions",
     ),
-    ("encoder.layers.{block}.layer_norm1", f"{BLOCK}/attention_norm", TORCH_NORM),
-    *(
-        (
-            "encoder.layers.{block}.self_attn." + f"{part[0]}_proj",
-            f"{BLOCK}/attention",
-            torch_to_heads(part),
-        )
-        for part in ("query", "key", "value")
-    ),
-    (
-        "encoder.layers.{block}.self_attn.out_proj",
-        f"{BLOCK}/attention/out",
-        TORCH_FROM_HEADS,
-    ),
-    ("encoder.layers.{block}.layer_norm2", f"{BLOCK}/mlp_norm", TORCH_NORM),
-    ("encoder.layers.{block}.mlp.fc1", f"{BLOCK}/mlp/dense_0", TORCH_LINEAR),
-    ("encoder.layers.{block}.mlp.fc2", f"{BLOCK}/mlp/dense_1", TORCH_LINEAR),
-    ("post_layernorm", "encoder_norm", TORCH_NORM),
-    ("head.probe", "map_head/probe", ARRAY),
-    (
-        "head.attention.in_proj_",
-        "map_head/attention",
-        torch_to_heads("query", "key", "value", separator=""),
-    ),
-    ("head.attention.out_proj", "map_head/attention/out", TORCH_FROM_HEADS),
-    ("head.layernorm", "map_head/norm", TORCH_NORM),
-    ("head.mlp.fc1", "map_head/mlp/dense_0", TORCH_LINEAR),
-    ("head.mlp.fc2", "map_head/mlp/dense_1", TORCH_LINEAR),
-    ("classifier", "head", TORCH_LINEAR),
+    ("encoder.layers.{block}.layer_norm1", "{block}/attention_norm", "norm"),
+    ("encoder.layers.{block}.self_attn.q_proj", "{block}/attention/query", "to_heads"),
+    ("encoder.layers.{block}.self_attn.k_proj", "{block}/attention/key", "to_heads"),
+    ("encoder.layers.{block}.self_attn.v_proj", "{block}/attention/value", "to_heads"),
+    ("encoder.layers.{block}.self_attn.out_proj", "{block}/attention/out", "out"),
+    ("encoder.layers.{block}.layer_norm2", "{block}/mlp_norm", "norm"),
+    ("encoder.layers.{block}.mlp.fc1", "{block}/mlp/dense_0", "linear"),
+    ("encoder.layers.{block}.mlp.fc2", "{block}/mlp/dense_1", "linear"),
+    ("post_layernorm", "encoder_norm", "norm"),
+    ("head.probe", "map_head/probe", "array"),
+    ("head.attention.in_proj", "map_head/attention", "in_proj"),
+    ("head.attention.out_proj", "map_head/attention/out", "out"),
+    ("head.layernorm", "map_head/norm", "norm"),
+    ("head.mlp.fc1", "map_head/mlp/dense_0", "linear"),
+    ("head.mlp.fc2", "map_head/mlp/dense_1", "linear"),
+    ("classifier", "head", "linear"),
 )
 
 
 def read_huggingface(
-    arrays: Arrays, options: ReadOptions, config: Mapping[str, Any]
+    arrays: Arrays, options: ReadOptions, config: Config
 ) -> ViTWeights:
     """Read a ViT's or a SigLIP image tower's arrays.
 
@@ -130,28 +113,24 @@ def read_huggingface(
     config = config.get("vision_config", config)
     source = _image_model(arrays)
     source.leave_out_ignored(options.ignore)
-    is_siglip = source.layout == "huggingface_siglip"
     arguments = {
-        "approximate_gelu": _uses_tanh_gelu(source, config, is_siglip, options),
-        "norm_epsilon": _epsilon(source, config, is_siglip, options),
+        "approximate_gelu": _uses_tanh_gelu(source, config, options),
+        "norm_epsilon": _epsilon(source, config, options),
     }
-    table = SIGLIP_TABLE if is_siglip else VIT_TABLE
+    table = SIGLIP_TABLE if source.layout == SIGLIP else VIT_TABLE
     heads = config.get("num_attention_heads")
     return convert(source, table, arguments, options, heads=heads)
 
 
-def _uses_tanh_gelu(
-    source: SourceArrays,
-    config: Mapping[str, Any],
-    is_siglip: bool,
-    options: ReadOptions,
-) -> bool:
+def _uses_tanh_gelu(source: SourceArrays, config: Config, options: ReadOptions) -> bool:
     """Whether `hidden_act`, by default the model's, is GELU by tanh.
 
     Raises:
         ValueError: It is another function, and the caller did not choose.
     """
-    activation = config.get("hidden_act", "gelu_pytorch_tanh" if is_siglip else "gelu")
+    activation = config.get(
+        "hidden_act", "gelu_pytorch_tanh" if source.layout == SIGLIP else "gelu"
+    )
     known = (*ERF_GELU, *TANH_GELU)
     if options.approximate_gelu is None and activation not in known:
         raise ValueError(
@@ -161,21 +140,16 @@ def _uses_tanh_gelu(
         )
     if not config and options.approximate_gelu is None:
         source.assumed.append(
-            f"GELU by {'tanh' if is_siglip else 'erf'}, this model's default in "
-            "transformers. Set `approximate_gelu` (--gelu) or provide its config.json "
-            "to change it."
+            f"GELU by {'tanh' if activation in TANH_GELU else 'erf'}, this model's "
+            "default in transformers. Set `approximate_gelu` (--gelu) or provide its "
+            "config.json to change it."
         )
     return activation in TANH_GELU
 
 
-def _epsilon(
-    source: SourceArrays,
-    config: Mapping[str, Any],
-    is_siglip: bool,
-    options: ReadOptions,
-) -> float:
+def _epsilon(source: SourceArrays, config: Config, options: ReadOptions) -> float:
     """Return the norms' epsilon, by default the model's; note it without a config."""
-    epsilon = config.get("layer_norm_eps", 1e-6 if is_siglip else 1e-12)
+    epsilon = config.get("layer_norm_eps", 1e-6 if source.layout == SIGLIP else 1e-12)
     if not config and options.norm_epsilon is None:
         source.assumed.append(
             f"epsilon {epsilon:g} in all norms, this model's default in transformers. "
@@ -189,7 +163,7 @@ def _image_model(arrays: Arrays) -> SourceArrays:
     """Return the image model's arrays under the names in transformers' files."""
     prefix = FORMAT.find_prefix(arrays) or ""
     is_siglip = f"{prefix}{SIGLIP_PATCH}.weight" in arrays
-    layout = "huggingface_siglip" if is_siglip else "huggingface_vit"
+    layout = SIGLIP if is_siglip else VIT
     source = SourceArrays(layout, dict(arrays))
     # The classifier is stored next to the tower, without its prefix.
     outside = f"(?!{re.escape(prefix)}|classifier" + r"\.(weight|bias)).*"
@@ -207,7 +181,7 @@ def _image_model(arrays: Arrays) -> SourceArrays:
 
 
 FORMAT = WeightsFormat(
-    layouts=("huggingface_vit", "huggingface_siglip"),
+    layouts=(VIT, SIGLIP),
     description=".safetensors of Hugging Face's ViT and SigLIP",
     prefixes=("", "vit.", "vision_model.", "model.vision_model."),
     markers=(f"{VIT_PATCH}.weight", f"{SIGLIP_PATCH}.weight"),

@@ -4,7 +4,8 @@
 import numpy as np
 
 from vit_scaling.applications.formats.numpy_reference import NumpyReference
-from vit_scaling.applications.formats.vit_weights import Arrays, ViTWeights
+from vit_scaling.applications.formats.vit_weights import ViTWeights
+from vit_scaling.array_files import Arrays
 
 # From a ViT's layers inside transformers 5 to their names in files. The reader has a
 # separate list, so that an error in one of them shows.

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from vit_scaling.applications.formats.vit_weights import Arrays, ViTWeights
+from vit_scaling.applications.formats.vit_weights import ViTWeights
+from vit_scaling.array_files import Arrays
 from vit_scaling.modeling.head_specs import HEADS, POOLING_HEADS, head_layer_name
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.modeling.variables import vit_variables

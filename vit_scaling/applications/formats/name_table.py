@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from vit_scaling.applications.formats.vit_weights import Arrays
+from vit_scaling.array_files import Arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,45 +69,62 @@ class Row:
         return dataclasses.replace(self, source=source, path=path)
 
 
-# A kind of layer: a row per array, whose names are suffixes of the layer's names.
+# A layer's kind: a row per array, whose names are suffixes of the layer's names.
 LayerKind = tuple[Row, ...]
-BLOCK = "block_{block:02d}"  # A block of our ViT.
-ARRAY: LayerKind = (Row("", ""),)  # A single array, not a layer.
-TORCH_NORM: LayerKind = (Row(".weight", "/gamma"), Row(".bias", "/beta"))
-TORCH_LINEAR: LayerKind = (Row(".weight", "/kernel", TRANSPOSE), Row(".bias", "/bias"))
-TORCH_CONVOLUTION: LayerKind = (
-    Row(".weight", "/kernel", CONVOLUTION),
-    Row(".bias", "/bias"),
-)
-TORCH_FROM_HEADS: LayerKind = (
-    Row(".weight", "/kernel", FROM_HEADS),
-    Row(".bias", "/bias"),
-)
 
 
-def torch_to_heads(*parts: str, separator: str = ".") -> LayerKind:
-    """Return the kind of layer that projects to heads, fused if it has several parts.
+def _torch_layer(weight: Transform, bias: Transform = COPY) -> LayerKind:
+    return Row(".weight", "/kernel", weight), Row(".bias", "/bias", bias)
 
-    Args:
-        parts: Layers of ours that it holds, in order, such as "query", "key", "value".
-        separator: Text between the layer's name and "weight" or "bias".
-    """
+
+def _fused(layer: LayerKind, *parts: str, separator: str = ".") -> LayerKind:
+    """Return the kind of a layer that stacks several of ours, with these names."""
     return tuple(
-        Row(f"{separator}{kind}", f"/{part}/{name}", transform, (index, len(parts)))
-        for kind, name, transform in (
-            ("weight", "kernel", TO_HEADS),
-            ("bias", "bias", HEADS_BIAS),
+        dataclasses.replace(
+            row,
+            source=row.source.replace(".", separator),
+            path=f"/{part}{row.path}",
+            part=(index, len(parts)),
         )
+        for row in layer
         for index, part in enumerate(parts)
     )
 
 
-def make_table(*layers: tuple[str, str, LayerKind]) -> tuple[Row, ...]:
-    """Return the rows of layers given as (name in the source, our path, kind)."""
+_TO_HEADS = _torch_layer(TO_HEADS, HEADS_BIAS)
+TORCH_LAYERS: dict[str, LayerKind] = {
+    "array": (Row("", ""),),  # A single array, not a layer.
+    "positions": (Row("", "", ADD_BATCH_AXIS),),
+    "norm": (Row(".weight", "/gamma"), Row(".bias", "/beta")),
+    "linear": _torch_layer(TRANSPOSE),
+    "patches": _torch_layer(CONVOLUTION),
+    "out": _torch_layer(FROM_HEADS),
+    "to_heads": _TO_HEADS,
+    "q": _fused(_TO_HEADS, "query"),
+    "kv": _fused(_TO_HEADS, "key", "value"),
+    "qkv": _fused(_TO_HEADS, "query", "key", "value"),
+    "in_proj": _fused(_TO_HEADS, "query", "key", "value", separator="_"),
+}
+
+
+def make_table(
+    kinds: Mapping[str, LayerKind], *layers: tuple[str, str, str]
+) -> tuple[Row, ...]:
+    """Return the rows of a layout.
+
+    Args:
+        kinds: From the names of kinds of layers to their rows.
+        layers: (name in the source, our path, name of the kind); "{block}" in both
+            names stands for a block's number.
+    """
     return tuple(
-        dataclasses.replace(row, source=source + row.source, path=path + row.path)
+        dataclasses.replace(
+            row,
+            source=source + row.source,
+            path=path.replace("{block}", "block_{block:02d}") + row.path,
+        )
         for source, path, kind in layers
-        for row in kind
+        for row in kinds[kind]
     )
 
 

@@ -9,12 +9,9 @@ from typing import Any
 import numpy as np
 
 from vit_scaling.applications.formats.conversion import reconvert
-from vit_scaling.applications.formats.vit_weights import (
-    Arrays,
-    ReadOptions,
-    ViTWeights,
-)
+from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
 from vit_scaling.applications.formats.weights_format import WeightsFormat
+from vit_scaling.array_files import Arrays
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.modeling.variables import vit_variables
 

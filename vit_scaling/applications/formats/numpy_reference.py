@@ -7,7 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vit_scaling.applications.formats.vit_weights import Arrays, ViTWeights
+from vit_scaling.applications.formats.vit_weights import ViTWeights
+from vit_scaling.array_files import Arrays
+
+Array = np.ndarray
+Names = Sequence[str]
 
 
 class NumpyReference(abc.ABC):
@@ -43,35 +47,35 @@ class NumpyReference(abc.ABC):
         self.epsilon = weights.arguments.get("norm_epsilon", 1e-6)
         self.tanh_gelu = weights.arguments.get("approximate_gelu", True)
 
-    def __getitem__(self, name: str) -> np.ndarray:
+    def __getitem__(self, name: str) -> Array:
         return self.arrays[name].astype(np.float64)
 
     @abc.abstractmethod
-    def embed(self, images: np.ndarray) -> np.ndarray:
+    def embed(self, images: Array) -> Array:
         """Return tokens with positions (batch, tokens, width), the patches last."""
 
     @abc.abstractmethod
-    def block(self, x: np.ndarray, number: int) -> np.ndarray:
+    def block(self, x: Array, number: int) -> Array:
         """Apply an encoder block to tokens."""
 
     @abc.abstractmethod
-    def attention_pool(self, x: np.ndarray) -> np.ndarray:
+    def attention_pool(self, x: Array) -> Array:
         """Pool patches (batch, patches, width) by the MAP head to (batch, width)."""
 
-    def matrix(self, name: str, inputs: int) -> np.ndarray:
+    def matrix(self, name: str, inputs: int) -> Array:
         """Return a linear layer's kernel as a matrix (inputs, outputs)."""
         return self[name + self.kernel_suffix].T
 
-    def bias(self, name: str) -> np.ndarray:
+    def bias(self, name: str) -> Array:
         """Return a layer's bias as a vector, or zero if the layer has none."""
         name += self.bias_suffix
         return self[name].reshape(-1) if name in self.arrays else np.zeros(())
 
-    def patch_kernel(self, name: str) -> np.ndarray:
+    def patch_kernel(self, name: str) -> Array:
         """Return the patch embedding's kernel (rows, columns, in, out)."""
         return self[name + self.kernel_suffix].transpose(2, 3, 1, 0)
 
-    def outputs(self, images: np.ndarray) -> np.ndarray:
+    def outputs(self, images: Array) -> Array:
         """Return logits or features of images (batch, height, width, 3)."""
         rows, columns = self.weights.shape.grid(images.shape[1:3])
         x = self.embed(images)
@@ -84,7 +88,7 @@ class NumpyReference(abc.ABC):
                 x = x if name == self.classifiers[-1] else np.tanh(x)
         return x
 
-    def pool(self, x: np.ndarray, patches: int) -> np.ndarray:
+    def pool(self, x: Array, patches: int) -> Array:
         """Apply the last norm and the head to tokens, whose last are the patches."""
         x = self.norm(self.last_norm, x)
         if self.head == "token":
@@ -94,20 +98,20 @@ class NumpyReference(abc.ABC):
             return self.attention_pool(x)
         return x if self.head == "none" else x.mean(1)
 
-    def linear(self, name: str, x: np.ndarray) -> np.ndarray:
+    def linear(self, name: str, x: Array) -> Array:
         """Apply a linear layer over the last axis."""
         return x @ self.matrix(name, x.shape[-1]) + self.bias(name)
 
-    def norm(self, name: str, x: np.ndarray) -> np.ndarray:
+    def norm(self, name: str, x: Array) -> Array:
         """Apply layer normalisation over the last axis."""
         return self.normalize(x) * self[name + self.gain_suffix] + self.bias(name)
 
-    def normalize(self, x: np.ndarray) -> np.ndarray:
+    def normalize(self, x: Array) -> Array:
         """Shift and scale the last axis to mean 0 and variance 1."""
         centred = x - x.mean(-1, keepdims=True)
         return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + self.epsilon)
 
-    def gelu(self, x: np.ndarray) -> np.ndarray:
+    def gelu(self, x: Array) -> Array:
         """0.5 x (1 + erf(x / sqrt 2)), or its approximation by tanh."""
         if self.tanh_gelu:
             cubic = x + 0.044715 * x**3
@@ -116,14 +120,12 @@ class NumpyReference(abc.ABC):
 
         return 0.5 * x * (1 + erf(x / math.sqrt(2)))
 
-    def mlp(self, layers: Sequence[str], x: np.ndarray) -> np.ndarray:
+    def mlp(self, layers: Names, x: Array) -> Array:
         """Apply linear, GELU, linear."""
         first, second = layers
         return self.linear(second, self.gelu(self.linear(first, x)))
 
-    def attention(
-        self, queries: np.ndarray, x: np.ndarray, layers: Sequence[str]
-    ) -> np.ndarray:
+    def attention(self, queries: Array, x: Array, layers: Sequence[str]) -> Array:
         """Attend from queries to x; layers: query, key, value and output projection."""
         query, key, value, out = layers
         q, k, v = (
@@ -133,7 +135,7 @@ class NumpyReference(abc.ABC):
         )
         return self.linear(out, self.attend(q, k, v))
 
-    def attend(self, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    def attend(self, q: Array, k: Array, v: Array) -> Array:
         """Softmax attention of (batch, tokens, heads * dim), dim = width / heads."""
         q, k, v = (x.reshape(*x.shape[:2], self.heads, -1) for x in (q, k, v))
         scores = np.einsum("bqhd,bkhd->bhqk", q, k, optimize=True)
@@ -144,31 +146,22 @@ class NumpyReference(abc.ABC):
         return out.reshape(*out.shape[:2], -1)
 
     def encoder_block(
-        self,
-        x: np.ndarray,
-        norms: Sequence[str],
-        attention: Sequence[str],
-        mlp: Sequence[str],
-    ) -> np.ndarray:
+        self, x: Array, norms: Names, attention: Names, mlp: Names
+    ) -> Array:
         """Apply a block of two residual branches whose layers have these names."""
         y = self.norm(norms[0], x)
         x = x + self.attention(y, y, attention)
         return x + self.mlp(mlp, self.norm(norms[1], x))
 
     def map_head(
-        self,
-        x: np.ndarray,
-        probe: str,
-        attention: Sequence[str],
-        norm: str,
-        mlp: Sequence[str],
-    ) -> np.ndarray:
+        self, x: Array, probe: str, attention: Names, norm: str, mlp: Names
+    ) -> Array:
         """Apply a MAP head whose arrays and layers have these names."""
         queries = np.repeat(self[probe], len(x), axis=0)
         y = self.attention(queries, x, attention)
         return (y + self.mlp(mlp, self.norm(norm, y)))[:, 0]
 
-    def convolve_patches(self, images: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    def convolve_patches(self, images: Array, kernel: Array) -> Array:
         """Convolve without overlap: (batch, rows * columns, width)."""
         batch, height, width, _ = images.shape
         p = kernel.shape[0]
@@ -178,14 +171,12 @@ class NumpyReference(abc.ABC):
         x = np.einsum("brpcqi,pqid->brcd", x, kernel, optimize=True)
         return x.reshape(batch, rows * columns, -1)
 
-    def embed_patches(self, images: np.ndarray, name: str) -> np.ndarray:
+    def embed_patches(self, images: Array, name: str) -> Array:
         """Return the patches' tokens (batch, rows * columns, width)."""
         kernel = self.patch_kernel(name)
         return self.convolve_patches(images, kernel) + self.bias(name)
 
-    def add_tokens(
-        self, x: np.ndarray, tokens: Sequence[str], positions: np.ndarray
-    ) -> np.ndarray:
+    def add_tokens(self, x: Array, tokens: Names, positions: Array) -> Array:
         """Put the file's tokens before the patches; add positions to patches or all."""
         arrays = [self[name] for name in tokens if name in self.arrays]
         if not arrays and positions.shape[1] == x.shape[1] + 1:

@@ -7,15 +7,12 @@ from typing import Any
 import numpy as np
 
 from vit_scaling.applications.formats import big_vision, huggingface, native_npz, timm
-from vit_scaling.applications.formats.vit_weights import (
-    Arrays,
-    ReadOptions,
-    ViTWeights,
-)
+from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
 from vit_scaling.applications.formats.weights_format import (
     ExportedWeights,
     WeightsFormat,
 )
+from vit_scaling.array_files import Arrays
 
 FORMATS = (native_npz.FORMAT, timm.FORMAT, huggingface.FORMAT, big_vision.FORMAT)
 

@@ -5,7 +5,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable
 
-from vit_scaling.applications.formats.vit_weights import Arrays
+from vit_scaling.array_files import Arrays
 
 
 @dataclasses.dataclass

@@ -9,60 +9,48 @@ import numpy as np
 
 from vit_scaling.applications.formats.conversion import convert
 from vit_scaling.applications.formats.name_table import (
-    ARRAY,
-    BLOCK,
-    TORCH_CONVOLUTION,
-    TORCH_FROM_HEADS,
-    TORCH_LINEAR,
-    TORCH_NORM,
+    TORCH_LAYERS,
     convert_to_source,
     make_table,
     rows_for_depth,
-    torch_to_heads,
 )
 from vit_scaling.applications.formats.source_arrays import SourceArrays
 from vit_scaling.applications.formats.timm_config import TimmConfig
 from vit_scaling.applications.formats.timm_reference import TimmReference
-from vit_scaling.applications.formats.vit_weights import (
-    Arrays,
-    ReadOptions,
-    ViTWeights,
-)
+from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
 from vit_scaling.applications.formats.weights_format import (
     ExportedWeights,
     WeightsFormat,
 )
+from vit_scaling.array_files import Arrays
 from vit_scaling.modeling.positions import sincos
 
 TABLE = make_table(
-    ("patch_embed.proj", "patch_embedding", TORCH_CONVOLUTION),
-    ("pos_embed", "position_embedding/embedding", ARRAY),
-    ("cls_token", "class_token/token", ARRAY),
-    ("reg_token", "register_tokens/tokens", ARRAY),
-    ("blocks.{block}.norm1", f"{BLOCK}/attention_norm", TORCH_NORM),
-    (
-        "blocks.{block}.attn.qkv",
-        f"{BLOCK}/attention",
-        torch_to_heads("query", "key", "value"),
-    ),
-    ("blocks.{block}.attn.q_norm", f"{BLOCK}/attention/query_norm", TORCH_NORM),
-    ("blocks.{block}.attn.k_norm", f"{BLOCK}/attention/key_norm", TORCH_NORM),
-    ("blocks.{block}.attn.proj", f"{BLOCK}/attention/out", TORCH_FROM_HEADS),
-    ("blocks.{block}.ls1.gamma", f"{BLOCK}/attention_scale/gamma", ARRAY),
-    ("blocks.{block}.norm2", f"{BLOCK}/mlp_norm", TORCH_NORM),
-    ("blocks.{block}.mlp.fc1", f"{BLOCK}/mlp/dense_0", TORCH_LINEAR),
-    ("blocks.{block}.mlp.fc2", f"{BLOCK}/mlp/dense_1", TORCH_LINEAR),
-    ("blocks.{block}.ls2.gamma", f"{BLOCK}/mlp_scale/gamma", ARRAY),
-    ("norm", "encoder_norm", TORCH_NORM),
-    ("attn_pool.latent", "map_head/probe", ARRAY),
-    ("attn_pool.q", "map_head/attention", torch_to_heads("query")),
-    ("attn_pool.kv", "map_head/attention", torch_to_heads("key", "value")),
-    ("attn_pool.proj", "map_head/attention/out", TORCH_FROM_HEADS),
-    ("attn_pool.norm", "map_head/norm", TORCH_NORM),
-    ("attn_pool.mlp.fc1", "map_head/mlp/dense_0", TORCH_LINEAR),
-    ("attn_pool.mlp.fc2", "map_head/mlp/dense_1", TORCH_LINEAR),
-    ("pre_logits.fc", "pre_logits", TORCH_LINEAR),
-    ("head", "head", TORCH_LINEAR),
+    TORCH_LAYERS,
+    ("patch_embed.proj", "patch_embedding", "patches"),
+    ("pos_embed", "position_embedding/embedding", "array"),
+    ("cls_token", "class_token/token", "array"),
+    ("reg_token", "register_tokens/tokens", "array"),
+    ("blocks.{block}.norm1", "{block}/attention_norm", "norm"),
+    ("blocks.{block}.attn.qkv", "{block}/attention", "qkv"),
+    ("blocks.{block}.attn.q_norm", "{block}/attention/query_norm", "norm"),
+    ("blocks.{block}.attn.k_norm", "{block}/attention/key_norm", "norm"),
+    ("blocks.{block}.attn.proj", "{block}/attention/out", "out"),
+    ("blocks.{block}.ls1.gamma", "{block}/attention_scale/gamma", "array"),
+    ("blocks.{block}.norm2", "{block}/mlp_norm", "norm"),
+    ("blocks.{block}.mlp.fc1", "{block}/mlp/dense_0", "linear"),
+    ("blocks.{block}.mlp.fc2", "{block}/mlp/dense_1", "linear"),
+    ("blocks.{block}.ls2.gamma", "{block}/mlp_scale/gamma", "array"),
+    ("norm", "encoder_norm", "norm"),
+    ("attn_pool.latent", "map_head/probe", "array"),
+    ("attn_pool.q", "map_head/attention", "q"),
+    ("attn_pool.kv", "map_head/attention", "kv"),
+    ("attn_pool.proj", "map_head/attention/out", "out"),
+    ("attn_pool.norm", "map_head/norm", "norm"),
+    ("attn_pool.mlp.fc1", "map_head/mlp/dense_0", "linear"),
+    ("attn_pool.mlp.fc2", "map_head/mlp/dense_1", "linear"),
+    ("pre_logits.fc", "pre_logits", "linear"),
+    ("head", "head", "linear"),
 )
 
 

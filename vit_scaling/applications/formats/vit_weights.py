@@ -4,11 +4,8 @@
 import dataclasses
 from typing import Any
 
-import numpy as np
-
+from vit_scaling.array_files import Arrays
 from vit_scaling.modeling.shapes import SHAPES, ViTShape
-
-Arrays = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)

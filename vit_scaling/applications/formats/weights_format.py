@@ -6,11 +6,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from vit_scaling.applications.formats.numpy_reference import NumpyReference
-from vit_scaling.applications.formats.vit_weights import (
-    Arrays,
-    ReadOptions,
-    ViTWeights,
-)
+from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
+from vit_scaling.array_files import Arrays
 
 
 @dataclasses.dataclass(frozen=True)
