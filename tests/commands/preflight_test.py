@@ -1,4 +1,4 @@
-"""`preflight`: one JSON object, errors by flag, and (slow) the real compiler's word."""
+"""`preflight`: one JSON object, errors by flag, and (slow) the real compiler."""
 # SPDX-License-Identifier: Apache-2.0
 
 import json
@@ -29,28 +29,28 @@ SMALL = [
         (["--per_core_batch=0"], "`per_core_batch` must be at least 1"),
     ],
 )
-def test_bad_flags_are_refused_before_anything_slow(capsys, flags, message):
+def test_bad_flags_are_rejected_before_anything_slow(capsys, flags, message):
     assert main([*SMALL, "--per_core_batch=8", *flags]) == 1
     captured = capsys.readouterr()
     assert message in captured.err
     assert not captured.out
 
 
-def test_a_batch_or_the_search_for_one_is_asked_for(capsys):
+def test_a_batch_or_the_search_for_one_is_required(capsys):
     for flags in ([], ["--per_core_batch=8", "--find_batch"]):
         with pytest.raises(SystemExit):
             main([*SMALL, *flags])
         assert "--find_batch" in capsys.readouterr().err
 
 
-def test_a_topology_that_the_compiler_does_not_know_is_refused_before_lowering(
-    capsys, monkeypatch, tmp_path
-):
-    def refused(self, topology):
+def test_an_unknown_topology_is_rejected_before_lowering(capsys, monkeypatch, tmp_path):
+    def reject(self, topology):
         raise ValueError(f"`topology` must be one; received {topology!r}.")
 
-    monkeypatch.setattr(environment, "tpu_python", lambda given: Path(sys.executable))
-    monkeypatch.setattr(TpuCompiler, "check_topology", refused)
+    monkeypatch.setattr(
+        environment, "find_tpu_python", lambda path: Path(sys.executable)
+    )
+    monkeypatch.setattr(TpuCompiler, "check_topology", reject)
     monkeypatch.setattr(lowering, "StepLowering", None)  # Not to be called.
     flags = ["--per_core_batch=8", "--topology=v3:999x7", f"--cache_dir={tmp_path}"]
     assert main([*SMALL, *flags]) == 1
@@ -58,7 +58,7 @@ def test_a_topology_that_the_compiler_does_not_know_is_refused_before_lowering(
 
 
 @pytest.mark.slow
-def test_the_real_compiler_answers_and_its_answer_is_kept(capsys, tmp_path):
+def test_the_results_of_the_real_compiler_are_cached(capsys, tmp_path):
     flags = [*SMALL, "--per_core_batch=8", f"--cache_dir={tmp_path}", "--json"]
     assert main(flags) == 0
     first = json.loads(capsys.readouterr().out)
@@ -75,7 +75,7 @@ def test_the_real_compiler_answers_and_its_answer_is_kept(capsys, tmp_path):
     assert again == first
 
 
-def asked(capsys, *flags: str) -> dict:
+def run_without_cache(capsys, *flags: str) -> dict:
     import gin
 
     gin.clear_config()
@@ -84,8 +84,8 @@ def asked(capsys, *flags: str) -> dict:
 
 
 @pytest.mark.slow
-def test_a_step_that_does_not_fit_is_an_answer(capsys):
-    found = asked(
+def test_a_step_that_does_not_fit_is_reported(capsys):
+    found = run_without_cache(
         capsys,
         *SMALL[:2],
         *("--gin_param=IMAGE_SIZE = 224", "--gin_param=CLASSES = 10"),

@@ -1,4 +1,4 @@
-"""The other environment: what is given is looked at, what is wrong is said."""
+"""The compiler's environment: given or created, with messages about problems."""
 # SPDX-License-Identifier: Apache-2.0
 
 import ast
@@ -13,7 +13,7 @@ from vit_scaling.preflight import environment
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_extra_of_setup_py_is_what_is_installed():
+def test_the_requirements_are_the_extra_of_setup_py():
     tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
     extras = next(
         node.value
@@ -26,13 +26,13 @@ def test_the_extra_of_setup_py_is_what_is_installed():
     assert tuple(ast.literal_eval(stated)) == environment.REQUIREMENTS
 
 
-def test_a_python_without_the_compiler_is_refused_with_what_to_install():
+def test_a_python_without_the_compiler_is_rejected_with_instructions():
     with pytest.raises(RuntimeError, match=r"lacks the TPU compiler.*jax\[tpu\]=="):
-        environment.tpu_python(sys.executable)
+        environment.find_tpu_python(sys.executable)
 
 
-def test_packages_of_this_process_do_not_reach_the_other(monkeypatch, tmp_path):
-    """A jax on PYTHONPATH is not the compiler's, and not of the version it answers."""
+def test_packages_on_pythonpath_do_not_reach_the_compiler(monkeypatch, tmp_path):
+    """A jax on PYTHONPATH is not the compiler's and may be another version."""
     for name in ("jax", "jaxlib", "libtpu"):
         information = tmp_path / f"{name}-9.dist-info"
         information.mkdir()
@@ -40,15 +40,15 @@ def test_packages_of_this_process_do_not_reach_the_other(monkeypatch, tmp_path):
         (information / "METADATA").write_text(text)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(RuntimeError, match="lacks the TPU compiler"):
-        environment.versions(Path(sys.executable))
+        environment.read_versions(Path(sys.executable))
 
 
-def test_a_path_that_is_not_there_is_named(monkeypatch, tmp_path):
+def test_a_missing_path_is_named(monkeypatch, tmp_path):
     with pytest.raises(FileNotFoundError, match="`tpu_python` must be"):
-        environment.tpu_python(str(tmp_path / "none"))
+        environment.find_tpu_python(str(tmp_path / "none"))
     monkeypatch.setenv(environment.VARIABLE, str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="is not there"):
-        environment.tpu_python()
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        environment.find_tpu_python()
 
 
 def test_the_cache_follows_the_xdg_convention(monkeypatch, tmp_path):
@@ -65,11 +65,13 @@ def test_the_cache_follows_the_xdg_convention(monkeypatch, tmp_path):
 
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
-    """Return where the environment goes; a stand-in is whole if it has a Python."""
+    """The environment's parent; a fake one is complete if its Python has content."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv(environment.VARIABLE, raising=False)
     monkeypatch.setattr(
-        environment, "_whole", lambda python: python.is_file() and python.read_text()
+        environment,
+        "_is_complete",
+        lambda python: python.is_file() and python.read_text(),
     )
     return environment.cache_root()
 
@@ -79,27 +81,27 @@ def fill(folder, text):
     (folder / "bin" / "python").write_text(text)
 
 
-def test_an_environment_that_another_process_makes_meanwhile_is_left_alone(
+def test_an_environment_that_another_process_creates_meanwhile_is_kept(
     monkeypatch, cache
 ):
     def slowly(folder):
-        assert not (cache / "environment").exists()  # Nobody sees it half made.
+        assert not (cache / "environment").exists()  # Never visible while incomplete.
         fill(folder, "second")
         fill(cache / "environment", "first")
 
-    monkeypatch.setattr(environment, "_fill", slowly)
-    assert environment.tpu_python().read_text() == "first"
+    monkeypatch.setattr(environment, "_install", slowly)
+    assert environment.find_tpu_python().read_text() == "first"
     assert [path.name for path in cache.iterdir()] == ["environment"]
 
 
 def test_an_unfinished_environment_is_replaced(monkeypatch, cache):
     fill(cache / "environment", "")
-    monkeypatch.setattr(environment, "_fill", lambda folder: fill(folder, "whole"))
-    assert environment.tpu_python().read_text() == "whole"
+    monkeypatch.setattr(environment, "_install", lambda folder: fill(folder, "whole"))
+    assert environment.find_tpu_python().read_text() == "whole"
     assert [path.name for path in cache.iterdir()] == ["environment"]
 
 
-def test_what_keeps_an_environment_from_being_made_is_said(monkeypatch, cache):
+def test_the_reason_why_an_environment_cannot_be_created_is_given(monkeypatch, cache):
     def failing(folder, with_pip):
         fill(folder, "half")
         output = b"some lines\nNo module named ensurepip\n"
@@ -107,7 +109,8 @@ def test_what_keeps_an_environment_from_being_made_is_said(monkeypatch, cache):
 
     monkeypatch.setattr(environment.venv, "create", failing)
     with pytest.raises(
-        RuntimeError, match=r"cannot be made: No module named ensurepip\. Install jax"
+        RuntimeError,
+        match=r"cannot be created: No module named ensurepip\. Install jax",
     ):
-        environment.tpu_python()
+        environment.find_tpu_python()
     assert not list(cache.iterdir())

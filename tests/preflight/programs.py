@@ -1,13 +1,15 @@
-"""Small programs as TensorFlow lowered them, and answers as the compiler gave them."""
+"""Small programs lowered by TensorFlow, and recorded results of the compiler."""
 # SPDX-License-Identifier: Apache-2.0
 
 import json
+import re
+from collections import Counter
 from pathlib import Path
 
 RECORDED = Path(__file__).parent / "recorded"
 
-# The two errors of libtpu 0.0.42.1 that a v3 core gave: to a sum of two arrays of
-# 9.8 GiB, and to a custom call that nobody registered.
+# Errors of libtpu 0.0.42.1 for a v3 core: for a sum of two arrays of 9.8 GiB, and for
+# a custom call that is not registered.
 TOO_LARGE = (
     "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
     "temporaries (29.30G) exceeds available HBM (15.48G)."
@@ -48,5 +50,10 @@ module @step {
 
 
 def recorded(name: str) -> dict:
-    """Return what libtpu answered for a program of that name."""
+    """Return the recorded result of libtpu for a program."""
     return json.loads((RECORDED / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def count_operations(text: str) -> Counter:
+    """Count the operations of a program by name."""
+    return Counter(re.findall(r"(?<==\s)\"?(\w+\.\w+)", text))

@@ -1,7 +1,7 @@
-"""The real TPU compiler, in its own environment: what it says of small programs.
+"""The real TPU compiler, in its own environment, on small programs.
 
 `-m slow`. VIT_SCALING_TPU_PYTHON names a Python with jax and libtpu; without it one is
-made (about 1 GB).
+created (about 1 GB).
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -30,16 +30,16 @@ module @step {{
 
 @pytest.fixture(scope="module")
 def compiler() -> TpuCompiler:
-    return TpuCompiler(environment.tpu_python(), None)
+    return TpuCompiler(environment.find_tpu_python(), None)
 
 
-def test_the_worker_imports_no_package_of_ours():
+def test_the_worker_does_not_import_this_package():
     source = Path(tpu_worker.__file__).read_text(encoding="utf-8")
     assert "import vit_scaling" not in source
     assert "from vit_scaling" not in source
 
 
-def test_the_worker_says_what_is_missing():
+def test_the_worker_names_a_missing_package():
     done = subprocess.run(
         [sys.executable, tpu_worker.__file__, "--versions"],
         capture_output=True,
@@ -53,42 +53,44 @@ def test_the_worker_says_what_is_missing():
 @pytest.mark.slow
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_a_sum_is_compiled_for_every_version(compiler, topology):
-    answer, _ = compiler.answer(SUM.format(n=64), topology)
+    result, _ = compiler.compile(SUM.format(n=64), topology)
     array = 64 * 65536 * 4
-    assert answer["argument_bytes"] == 2 * array
-    assert answer["output_bytes"] == array
-    assert answer["alias_bytes"] == 0
-    assert answer["flops"] == 64 * 65536
-    assert answer["bytes_accessed"] == 3 * array
+    assert result["argument_bytes"] == 2 * array
+    assert result["output_bytes"] == array
+    assert result["alias_bytes"] == 0
+    assert result["flops"] == 64 * 65536
+    assert result["bytes_accessed"] == 3 * array
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_the_table_of_devices_has_the_compilers_own_limits(compiler, topology):
-    answer, _ = compiler.answer(SUM.format(n=400_000), topology)
-    limit = program.needed(answer["error"])["limit_bytes"]
-    device = report.device_of(topology)
+    result, _ = compiler.compile(SUM.format(n=400_000), topology)
+    limit = program.parse_memory_error(result["error"])[1]
+    device = report.find_device(topology)
     assert limit == pytest.approx(DEVICES[device.name].memory_bytes, rel=2e-3)
 
 
 @pytest.mark.slow
-def test_a_mended_program_compiles(compiler):
-    answer, _ = compiler.answer(program.mended(LINEAR), "v3:2x2")
-    assert "error" not in answer
+def test_a_program_with_replaced_operations_compiles(compiler):
+    result, _ = compiler.compile(program.make_pure_stablehlo(LINEAR), "v3:2x2")
+    assert "error" not in result
 
 
 @pytest.mark.slow
-def test_an_unknown_custom_call_is_an_answer(compiler):
-    answer, _ = compiler.answer(CUSTOM_CALL.replace("@Sharding", "@none"), "v3:2x2")
-    found = report.verdict(answer, CUSTOM_CALL, device=device_named("tpu_v3"), batch=8)
+def test_an_unknown_custom_call_is_reported(compiler):
+    result, _ = compiler.compile(CUSTOM_CALL.replace("@Sharding", "@none"), "v3:2x2")
+    found = report.make_report(
+        result, CUSTOM_CALL, device=device_named("tpu_v3"), batch=8
+    )
     assert found["fits"] is None
     assert found["unsupported_operations"] == ["nobody"]
 
 
 @pytest.mark.slow
-def test_an_unknown_topology_is_refused(compiler):
+def test_an_unknown_topology_is_rejected(compiler):
     with pytest.raises(ValueError, match="`topology` must be one"):
-        compiler.answer(SUM.format(n=64), "v3:999x7")
+        compiler.compile(SUM.format(n=64), "v3:999x7")
     for topology in TOPOLOGIES:
         compiler.check_topology(topology)
     with pytest.raises(ValueError, match="`topology` must be one"):

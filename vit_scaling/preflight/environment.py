@@ -1,68 +1,69 @@
-"""The virtual environment of the TPU compiler: given, found, or made."""
+"""Find or create the virtual environment of the TPU compiler."""
 # SPDX-License-Identifier: Apache-2.0
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-import tempfile
 import venv
 from collections.abc import Mapping
 from pathlib import Path
 
+from vit_scaling.io_files import atomic_folder
 from vit_scaling.preflight import tpu_worker
 
-# The extra `preflight` of setup.py: versions whose answers the documentation records.
+# The extra `preflight` of setup.py: the versions whose results are documented.
 REQUIREMENTS = ("jax[tpu]==0.10.2", "libtpu==0.0.42.1")
 VARIABLE = "VIT_SCALING_TPU_PYTHON"
 WORKER = Path(tpu_worker.__file__)
 
 
 def cache_root() -> Path:
-    """Return the folder of environments and answers, by the XDG convention."""
+    """Return the folder of the environment and of results, by the XDG convention."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "vit_scaling" / "preflight"
 
 
-def tpu_python(given: str | None = None) -> Path:
-    """Return a Python that has jax and libtpu, making its environment if need be.
+def find_tpu_python(path: str | None = None) -> Path:
+    """Return a Python that has jax and libtpu; create its environment if necessary.
 
     Args:
-        given: Path of one; None takes the variable VIT_SCALING_TPU_PYTHON, else the
-            environment in `cache_root()`, which is made the first time (about 1 GB).
+        path: The Python, or its environment's folder. None takes the variable
+            VIT_SCALING_TPU_PYTHON, else the environment in `cache_root()`, which is
+            created at the first use (about 1 GB).
 
     Raises:
-        FileNotFoundError: What was given is not there.
-        RuntimeError: It lacks jax or libtpu, or the environment cannot be made.
+        FileNotFoundError: The path does not exist.
+        RuntimeError: jax or libtpu is missing, or the environment cannot be created.
     """
-    chosen = given or os.environ.get(VARIABLE)
-    if chosen is None:
+    path = path or os.environ.get(VARIABLE)
+    if path is None:
         python = cache_root() / "environment" / "bin" / "python"
-        if not _whole(python):
-            _make(python)
+        if not _is_complete(python):
+            _create_environment(python)
         return python
-    python = Path(chosen)
-    if python.is_dir():
-        python = python / "bin" / "python"
+    python = Path(path) / "bin" / "python" if Path(path).is_dir() else Path(path)
     if not python.is_file():
         raise FileNotFoundError(
-            f"`tpu_python` must be a Python with jax and libtpu, or its environment's "
-            f"folder; {chosen!r} is not there. Leave it (and {VARIABLE}) out, and one "
-            "is made."
+            "`tpu_python` must be a Python with jax and libtpu, or its environment's "
+            f"folder; {path!r} does not exist. Without it and without {VARIABLE} an "
+            "environment is created."
         )
-    versions(python)
+    read_versions(python)
     return python
 
 
-def variables() -> dict[str, str]:
-    """Return the environment of the compiler's process, without our own packages.
+def worker_variables() -> dict[str, str]:
+    """Return the environment variables of the compiler's process.
 
-    TensorFlow's, which PYTHONPATH may name, must not reach the other libraries.
+    PYTHONPATH is left out: it may name TensorFlow's packages, which must not be mixed
+    with jax's.
     """
     return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 
 
-def versions(python: Path) -> Mapping[str, str]:
+def read_versions(python: Path) -> Mapping[str, str]:
     """Return the versions of jax, jaxlib and libtpu.
 
     Raises:
@@ -73,57 +74,47 @@ def versions(python: Path) -> Mapping[str, str]:
         capture_output=True,
         text=True,
         check=False,
-        env=variables(),
+        env=worker_variables(),
     )
     if done.returncode:
         raise RuntimeError(
             f"{python} lacks the TPU compiler: {_last_line(done.stderr)}. Install "
-            f"{' '.join(REQUIREMENTS)} into an environment of its own."
+            f"{' '.join(REQUIREMENTS)} into a separate environment."
         )
     return json.loads(done.stdout)
 
 
-def _whole(python: Path) -> bool:
-    """Return whether the environment was made to the end."""
-    if not python.is_file():
-        return False
+def _is_complete(python: Path) -> bool:
     try:
-        return bool(versions(python))
+        return python.is_file() and bool(read_versions(python))
     except RuntimeError:
         return False
 
 
-def _make(python: Path) -> None:
+def _create_environment(python: Path) -> None:
     folder = python.parent.parent
-    print(f"Making the TPU compiler's environment in {folder} …", file=sys.stderr)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Beside it, and renamed when it is whole: two may make it at the same time.
-    with tempfile.TemporaryDirectory(prefix="making_", dir=folder.parent) as scratch:
-        made = Path(scratch) / folder.name
-        try:
-            _fill(made)
-        except subprocess.CalledProcessError as error:
-            why = _last_line(_text(error.stderr) or _text(error.stdout))
-            raise RuntimeError(
-                f"The TPU compiler's environment cannot be made: {why}. Install "
-                f"{' '.join(REQUIREMENTS)} yourself and pass --tpu_python."
-            ) from error
-        if _whole(python):  # Another process was first.
-            return
-        if folder.exists():  # One that was not made to its end.
-            folder.rename(Path(scratch) / "unfinished")
-        try:
-            made.rename(folder)
-        except OSError:
-            if not _whole(python):
-                raise
+    print(f"Creating the TPU compiler's environment in {folder} …", file=sys.stderr)
+    if folder.exists():  # Its creation was interrupted.
+        shutil.rmtree(folder)
+    try:
+        with atomic_folder(folder) as temporary:
+            _install(Path(temporary))
+    except subprocess.CalledProcessError as error:
+        reason = _last_line(_to_text(error.stderr) or _to_text(error.stdout))
+        raise RuntimeError(
+            f"The TPU compiler's environment cannot be created: {reason}. Install "
+            f"{' '.join(REQUIREMENTS)} yourself and pass --tpu_python."
+        ) from error
+    except OSError:
+        if not _is_complete(python):  # Another process may have created it meanwhile.
+            raise
 
 
-def _fill(folder: Path) -> None:
-    """Make an environment with the requirements in it.
+def _install(folder: Path) -> None:
+    """Create an environment with the requirements.
 
     Raises:
-        subprocess.CalledProcessError: Python or pip could not.
+        subprocess.CalledProcessError: Python or pip failed.
     """
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
@@ -131,7 +122,7 @@ def _fill(folder: Path) -> None:
     subprocess.run([*pip, *REQUIREMENTS], capture_output=True, text=True, check=True)
 
 
-def _text(output: str | bytes | None) -> str:
+def _to_text(output: str | bytes | None) -> str:
     return (
         output.decode(errors="replace") if isinstance(output, bytes) else output or ""
     )

@@ -54,7 +54,7 @@ class StepLowering:
         )
         step = self.experiment.make_step(self.model, self.optimizer)
         try:
-            return program.mended(lowered(step, *specs))
+            return program.make_pure_stablehlo(lowered(step, *specs))
         except ValueError as error:
             pieces = micro_batches(str(error))
             if not pieces or not per_core_batch % pieces:

@@ -1,4 +1,4 @@
-"""What the compiler's answer means for a run: does it fit, and how fast at best."""
+"""Interpret a compiler's result: does the step fit, and how fast can it be."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Mapping
@@ -16,11 +16,11 @@ _SIZES = ("argument_bytes", "temp_bytes", "output_bytes", "alias_bytes", "code_b
 _COUNTS = ("flops", "transcendentals", "bytes_accessed")
 
 
-def device_of(topology: str) -> Device:
-    """Return what one replica of a topology such as "v3:2x2" runs on.
+def find_device(topology: str) -> Device:
+    """Return the device that one replica of a topology such as "v3:2x2" runs on.
 
     Raises:
-        ValueError: The topology has no version, or an unknown one.
+        ValueError: The topology has no version or an unknown one.
     """
     version, colon, sizes = str(topology).partition(":")
     known = {name.removeprefix("tpu_"): d for name, d in DEVICES.items() if d.tpu}
@@ -32,16 +32,16 @@ def device_of(topology: str) -> Device:
     return known[version]
 
 
-def roofline(
+def compute_roofline(
     device: Device, *, flops: float, bytes_accessed: float, batch: int
 ) -> dict[str, Any]:
-    """Return the least time of a step: that of its operations or that of its bytes.
+    """Return the lower bound of a step's time, from its operations and its bytes.
 
-    Peak rate and bandwidth are the published ones; no program reaches both, so that the
-    time is a bound, not a forecast.
+    Peak rate and bandwidth are the published ones. No program reaches both, so the time
+    is a bound, not a prediction.
 
     Args:
-        device: With its peak rate and bandwidth.
+        device: The device, with its peak rate and bandwidth.
         flops: Operations of a step.
         bytes_accessed: Bytes of a step to and from memory, as the compiler counts.
         batch: Images of a step on one device.
@@ -65,101 +65,99 @@ def roofline(
     }
 
 
-def verdict(
-    answer: Mapping[str, Any], text: str, *, device: Device, batch: int
+def make_report(
+    result: Mapping[str, Any], text: str, *, device: Device, batch: int
 ) -> dict[str, Any]:
-    """Return what a compiler's answer says: sizes, counts, and whether it fits.
+    """Report on a compiled program: sizes, costs, and whether it fits.
 
     Args:
-        answer: What `compiler.TpuCompiler.answer` returned.
+        result: From `compiler.TpuCompiler.compile`.
         text: The program.
-        device: What it was compiled for.
+        device: The device that it was compiled for.
         batch: Images of a step on one device.
 
     Returns:
         {"fits", "total_bytes", "limit_bytes", "headroom_bytes", …}; "fits" is None
-        where the program cannot be compiled for another reason than its size, which
-        "unsupported_operations" or "error" then tell. What is not known is None.
+        if the program cannot be compiled for another reason than its size, given by
+        "unsupported_operations" or "error". Unknown values are None.
     """
-    result = {**_unknown(device), "error": answer.get("error")}
-    if "error" not in answer:
-        result.update({key: answer[key] for key in (*_SIZES, *_COUNTS)})
-        total = answer["argument_bytes"] + answer["temp_bytes"]
-        # An output that overwrites its argument takes no room of its own.
-        total += answer["output_bytes"] - answer["alias_bytes"]
-        result.update(fits=True, total_bytes=total)
-        result["roofline"] = roofline(
+    report = {**_empty_report(device), "error": result.get("error")}
+    if "error" not in result:
+        report.update({key: result[key] for key in (*_SIZES, *_COUNTS)})
+        total = result["argument_bytes"] + result["temp_bytes"]
+        # An output that overwrites its argument takes no memory of its own.
+        total += result["output_bytes"] - result["alias_bytes"]
+        report.update(fits=True, total_bytes=total)
+        report["roofline"] = compute_roofline(
             device,
-            flops=answer["flops"],
-            bytes_accessed=answer["bytes_accessed"],
+            flops=result["flops"],
+            bytes_accessed=result["bytes_accessed"],
             batch=batch,
         )
     else:
-        result["argument_bytes"] = program.argument_bytes(text)
-        sizes = program.needed(answer["error"])
+        report["argument_bytes"] = program.count_argument_bytes(text)
+        sizes = program.parse_memory_error(result["error"])
         if sizes is not None:
-            result.update(fits=False, total_bytes=sizes["used_bytes"])
-            result["limit_bytes"] = sizes["limit_bytes"]
-        elif program.lacks_hbm(answer["error"]):
-            result["fits"] = False
+            report.update(fits=False, total_bytes=sizes[0], limit_bytes=sizes[1])
+        elif program.is_out_of_memory(result["error"]):
+            report["fits"] = False
         else:
-            result["unsupported_operations"] = program.foreign_calls(text)
-    if result["total_bytes"] is not None:
-        result["headroom_bytes"] = result["limit_bytes"] - result["total_bytes"]
-    return result
+            report["unsupported_operations"] = program.find_unsupported_calls(text)
+    if report["total_bytes"] is not None:
+        report["headroom_bytes"] = report["limit_bytes"] - report["total_bytes"]
+    return report
 
 
-def refused(error: program.UnsupportedError, device: Device) -> dict[str, Any]:
-    """Return the verdict on a step that XLA itself refuses."""
+def make_unsupported_report(
+    error: program.UnsupportedError, device: Device
+) -> dict[str, Any]:
+    """Report on a step that XLA does not support."""
     return {
-        **_unknown(device),
+        **_empty_report(device),
         "unsupported_operations": error.operations,
         "error": str(error),
     }
 
 
-def _unknown(device: Device) -> dict[str, Any]:
+def _empty_report(device: Device) -> dict[str, Any]:
+    unknown = ("total_bytes", "headroom_bytes", *_SIZES, *_COUNTS, "roofline", "error")
     return {
         "fits": None,
-        "total_bytes": None,
         "limit_bytes": device.memory_bytes,
-        "headroom_bytes": None,
-        **dict.fromkeys([*_SIZES, *_COUNTS]),
-        "roofline": None,
         "unsupported_operations": [],
-        "error": None,
+        **dict.fromkeys(unknown),
     }
 
 
-def as_text(result: Mapping[str, Any]) -> str:
-    """Return a verdict for people: an answer in a sentence, then figures."""
-    lines = [_sentence(result)]
+def format_report(report: Mapping[str, Any]) -> str:
+    """Format a report as text: whether the step fits, then sizes and costs."""
+    lines = [_summarize(report)]
     lines += [
-        f"  {key.removesuffix('_bytes'):12} {result[key] / 2**30:9.3f} GiB"
+        f"  {key.removesuffix('_bytes'):12} {report[key] / 2**30:9.3f} GiB"
         for key in ("argument_bytes", "temp_bytes", "output_bytes", "alias_bytes")
-        if result[key] is not None
+        if report[key] is not None
     ]
-    best = result["roofline"]
-    if best is not None:
+    bound = report["roofline"]
+    if bound is not None:
         lines += [
-            f"  {'operations':12} {result['flops']:9.3e}",
-            f"  {'bytes moved':12} {result['bytes_accessed']:9.3e}",
-            f"At {best['peak_flops_per_second']:.4g} operations and "
-            f"{best['bandwidth_bytes_per_second']:.4g} bytes per second "
-            f"({best['source']}) a step takes at least "
-            f"{best['seconds_at_least']:.4g} s, bound by {best['bound_by']}.",
+            f"  {'operations':12} {report['flops']:9.3e}",
+            f"  {'bytes moved':12} {report['bytes_accessed']:9.3e}",
+            f"At {bound['peak_flops_per_second']:.4g} operations and "
+            f"{bound['bandwidth_bytes_per_second']:.4g} bytes per second "
+            f"({bound['source']}) a step takes at least "
+            f"{bound['seconds_at_least']:.4g} s, bound by {bound['bound_by']}.",
         ]
-    bound = result["all_reduce_bytes"] / 2**30
-    return "\n".join([*lines, f"{result['note']} Here: {bound:.3f} GiB."])
+    gradients = report["all_reduce_bytes"] / 2**30
+    return "\n".join([*lines, f"{report['note']} Here: {gradients:.3f} GiB."])
 
 
-def _sentence(result: Mapping[str, Any]) -> str:
-    batch, name = result["per_core_batch"], result["device"]
+def _summarize(report: Mapping[str, Any]) -> str:
+    batch, name = report["per_core_batch"], report["device"]
     start = f"{batch} images per core on {name}"
-    if result["fits"] is None:
-        return f"{start}: cannot be compiled. {result['error']}"
-    word = "fit" if result["fits"] else "do NOT fit"
-    if result["total_bytes"] is None:
-        return f"{start} {word}: {result['error']}"
-    total, limit = result["total_bytes"] / 2**30, result["limit_bytes"] / 2**30
+    if report["fits"] is None:
+        return f"{start}: cannot be compiled. {report['error']}"
+    word = "fit" if report["fits"] else "do NOT fit"
+    if report["total_bytes"] is None:
+        return f"{start} {word}: {report['error']}"
+    total, limit = report["total_bytes"] / 2**30, report["limit_bytes"] / 2**30
     return f"{start} {word}: {total:.2f} of {limit:.2f} GiB ({limit - total:+.2f})."

@@ -1,6 +1,7 @@
-"""Preflight of a run: lower its step, have it compiled, say what that means."""
+"""Preflight of a run: lower its step, compile it, and report whether it fits."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from vit_scaling.preflight import program, report, search
 
 
 class Lowering(Protocol):
-    """What `lowering.StepLowering` offers."""
+    """The interface of `lowering.StepLowering`."""
 
     @property
     def parameters(self) -> int:
@@ -25,45 +26,37 @@ class Lowering(Protocol):
 
 
 class Compiler(Protocol):
-    """What `compiler.TpuCompiler` offers."""
+    """The interface of `compiler.TpuCompiler`."""
 
-    def answer(self, text: str, topology: str) -> tuple[Mapping[str, Any], bool]:
-        """Return the compiler's answer and whether it was remembered."""
+    def compile(self, text: str, topology: str) -> tuple[Mapping[str, Any], bool]:
+        """Return the compiler's result and whether it came from the cache."""
 
 
+@dataclasses.dataclass(frozen=True)
 class Preflight:
     """A run's step on one device of a topology, at any batch.
 
     Args:
-        lowering: The step, as StableHLO for a batch.
-        compiler: Who compiles it.
+        lowering: Makes the step's StableHLO for a batch.
+        compiler: Compiles it.
         topology: Such as "v3:2x2".
-        keep_program: Where the program is written, for looking at; None: nowhere.
-        say: Told what is going on.
+        program_path: File for the program's text; None writes none.
+        log: Called with a line about each stage.
     """
 
-    def __init__(
-        self,
-        lowering: Lowering,
-        compiler: Compiler,
-        topology: str,
-        *,
-        keep_program: Path | None = None,
-        say: Callable[[str], None] = lambda line: None,
-    ) -> None:
-        self.lowering = lowering
-        self.compiler = compiler
-        self.topology = topology
-        self.device = report.device_of(topology)
-        self.keep_program = keep_program
-        self.say = say
+    lowering: Lowering
+    compiler: Compiler
+    topology: str
+    program_path: Path | None = None
+    log: Callable[[str], None] = lambda line: None
 
-    def at(self, per_core_batch: int) -> dict[str, Any]:
-        """Return the verdict for a batch (see `report.verdict`), and what it is of."""
-        self.say(f"Lowering the step for {per_core_batch} images per core …")
-        said: dict[str, Any] = {
+    def check_batch(self, per_core_batch: int) -> dict[str, Any]:
+        """Return the report on a batch (see `report.make_report`) and its settings."""
+        self.log(f"Lowering the step for {per_core_batch} images per core …")
+        device = report.find_device(self.topology)
+        settings: dict[str, Any] = {
             "topology": self.topology,
-            "device": self.device.name,
+            "device": device.name,
             "per_core_batch": per_core_batch,
             "parameters": self.lowering.parameters,
             "all_reduce_bytes": self.lowering.gradient_bytes,
@@ -72,67 +65,69 @@ class Preflight:
         try:
             text = self.lowering.text(per_core_batch)
         except program.UnsupportedError as error:
-            return {**report.refused(error, self.device), **said}
-        if self.keep_program is not None:
-            self.keep_program.write_text(text, encoding="utf-8")
-        self.say(f"Compiling it for {self.topology} …")
-        answer, cached = self.compiler.answer(text, self.topology)
-        found = report.verdict(answer, text, device=self.device, batch=per_core_batch)
+            return {**report.make_unsupported_report(error, device), **settings}
+        if self.program_path is not None:
+            self.program_path.write_text(text, encoding="utf-8")
+        self.log(f"Compiling it for {self.topology} …")
+        result, cached = self.compiler.compile(text, self.topology)
         return {
-            **found,
-            **said,
-            "program": program.fingerprint(text),
-            "compiler": dict(answer.get("versions", {})),
+            **report.make_report(result, text, device=device, batch=per_core_batch),
+            **settings,
+            "program": program.compute_fingerprint(text),
+            "compiler": dict(result.get("versions", {})),
             "cached": cached,
         }
 
-    def largest(self, multiple: int = 8) -> dict[str, Any]:
-        """Return the verdict for the largest batch that fits, and all that was tried.
+    def find_largest_batch(self, multiple: int = 8) -> dict[str, Any]:
+        """Return the report on the largest batch that fits, and all batches tried.
 
-        A batch that the run's micro-batches cannot share is no candidate. Where nothing
-        fits, it is the verdict of the smallest batch tried. Where the step cannot be
-        compiled for another reason than its size, the search ends with that verdict,
+        Only batches that are divisible by the run's micro-batches are tried. If nothing
+        fits, the report is on the smallest batch tried. If the step cannot be compiled
+        for another reason than its size, the search ends with the report on that batch
         and with the largest batch that fitted so far.
+
+        Args:
+            multiple: Step of the search, a power of two.
         """
         tried: dict[int, dict[str, Any]] = {}
-        pieces = 1
+        micro_batches = 1
         try:
-            tried[multiple] = self.at(multiple)
+            tried[multiple] = self.check_batch(multiple)
         except program.IndivisibleBatchError as error:
-            pieces = error.micro_batches
+            micro_batches = error.micro_batches
 
         def probe(batch: int) -> tuple[bool, float | None, float]:
             try:
-                found = tried[batch] = tried.get(batch) or self.at(batch)
-            except program.IndivisibleBatchError:  # Below what was tried first.
+                found = tried[batch] = tried.get(batch) or self.check_batch(batch)
+            except program.IndivisibleBatchError:  # Smaller than the first batch.
                 return False, None, 0.0
             if found["fits"] is None:
                 raise _NotCompiledError(batch)
-            self.say(f"{batch} images per core {_told(found)}.")
+            self.log(f"{batch} images per core {_describe_fit(found)}.")
             return bool(found["fits"]), found["total_bytes"], found["limit_bytes"]
 
         try:
-            best = pieces * search.largest_batch(
-                lambda share: probe(pieces * share),
-                multiple=math.lcm(multiple, pieces) // pieces,
+            largest = micro_batches * search.find_largest_batch(
+                lambda size: probe(micro_batches * size),
+                multiple=math.lcm(multiple, micro_batches) // micro_batches,
             )
-            shown = best or min(tried)
+            reported = largest or min(tried)
         except _NotCompiledError as error:
-            best = max((b for b, found in tried.items() if found["fits"]), default=0)
-            shown = error.batch
+            fitting = [batch for batch, found in tried.items() if found["fits"]]
+            largest, reported = max(fitting, default=0), error.batch
         fits = {str(batch): found["fits"] for batch, found in sorted(tried.items())}
-        return {**tried[shown], "largest_batch": best, "tried": fits}
+        return {**tried[reported], "largest_batch": largest, "tried": fits}
 
 
 class _NotCompiledError(Exception):
-    """A step that cannot be compiled for another reason than its size."""
+    """The step cannot be compiled for another reason than its size."""
 
     def __init__(self, batch: int) -> None:
         super().__init__(batch)
         self.batch = batch
 
 
-def _told(found: Mapping[str, Any]) -> str:
+def _describe_fit(found: Mapping[str, Any]) -> str:
     word = "fit" if found["fits"] else "do not fit"
     size = found["total_bytes"]
     return word if size is None else f"{word}: {size / 2**30:.2f} GiB"
