@@ -128,7 +128,7 @@ def _shape(arguments: argparse.Namespace) -> ViTShape:
 def _budget(arguments: argparse.Namespace) -> Mapping[str, Any]:
     from vit_scaling.scaling.laws.run_tables import parse_quantity
     from vit_scaling.scaling.planning.devices import device_named
-    from vit_scaling.scaling.planning.planner import in_flops, plan_budget
+    from vit_scaling.scaling.planning.planner import convert_to_flops, plan_budget
     from vit_scaling.scaling.studies import analysis
 
     if arguments.runs == "paper" and arguments.image_size != 224:
@@ -138,7 +138,7 @@ def _budget(arguments: argparse.Namespace) -> Mapping[str, Any]:
         )
     runs = analysis.load_runs(arguments.runs, metric=arguments.metric)
     if arguments.budget_unit == "flops" and runs.compute_unit != "flops":
-        runs = in_flops(runs, image_size=arguments.image_size)
+        runs = convert_to_flops(runs, image_size=arguments.image_size)
     if runs.compute_unit != arguments.budget_unit:
         raise ValueError(
             f"These runs count compute in {runs.compute_unit}: give "

@@ -12,7 +12,7 @@ from vit_scaling.scaling.laws.runs import Runs
 from vit_scaling.scaling.planning.devices import device_named
 from vit_scaling.scaling.planning.memory import Step, memory
 from vit_scaling.scaling.planning.planner import (
-    in_flops,
+    convert_to_flops,
     largest_batch,
     plan,
     plan_budget,
@@ -102,8 +102,8 @@ def test_a_larger_budget_buys_a_larger_model_and_less_error():
     assert large["extrapolated"]
 
 
-def test_a_budget_in_flops_counts_the_same_runs_in_flops():
-    runs = in_flops(paper_runs())
+def test_a_budget_convert_to_flops_counts_the_same_runs_convert_to_flops():
+    runs = convert_to_flops(paper_runs())
     assert runs.compute_unit == "flops"
     best = min(runs, key=lambda run: run.error)
     assert best.compute == pytest.approx(3 * 965.32e9 * 5e6 * 4096, rel=0.03)
@@ -119,6 +119,6 @@ def test_data_of_unknown_size_is_not_given_a_number():
 def test_runs_without_shapes_cannot_be_planned_from():
     blind = Runs(tuple(dataclasses.replace(run, shape=None) for run in grid_of_runs()))
     with pytest.raises(ValueError, match="Name models as in 'B/16'"):
-        in_flops(blind)
+        convert_to_flops(blind)
     with pytest.raises(ValueError, match="`budget` must be above 0"):
         plan_budget(paper_runs(), 0)

@@ -4,7 +4,7 @@
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.scaling.planning.devices import device_named
 from vit_scaling.scaling.planning.shape_finder import (
-    HEADS,
+    HEADS_BY_WIDTH,
     MLP_WIDTHS,
     SETTINGS,
     cheapest_setting,
@@ -29,7 +29,7 @@ def test_a_device_without_memory_fits_nothing():
 
 def test_a_panel_has_every_cell_and_is_drawn(tmp_path):
     cells = find_shapes(device_named("tpu_v3"), depths=(24,))
-    assert len(cells) == len(MLP_WIDTHS) * sum(map(len, HEADS.values()))
+    assert len(cells) == len(MLP_WIDTHS) * sum(map(len, HEADS_BY_WIDTH.values()))
     files = draw_shapes(cells, tmp_path / "shapes")
     assert [path.suffix for path in files] == [".png", ".svg"]
     assert all(path.stat().st_size > 5000 for path in files)

@@ -61,7 +61,7 @@ def test_an_arm_without_minimum_is_no_law():
 
 
 def test_bad_arms_are_explained():
-    with pytest.raises(ValueError, match="three lists of one length"):
+    with pytest.raises(ValueError, match="lists of equal length"):
         fit_shape_law(np.ones(3), np.ones(2), np.ones(3))
     with pytest.raises(ValueError, match="must be above 0"):
         fit_shape_law(np.zeros(9), np.ones(9), np.ones(9))

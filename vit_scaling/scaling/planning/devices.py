@@ -1,4 +1,4 @@
-"""Accelerators: memory, peak rate, and where the figures come from."""
+"""Accelerators: memory, peak rate, bandwidth and the source of these numbers."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -11,17 +11,17 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """What one data-parallel replica runs on: a TPU core (v2, v3) or chip, or a GPU.
+    """The device of one data-parallel replica: a TPU core (v2, v3) or chip, or a GPU.
 
     Attributes:
-        name: As given on the command line.
-        memory_bytes: What a program may use.
+        name: Name on the command line.
+        memory_bytes: Memory that a program can use.
         peak_flops: Dense bfloat16 (float16 on V100) operations per second; None if
-            only a size is known.
+            only the memory is known.
         tpu: Whether arrays are laid out in tiles of 8 × 128.
         cores: Replicas in a unit that is billed, such as 2 cores on a TPUv3 chip.
-        source: Where the figures come from.
-        bandwidth: Bytes per second to and from the memory; None if not stated here.
+        source: Source of these numbers.
+        bandwidth: Bytes per second to and from the memory; None if not known.
     """
 
     name: str
@@ -33,16 +33,16 @@ class Device:
     bandwidth: float | None = None
 
 
-# One page per version; v2 has no figures there but those that Google announced.
+# One page per version; for v2 the numbers are those that Google announced.
 _TPU = "https://docs.cloud.google.com/tpu/docs/"
 # Dense float16 or bfloat16 with tensor cores, sums in float32, no sparsity.
 _NV = "NVIDIA"
 # fmt: off
 # Name, usable memory, peak operations per second, TPU, replicas in a chip, source (its
-# figures are per chip). A TPU v2 or v3 chip is two cores with half of all each. The
-# memory of TPUs is what their compiler answers to a program that does not fit; a GPU's
-# driver and context keep about half a GiB, which is an estimate. Last, for TPUs, the
-# memory's bandwidth, from the same pages; v2's from Jouppi et al., CACM 63(7), 2020.
+# numbers are per chip), bandwidth (TPUs only, from the same pages; v2: Jouppi et al.,
+# CACM 63(7), 2020). A TPU v2 or v3 chip is two cores with half of each number. TPU
+# memory is the limit that the compiler reports for a program that does not fit. For
+# GPUs about half a GiB, an estimate, is subtracted for driver and context.
 DEVICES = {row.name: row for row in (
     Device("tpu_v2", 7.48 * GIB, 22.5e12, True, 2,
            "Google, 2017: 16 GiB, 45 TFLOP/s, 700 GB/s", 350e9),
@@ -72,15 +72,15 @@ DEVICES = {row.name: row for row in (
 # fmt: on
 
 
-# A maker adds them for a chip of another rate: such a one is not in the table.
+# Words in the product names of chips with another rate, which the table lacks.
 _OTHER_CHIPS = frozenset({"ti", "super", "d", "laptop", "mobile", "nvl", "mig", "fhhl"})
 
 
 def device_named(name: str) -> Device:
-    """Return a device of the table, or one of a size such as "24GiB" (not a TPU).
+    """Return a device by name, or a GPU with the given memory such as "24GiB".
 
     Raises:
-        ValueError: Neither; the message names the nearest device.
+        ValueError: `name` is neither; the message suggests the nearest device.
     """
     text = str(name).strip()
     if text.lower() in DEVICES:
@@ -89,7 +89,7 @@ def device_named(name: str) -> Device:
     if size and float(size.group(1)) > 0:
         unit = 1e9 if size.group(2) == "gb" else GIB
         memory = float(size.group(1)) * unit
-        return Device(text, memory, None, False, 1, "the size as given")
+        return Device(text, memory, None, False, 1, "the size given")
     raise ValueError(
         f"{unknown_name_message('device', name, DEVICES)} A size works too, "
         "such as 24GiB."
@@ -97,13 +97,13 @@ def device_named(name: str) -> Device:
 
 
 def peak_flops_of(maker_name: str) -> float | None:
-    """Return the peak rate of a replica on what its maker calls so; None if not known.
+    """Return the peak rate of a replica by its manufacturer's name, None if unknown.
 
-    A row's words must all be there, each whole: "L40S" is no "L4". A card of another
-    form than the row's source is of (PCIe for SXM, or the reverse) is not known.
+    All words of a row's name must occur as whole words: "L40S" is not "L4". A card of
+    another form factor than the row's source (PCIe instead of SXM) is unknown.
 
     Args:
-        maker_name: Such as "NVIDIA A100-SXM4-40GB", "Tesla T4" or a TPU's "v3-8".
+        maker_name: A name such as "NVIDIA A100-SXM4-40GB", "Tesla T4" or "v3-8".
 
     >>> peak_flops_of("NVIDIA A100-SXM4-80GB") == DEVICES["a100_80gb"].peak_flops
     True
@@ -119,11 +119,11 @@ def peak_flops_of(maker_name: str) -> float | None:
     if words & _OTHER_CHIPS:
         return None
     names = [name for name in DEVICES if words.issuperset(name.split("_"))]
-    if not names or _of_another_form(words, DEVICES[names[-1]].source.lower()):
+    if not names or _has_other_form_factor(words, DEVICES[names[-1]].source.lower()):
         return None
     return DEVICES[names[-1]].peak_flops
 
 
-def _of_another_form(words: set[str], source: str) -> bool:
+def _has_other_form_factor(words: set[str], source: str) -> bool:
     sxm = any(word.startswith("sxm") for word in words)
     return ("pcie" in words and "sxm" in source) or (sxm and "pcie" in source)

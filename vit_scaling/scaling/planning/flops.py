@@ -1,4 +1,4 @@
-"""Parameters and FLOPs of a shape, counted term by term (Table 2)."""
+"""Counts parameters and FLOPs of a shape, term by term (Table 2)."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -21,11 +21,11 @@ def sequence_length(shape: ViTShape, image_size: int, head: str) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Parameters:
-    """Weights of a model, by part.
+    """Number of a model's weights.
 
     Attributes:
-        encoder: What Table 2 counts: everything but pooling head and classifier.
-        total: Everything.
+        encoder: All but pooling head and classifier, as in Table 2.
+        total: All weights.
         terms: Name to count; the terms add up to `total`.
     """
 
@@ -48,8 +48,8 @@ def parameters(
         shape: Dimensions.
         head: "map", "gap", "token" or "none".
         image_size: Side of the images, in pixels.
-        classes: Outputs of the classifier; None has none.
-        representation_width: Width of the tanh layer before it; None has none (§3.2).
+        classes: Outputs of the classifier, if any.
+        representation_width: Width of the tanh layer before it, if any (§3.2).
 
     Example:
         >>> from vit_scaling.modeling.shapes import shape_named
@@ -90,10 +90,9 @@ class Flops:
     """Floating point operations for one image; a multiply-add counts as two.
 
     Attributes:
-        encoder: Forward, what Table 2 counts: no pooling head, no classifier.
-        forward: Forward, everything.
-        training: Forward and backward of everything, with what rematerialisation
-            computes again.
+        encoder: Forward pass without pooling head and classifier, as in Table 2.
+        forward: Forward pass of the whole model.
+        training: Forward and backward pass, with recomputed parts.
         terms: Name to forward operations; they add up to `forward`.
     """
 
@@ -121,15 +120,14 @@ def flops(
         shape: Dimensions.
         head: "map", "gap", "token" or "none".
         image_size: Side of the images, in pixels.
-        classes: Outputs of the classifier; None has none.
-        representation_width: Width of the tanh layer before it.
-        rematerialize: What is computed again in the backward pass, see
-            `rematerialization.recomputed_parts`.
+        classes: Outputs of the classifier, if any.
+        representation_width: Width of the tanh layer before it, if any.
+        rematerialize: Policy of `rematerialization.recomputed_parts`.
     """
     d, m, h = shape.width, shape.mlp_width, shape.heads
     n = sequence_length(shape, image_size, head)
     patches = shape.tokens(image_size)
-    # Beside the products each branch has a norm, a sum and biases.
+    # Besides the products each branch has a norm, a sum and biases.
     attention = n * d * (_LAYER_NORM + 1 + 4) + _SOFTMAX * h * n * n
     mlp = n * d * (_LAYER_NORM + 1 + 1) + (_GELU + 1) * n * m
     block = {
@@ -150,5 +148,5 @@ def flops(
     encoder = forward - terms["pooling_head"] - terms["classifier"]
     parts = {"none": 0.0, "all": sum(block.values()), "mlp": block["mlp"] + mlp}
     parts["attention"] = parts["all"] - parts["mlp"]
-    again = sum(parts[part] for part in recomputed_parts(rematerialize, shape.depth))
-    return Flops(encoder, forward, 3 * forward + again, terms)
+    recomputed = sum(parts[p] for p in recomputed_parts(rematerialize, shape.depth))
+    return Flops(encoder, forward, 3 * forward + recomputed, terms)

@@ -1,10 +1,10 @@
-"""Bytes on a device for one training step, by term and by phase (§3.2, §3.4, Figure 8).
+"""Estimates the memory of one training step by term and phase (§3.2, §3.4, Figure 8).
 
-Every term is an array that the step must hold, in the layout that the TPU compiler
-gives it; no constant is fitted to a measurement. What is kept for the backward pass was
-read off the compiler's schedule for ViT-Ti/16: per block two residuals, query, key,
-value, attention probabilities, attention output and the MLP's hidden layer before its
-GELU, in the compute dtype. Layer norms and GELU are computed again in fused kernels.
+Every term is an array that the step needs, in the layout of the TPU compiler; no
+constant is fitted to a measurement. The arrays kept for the backward pass are those of
+the compiler's schedule for ViT-Ti/16: per block two residuals, query, key, value,
+attention probabilities, attention output and the MLP's hidden layer before its GELU, in
+the compute dtype. Layer norms and GELU are recomputed in fused kernels.
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from vit_scaling.modeling.rematerialization import recomputed_parts
 from vit_scaling.modeling.shapes import ViTShape
@@ -20,29 +21,28 @@ from vit_scaling.naming import unknown_name_message
 from vit_scaling.optimization.state_size import moment_of
 from vit_scaling.optimization.update_rule import BYTES, Shape
 from vit_scaling.optimization.update_rules import RULES_BY_FLAG
-from vit_scaling.scaling.planning.devices import GIB
 from vit_scaling.scaling.planning.flops import sequence_length
 
 PRECISIONS = {"float32": 4, "mixed_bfloat16": 2}
 _LANES, _SUBLANES = 128, 8
 _CHANNELS = 3
-# Share of a device's memory above which the compiler computes probabilities again: for
-# G/14 at batch 8 it does at 0.95; how far below it begins is not known.
+# Fraction of a device's memory above which the compiler recomputes probabilities. For
+# G/14 at batch 8 it does at 0.95; the exact threshold is not known.
 PRESSURE = 0.9
 
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Bytes of one training step at its fullest.
+    """Peak bytes of one training step.
 
     Attributes:
-        arguments: What lives from step to step, and the batch.
-        temporaries: What lives within the step, at its fullest.
-        phase: Where that is: "forward end" or "backward end".
-        terms: Name to bytes at that moment; they add up to `total`.
-        saved_per_image: What the forward pass keeps for the backward, per image.
-        recomputed: Whether the compiler, short of memory, computes the attention
-            probabilities again.
+        arguments: Bytes of weights, optimizer state and the batch.
+        temporaries: Peak bytes of the arrays that exist only within the step.
+        phase: When the peak occurs: "forward end" or "backward end".
+        terms: Name to bytes at the peak; they add up to `total`.
+        saved_per_image: Bytes per image kept for the backward pass.
+        recomputed: Whether the compiler recomputes the attention probabilities to
+            save memory.
     """
 
     arguments: int
@@ -60,7 +60,7 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """What a training step is made of, besides its shape.
+    """Settings of a training step, besides the model's shape.
 
     Attributes:
         head: "map", "gap", "token" or "none".
@@ -68,17 +68,16 @@ class Step:
         classes: Outputs of the classifier.
         optimizer: Key of `update_rules.RULES_BY_FLAG`, such as "adam_hp".
         precision: "mixed_bfloat16" or "float32", of activations and gradients.
-        rematerialize: What is computed again, see `rematerialization.recomputed_parts`.
+        rematerialize: Policy of `rematerialization.recomputed_parts`.
         clip: Whether the gradients' global norm is clipped: all gradients must then
             exist before the first update.
         scan: Whether the blocks are one loop over stacked weights (the authors' JAX
             option); Keras unrolls them.
         tpu: Whether arrays are laid out in tiles of 8 × 128.
-        representation_width: Width of the tanh layer before the classifier; None has
-            none.
+        representation_width: Width of the tanh layer before the classifier, if any.
 
     Raises:
-        ValueError: A name is not known.
+        ValueError: An optimizer, precision or policy is not known.
     """
 
     head: str = "map"
@@ -104,18 +103,24 @@ class Step:
         """Bytes of one activation."""
         return PRECISIONS[self.precision]
 
+    @property
+    def model_options(self) -> dict[str, Any]:
+        """The keyword arguments of `vit_variables`, `parameters` and `flops`."""
+        names = ("head", "image_size", "classes", "representation_width")
+        return {name: getattr(self, name) for name in names}
+
 
 def array_bytes(dimensions: Sequence[int], itemsize: int, *, tpu: bool) -> int:
-    """Return the bytes of an array, on TPU in the layout that wastes least.
+    """Return the bytes of an array, on TPU in the layout with the least padding.
 
     A TPU array is stored in tiles of 8 × 128: of two chosen axes one is padded to a
     multiple of 8, the other to a multiple of 128. So a width of 192 is put along the
-    rows, and 257 tokens by 257 take 264 × 384.
+    rows, and 257 × 257 tokens take 264 × 384.
 
     Args:
         dimensions: The array's shape.
         itemsize: Bytes of an element.
-        tpu: Whether to pad at all.
+        tpu: Whether to pad.
     """
     sizes = [size for size in dimensions if size > 1]
     count = math.prod(sizes)
@@ -139,7 +144,7 @@ def _round_up(size: int, multiple: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class _Block:
-    """Bytes per image of what one encoder block makes, by array."""
+    """Bytes per image of the arrays of one encoder block."""
 
     residual: int
     projection: int
@@ -148,7 +153,7 @@ class _Block:
 
     @property
     def saved(self) -> int:
-        """Kept for the backward pass: 2 residuals, q, k, v, output, P and hidden."""
+        """Bytes kept for the backward pass: 2 residuals, q, k, v, output, P, hidden."""
         return (
             2 * self.residual + 4 * self.projection + self.probabilities + self.hidden
         )
@@ -162,7 +167,7 @@ def _block(shape: ViTShape, step: Step) -> _Block:
 
     return _Block(
         residual=size(tokens, shape.width),
-        # Attention's products want the tokens along the lanes: 257 cost 384 (§3.2).
+        # Attention's products have the tokens along the lanes: 257 take 384 (§3.2).
         projection=shape.heads
         * size(_round_up(tokens, _LANES) if step.tpu else tokens, shape.head_dim),
         probabilities=shape.heads * size(tokens, tokens),
@@ -177,19 +182,19 @@ def memory(
     step: Step | None = None,
     limit_bytes: float | None = None,
 ) -> Memory:
-    """Return what one training step of `batch` images holds on one device.
+    """Return the peak memory of one training step of `batch` images on one device.
 
-    The step is fullest either when the forward pass ends (all that is kept for the
-    backward pass) or when the backward pass does (all gradients, if they are clipped,
-    and the first block's work); between the two one is exchanged for the other.
+    The peak is at the end of the forward pass (all activations kept for the backward
+    pass) or at the end of the backward pass (all gradients, if they are clipped, and
+    the first block's work). In between, activations are replaced by gradients.
 
     Args:
         shape: The model's dimensions.
         batch: Images per device.
-        step: Everything else; default `Step()`.
-        limit_bytes: The device's memory. A step that comes within `PRESSURE` of it is
-            counted as the TPU compiler then compiles it: attention probabilities are
-            not kept but computed again from query and key.
+        step: All other settings; default `Step()`.
+        limit_bytes: The device's memory. Above the fraction `PRESSURE` of it, the TPU
+            compiler does not keep the attention probabilities but recomputes them
+            from query and key.
 
     Raises:
         ValueError: `batch` is not positive.
@@ -197,11 +202,11 @@ def memory(
     step = step or Step()
     if batch < 1:
         raise ValueError(f"`batch` must be at least 1 image; received {batch!r}.")
-    found = _memory(shape, batch, step, recomputed=False)
-    short = limit_bytes is not None and found.total > PRESSURE * limit_bytes
-    if short and step.tpu and not step.scan:
+    usual = _memory(shape, batch, step, recomputed=False)
+    is_short = limit_bytes is not None and usual.total > PRESSURE * limit_bytes
+    if is_short and step.tpu and not step.scan:
         return _memory(shape, batch, step, recomputed=True)
-    return found
+    return usual
 
 
 def _memory(shape: ViTShape, batch: float, step: Step, *, recomputed: bool) -> Memory:
@@ -218,19 +223,19 @@ def _memory(shape: ViTShape, batch: float, step: Step, *, recomputed: bool) -> M
         "work": round(batch * _backward_work(block)) + images,
     }
     if step.scan:
-        # The loop holds its stacked gradients and the stacked low-precision weights
-        # from its first turn to its last.
-        held = {"gradients": gradients, "weights_copy": _stacked_copy(shape, step)}
-        phases = {"forward end": {**forward, **held}}
+        # The stacked gradients and the stacked low-precision weights exist during the
+        # whole loop.
+        stacked = {"gradients": gradients, "weights_copy": _stacked_copy(shape, step)}
+        phases = {"forward end": {**forward, **stacked}}
     else:
         phases = {"forward end": forward, "backward end": backward}
     phase = max(phases, key=lambda name: sum(phases[name].values()))
-    inside = phases[phase]
+    temporaries = phases[phase]
     return Memory(
         arguments=sum(arguments.values()),
-        temporaries=sum(inside.values()),
+        temporaries=sum(temporaries.values()),
         phase=phase,
-        terms={**arguments, **inside},
+        terms={**arguments, **temporaries},
         saved_per_image=saved,
         recomputed=recomputed,
     )
@@ -238,49 +243,42 @@ def _memory(shape: ViTShape, batch: float, step: Step, *, recomputed: bool) -> M
 
 @functools.lru_cache(maxsize=4096)
 def _weights(shape: ViTShape, step: Step) -> tuple[tuple[str, Shape, int], ...]:
-    """Return (path, shape, how often) of the weights; the blocks are all alike."""
-    shapes = vit_variables(
-        dataclasses.replace(shape, depth=1),
-        head=step.head,
-        image_size=step.image_size,
-        classes=step.classes,
-        representation_width=step.representation_width,
-    )
+    """Return (path, shape, count) of the weights; all blocks count as one."""
+    one_block = dataclasses.replace(shape, depth=1)
     return tuple(
         (path, size, shape.depth if path.startswith("block_") else 1)
-        for path, size in shapes.items()
+        for path, size in vit_variables(one_block, **step.model_options).items()
     )
 
 
 @functools.lru_cache(maxsize=4096)
 def _state(shape: ViTShape, step: Step) -> tuple[tuple[str, int], ...]:
-    """Return the bytes of weights, first and second moment."""
+    """Return the bytes of the weights, the first and the second moment."""
     rule = RULES_BY_FLAG[step.optimizer]
-    made = {"weights": 0, "first_moment": 0, "second_moment": 0}
-    for _, size, often in _weights(shape, step):
-        made["weights"] += often * array_bytes(size, 4, tpu=step.tpu)
+    sizes = {"weights": 0, "first_moment": 0, "second_moment": 0}
+    for _, size, count in _weights(shape, step):
+        sizes["weights"] += count * array_bytes(size, 4, tpu=step.tpu)
         for name, slot in rule.slots(size).items():
-            bytes_ = array_bytes(slot.shape, BYTES[slot.dtype], tpu=step.tpu)
-            made[moment_of(name)] += often * bytes_
-    return tuple(made.items())
+            slot_bytes = array_bytes(slot.shape, BYTES[slot.dtype], tpu=step.tpu)
+            sizes[moment_of(name)] += count * slot_bytes
+    return tuple(sizes.items())
 
 
 def _arguments(shape: ViTShape, batch: float, step: Step) -> dict[str, int]:
-    made = dict(_state(shape, step))
     side, images = step.image_size, math.ceil(batch)
-    made["batch"] = images * array_bytes((_CHANNELS, side, side), 4, tpu=step.tpu)
-    made["batch"] += array_bytes((images, step.classes or 1), 4, tpu=step.tpu)
-    return made
+    pixels = images * array_bytes((_CHANNELS, side, side), 4, tpu=step.tpu)
+    labels = array_bytes((images, step.classes or 1), 4, tpu=step.tpu)
+    return {**dict(_state(shape, step)), "batch": pixels + labels}
 
 
 def _gradients(shape: ViTShape, step: Step) -> int:
-    """Return the bytes of the gradients that exist at once."""
-    counts = [often * math.prod(size) for _, size, often in _weights(shape, step)]
+    """Return the bytes of the gradients that exist at the same time."""
+    counts = [count * math.prod(size) for _, size, count in _weights(shape, step)]
     if step.scan:
         return 4 * sum(counts)  # Stacked along the loop, in the weights' own dtype.
     if step.clip:
         return step.activation_bytes * sum(counts)
-    # Each is used up by its update at once; the largest is there in any case.
+    # Each gradient is freed after its update; the largest exists in any case.
     return step.activation_bytes * max(
         math.prod(size) for _, size, _ in _weights(shape, step)
     )
@@ -290,67 +288,62 @@ def _stacked_copy(shape: ViTShape, step: Step) -> int:
     if step.activation_bytes == 4:
         return 0
     blocks = sum(
-        often * math.prod(size)
-        for path, size, often in _weights(shape, step)
+        count * math.prod(size)
+        for path, size, count in _weights(shape, step)
         if path.startswith("block_") and is_matrix(path)
     )
     return step.activation_bytes * blocks
 
 
 def _image_copy(step: Step, batch: float) -> int:
-    """Return the bytes of the batch in the compute dtype, as the patches want it."""
+    """Return the bytes of the batch in the compute dtype, as the patches read it."""
     if step.activation_bytes == 4:
         return 0
     side = step.image_size
     if not step.tpu:
         return step.activation_bytes * math.ceil(batch) * _CHANNELS * side * side
-    # The convolution puts the batch along the lanes and the channels along the rows.
+    # The convolution has the batch along the lanes and the channels along the rows.
     return step.activation_bytes * side * side * 4 * _round_up(math.ceil(batch), _LANES)
 
 
 def _saved(shape: ViTShape, step: Step, block: _Block, recomputed: bool) -> int:
-    """Return the bytes per image that the forward pass keeps of all blocks."""
+    """Return the bytes per image of all blocks kept for the backward pass."""
     parts = recomputed_parts(step.rematerialize, shape.depth)
     if step.scan:
-        # The loop's carry is float32; without rematerialisation it keeps all that
-        # differentiation asks for, since a fusion cannot reach across its turns.
+        # The loop's carry is float32. Without rematerialisation it keeps every array
+        # that the gradient needs, since fusions do not cross iterations.
         carry = block.residual * 4 // step.activation_bytes
-        own = {
+        by_part = {
             "attention": 2 * carry + 4 * block.projection + 2 * block.probabilities,
             "mlp": carry + 4 * block.hidden,
         }
-        again = parts[0]  # The loop's body is one for all blocks.
-        kept = 0 if again == "all" else sum(own.values()) - own.get(again, 0)
+        part = parts[0]  # All blocks share the loop's body.
+        kept = 0 if part == "all" else sum(by_part.values()) - by_part.get(part, 0)
         return shape.depth * (carry + kept)
     probabilities = 0 if recomputed else block.probabilities
     attention = 4 * block.projection + probabilities
-    own = {
+    kept_without = {
         "none": 2 * block.residual + attention + block.hidden,
         "attention": 2 * block.residual + block.hidden,
         "mlp": 2 * block.residual + attention,
         "all": block.residual,
     }
-    return sum(own[part] for part in parts)
+    return sum(kept_without[part] for part in parts)
 
 
 def _forward_work(block: _Block, step: Step) -> int:
-    """Return the bytes per image of the last block's backward pass, as it begins."""
+    """Return the bytes per image at the start of the last block's backward pass."""
     parts = recomputed_parts(step.rematerialize, depth=1)
-    again = {
+    recomputed = {
         "none": 0,
         "attention": 4 * block.projection + block.probabilities,
         "mlp": block.hidden,
         "all": block.saved,
     }[parts[0]]
     # Gradients of the residual, q, k, v, output and probabilities.
-    return again + block.residual + 4 * block.projection + block.probabilities
+    return recomputed + block.residual + 4 * block.projection + block.probabilities
 
 
 def _backward_work(block: _Block) -> int:
     """Return the bytes per image of the first block's backward pass, at its MLP."""
     return block.saved + block.hidden + block.residual
-
-
-def gib(size: float) -> float:
-    """Return bytes as GiB."""
-    return size / GIB

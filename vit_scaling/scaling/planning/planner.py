@@ -1,9 +1,9 @@
-"""Plan a run: does it fit, what does it cost, what should a budget buy (§3.6)."""
+"""Plans a run: memory, time and cost, or the best use of a compute budget (§3.6)."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,27 +35,32 @@ def plan(
     utilisation: float = UTILISATION,
     price_per_hour: float | None = None,
 ) -> dict[str, Any]:
-    """Return parameters, operations, memory, and with `images` time and cost.
+    """Return parameters, FLOPs and memory of a run; given `images`, time and cost.
 
     Args:
         shape: Dimensions.
         batch: Images per device and step.
         device: From `device_named`.
         step: Head, optimizer, precision and so on; default `Step()`.
-        images: Images that training sees, in all.
+        images: Images seen in training, in total.
         devices: Data-parallel replicas.
-        images_per_second: Measured on one device; replaces the estimate.
-        utilisation: Share of the device's peak that the estimate assumes.
-        price_per_hour: Of one device, in any money.
+        images_per_second: Measured rate of one device; replaces the estimate.
+        utilisation: Fraction of the device's peak rate assumed by the estimate.
+        price_per_hour: Price of one device, in any currency.
 
     Raises:
         ValueError: A number is out of range.
     """
     step = dataclasses.replace(step or Step(), tpu=device.tpu)
-    _check_positive(devices=devices, utilisation=utilisation)
-    _check_given(images_per_second=images_per_second, price_per_hour=price_per_hour)
-    count = parameters(shape, **_model(step))
-    work = flops(shape, rematerialize=step.rematerialize, **_model(step))
+    _check_positive(
+        devices=devices,
+        utilisation=utilisation,
+        images=images,
+        images_per_second=images_per_second,
+        price_per_hour=price_per_hour,
+    )
+    count = parameters(shape, **step.model_options)
+    work = flops(shape, rematerialize=step.rematerialize, **step.model_options)
     used = memory(shape, batch=batch, step=step, limit_bytes=device.memory_bytes)
     result: dict[str, Any] = {
         "shape": dataclasses.asdict(shape),
@@ -85,10 +90,9 @@ def plan(
     result["images_per_second"] = rate
     result["throughput_is_measured"] = images_per_second is not None
     if images is not None:
-        _check_positive(images=images)
         if rate is None:
             raise ValueError(
-                f"The peak rate of {device.name} is not known: give a measured "
+                f"The peak rate of {device.name} is not known. Give a measured "
                 "`images_per_second` (--images_per_second), or a device by name."
             )
         hours = images / rate / 3600
@@ -101,28 +105,14 @@ def plan(
     return result
 
 
-def _model(step: Step) -> dict[str, Any]:
-    return {
-        "head": step.head,
-        "image_size": step.image_size,
-        "classes": step.classes,
-        "representation_width": step.representation_width,
-    }
-
-
-def _check_positive(**numbers: float) -> None:
+def _check_positive(**numbers: float | None) -> None:
     for name, value in numbers.items():
-        if not (value > 0 and math.isfinite(value)):
+        if value is not None and not (value > 0 and math.isfinite(value)):
             raise ValueError(f"`{name}` must be above 0; received {value!r}.")
 
 
-def _check_given(**numbers: float | None) -> None:
-    given = {name: value for name, value in numbers.items() if value is not None}
-    _check_positive(**given)
-
-
 def largest_batch(shape: ViTShape, *, device: Device, step: Step) -> int:
-    """Return the most images per device and step that fit; 0 if one does not."""
+    """Return the largest number of images per device that fits; 0 if none does."""
 
     def fits(batch: int) -> bool:
         limit = device.memory_bytes
@@ -137,27 +127,22 @@ def largest_batch(shape: ViTShape, *, device: Device, step: Step) -> int:
     return low
 
 
-def in_flops(runs: Runs, *, image_size: int = 224) -> Runs:
+def convert_to_flops(runs: Runs, *, image_size: int = 224) -> Runs:
     """Return the runs with training FLOPs as their compute, counted from their shapes.
 
     Raises:
         ValueError: A run's shape or images seen are not known.
     """
-    made = []
-    for run in runs:
-        if run.shape is None or run.images_seen is None:
-            raise ValueError(
-                f"FLOPs need the shape and the images seen of every run; {run.model} "
-                f"({run.source}) lacks one. Name models as in 'B/16', or give "
-                "columns patch, width, depth, mlp_width and heads."
-            )
-        each = flops(run.shape, head="none", image_size=image_size, classes=None)
-        made.append(
+    return Runs(
+        tuple(
             dataclasses.replace(
-                run, compute=each.training * run.images_seen, compute_unit=FLOPS
+                run,
+                compute=_flops_per_image(run, image_size) * (run.images_seen or 0),
+                compute_unit=FLOPS,
             )
+            for run in runs
         )
-    return Runs(tuple(made))
+    )
 
 
 def plan_budget(
@@ -169,22 +154,23 @@ def plan_budget(
     device: Device | None = None,
     **rates: Any,
 ) -> dict[str, Any]:
-    """Return what `budget` should buy: shape, data, duration, and the error to expect.
+    """Return the best use of `budget`: shape, data, duration and the expected error.
 
-    Along the frontier of `runs` the operations per image of the best model grow as a
-    power of compute; at the budget that gives a model size, and with the runs' cost per
-    image the images to see. The error comes from the fitted law.
-    "data_images" is None where the best runs near the budget do not say how many
-    different images they saw.
+    Along the frontier of `runs` the FLOPs per image of the best model grow as a power
+    of compute. At the budget this gives the model's size and, with the runs' cost per
+    image, the number of images to see. The error comes from the fitted law.
+    "data_images" is None if the size of the data set is not known for the best runs
+    near the budget.
 
     Args:
         runs: Runs of one metric with shapes and images seen.
         budget: Compute, in the unit of the runs.
         image_size: Side of the runs' images, in pixels.
-        resamples: For the interval.
-        device: Where to train; adds what it costs there in core-hours, where a core is
+        resamples: Number of bootstrap resamples for the interval.
+        device: Device to train on; adds the cost there in core-hours, where a core is
             a replica: half a TPU v2 or v3 chip, or a whole device.
-        **rates: Of `plan`: devices, images_per_second, utilisation, price_per_hour.
+        **rates: Arguments of `plan`: devices, images_per_second, utilisation,
+            price_per_hour.
 
     Raises:
         ValueError: The budget is not above 0, or the runs lack shapes.
@@ -193,17 +179,16 @@ def plan_budget(
     _check_positive(budget=budget)
     fit = fit_power_law(runs)
     boot = bootstrap(runs, fit, resamples=resamples)
-    told = predict(boot, [budget])[0]
-    each = np.log(_per_image(fit.points, image_size))
-    slope, offset = np.polyfit(np.log(fit.points.compute), each, 1)
-    wanted = float(np.exp(offset + slope * np.log(budget)))
-    name, shape = _shape_for(runs, wanted, image_size)
-    images = budget / _cost_per_image(runs, shape, image_size)
+    prediction = predict(boot, [budget])[0]
+    frontier_flops = [_flops_per_image(run, image_size) for run in fit.points]
+    wanted = _extrapolate(fit.points.compute, frontier_flops, budget)
+    name, shape = _find_shape(runs, wanted, image_size)
+    images = budget / _compute_per_image(runs, shape, image_size)
     near = [run for run in fit.points if 0.1 < run.compute / budget < 10]
     size = largest_data(Runs(tuple(near)) if near else runs)
     data = None if size is None else min(size, images)
     low, high = float(runs.compute.min()), float(runs.compute.max())
-    return {
+    result = {
         "budget": budget,
         "compute_unit": runs.compute_unit,
         "shape": name,
@@ -213,88 +198,77 @@ def plan_budget(
         "images_seen": images,
         "steps_at_4096": images / 4096,
         "data_images": data,
-        "error": told.error,
-        "error_interval": told.interval,
-        "run_interval": told.run_interval,
+        "error": prediction.error,
+        "error_interval": prediction.interval,
+        "run_interval": prediction.run_interval,
         "extrapolated": not low <= budget <= high,
         "law": dataclasses.asdict(fit.law),
         "notes": boot.notes(),
-        **(
-            _cost(runs, budget, shape, images, device, image_size, rates)
-            if device
-            else {}
-        ),
     }
-
-
-def _cost(
-    runs: Runs,
-    budget: float,
-    shape: ViTShape,
-    images: float,
-    device: Device,
-    image_size: int,
-    rates: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Return what a budget costs on a device, in core-hours, hours and money."""
+    if device is None:
+        return result
     step = Step(image_size=image_size)
-    planned = plan(shape, batch=1, device=device, step=step, images=images, **rates)
-    hours = planned["device_hours"]
-    said = "an estimate from the device's peak rate"
-    if planned["throughput_is_measured"]:
-        said = "the images per second given"
+    run = plan(shape, batch=1, device=device, step=step, images=images, **rates)
+    hours, hours_from = run["device_hours"], "an estimate from the device's peak rate"
+    if run["throughput_is_measured"]:
+        hours_from = "the images per second given"
     elif runs.compute_unit == CORE_DAYS and device.name == "tpu_v3":
-        hours, said = 24 * budget, "the core-days of the runs"
+        hours, hours_from = 24 * budget, "the core-days of the runs"
     price = rates.get("price_per_hour")
     return {
+        **result,
         "device": device.name,
         "core_hours": hours,
         "hours": hours / rates.get("devices", 1),
         "price": None if price is None else hours * price,
-        "hours_from": said,
+        "hours_from": hours_from,
     }
 
 
-def _per_image(runs: Runs, image_size: int) -> np.ndarray:
-    return np.array([_training(run, image_size) for run in runs])
-
-
-def _training(run: Run, image_size: int) -> float:
+def _flops_per_image(run: Run, image_size: int) -> float:
     if run.shape is None or run.images_seen is None:
         raise ValueError(
-            "A budget can be planned from runs whose shapes and images seen are known; "
+            "Planning needs the shape and the images seen of every run; "
             f"{run.model} ({run.source}) lacks one. Name models as in 'B/16', or give "
             "columns patch, width, depth, mlp_width and heads."
         )
-    return flops(run.shape, head="none", image_size=image_size, classes=None).training
+    return _training_flops(run.shape, image_size)
 
 
-def _shape_for(runs: Runs, wanted: float, image_size: int) -> tuple[str, ViTShape]:
-    """Return the named shape next to `wanted` FLOPs, or one scaled beyond them."""
-    known = {run.model: run.shape for run in runs if run.shape is not None}
-    known = {**{n: s for n, s in SHAPES.items() if not n.endswith("/16")}, **known}
+def _training_flops(shape: ViTShape, image_size: int) -> float:
+    """Return the training FLOPs of the encoder on one image."""
+    return flops(shape, head="none", image_size=image_size, classes=None).training
 
-    def cost(shape: ViTShape) -> float:
-        return flops(shape, head="none", image_size=image_size, classes=None).training
 
-    name = min(known, key=lambda item: abs(math.log(cost(known[item]) / wanted)))
-    shape = known[name]
-    if 0.4 < wanted / cost(shape) < 2.5:
-        return name, shape
+def _extrapolate(x: Sequence[float], y: Sequence[float], new_x: float) -> float:
+    """Return y at `new_x` on the power law fitted to x and y."""
+    slope, offset = np.polyfit(np.log(x), np.log(y), 1)
+    return float(np.exp(offset + slope * np.log(new_x)))
+
+
+def _find_shape(runs: Runs, wanted: float, image_size: int) -> tuple[str, ViTShape]:
+    """Return the named shape nearest to `wanted` FLOPs, or one scaled to them."""
+    shapes = {name: s for name, s in SHAPES.items() if not name.endswith("/16")}
+    shapes |= {run.model: run.shape for run in runs if run.shape is not None}
+    ratios = {n: wanted / _training_flops(s, image_size) for n, s in shapes.items()}
+    name = min(ratios, key=lambda name: abs(math.log(ratios[name])))
+    if 0.4 < ratios[name] < 2.5:
+        return name, shapes[name]
     # FLOPs per image grow by about factor^((.22 + .45 + .6)/3) under the shape laws.
-    grown = scale_shape(shape, (wanted / cost(shape)) ** (3 / 1.27))
-    return f"{name}, scaled by the shape laws", grown
+    scaled = scale_shape(shapes[name], ratios[name] ** (3 / 1.27))
+    return f"{name}, scaled by the shape laws", scaled
 
 
-def _cost_per_image(runs: Runs, shape: ViTShape, image_size: int) -> float:
-    """Return compute per image: of the runs of this shape, else along their trend."""
-    own = [r.compute / (r.images_seen or 1) for r in runs if r.shape == shape]
-    if own:
-        return float(np.median(own))
-    work = flops(shape, head="none", image_size=image_size, classes=None).training
+def _compute_per_image(runs: Runs, shape: ViTShape, image_size: int) -> float:
+    """Return the median compute of runs of this shape, or that of the runs' trend."""
+    per_image = [run.compute / (run.images_seen or 1) for run in runs]
+    same_shape = [
+        c for c, run in zip(per_image, runs, strict=True) if run.shape == shape
+    ]
+    if same_shape:
+        return float(np.median(same_shape))
+    work = _training_flops(shape, image_size)
     if runs.compute_unit != CORE_DAYS:
         return work
-    size = np.log(_per_image(runs, image_size))
-    each = np.log([run.compute / (run.images_seen or 1) for run in runs])
-    slope, offset = np.polyfit(size, each, 1)
-    return float(np.exp(offset + slope * math.log(work)))
+    size = [_flops_per_image(run, image_size) for run in runs]
+    return _extrapolate(size, per_image, work)

@@ -1,4 +1,4 @@
-"""Figure 8 for any device: which depth, width, heads and MLP fit it."""
+"""Finds the shapes that fit a device: Figure 8 for any accelerator."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -16,7 +16,7 @@ from vit_scaling.scaling.planning.devices import Device, device_named
 from vit_scaling.scaling.planning.memory import Step, memory
 
 CLASSES = 29_593  # JFT-3B
-# Settings of Figure 8, cheapest last; "savings" are no class token, no projection.
+# Settings of Figure 8, cheapest last. "savings": no class token and no projection.
 SETTINGS = {
     "original": Step(head="token", optimizer="adam", classes=CLASSES),
     "savings+adam_hp": Step(optimizer="adam_hp", classes=CLASSES),
@@ -31,12 +31,12 @@ COLOURS = {
 DEPTHS = (24, 32, 40, 48, 56)
 MLP_WIDTHS = tuple(range(4096, 10241, 512))
 # fmt: off
-HEADS: dict[int, tuple[int, ...]] = {
+HEADS_BY_WIDTH: dict[int, tuple[int, ...]] = {
     1024: (16, 8), 1280: (20, 16, 10), 1408: (22, 16, 11), 1536: (24, 16, 12),
     1664: (26, 16, 13), 1792: (28, 16, 14), 1920: (30, 24, 16, 15), 2048: (32, 16),
 }
-# Images per core: for each setting the number that agrees best with Figure 8 at depths
-# 24 and 56 (`agreement`); the paper does not give it.
+# The paper does not state the images per core. These numbers agree best with Figure 8
+# at depths 24 and 56 (`agreement`).
 IMAGES_PER_CORE = {"original": 23, "savings+adam_hp": 21, "savings+adafactor": 11}
 # fmt: on
 
@@ -49,7 +49,7 @@ def fits(
     batch: int | None = None,
     image_size: int = 224,
 ) -> bool:
-    """Return whether a shape trains on `device` under a setting of Figure 8."""
+    """Return whether `device` can train a shape under a setting of Figure 8."""
     step = SETTINGS[setting]
     step = dataclasses.replace(step, tpu=device.tpu, image_size=image_size)
     if setting == "original":
@@ -81,13 +81,13 @@ def find_shapes(
     batch: int | None = None,
     image_size: int = 224,
 ) -> list[dict[str, Any]]:
-    """Return the cells of Figure 8: layers, width, heads, mlp_dim and what fits.
+    """Return the cells of Figure 8: a shape and the cheapest setting that fits.
 
     Args:
-        device: Any device.
-        depths: Depths to draw.
+        device: Device to train on.
+        depths: Numbers of blocks, one panel each.
         patch: Side of a patch, in pixels.
-        batch: Images per device; default: those that agree with the paper's figure.
+        batch: Images per device; default `IMAGES_PER_CORE`.
         image_size: Side of the images, in pixels.
 
     Raises:
@@ -109,18 +109,20 @@ def find_shapes(
             ),
         }
         for depth in depths
-        for width, choices in HEADS.items()
+        for width, choices in HEADS_BY_WIDTH.items()
         for heads in choices
         for mlp in MLP_WIDTHS
     ]
 
 
 def draw_shapes(cells: Sequence[Mapping[str, Any]], path: str | pathlib.Path) -> Any:
-    """Draw cells as Figure 8 does, a panel per depth; return the files' names."""
+    """Plot the grid of Figure 8, one panel per depth. Return the paths written."""
     from matplotlib.patches import Patch
 
     depths = sorted({cell["layers"] for cell in cells})
-    rows = [f"{width}//{h}" for width, choices in HEADS.items() for h in choices]
+    rows = [
+        f"{width}//{h}" for width, choices in HEADS_BY_WIDTH.items() for h in choices
+    ]
     columns = sorted({cell["mlp_dim"] for cell in cells})
     figure, panels = make_figure(
         [[str(depth) for depth in depths]], size=(2.2 + 2.6 * len(depths), 5.6)
@@ -164,41 +166,48 @@ def _paper_cells() -> tuple[tuple[ViTShape, str], ...]:
 def agreement(
     setting: str, *, batch: int | None = None, depths: Sequence[int] = (40,)
 ) -> float:
-    """Return the share of Figure 8's cells on which we agree whether a shape fits.
+    """Return the fraction of Figure 8's cells on which the planner agrees.
 
     Args:
-        setting: One of `SETTINGS`: a shape fits it if its cheapest setting is this or
-            one before it.
+        setting: One of `SETTINGS`. In the figure a shape fits it if its cheapest
+            setting is this one or one before it.
         batch: Images per core; default `IMAGES_PER_CORE`.
-        depths: Of 24, 40 and 56.
+        depths: Any of 24, 40 and 56.
     """
-    device, order = device_named("tpu_v3"), [*SETTINGS, "oom"]
-    cells = [cell for cell in _paper_cells() if cell[0].depth in depths]
-    agreed = [
+    device = device_named("tpu_v3")
+    agrees = [
         fits(shape, setting, device=device, batch=batch)
-        == (order.index(found) <= order.index(setting))
-        for shape, found in cells
+        == _fits_in_paper(cheapest, setting)
+        for shape, cheapest in _paper_cells()
+        if shape.depth in depths
     ]
-    return float(np.mean(agreed))
+    return float(np.mean(agrees))
+
+
+def _fits_in_paper(cheapest: str, setting: str) -> bool:
+    order = [*SETTINGS, "oom"]
+    return order.index(cheapest) <= order.index(setting)
 
 
 def agreement_by_parameters(setting: str, *, depths: Sequence[int] = (40,)) -> float:
-    """Return the same for a planner that only counts the blocks' parameters.
+    """Return the agreement of a planner that only counts the blocks' parameters.
 
-    Its one number, the most parameters that fit, is chosen on depths 24 and 56 too.
+    Its threshold, the largest number of parameters that fits, is also chosen on depths
+    24 and 56.
     """
-    order = [*SETTINGS, "oom"]
-    size = np.array(
+    size, depth, fit = np.array(
         [
-            s.depth * (4 * s.width**2 + 2 * s.width * s.mlp_width)
-            for s, _ in _paper_cells()
+            (
+                s.depth * (4 * s.width**2 + 2 * s.width * s.mlp_width),
+                s.depth,
+                _fits_in_paper(cheapest, setting),
+            )
+            for s, cheapest in _paper_cells()
         ]
-    )
-    fit = np.array([order.index(f) <= order.index(setting) for _, f in _paper_cells()])
-    depth = np.array([s.depth for s, _ in _paper_cells()])
-    learned, judged = depth != 40, np.isin(depth, depths)
-    limits = np.unique(size)
-    best = max(
-        limits, key=lambda limit: np.mean((size <= limit)[learned] == fit[learned])
-    )
-    return float(np.mean((size <= best)[judged] == fit[judged]))
+    ).T
+
+    def score(limit: int, cells: np.ndarray) -> float:
+        return float(np.mean((size <= limit)[cells] == fit[cells]))
+
+    best = max(np.unique(size), key=lambda limit: score(limit, depth != 40))
+    return score(best, np.isin(depth, depths))

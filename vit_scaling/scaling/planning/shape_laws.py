@@ -1,4 +1,4 @@
-"""Shape laws: how width, depth and MLP should grow with compute (arXiv 2305.13035)."""
+"""Shape laws: growth of width, depth and MLP with compute (arXiv 2305.13035)."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -12,13 +12,13 @@ from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.scaling.laws.runs import Floats
 
 DIMENSIONS = ("width", "depth", "mlp_width")
-# Exponents for image classification; "Getting ViT in Shape" rounds them so.
+# Exponents for image classification, rounded as in "Getting ViT in Shape".
 CLASSIFICATION = {"width": 0.22, "depth": 0.45, "mlp_width": 0.60}
 
 
 @dataclasses.dataclass(frozen=True)
 class ShapeLaw:
-    """Error over one dimension x and compute t, all else fixed.
+    """Error as a function of one dimension x and compute t, all else fixed.
 
     f(x, t) = α x^-a + (β x^b + ξ) t^-c + ε. For a given t it has one minimum in x,
     which grows as t^s with s = c/(a + b).
@@ -28,11 +28,11 @@ class ShapeLaw:
         a: Its exponent.
         beta: Cost of a large dimension, per compute.
         b: Its exponent.
-        xi: What compute takes off at any size.
+        xi: Reduction by compute that does not depend on the size.
         c: Exponent of compute.
-        epsilon: What is left.
-        converged: Whether the fit did; the numbers mean nothing otherwise.
-        rms_relative_error: Of the fit.
+        epsilon: Irreducible error.
+        converged: Whether the fit converged; otherwise the numbers are meaningless.
+        rms_relative_error: Root mean square relative error of the fit.
     """
 
     alpha: float
@@ -47,7 +47,7 @@ class ShapeLaw:
 
     @property
     def exponent(self) -> float:
-        """The power s = c/(a + b) of compute with which the best dimension grows."""
+        """The exponent s = c/(a + b): the best dimension grows as compute^s."""
         self._check()
         return self.c / (self.a + self.b)
 
@@ -60,8 +60,8 @@ class ShapeLaw:
     def _check(self) -> None:
         if not self.converged:
             raise RuntimeError(
-                "The shape law did not converge: the sweep shows no minimum over this "
-                "dimension. Widen its grid, or add durations."
+                "The shape law did not converge because the sweep has no minimum over "
+                "this dimension. Widen its grid, or add durations."
             )
 
 
@@ -92,11 +92,13 @@ def fit_shape_law(size: Floats, compute: Floats, error: Floats) -> ShapeLaw:
 
     level = float(error.min())
     lower, upper = [-25.0] * 6 + [0.0], [3.0] * 6 + [level]
-    found = []
-    for a, b, c, share in itertools.product((0.4, 1), (0.4, 1), (0.3, 0.8), (0.1, 0.4)):
-        part = np.log(level * share)
+    fits = []
+    for a, b, c, fraction in itertools.product(
+        (0.4, 1), (0.4, 1), (0.3, 0.8), (0.1, 0.4)
+    ):
+        part = np.log(level * fraction)
         start = [part, np.log(a), part, np.log(b), part, np.log(c), level * 0.3]
-        found.append(
+        fits.append(
             least_squares(
                 lambda p: model(p) / error - 1,
                 start,
@@ -105,7 +107,7 @@ def fit_shape_law(size: Floats, compute: Floats, error: Floats) -> ShapeLaw:
                 max_nfev=2000,
             )
         )
-    best = min(found, key=lambda result: result.cost)
+    best = min(fits, key=lambda result: result.cost)
     alpha, a, beta, b, xi, c = map(float, np.exp(best.x[:6]))
     inside = min(alpha, a, beta, b, c) > 1e-6
     return ShapeLaw(
@@ -124,7 +126,7 @@ def fit_shape_law(size: Floats, compute: Floats, error: Floats) -> ShapeLaw:
 def _check_arm(size: Floats, compute: Floats, error: Floats) -> None:
     if not size.shape == compute.shape == error.shape or size.ndim != 1:
         raise ValueError(
-            "`size`, `compute` and `error` must be three lists of one length; received "
+            "`size`, `compute` and `error` must be lists of equal length; received "
             f"shapes {size.shape}, {compute.shape} and {error.shape}."
         )
     if min(size.min(), compute.min(), error.min()) <= 0:
@@ -132,7 +134,7 @@ def _check_arm(size: Floats, compute: Floats, error: Floats) -> None:
     sizes, computes = len(set(size)), len(set(compute))
     if len(size) < 8 or sizes < 3 or computes < 2:
         raise ValueError(
-            "A shape law has seven coefficients: it needs at least 8 runs over 3 sizes "
+            "A shape law has seven coefficients and needs at least 8 runs over 3 sizes "
             f"and 2 computes; received {len(size)} runs, {sizes} sizes and {computes} "
             "computes."
         )
@@ -152,19 +154,22 @@ def scale_shape(
     authors say about 2.5).
 
     Args:
-        shape: The best shape for the compute at hand.
-        factor: Above 0; below 1 shrinks.
+        shape: The best shape for the available compute.
+        factor: Above 0; below 1 shrinks the shape.
         exponents: s_k by dimension; default `CLASSIFICATION`.
-        multiple: What the MLP's width is rounded to; the width is rounded to the least
-            common multiple of this and the heads.
+        multiple: The MLP's width is rounded to a multiple of this; the width to a
+            multiple of this and of the heads.
 
     Raises:
         ValueError: `factor` is not above 0.
     """
     if not factor > 0:
         raise ValueError(f"`factor` must be above 0; received {factor!r}.")
-    known = dict(CLASSIFICATION if exponents is None else exponents)
-    grown = {name: getattr(shape, name) * factor ** (known[name] / 3) for name in known}
+    exponents = CLASSIFICATION if exponents is None else exponents
+    grown = {
+        name: getattr(shape, name) * factor ** (exponent / 3)
+        for name, exponent in exponents.items()
+    }
 
     def rounded(value: float, step: int) -> int:
         return max(round(value / step), 1) * step
