@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,11 +11,11 @@ from vit_scaling.commands import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0 only on success."""
-    made = cli.make_parser(__doc__ or "")
-    add = made.add_argument
+    parser = cli.make_parser(__doc__ or "")
+    add = parser.add_argument
     add("--runs", required=True, nargs="+", help="runs.csv, or folders of sweeps")
-    add("--reference", help="model and variant to take differences to, seed by seed")
-    return cli.run(made, argv, _compare, _show)
+    add("--reference", help="model and variant to subtract, seed by seed")
+    return cli.run(parser, argv, _compare, _show)
 
 
 def _compare(arguments: argparse.Namespace) -> Mapping[str, Any]:
@@ -22,37 +23,29 @@ def _compare(arguments: argparse.Namespace) -> Mapping[str, Any]:
     from vit_scaling.scaling.laws.runs import Runs
     from vit_scaling.scaling.laws.seed_comparison import compute_differences, group_runs
 
-    rows = [run for source in arguments.runs for run in read_runs(source).rows]
-    runs = Runs(tuple(rows))
-    apart = (
-        compute_differences(runs, arguments.reference) if arguments.reference else {}
-    )
-    return {
-        "reference": arguments.reference,
-        "groups": [
+    rows = [run for source in arguments.runs for run in read_runs(source)]
+    runs, reference = Runs(tuple(rows)), arguments.reference
+    differences = compute_differences(runs, reference) if reference else {}
+    groups = []
+    for group in group_runs(runs):
+        difference = differences.get(group)
+        groups.append(
             {
-                "model": group.model,
-                "data_size": group.data_size,
-                "images_seen": group.images_seen,
-                "metric": group.metric,
+                **dataclasses.asdict(group),
                 "runs": len(group.accuracies),
                 "mean": group.mean,
                 "interval": group.interval,
-                "accuracies": group.accuracies,
-                "difference": apart[group].mean if group in apart else None,
-                "difference_interval": apart[group].interval
-                if group in apart
-                else None,
+                "difference": difference.mean if difference else None,
+                "difference_interval": difference.interval if difference else None,
             }
-            for group in group_runs(runs)
-        ],
-    }
+        )
+    return {"reference": reference, "groups": groups}
 
 
 def _show(result: Mapping[str, Any]) -> str:
     header = ["model", "images seen", "metric", "runs", "accuracy %", "95 %"]
     if result["reference"]:
-        header += [f"less {result['reference']}", "95 % "]
+        header += [f"minus {result['reference']}", "95 % "]
     rows = []
     for group in result["groups"]:
         data = "" if group["data_size"] is None else f" ({group['data_size']:,.0f})"

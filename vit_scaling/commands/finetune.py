@@ -10,8 +10,8 @@ from vit_scaling.commands import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    made = cli.make_parser(__doc__ or "")
-    add = made.add_argument
+    parser = cli.make_parser(__doc__ or "")
+    add = parser.add_argument
     add(
         "--gin_file",
         action="append",
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="train once more at the chosen rate, on all training images",
     )
-    return cli.run(made, argv, _finetune, _show)
+    return cli.run(parser, argv, _finetune, _show)
 
 
 def _finetune(arguments: argparse.Namespace) -> Mapping[str, Any]:

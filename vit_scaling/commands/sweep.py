@@ -11,8 +11,8 @@ from vit_scaling.commands import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0 only if every run is finished."""
-    made = cli.make_parser(__doc__ or "")
-    add = made.add_argument
+    parser = cli.make_parser(__doc__ or "")
+    add = parser.add_argument
     add("--study", required=True, help="gin file that binds `sweep`")
     add("--gin_param", action="append", default=[], help="more bindings of the study")
     add("--output_dir", help="for runs.csv; default: a folder next to the gin file")
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         unfinished.extend(result.get("failed", ()))
         return result
 
-    code = cli.run(made, argv, command, _show)
+    code = cli.run(parser, argv, command, _show)
     return code or int(bool(unfinished))
 
 

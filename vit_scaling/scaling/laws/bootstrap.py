@@ -152,11 +152,7 @@ def bootstrap(
     n = len(runs)
     generator = np.random.default_rng(seed)
     counts = generator.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
-    if fit.slack:
-        best = np.minimum.accumulate(np.where(counts > 0, error, np.inf), axis=1)
-        kept = (counts > 0) & (error <= best * (1 + fit.slack))
-    else:
-        kept = frontier_mask(error, counts)
+    kept = frontier_mask(error, counts, slack=fit.slack)
     # A run drawn twice counts twice: without this, intervals cover 90 % for 95 %.
     weights = np.where(kept, counts * weight, 0.0)
     fits = fit_many(compute, error, weights, loss=fit.loss, starts=2)

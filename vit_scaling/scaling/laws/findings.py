@@ -1,4 +1,4 @@
-"""Read a study: sample efficiency, bottlenecks and saturation (§2.1 to 2.3)."""
+"""Findings of a study: sample efficiency, bottlenecks, saturation (§2.1 to 2.3)."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -11,8 +11,8 @@ from vit_scaling.naming import unknown_name_message
 from vit_scaling.scaling.laws.power_law import PowerLaw
 from vit_scaling.scaling.laws.runs import Floats, Run, Runs
 
-# What counts as "no gain", as a share of the error. The paper's Ti/16 gains 0.4 % of
-# its error from 100 times the data, L/16 33 %.
+# Smaller relative decreases of the error count as no gain. From 100 times the data the
+# paper's Ti/16 gains 0.4 %, L/16 33 %.
 NEGLIGIBLE_GAIN = 0.03
 
 
@@ -27,13 +27,13 @@ def group_by_series(runs: Runs) -> dict[tuple[str, float | None], list[Run]]:
 
 
 def images_needed(runs: Runs, model: str, error: float) -> float | None:
-    """Return the images `model` must see to reach `error`, on its best data size.
+    """Return the images that `model` must see to reach `error`, on its best data size.
 
-    Between two durations, log images is linear in log error. None if no run of the
-    model gets there; the shortest run's images if it is already below.
+    Between two durations, log images is linear in log error. The result is None if no
+    run of the model reaches the error, and the shortest run's images if that does.
 
     Raises:
-        ValueError: No run has this model, or its images seen are not known.
+        ValueError: No run has this model, or `images_seen` is unknown.
     """
     if model not in runs.models:
         raise ValueError(
@@ -59,24 +59,24 @@ def _crossing(rows: Sequence[Run], error: float) -> float | None:
     for run in rows:
         if run.error <= error:
             images = float(run.images_seen or 0)
-            # A line to an error of 0 has no logarithm: what the run saw is enough.
+            # An error of 0 has no logarithm: take the run's own images.
             if previous is None or run.error in (0, previous.error):
                 return images
-            share = np.log(previous.error / error) / np.log(previous.error / run.error)
+            way = np.log(previous.error / error) / np.log(previous.error / run.error)
             before = float(previous.images_seen or 0)
-            return float(before * (images / before) ** share)
+            return float(before * (images / before) ** way)
         previous = run
     return None
 
 
 @dataclasses.dataclass(frozen=True)
 class SampleEfficiency:
-    """Images that each model needs for one error; None where it never gets there.
+    """Images that each model needs to reach one error; None if it never does.
 
     Attributes:
         error: The error to reach.
         images: Images per model.
-        at_most: Models whose shortest run is already below: they may need fewer.
+        at_most: Models whose shortest run already reaches it: they may need fewer.
     """
 
     error: float
@@ -84,7 +84,7 @@ class SampleEfficiency:
     at_most: frozenset[str]
 
     def ratio(self, model: str, reference: str) -> float | None:
-        """Return how many times the images of `reference` the model needs.
+        """Return the model's images divided by those of `reference`.
 
         It is a lower bound if `reference` is in `at_most`, and None if `model` is.
         """
@@ -121,21 +121,21 @@ def _efficiency(runs: Runs, error: float) -> SampleEfficiency:
 
 @dataclasses.dataclass(frozen=True)
 class Bottleneck:
-    """What holds one model back, with the evidence.
+    """The factor that limits a model, with the evidence.
 
     Attributes:
         model: Its name.
         best_error: Lowest error of all its runs.
-        gain_from_data: Share of the error that the largest data takes off, against the
-            smallest, at the longest duration that they share; None with one size.
-        gain_from_duration: Share of the error that the last increase of the duration
-            takes off per factor of 2, on the longest series; None with one duration.
-        gain_from_largest_data: As `gain_from_data`, against the second largest.
+        gain_from_data: Relative decrease of the error from the smallest data to the
+            largest, at the longest duration that they share; None with one size.
+        gain_from_duration: Relative decrease per doubled duration at the end of the
+            longest series; None with one duration.
+        gain_from_largest_data: As `gain_from_data`, from the second largest data.
         worsens_from: The smallest data size on which longer training raised the error
             by more than 1 % of it, if any: the sign of data running out.
         limited_by: "model", "data", "duration", "model or data" (one data size only),
             or "" (nothing to compare).
-        evidence: The above in a sentence.
+        evidence: The gains in a sentence.
     """
 
     model: str
@@ -149,75 +149,77 @@ class Bottleneck:
 
 
 def find_bottlenecks(runs: Runs) -> list[Bottleneck]:
-    """Return what holds each model back, cheapest model first (§2.1, observations 2-3).
+    """Return what limits each model, cheapest model first (§2.1, observations 2-3).
 
-    A model is limited by itself if neither more data nor more duration takes
-    `NEGLIGIBLE_GAIN` of its error off; by data if more data helps more than a doubled
-    duration does, or if its longest runs get worse on the smaller data; else by its
-    duration.
+    A model is limited by itself if neither more data nor more duration decreases its
+    error by `NEGLIGIBLE_GAIN`; by data if more data helps more than a doubled duration,
+    or if its longest runs get worse on the smaller data; otherwise by its duration.
     """
     return [_bottleneck(runs, model) for model in runs.models]
 
 
 def _bottleneck(runs: Runs, model: str) -> Bottleneck:
-    groups = {
+    by_data = {
         data: rows
         for (name, data), rows in group_by_series(runs).items()
         if name == model
     }
-    sizes = sorted(size for size in groups if size is not None)
-    at_longest = _longest_shared(groups)
-    shared = sorted(at_longest, key=_order)
+    errors = _errors_at_longest_shared_duration(by_data)
+    sizes = sorted(errors, key=_data_order)
+    evidence = []
     data = last = None
-    said = []
-    if len(shared) > 1:
-        few, second, most = shared[0], shared[-2], shared[-1]
-        data = _gain(at_longest[few], at_longest[most])
-        last = _gain(at_longest[second], at_longest[most])
-        said.append(
-            f"{_more_data(few, most)} takes {data:.1%} of the error off, "
-            f"{_more_data(second, most)} {last:.1%}"
+    if len(sizes) > 1:
+        smallest, second, largest = sizes[0], sizes[-2], sizes[-1]
+        data = _gain(errors[smallest], errors[largest])
+        last = _gain(errors[second], errors[largest])
+        evidence.append(
+            f"{_describe_more_data(smallest, largest)} takes {data:.1%} of the error "
+            f"off, {_describe_more_data(second, largest)} {last:.1%}"
         )
-    duration = _duration_gain(_longest_series(groups))
+    duration = _duration_gain(_longest_series(by_data))
     if duration is not None:
-        said.append(f"a doubled duration takes {duration:.1%} off")
-    worse = next((size for size in sizes if _worsens(groups[size])), None)
-    if worse is not None:
-        said.append(f"on {worse:.3g} images longer training makes it worse")
+        evidence.append(f"a doubled duration takes {duration:.1%} off")
+    known = sorted(size for size in by_data if size is not None)
+    worsens_from = next((size for size in known if _worsens(by_data[size])), None)
+    if worsens_from is not None:
+        evidence.append(f"on {worsens_from:.3g} images longer training makes it worse")
     return Bottleneck(
         model,
-        min(run.error for rows in groups.values() for run in rows),
-        data,
-        duration,
-        last,
-        worse,
-        _limited_by(data, duration, worse),
-        ("; ".join(said) or "one data size and one duration: nothing to compare") + ".",
+        min(run.error for rows in by_data.values() for run in rows),
+        gain_from_data=data,
+        gain_from_duration=duration,
+        gain_from_largest_data=last,
+        worsens_from=worsens_from,
+        limited_by=_limited_by(data, duration, worsens_from),
+        evidence=(
+            "; ".join(evidence) or "one data size and one duration: nothing to compare"
+        )
+        + ".",
     )
 
 
-def _order(data_size: float | None) -> float:
-    """Return what data sizes are sorted by: None is the whole set, so the largest."""
+def _data_order(data_size: float | None) -> float:
+    """Return a sort key of data sizes: None, the whole set, is the largest."""
     return math.inf if data_size is None else data_size
 
 
 def largest_data(runs: Runs) -> float | None:
     """Return the largest data size; None, the whole set, is larger than any number."""
-    return max((run.data_size for run in runs), key=_order)
+    return max((run.data_size for run in runs), key=_data_order)
 
 
 def _gain(before: float, after: float) -> float:
-    """Return the share of an error that was taken off; of no error, none can be."""
+    """Return the relative decrease of an error; 0 if it was 0 before."""
     return 1 - after / before if before else 0.0
 
 
-def _more_data(few: float | None, most: float | None) -> str:
-    if few is None or most is None:
-        return f"all the data in place of {few:.3g} images"
-    return f"{most / few:.3g} times the data"
+def _describe_more_data(small: float | None, large: float | None) -> str:
+    if small is None or large is None:
+        return f"all the data in place of {small:.3g} images"
+    return f"{large / small:.3g} times the data"
 
 
-def _longest_shared(
+def _errors_at_longest_shared_duration(
     groups: dict[float | None, list[Run]],
 ) -> dict[float | None, float]:
     """Return {data size: error} at the longest duration that two data sizes share."""
@@ -231,12 +233,12 @@ def _longest_shared(
 
 
 def _longest_series(groups: dict[float | None, list[Run]]) -> list[Run]:
-    """Return the series that goes on longest, on the largest data if several do."""
+    """Return the longest series; of several, the one on the largest data."""
     return max(
         groups.items(),
         key=lambda item: (
             item[1][-1].images_seen or item[1][-1].compute,
-            _order(item[0]),
+            _data_order(item[0]),
         ),
     )[1]
 
@@ -273,15 +275,15 @@ def _worsens(rows: Sequence[Run]) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Saturation:
-    """Where the law is a power law, and where it is not any more.
+    """The range in which the law is a straight line on log axes.
 
     Attributes:
-        straight_from: Compute where the local slope reaches half of its greatest.
-        straight_to: Compute where it falls to half again.
-        steepest: The greatest local slope, -dlog E/dlog C.
-        floor_share: Share of the error at the largest compute that is the floor c.
+        straight_from: Compute above which the local slope exceeds half its maximum.
+        straight_to: Compute above which the slope is below half its maximum again.
+        steepest: Maximum of the local slope, -dlog E/dlog C.
+        floor_share: Fraction of the error at the largest compute that is the floor c.
         upper_end_seen: Whether the runs reach beyond `straight_to`.
-        lower_end_seen: Whether the runs begin below `straight_from`.
+        lower_end_seen: Whether the cheapest run is below `straight_from`.
     """
 
     straight_from: float

@@ -13,20 +13,20 @@ from vit_scaling.scaling.laws.runs import Floats, Run, Runs
 def frontier_indices(compute: Floats, error: Floats, *, slack: float = 0.0) -> Any:
     """Return the positions of the runs that no cheaper run beats, cheapest first.
 
-    Of runs with equal compute the best stays, of runs with equal error the cheapest.
+    Among runs with equal compute the best is kept, with equal error the cheapest.
 
     Args:
         compute: Compute of each run, shape (runs,).
         error: Error of each run, shape (runs,).
-        slack: Also keep runs whose error is at most this share above the frontier's
-            at their compute. A strict frontier keeps lucky runs; with noise of s, a
-            slack of about 2s keeps their unlucky neighbours too.
+        slack: Also keep runs whose error exceeds the frontier's by at most this
+            fraction. A strict frontier keeps lucky runs; with noise of s, a slack of
+            about 2s keeps their unlucky neighbours too.
 
     Returns:
         Integer positions, shape (frontier runs,).
 
     Raises:
-        ValueError: The lengths differ, there is no run, or `slack` is negative.
+        ValueError: The lengths differ or are 0, or `slack` is negative.
 
     Example:
         >>> frontier_indices(np.array([1., 2., 3.]), np.array([.5, .6, .4])).tolist()
@@ -42,26 +42,26 @@ def frontier_indices(compute: Floats, error: Floats, *, slack: float = 0.0) -> A
         raise ValueError(f"`slack` must be 0 or more; received {slack}.")
     order = np.lexsort((error, compute))
     counts = np.ones((1, len(order)))
-    if slack:
-        best = np.minimum.accumulate(error[order])
-        keep = error[order] <= best * (1 + slack)
-    else:
-        keep = frontier_mask(error[order], counts)[0]
-    return order[keep]
+    return order[frontier_mask(error[order], counts, slack=slack)[0]]
 
 
-def frontier_mask(error: Floats, counts: Floats) -> npt.NDArray[np.bool_]:
+def frontier_mask(
+    error: Floats, counts: Floats, *, slack: float = 0.0
+) -> npt.NDArray[np.bool_]:
     """Mark the frontier of many resamples at once.
 
     Args:
         error: Errors, sorted by compute, then by error, shape (runs,).
-        counts: How often each resample holds each run, shape (resamples, runs).
+        counts: How often each resample has each run, shape (resamples, runs).
+        slack: See `frontier_indices`.
 
     Returns:
         True where a run is on its resample's frontier, shape (resamples, runs).
     """
     present = np.where(counts > 0, error, np.inf)
     best = np.minimum.accumulate(present, axis=1)
+    if slack:
+        return (counts > 0) & (error <= best * (1 + slack))
     before = np.concatenate([np.full((len(best), 1), np.inf), best[:, :-1]], axis=1)
     return present < before
 

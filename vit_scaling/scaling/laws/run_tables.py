@@ -25,17 +25,17 @@ _UNIT_WORDS = {
     **{"core-days": CORE_DAYS, "core_days": CORE_DAYS, "coredays": CORE_DAYS},
     **{"core-day": CORE_DAYS, "flops": FLOPS, "flop": FLOPS},
 }
-# A TPUv3 core makes some 2e18 operations a day: one table with both units spans this.
+# A TPUv3 core executes some 2e18 operations a day: a table of both units spans this.
 _MIXED_UNITS_SPAN = 1e12
 
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """The names of a CSV's columns; None means "if it is there under its usual name".
+    """The names of a CSV's columns; None: the field's own name, if it exists.
 
     Attributes:
         compute: Default: the first of "compute", "core_days" and "flops".
-        compute_unit: The column that holds the unit of each row.
+        compute_unit: The column with the unit of each row.
     """
 
     model: str | None = None
@@ -54,7 +54,7 @@ def parse_quantity(text: str) -> float:
     """Return the number in texts such as "30M", "1.2e9" or "3B".
 
     Raises:
-        ValueError: It is no number.
+        ValueError: The text is not a number.
     """
     match = re.fullmatch(r"\s*([-+0-9.eE]+|nan|inf)\s*([kKmMbBgG]?)\s*", str(text))
     try:
@@ -85,10 +85,10 @@ def read_csv(
         error_unit: "fraction" (between 0 and 1) or "percent".
 
     Raises:
-        FileNotFoundError: No such file.
+        FileNotFoundError: The file does not exist.
         ValueError: A column is missing, a cell cannot be read, an error is outside
             [0, 1] or in the other unit, compute is zero or of two units, or a run
-            comes twice.
+            is repeated.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -98,13 +98,13 @@ def read_csv(
         reader = csv.DictReader(file)
         header = list(reader.fieldnames or ())
         lines = list(reader)
-    found = _find_columns(columns or Columns(), header, path)
+    names = _find_columns(columns or Columns(), header, path)
     if not lines:
         raise ValueError(f"{path} has a header and no row.")
     rows = []
     for number, line in enumerate(lines, start=2):
         try:
-            rows.append(_run(line, found, compute_unit, error_unit, path, number))
+            rows.append(_parse_run(line, names, compute_unit, error_unit, path, number))
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from None
     runs = Runs(tuple(rows))
@@ -115,44 +115,44 @@ def read_csv(
 def _find_columns(
     columns: Columns, header: list[str], path: pathlib.Path
 ) -> dict[str, str]:
-    found = {}
+    names = {}
     for field, wanted in dataclasses.asdict(columns).items():
         usual = _COMPUTE_COLUMNS if field == "compute" else (field,)
         name = wanted or next((name for name in usual if name in header), None)
         if name in header and name is not None:
-            found[field] = name
+            names[field] = name
         elif wanted or field in ("compute", "error"):
             raise ValueError(
                 f"{path} has no column {wanted or field!r} for {field}."
                 f"{did_you_mean(wanted or field, header)} Its columns are "
                 f"{', '.join(header)}: choose one with --{field}_column."
             )
-    return found
+    return names
 
 
-def _run(
+def _parse_run(
     line: dict[str, str],
-    found: dict[str, str],
+    names: dict[str, str],
     compute_unit: str | None,
     error_unit: str,
     path: pathlib.Path,
     number: int,
 ) -> Run:
     def cell(field: str) -> str:
-        return (line.get(found.get(field, "")) or "").strip()
+        return (line.get(names.get(field, "")) or "").strip()
 
     def amount(field: str) -> float | None:
         return parse_quantity(cell(field)) if cell(field) else None
 
-    compute, unit = _compute(cell("compute"))
+    compute, unit = _parse_compute(cell("compute"))
     named = cell("compute_unit").lower()
     unit = unit or _UNIT_WORDS.get(named, named or None)
     if unit and compute_unit and unit != compute_unit:
         raise ValueError(
             f"`compute` must have one unit; received {unit} where {compute_unit} was "
-            "asked for."
+            "requested."
         )
-    by_name = FLOPS if "flop" in found["compute"].lower() else CORE_DAYS
+    by_name = FLOPS if "flop" in names["compute"].lower() else CORE_DAYS
     model = cell("model") or "unnamed"
     weight = amount("weight")
     return Run(
@@ -163,15 +163,15 @@ def _run(
         data_size=amount("data_size"),
         images_seen=amount("images_seen"),
         compute_unit=compute_unit or unit or by_name,
-        shape=_shape(line) or find_shape(model),
+        shape=_parse_shape(line) or find_shape(model),
         seed=cell("seed"),
         weight=1.0 if weight is None else weight,
         source=cell("source") or f"{path.name}:{number}",
     )
 
 
-def _shape(line: dict[str, str]) -> ViTShape | None:
-    """Return the shape of a row with all of its columns filled; None of any other."""
+def _parse_shape(line: dict[str, str]) -> ViTShape | None:
+    """Return the shape in a row's shape columns; None unless all are filled."""
     cells = [(line.get(name) or "").strip() for name in SHAPE_COLUMNS]
     if not all(cells):
         return None
@@ -184,7 +184,7 @@ def _shape(line: dict[str, str]) -> ViTShape | None:
     return ViTShape(*(int(size) for size in sizes))
 
 
-def _compute(text: str) -> tuple[float, str | None]:
+def _parse_compute(text: str) -> tuple[float, str | None]:
     """Return the number and the unit, if any, of a cell such as "3e18 FLOPs"."""
     match = re.fullmatch(r"\s*(\S+)\s+([A-Za-z_-]+)\s*", text)
     if not match:
@@ -201,7 +201,7 @@ def _check_ranges(rows: list[Run], error_unit: str, path: pathlib.Path) -> None:
     if error_unit == "percent" and max(run.error for run in rows) <= 0.01:
         raise ValueError(
             f"All errors of {path} are at most 1 and `error_unit` is 'percent': they "
-            "look like fractions. Say so with --error_unit=fraction."
+            "look like fractions. Use --error_unit=fraction."
         )
     compute = [run.compute for run in rows]
     if max(compute) / min(compute) > _MIXED_UNITS_SPAN:
@@ -222,7 +222,7 @@ def read_runs(
     """Read a CSV file, or the `runs.csv` of a sweep's folder.
 
     Raises:
-        FileNotFoundError: There is neither.
+        FileNotFoundError: Neither exists.
         ValueError: As `read_csv`.
     """
     path = pathlib.Path(source)

@@ -30,14 +30,14 @@ class Run:
         model: Name, such as "B/16"; runs of one name have one shape.
         compute: Training compute, in the unit of `compute_unit`; above 0.
         error: Error rate as a fraction, between 0 and 1.
-        metric: What the error is an error of, such as "imagenet_10shot".
-        data_size: Different training images; None if unknown.
-        images_seen: Batch size × steps; None if unknown.
+        metric: Name of the evaluation, such as "imagenet_10shot".
+        data_size: Number of different training images; None: unknown, or all.
+        images_seen: Batch size × steps; None: unknown.
         compute_unit: "core_days" (TPUv3, the paper's) or "flops".
-        shape: The model's dimensions, where they are known.
-        seed: Tells repetitions of one run apart.
-        weight: How much the run counts in a fit.
-        source: Where the row comes from.
+        shape: The model's dimensions; None: unknown.
+        seed: Distinguishes repetitions of one run.
+        weight: Weight of the run in a fit.
+        source: Origin of the row, for messages.
 
     Raises:
         ValueError: A number is out of its range.
@@ -59,12 +59,12 @@ class Run:
         where = f" ({self.source})" if self.source else ""
         if not (math.isfinite(self.compute) and self.compute > 0):
             raise ValueError(
-                "`compute` must be a finite number above 0, as the law is one over its "
-                f"logarithm; received {self.compute!r} for {self.model}{where}."
+                "`compute` must be a finite number above 0; received "
+                f"{self.compute!r} for {self.model}{where}."
             )
         if not 0 <= self.error <= 1:
             hint = (
-                " It looks like percent: say so with error_unit='percent' "
+                " It looks like percent: set error_unit='percent' "
                 "(--error_unit=percent)."
                 if 1 < self.error <= 100
                 else ""
@@ -85,7 +85,7 @@ class Run:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What must differ between two runs of one table."""
+        """Identity of the run: no two runs of a table have the same key."""
         duration = self.compute if self.images_seen is None else self.images_seen
         return self.model, self.data_size, duration, self.metric, self.seed
 
@@ -95,7 +95,7 @@ class Runs:
     """An ordered table of runs of one compute unit, without duplicates.
 
     Raises:
-        ValueError: No run, two compute units, or a run twice.
+        ValueError: There is no run, there are two compute units, or a run is repeated.
     """
 
     rows: tuple[Run, ...]
@@ -110,13 +110,12 @@ class Runs:
                 "Convert one of them, or split the table."
             )
         counted = collections.Counter(run.key for run in self.rows)
-        twice = [run for run in self.rows if counted[run.key] > 1]
-        if twice:
-            one = next(run for run in self.rows if run.key == twice[0].key)
+        if twice := [run for run in self.rows if counted[run.key] > 1]:
+            first = twice[0]
             raise ValueError(
-                f"{len(twice)} rows are duplicate runs, for example {one.model} on "
-                f"{one.data_size} images with compute {one.compute:g} "
-                f"({one.metric}). Remove them, or name repetitions apart in a seed "
+                f"{len(twice)} rows are duplicate runs, for example {first.model} on "
+                f"{first.data_size} images with compute {first.compute:g} "
+                f"({first.metric}). Remove them, or distinguish repetitions in a seed "
                 "column (--seed_column)."
             )
 
@@ -143,7 +142,7 @@ class Runs:
 
     @property
     def compute_unit(self) -> str:
-        """The unit that all runs share."""
+        """Unit of all runs' compute."""
         return self.rows[0].compute_unit
 
     @property
@@ -168,7 +167,7 @@ class Runs:
         """Return the runs that `keep` accepts.
 
         Raises:
-            ValueError: It accepts none.
+            ValueError: It accepts no run.
         """
         return Runs(tuple(run for run in self.rows if keep(run)))
 
@@ -215,7 +214,7 @@ class Runs:
 
 
 def find_shape(model: str) -> ViTShape | None:
-    """Return the shape that `model` names, or None for a name of the user's own."""
+    """Return the shape of the paper that `model` names; None for other names."""
     try:
         return shape_named(model)
     except ValueError:
@@ -237,5 +236,5 @@ CSV_COLUMNS: Sequence[str] = (
     *("model", "data_size", "images_seen", "compute", "compute_unit"),
     *("error", "metric", "seed", "weight", "source"),
 )
-# Of a model whose name is no shape of the paper; read where all five are there.
+# For models that are not named after a shape of the paper. All five or none.
 SHAPE_COLUMNS = tuple(field.name for field in dataclasses.fields(ViTShape))

@@ -1,27 +1,27 @@
-"""Mean and interval over the seeds of each kind of run: variants side by side (§3)."""
+"""Compare variants over seeds: means, intervals and paired differences (§3)."""
 # SPDX-License-Identifier: Apache-2.0
 
-import collections
 import dataclasses
 
 import numpy as np
 from scipy import stats
 
-from vit_scaling.scaling.laws.runs import Run, Runs
+from vit_scaling.naming import check_known
+from vit_scaling.scaling.laws.runs import Runs
 
 CONFIDENCE = 0.95
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Runs that differ by their seed alone.
+    """Runs that differ only in their seed.
 
     Attributes:
-        model: The model's name, with the variant's behind it.
-        data_size: Different training images; None is all.
-        images_seen: Batch size times steps.
-        metric: What is measured.
-        accuracies: One for each seed, in [0, 1].
+        model: Name of the model and variant.
+        data_size: Number of different training images; None: all.
+        images_seen: Batch size × steps.
+        metric: Name of the accuracy.
+        accuracies: One per seed, in [0, 1].
     """
 
     model: str
@@ -38,21 +38,21 @@ class Group:
     @property
     def interval(self) -> tuple[float, float] | None:
         """95 % interval of the mean by Student's t; None for a single seed."""
-        number = len(self.accuracies)
-        if number < 2:
+        count = len(self.accuracies)
+        if count < 2:
             return None
-        error = float(np.std(self.accuracies, ddof=1)) / number**0.5
-        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, number - 1)) * error
+        error = float(np.std(self.accuracies, ddof=1)) / count**0.5
+        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
         return self.mean - half, self.mean + half
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """One group less another, seed by seed: what seeds have in common cancels.
+    """Difference of two groups' accuracies, paired by seed to cancel common noise.
 
     Attributes:
-        model: The group that is compared.
-        reference: The one that it is compared with.
+        model: Model of the compared group.
+        reference: Model of the group that is subtracted.
         mean: Mean difference of accuracy.
         interval: Its 95 % interval by Student's t over the pairs.
     """
@@ -64,50 +64,51 @@ class Difference:
 
 
 def group_runs(runs: Runs) -> list[Group]:
-    """Return the table's groups in the order of their first runs."""
-    found: dict[tuple, list[float]] = collections.defaultdict(list)
-    for run in sorted(runs.rows, key=lambda run: _seed(run)):
-        found[_kind(run)].append(1.0 - run.error)
-    order = dict.fromkeys(_kind(run) for run in runs.rows)
-    return [Group(*kind, tuple(found[kind])) for kind in order]
+    """Return the groups in the order of their first runs."""
+    return [
+        Group(*key, tuple(by_seed[seed] for seed in sorted(by_seed, key=_seed_order)))
+        for key, by_seed in _accuracies(runs).items()
+    ]
 
 
 def compute_differences(runs: Runs, reference: str) -> dict[Group, Difference]:
-    """Return each group's difference to the reference's group of the same kind.
+    """Return each group's difference to the reference model's group.
 
-    Only seeds that both have count.
+    Only seeds that both groups have count.
 
     Args:
         runs: The table.
-        reference: The model's name to compare with, variant included.
+        reference: Name of the model and variant to compare with.
 
     Raises:
         ValueError: No run is of `reference`.
     """
-    by_seed: dict[tuple, dict[str, float]] = collections.defaultdict(dict)
-    for run in runs.rows:
-        by_seed[_kind(run)][run.seed] = 1.0 - run.error
-    names = list(dict.fromkeys(run.model for run in runs.rows))
-    if reference not in names:
-        raise ValueError(
-            f"`reference` must be one of {', '.join(names)}; received {reference!r}."
-        )
+    check_known("reference", reference, dict.fromkeys(run.model for run in runs))
+    accuracies = _accuracies(runs)
     result = {}
     for group in group_runs(runs):
-        rest = (group.data_size, group.images_seen, group.metric)
-        ours, theirs = by_seed[(group.model, *rest)], by_seed[(reference, *rest)]
-        both = sorted(set(ours) & set(theirs))
-        if group.model == reference or not both:
-            continue
-        apart = tuple(ours[seed] - theirs[seed] for seed in both)
-        paired = Group(group.model, *rest, apart)
-        result[group] = Difference(group.model, reference, paired.mean, paired.interval)
+        key = (group.data_size, group.images_seen, group.metric)
+        ours = accuracies[(group.model, *key)]
+        theirs = accuracies.get((reference, *key), {})
+        common = sorted(set(ours) & set(theirs))
+        if group.model != reference and common:
+            pairs = Group(group.model, *key, tuple(ours[s] - theirs[s] for s in common))
+            result[group] = Difference(
+                group.model, reference, pairs.mean, pairs.interval
+            )
     return result
 
 
-def _kind(run: Run) -> tuple[str, float | None, float | None, str]:
-    return run.model, run.data_size, run.images_seen, run.metric
+def _accuracies(
+    runs: Runs,
+) -> dict[tuple[str, float | None, float | None, str], dict[str, float]]:
+    """Return {(model, data size, images seen, metric): {seed: accuracy}}."""
+    groups: dict[tuple[str, float | None, float | None, str], dict[str, float]] = {}
+    for run in runs:
+        key = (run.model, run.data_size, run.images_seen, run.metric)
+        groups.setdefault(key, {})[run.seed] = 1.0 - run.error
+    return groups
 
 
-def _seed(run: Run) -> tuple[int, str]:
-    return len(run.seed), run.seed
+def _seed_order(seed: str) -> tuple[int, str]:
+    return len(seed), seed

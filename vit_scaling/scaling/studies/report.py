@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jinja2
@@ -12,12 +12,12 @@ from vit_scaling.io_files import write_text
 from vit_scaling.scaling.laws.bootstrap import Bootstrap
 from vit_scaling.scaling.laws.findings import group_by_series
 from vit_scaling.scaling.laws.plot_style import model_colours
-from vit_scaling.scaling.laws.power_law import COEFFICIENTS, PowerLaw
+from vit_scaling.scaling.laws.power_law import PowerLaw
 from vit_scaling.scaling.laws.runs import Runs
+from vit_scaling.scaling.studies import result_tables
 from vit_scaling.scaling.studies.plots import UNITS, format_amount, marker_area
 
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
-_Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # Header and rows.
 
 
 def write_report(
@@ -44,13 +44,15 @@ def write_report(
         metric=result["metric"].replace("_", " "),
         saturation=result["reading"]["saturation"],
         plot=_interactive_plot(runs, law, boot),
-        coefficients=_coefficients(result) if result["converged"] else None,
-        predictions=_predictions(result),
-        hidden_runs=_hidden_runs(result),
-        laws=_laws(result),
-        bottlenecks=_bottlenecks(result),
-        efficiency=_efficiency(result),
-        frontier=_frontier(result),
+        coefficients=result_tables.coefficients_table(result)
+        if result["converged"]
+        else None,
+        predictions=result_tables.predictions_table(result),
+        hidden_runs=result_tables.hidden_runs_table(result),
+        laws=result_tables.laws_table(result),
+        bottlenecks=result_tables.bottlenecks_table(result),
+        efficiency=result_tables.sample_efficiency_table(result),
+        frontier=result_tables.frontier_table(result),
     )
     write_text(path, page + "\n")
 
@@ -115,95 +117,3 @@ def _add_runs(figure: Any, runs: Runs) -> None:
             hovertemplate="%{text}<br>%{x:.4g}: %{y:.2f} %<extra></extra>",
         )
         in_legend.add(model)
-
-
-def _format_range(ends: Sequence[float] | None, form: str = ".4f") -> str:
-    return "–" if ends is None else f"{ends[0]:{form}} to {ends[1]:{form}}"
-
-
-def _coefficients(result: Mapping[str, Any]) -> _Table:
-    if not result["intervals"]:
-        rows = [[name, f"{result[name]:.4g}"] for name in COEFFICIENTS]
-        return ["", "value"], rows
-    rows = [
-        [name, f"{result[name]:.4g}", _format_range(result["intervals"][name], ".4g")]
-        for name in COEFFICIENTS
-    ]
-    return ["", "value", f"{result['level']:.0%} interval"], rows
-
-
-def _predictions(result: Mapping[str, Any]) -> _Table:
-    return ["compute", "error", "the law", "one new run"], [
-        [
-            f"{row['compute']:.4g}",
-            f"{row['error']:.4f}",
-            _format_range(row["interval"]),
-            _format_range(row["run_interval"]),
-        ]
-        for row in result["predictions"]
-    ]
-
-
-def _hidden_runs(result: Mapping[str, Any]) -> _Table:
-    rows = []
-    for row in result["hindcasts"]:
-        cells = ["no law", "", ""]
-        if row["predicted"] is not None:
-            off = row["relative_error"]
-            cells = [
-                f"{row['predicted']:.4f}",
-                _format_range(row["interval"]),
-                "–" if off is None else f"{off:+.1%}",
-            ]
-        rows.append([row["hidden"], f"{row['actual']:.4f}", *cells])
-    return ["without", "measured", "predicted", "interval", "off by"], rows
-
-
-def _laws(result: Mapping[str, Any]) -> _Table:
-    return ["law", "formula", "rms log error ahead of its points", "on its points"], [
-        [
-            row["name"],
-            row["formula"],
-            f"{row['extrapolation_error']:.3f}",
-            f"{row['fit_error']:.3f}",
-        ]
-        for row in result["laws"]
-    ]
-
-
-def _bottlenecks(result: Mapping[str, Any]) -> _Table:
-    return ["model", "best error", "limited by", "evidence"], [
-        [row["model"], f"{row['best_error']:.4f}", row["limited_by"], row["evidence"]]
-        for row in result["reading"]["bottlenecks"]
-    ]
-
-
-def _efficiency(result: Mapping[str, Any]) -> _Table:
-    table = result["reading"]["sample_efficiency"]
-    models = list(table[0]["images"]) if table else []
-    return ["error", *models], [
-        [f"{row['error']:.4f}", *(_format_images(row, model) for model in models)]
-        for row in table
-    ]
-
-
-def _format_images(row: Mapping[str, Any], model: str) -> str:
-    images = row["images"][model]
-    if images is None:
-        return "–"
-    bound = "≤ " if model in row["at_most"] else ""
-    return bound + format_amount(float(f"{images:.3g}"))
-
-
-def _frontier(result: Mapping[str, Any]) -> _Table:
-    return ["compute", "error", "model", "data", "images seen", "source"], [
-        [
-            f"{row['compute']:.4g}",
-            f"{row['error']:.4f}",
-            row["model"],
-            format_amount(row["data_size"]),
-            format_amount(row["images_seen"]),
-            row["source"],
-        ]
-        for row in result["frontier"]
-    ]

@@ -1,0 +1,112 @@
+"""Tables of a study's result as text cells, for the report and the command line.
+
+Each function takes the result of `analysis.analyse` and returns a header and rows.
+"""
+# SPDX-License-Identifier: Apache-2.0
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vit_scaling.scaling.laws.power_law import COEFFICIENTS
+from vit_scaling.scaling.studies.plots import format_amount
+
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
+
+
+def _format_range(ends: Sequence[float] | None, form: str = ".4f") -> str:
+    return "none" if ends is None else f"{ends[0]:{form}} to {ends[1]:{form}}"
+
+
+def coefficients_table(result: Mapping[str, Any]) -> Table:
+    """Table of the law's coefficients and their intervals."""
+    if not result["intervals"]:
+        rows = [[name, f"{result[name]:.4g}"] for name in COEFFICIENTS]
+        return ["", "value"], rows
+    rows = [
+        [name, f"{result[name]:.4g}", _format_range(result["intervals"][name], ".4g")]
+        for name in COEFFICIENTS
+    ]
+    return ["", "value", f"{result['level']:.0%} interval"], rows
+
+
+def predictions_table(result: Mapping[str, Any]) -> Table:
+    """Table of predictions at new budgets."""
+    return ["compute", "error", "the law", "one new run"], [
+        [
+            f"{row['compute']:.4g}",
+            f"{row['error']:.4f}",
+            _format_range(row["interval"]),
+            _format_range(row["run_interval"]),
+        ]
+        for row in result["predictions"]
+    ]
+
+
+def hidden_runs_table(result: Mapping[str, Any]) -> Table:
+    """Table of the largest runs and their predictions from the others."""
+    rows = []
+    for row in result["hindcasts"]:
+        cells = ["no law", "", ""]
+        if row["predicted"] is not None:
+            off = row["relative_error"]
+            cells = [
+                f"{row['predicted']:.4f}",
+                _format_range(row["interval"]),
+                "" if off is None else f"{off:+.1%}",
+            ]
+        rows.append([row["hidden"], f"{row['actual']:.4f}", *cells])
+    return ["without", "measured", "predicted", "interval", "off by"], rows
+
+
+def laws_table(result: Mapping[str, Any]) -> Table:
+    """Table of laws, the best at extrapolation first."""
+    return ["law", "formula", "rms log error ahead of its points", "on its points"], [
+        [
+            row["name"],
+            row["formula"],
+            f"{row['extrapolation_error']:.3f}",
+            f"{row['fit_error']:.3f}",
+        ]
+        for row in result["laws"]
+    ]
+
+
+def bottlenecks_table(result: Mapping[str, Any]) -> Table:
+    """Table of what limits each model."""
+    return ["model", "best error", "limited by", "evidence"], [
+        [row["model"], f"{row['best_error']:.4f}", row["limited_by"], row["evidence"]]
+        for row in result["reading"]["bottlenecks"]
+    ]
+
+
+def sample_efficiency_table(result: Mapping[str, Any]) -> Table:
+    """Table of the images that each model needs for equal error."""
+    table = result["reading"]["sample_efficiency"]
+    models = list(table[0]["images"]) if table else []
+    return ["error", *models], [
+        [f"{row['error']:.4f}", *(_format_images(row, model) for model in models)]
+        for row in table
+    ]
+
+
+def _format_images(row: Mapping[str, Any], model: str) -> str:
+    images = row["images"][model]
+    if images is None:
+        return "–"
+    bound = "≤ " if model in row["at_most"] else ""
+    return bound + format_amount(float(f"{images:.3g}"))
+
+
+def frontier_table(result: Mapping[str, Any]) -> Table:
+    """Table of the runs on the frontier."""
+    return ["compute", "error", "model", "data", "images seen", "source"], [
+        [
+            f"{row['compute']:.4g}",
+            f"{row['error']:.4f}",
+            row["model"],
+            format_amount(row["data_size"]),
+            format_amount(row["images_seen"]),
+            row["source"],
+        ]
+        for row in result["frontier"]
+    ]
