@@ -8,7 +8,7 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True)
 class Host:
-    """One of several hosts that share the data.
+    """One of several hosts, each of which reads its part of the data.
 
     Args:
         index: Number of this host, from 0.

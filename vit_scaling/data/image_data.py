@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from vit_scaling.checks import check_at_least
 from vit_scaling.data.block_table import BlockTable, make_block_table
 from vit_scaling.data.host_sharding import Host
 from vit_scaling.data.key_hashes import read_key_hashes
@@ -35,11 +36,8 @@ class ImageData:
     preprocess: Preprocess
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "classes", "block_records", "max_pixels"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"`{name}` must be at least 1; received {getattr(self, name)}."
-                )
+        names = ("image_size", "classes", "block_records", "max_pixels")
+        check_at_least(1, **{name: getattr(self, name) for name in names})
         check_known("on_bad_record", self.on_bad_record, POLICIES)
 
     @property

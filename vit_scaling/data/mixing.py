@@ -9,6 +9,8 @@ import dataclasses
 
 import tensorflow as tf
 
+from vit_scaling.checks import check_above
+
 
 def _sample_beta(seed: tf.Tensor, alpha: float) -> tf.Tensor:
     """Draw one number of Beta(alpha, alpha), float32: a ratio of two gammas."""
@@ -21,8 +23,7 @@ class _Mixing:
     alpha: float
 
     def __post_init__(self) -> None:
-        if not self.alpha > 0:
-            raise ValueError(f"`alpha` must be above 0; received {self.alpha}.")
+        check_above(0, alpha=self.alpha)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,8 +37,8 @@ class RecordIndex:
     """The byte offset of every record of a list of shards.
 
     Offsets come from the sidecar files that the writer stores with the shards. For
-    other sets they are found once, from the 12-byte headers, and stored in such files
-    (in a cache folder if the set's own folder is not writable).
+    other sets they are computed once, from the 12-byte headers, and stored in such
+    files (in a cache folder if the set's own folder is not writable).
 
     Args:
         shards: The files; their order numbers the records.

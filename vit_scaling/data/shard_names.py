@@ -19,7 +19,7 @@ def shard_name(stem: str, number: int, count: int, suffix: str = ".tfrecord") ->
 
 
 def find_missing_shards(paths: Sequence[str], patterns: Sequence[str]) -> Iterator[str]:
-    """Yield the absent shards of the given ones' sets that match a pattern.
+    """Yield the missing shards that the names of others imply, if a pattern matches.
 
     Args:
         paths: Existing shards.

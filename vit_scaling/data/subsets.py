@@ -5,6 +5,8 @@ import hashlib
 
 import numpy as np
 
+from vit_scaling.checks import check_at_least, check_fraction
+
 
 def hash_key(key: bytes) -> int:
     """Return 64 bits of a key, the same on every machine (BLAKE2b, RFC 7693).
@@ -41,15 +43,11 @@ def select_subset(
             f"received fraction={fraction}, num_images={num_images}."
         )
     if fraction is not None:
-        if not 0 < fraction <= 1:
-            raise ValueError(
-                f"`fraction` must be above 0 and at most 1; received {fraction}."
-            )
+        check_fraction(fraction=fraction)
         if fraction == 1:
             return np.arange(len(hashes))
         return np.flatnonzero(hashes < np.uint64(int(fraction * 2.0**64)))
-    if num_images is None or num_images < 1:
-        raise ValueError(f"`num_images` must be at least 1; received {num_images}.")
+    check_at_least(1, num_images=num_images)
     return np.sort(np.argsort(hashes, kind="stable")[:num_images])
 
 

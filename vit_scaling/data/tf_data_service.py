@@ -12,6 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from vit_scaling.checks import check_at_least
 from vit_scaling.data.reading import without_autograph
 
 Chunk = dict[str, tf.Tensor]
@@ -107,8 +108,7 @@ def start_servers(host: str, port: int, workers: int) -> list[tuple[str, Any]]:
     Raises:
         ValueError: `workers` is below 1.
     """
-    if workers < 1:
-        raise ValueError(f"`workers` must be at least 1; received {workers}.")
+    check_at_least(1, workers=workers)
     service = tf.data.experimental.service
     servers = []
     for number in range(workers):

@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from vit_scaling.checks import check_at_least
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `benchmark.py writing`."""
@@ -27,8 +29,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure copying, checking and writing alternately."""
     from vit_scaling.data.writing.image_sources import parse_source
 
-    if args.rounds < 1:
-        raise ValueError(f"`--rounds` must be at least 1; received {args.rounds}.")
+    check_at_least(1, **{"--rounds": args.rounds})
     source = parse_source(args.source, split=args.split)
     entries = source.entries()
     _copy(source, entries, os.devnull)  # Now the files are in the page cache.
