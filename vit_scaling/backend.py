@@ -1,4 +1,4 @@
-"""What all packages ask of the backend: is it TensorFlow, is it to run on a TPU."""
+"""Checks of the Keras backend: that it is TensorFlow, and whether it targets a TPU."""
 # SPDX-License-Identifier: Apache-2.0
 
 import contextlib
@@ -13,8 +13,8 @@ _FOR_TPU = contextvars.ContextVar("for_tpu", default=False)
 def require_tensorflow() -> None:
     """Raise unless Keras 3 runs on TensorFlow.
 
-    The training step, `tf.data` and the strategies are TensorFlow's own: on another
-    backend they would fail later and elsewhere.
+    The training step, `tf.data` and the strategies are TensorFlow's. With another
+    backend they would fail later, with a less clear message.
 
     Raises:
         ImportError: Keras is older than 3, or its backend is not TensorFlow.
@@ -35,7 +35,7 @@ def require_tensorflow() -> None:
 
 @contextlib.contextmanager
 def lowering_for_tpu() -> Iterator[None]:
-    """Trace what is traced within as a TPU would be given it, with none attached."""
+    """Return a context in which functions are traced for a TPU, with none attached."""
     token = _FOR_TPU.set(True)
     try:
         yield
@@ -43,15 +43,10 @@ def lowering_for_tpu() -> Iterator[None]:
         _FOR_TPU.reset(token)
 
 
-def lowers_for_tpu() -> bool:
-    """Return whether `lowering_for_tpu` is in force."""
-    return _FOR_TPU.get()
-
-
-def for_tpu() -> bool:
-    """Return whether what is traced now is to run on a TPU."""
-    if lowers_for_tpu():
+def targets_tpu() -> bool:
+    """Return whether the functions traced now will run on a TPU."""
+    if _FOR_TPU.get():
         return True
-    import tensorflow as tf  # Not at import: a wrong backend is refused before.
+    import tensorflow as tf  # Not at import: the backend is checked first.
 
     return bool(tf.config.list_logical_devices("TPU"))

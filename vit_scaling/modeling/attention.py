@@ -95,9 +95,9 @@ def attend(q: tf.Tensor, k: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
         (batch, queries, heads, head_dim).
     """
     q = q * tf.cast(q.shape[-1] ** -0.5, q.dtype)
-    if backend.for_tpu():
+    if backend.targets_tpu():
         return tpu.attend(q, k, v)
     logits = tf.einsum("bqhk,bnhk->bhqn", q, k)
-    # Sums of hundreds of terms need float32; XLA fuses the casts away.
+    # Sums of hundreds of terms need float32; XLA fuses the casts.
     weights = tf.cast(tf.nn.softmax(tf.cast(logits, tf.float32)), v.dtype)
     return tf.einsum("bhqn,bnhk->bqhk", weights, v)

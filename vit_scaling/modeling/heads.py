@@ -1,4 +1,4 @@
-"""From tokens to one vector: class token, average and attention pooling (§3.2)."""
+"""Pooling heads: class token, average and attention pooling (§3.2)."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Callable

@@ -21,7 +21,7 @@ Shape = tuple[Any, ...]  # Integers, or None where a size is not known yet.
 def xavier_uniform(fan_in: int, fan_out: int, seed: int) -> keras.Initializer:
     """Return U(-l, l) with l = sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010).
 
-    The fans are arguments, for Keras would read the kernel of a head projection,
+    The fans are arguments because Keras would treat the kernel of a head projection,
     (width, heads, head_dim), as a convolution's.
     """
     limit = math.sqrt(6.0 / (fan_in + fan_out))
@@ -29,10 +29,10 @@ def xavier_uniform(fan_in: int, fan_out: int, seed: int) -> keras.Initializer:
 
 
 def gelu(x: tf.Tensor, approximate: bool = True) -> tf.Tensor:
-    """Return x Φ(x) (Hendrycks & Gimpel 2016), Φ by tanh or, if not, by erf.
+    """Return x Φ(x) (Hendrycks & Gimpel 2016), with Φ by tanh or by erf.
 
-    The gradient is written out: it keeps x alone for the backward pass, where
-    TensorFlow's own would keep four arrays of x's size without XLA.
+    The custom gradient keeps only x for the backward pass. Without XLA, TensorFlow's
+    own gradient would keep four arrays of x's size.
     """
     return _gelu_tanh(x) if approximate else _gelu_erf(x)
 
@@ -103,8 +103,8 @@ class PatchEmbedding(keras.layers.Layer):
         batch, (height, width, channels) = tf.shape(images)[0], images.shape[1:]
         p, rows, columns = self.patch, height // self.patch, width // self.patch
         x = images[:, : rows * p, : columns * p]
-        if backend.for_tpu():
-            return tpu.patches(x, tf.convert_to_tensor(self.kernel)) + self.bias
+        if backend.targets_tpu():
+            return tpu.embed_patches(x, tf.convert_to_tensor(self.kernel)) + self.bias
         # One matrix product: a convolution's gradient is several times slower on CPUs.
         x = tf.reshape(x, (batch, rows, p, columns, p * channels))
         x = tf.transpose(x, (0, 1, 3, 2, 4))  # (batch, rows, columns, p, p * channels)
@@ -121,7 +121,7 @@ class Projection(keras.layers.Layer):
         kernel_shape: Shape of the kernel, e.g. (width, heads, head_dim).
         equation: The product as an einsum, e.g. "bnd,dhk->bnhk".
         bias_rank: How many of the kernel's last axes the bias has.
-        bias_stddev: Spread of the bias' initial values; 0 gives zeros.
+        bias_stddev: Standard deviation of the bias' initial values.
         seed: Seed of the initial values.
     """
 
@@ -175,8 +175,8 @@ class Mlp(keras.layers.Layer):
 
     Args:
         mlp_width: Width of the hidden layer.
-        dropout: Share of hidden units dropped in training.
-        approximate_gelu: GELU by tanh, as the authors' code; False: by erf.
+        dropout: Fraction of hidden units dropped in training.
+        approximate_gelu: GELU by tanh, as in the authors' code; False: by erf.
         seed: Seed of initial values and of dropout.
     """
 
@@ -219,7 +219,7 @@ class Mlp(keras.layers.Layer):
         mask_seed: tf.Tensor | None = None,
         training: bool = False,
     ) -> tf.Tensor:
-        """Return tokens (batch, tokens, width), each changed on its own."""
+        """Return tokens (batch, tokens, width), each transformed separately."""
         hidden = gelu(self.dense_0(tokens), self.approximate_gelu)
         if training and self.dropout:
             site = noise.seed_for(self.seed, "dropout")
@@ -232,7 +232,7 @@ class LayerScale(keras.layers.Layer):
     """Multiply each channel by a trained factor (Touvron et al. 2021).
 
     Args:
-        initial: First value of every factor.
+        initial: Initial value of every factor.
     """
 
     def __init__(self, initial: float, **kwargs: Any) -> None:
@@ -258,13 +258,13 @@ class LayerScale(keras.layers.Layer):
 
 @register
 class LayerNorm(keras.layers.LayerNormalization):
-    """Keras' layer normalisation, in the form that suits the device."""
+    """Layer normalisation, with a separate implementation for TPUs."""
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Return the inputs normalised over the channels; statistics in float32."""
-        if not backend.for_tpu():
+        if not backend.targets_tpu():
             return super().call(inputs)
-        return tpu.normalized(
+        return tpu.layer_norm(
             inputs,
             tf.cast(self.gamma, tf.float32),
             tf.cast(self.beta, tf.float32),

@@ -1,4 +1,4 @@
-"""Seeds and masks: one per place, step and replica; the same when repeated."""
+"""Seeds and dropout masks that are reproducible and differ by step and replica."""
 # SPDX-License-Identifier: Apache-2.0
 
 import zlib
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 def seed_for(seed: int, name: str) -> int:
-    """Return the seed of a part called `name` of something seeded with `seed`.
+    """Return the seed of the part `name` of an object with the seed `seed`.
 
     Example:
         >>> seed_for(0, "kernel") == seed_for(0, "bias")
@@ -20,13 +20,13 @@ def seed_for(seed: int, name: str) -> int:
 
 @keras.saving.register_keras_serializable("vit_scaling")
 class MaskSeed(keras.layers.Layer):
-    """One seed per training call and replica; a model draws all its masks from it.
+    """One seed per training call and replica, from which all masks are drawn.
 
-    Keras' SeedGenerator gives every replica the same masks. Here the seed is made of
-    `seed`, of a counter and of the replica's number. The counter is a variable of the
-    model, `mask_seed/step`: a checkpoint holds it, so a resumed run draws what the
-    undisturbed one would have drawn. It lives in one layer, not in each, so that a
-    block computed again in the backward pass (rematerialisation) sees the same seed.
+    Keras' SeedGenerator gives all replicas the same masks. Here the seed is derived
+    from `seed`, a counter and the replica's number. The counter is a variable of the
+    model, `mask_seed/step`, and is saved in checkpoints: a resumed run draws the same
+    masks as an uninterrupted one. There is one counter for the whole model, so that a
+    block recomputed in the backward pass (rematerialisation) uses the same seed.
 
     Args:
         seed: Seed of the run.
@@ -38,14 +38,14 @@ class MaskSeed(keras.layers.Layer):
 
     def build(self, images_shape: tuple[int | None, ...]) -> None:
         """Create the counter."""
-        # No aggregation: each replica counts on its own copy (all count alike). Updates
-        # that replicas agree on are forbidden inside a loop over micro-batches.
+        # No aggregation: each replica updates its own copy, all by the same amount.
+        # Aggregated updates are not allowed inside a loop over micro-batches.
         self.step = self.add_weight(
             name="step", shape=(), dtype="int64", initializer="zeros", trainable=False
         )
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Return a stateless seed, int32 (2,); in training another one at each call."""
+        """Return a stateless seed, int32 (2,), which changes at each training call."""
         base = tf.constant([self.seed & 0x7FFFFFFF, 0x5EED], tf.int32)
         if not training:
             return base
@@ -58,17 +58,17 @@ class MaskSeed(keras.layers.Layer):
     def compute_output_spec(
         self, images: keras.KerasTensor, training: bool = False
     ) -> keras.KerasTensor:
-        """Return what `call` gives, without counting."""
+        """Return the spec of the seed; does not count."""
         return keras.KerasTensor((2,), dtype="int32")
 
 
 @keras.saving.register_keras_serializable("vit_scaling")
 class Dropout(keras.layers.Layer):
-    """Dropout of tokens by a mask seed that comes as a second input.
+    """Dropout of tokens; the mask seed is the second input.
 
     Args:
-        rate: Share dropped in training.
-        seed: Number of this place.
+        rate: Fraction dropped in training.
+        seed: Seed of this layer, combined with the mask seed.
     """
 
     def __init__(self, rate: float, *, seed: int = 0, **kwargs: Any) -> None:
@@ -92,7 +92,7 @@ class Dropout(keras.layers.Layer):
 
 
 def fold_in(seed: tf.Tensor, number: int | tf.Tensor) -> tf.Tensor:
-    """Return the stateless seed made of a stateless seed and a number."""
+    """Return a stateless seed derived from a stateless seed and a number."""
     return tf.random.experimental.stateless_fold_in(seed, number)
 
 
@@ -104,13 +104,13 @@ def dropout(
     *,
     per_example: bool = False,
 ) -> tf.Tensor:
-    """Set a share `rate` of the values to 0 and divide the others by 1 - rate.
+    """Set a fraction `rate` of the values to 0 and divide the others by 1 - rate.
 
     Args:
         tokens: (batch, ...).
-        rate: Share to drop, in [0, 1).
-        mask_seed: What `MaskSeed` gave.
-        site: A number of its own for each place that drops.
+        rate: Fraction to drop, in [0, 1).
+        mask_seed: Output of `MaskSeed`.
+        site: Number that is unique to each use in a model.
         per_example: Drop whole examples: stochastic depth (Huang et al. 2016).
     """
     shape = tf.shape(tokens)

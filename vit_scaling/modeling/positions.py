@@ -14,7 +14,7 @@ from vit_scaling.modeling.layers import Shape, register
 
 @register
 class LearnedPositions(keras.layers.Layer):
-    """Add a trained vector per patch, at first normal with deviation 1/sqrt(width).
+    """Add a trained vector per patch, initially normal with deviation 1/sqrt(width).
 
     Args:
         grid: Rows and columns of patches.
@@ -48,16 +48,16 @@ class LearnedPositions(keras.layers.Layer):
 
 @register
 class SinCosPositions(keras.layers.Layer):
-    """Add fixed sines and cosines of rows and columns (MoCo v3, as the authors' code).
+    """Add fixed sines and cosines of rows and columns (MoCo v3, the authors' code).
 
     Args:
         grid: Rows and columns of patches.
-        seed: Not used: nothing here is random.
+        seed: Not used, since nothing is random.
     """
 
     def __init__(self, grid: tuple[int, int], *, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.grid = (grid[0], grid[1])  # A list, after a model was loaded.
+        self.grid = (grid[0], grid[1])  # Loading a model gives a list.
         self.seed = seed
 
     def build(self, tokens_shape: Shape) -> None:
@@ -93,7 +93,7 @@ def sincos(
     if width % 4 or width < 8:
         raise ValueError(
             "Sin-cos positions need a `width` that is a multiple of 4 and at least 8; "
-            f"received {width}. Take another width or position='learned'."
+            f"received {width}. Use another width or position='learned'."
         )
     y, x = np.mgrid[: grid[0], : grid[1]].reshape(2, -1, 1)
     omega = temperature ** -(np.arange(width // 4) / (width // 4 - 1))
@@ -113,14 +113,14 @@ def resample(
 
     Args:
         embedding: (1, old rows * old columns, width), patches only, no class token.
-        new_grid: Rows and columns wanted.
-        old_grid: Rows and columns given; None takes a square.
+        new_grid: Rows and columns to resample to.
+        old_grid: Rows and columns of `embedding`; None assumes a square.
 
     Returns:
         float32 (1, rows * columns, width).
 
     Raises:
-        ValueError: The embedding is of another rank or does not fill `old_grid`.
+        ValueError: The embedding has another rank or does not match `old_grid`.
     """
     embedding = np.asarray(embedding, np.float32)
     if embedding.ndim != 3 or embedding.shape[0] != 1:
@@ -133,8 +133,8 @@ def resample(
         old_grid = (math.isqrt(patches),) * 2
     if math.prod(old_grid) != patches:
         raise ValueError(
-            f"`embedding` must hold {old_grid[0]} x {old_grid[1]} patches; received "
-            f"{patches}. Give `old_grid`, and take a class token's position off first."
+            f"`embedding` must have {old_grid[0]} x {old_grid[1]} patches; received "
+            f"{patches}. Give `old_grid`, and remove a class token's position first."
         )
     if tuple(old_grid) == tuple(new_grid):
         return embedding
@@ -147,6 +147,6 @@ def resample(
 
 
 def _linear(old: int, new: int) -> np.ndarray:
-    """Return the (new, old) matrix of linear interpolation that maps ends to ends."""
+    """Return the (new, old) matrix of linear interpolation with fixed end points."""
     at = np.arange(new) * ((old - 1) / (new - 1) if new > 1 else 1.0)
     return np.maximum(0.0, 1.0 - np.abs(at[:, None] - np.arange(old)))

@@ -1,4 +1,4 @@
-"""Which parts of which blocks are computed again in the backward pass."""
+"""Policies of rematerialisation: the parts of blocks recomputed going backward."""
 # SPDX-License-Identifier: Apache-2.0
 
 import re
@@ -7,16 +7,16 @@ PARTS = ("none", "attention", "mlp", "all")  # Of one block.
 
 
 def recomputed_parts(policy: str, depth: int) -> list[str]:
-    """Return which part of each block is computed again: one of `PARTS` per block.
+    """Return the recomputed part of each block, one of `PARTS`.
 
     Args:
-        policy: "none"; "all" keeps only a block's input; "attention" or "mlp" keep the
-            other branch's activations and the input of the one named; "every_N" is
-            "all" for blocks 0, N, 2N, … and "none" for the rest.
+        policy: "none"; "all" keeps only a block's input; "attention" or "mlp" keeps the
+            input of that branch and the other branch's activations; "every_N" is "all"
+            for blocks 0, N, 2N, … and "none" for the others.
         depth: Number of blocks.
 
     Raises:
-        ValueError: The policy is none of these.
+        ValueError: `policy` is not one of these.
     """
     match = re.fullmatch(r"every_([1-9][0-9]*)", str(policy))
     if match:

@@ -1,4 +1,4 @@
-"""Named dimensions of Vision Transformers, one row each (Table 2, authors' table)."""
+"""Dimensions of Vision Transformers by name (Table 2 and the authors' code)."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -8,7 +8,7 @@ from vit_scaling.naming import did_you_mean
 
 @dataclasses.dataclass(frozen=True)
 class ViTShape:
-    """The five numbers that make a Vision Transformer (Zhai et al. 2022, Table 2).
+    """The five dimensions of a Vision Transformer (Zhai et al. 2022, Table 2).
 
     Attributes:
         patch: Side of a square patch, in pixels.
@@ -49,14 +49,14 @@ class ViTShape:
     def grid(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
         """Return the rows and columns of whole patches in an image.
 
-        What does not fill a patch is cropped at the lower and right edge, as a
-        convolution without padding does: 384 pixels make 27 patches of 14.
+        Partial patches at the lower and right edge are cropped, as by a convolution
+        without padding: 384 pixels give 27 patches of 14.
 
         Args:
             image_size: Side in pixels, or (height, width).
 
         Raises:
-            ValueError: A side is shorter than a patch, or no positive integer.
+            ValueError: A side is not an integer or is shorter than a patch.
         """
         sides = image_size
         if not isinstance(sides, tuple | list):
@@ -71,7 +71,7 @@ class ViTShape:
         if min(sides) < self.patch:
             raise ValueError(
                 f"`image_size` must be at least the patch, {self.patch} pixels; "
-                f"received {image_size!r}. Take larger images or a smaller patch."
+                f"received {image_size!r}. Use larger images or a smaller patch."
             )
         return sides[0] // self.patch, sides[1] // self.patch
 
@@ -112,9 +112,9 @@ _VARIANTS = {name.partition("/")[0]: shape for name, shape in SHAPES.items()}
 
 
 def shape_named(name: str) -> ViTShape:
-    """Return the shape of a name such as "B/28": a variant and any patch size.
+    """Return the shape of a name such as "B/28", a variant and any patch size.
 
-    A variant alone has patches of 16 pixels. Lower and upper case differ: "s" and "S",
+    Without a patch size, patches have 16 pixels. Names are case-sensitive: "s" and "S",
     "g" and "G" are different shapes.
 
     Example:
@@ -122,7 +122,7 @@ def shape_named(name: str) -> ViTShape:
         64
 
     Raises:
-        ValueError: No shape has this name; the message names the nearest one.
+        ValueError: No shape has this name; the message suggests the nearest one.
     """
     variant, slash, patch = str(name).partition("/")
     if variant in _VARIANTS and (patch.isdecimal() and int(patch) if slash else True):
@@ -140,9 +140,9 @@ def shape_named(name: str) -> ViTShape:
 
 
 def as_shape(shape: str | ViTShape, depth: int | None = None) -> ViTShape:
-    """Return `shape` itself, or the shape that it names.
+    """Return `shape`, looked up if it is a name, with `depth` blocks if given.
 
-    `depth`, where given, replaces the number of blocks: for a quick try of a big shape.
+    A small depth serves to try a big shape.
     """
-    found = shape if isinstance(shape, ViTShape) else shape_named(shape)
-    return found if depth is None else dataclasses.replace(found, depth=depth)
+    shape = shape if isinstance(shape, ViTShape) else shape_named(shape)
+    return shape if depth is None else dataclasses.replace(shape, depth=depth)

@@ -1,4 +1,4 @@
-"""Tokens that are no patches: the class token and registers."""
+"""Tokens that are not patches: the class token and registers."""
 # SPDX-License-Identifier: Apache-2.0
 
 from typing import Any
@@ -12,7 +12,7 @@ from vit_scaling.modeling.layers import Shape, register
 
 @register
 class ClassToken(keras.layers.Layer):
-    """Put one trained token, at first 0, before the patches; it has no position."""
+    """Prepend one trained token, initially 0 and without a position."""
 
     def build(self, tokens_shape: Shape) -> None:
         """Create token (1, 1, width)."""
@@ -26,15 +26,15 @@ class ClassToken(keras.layers.Layer):
 
     def call(self, tokens: tf.Tensor) -> tf.Tensor:
         """Return (batch, 1 + tokens, width)."""
-        return tf.concat([_for_each(self.token, tokens), tokens], axis=1)
+        return tf.concat([_repeat_for_each_example(self.token, tokens), tokens], axis=1)
 
 
 @register
 class RegisterTokens(keras.layers.Layer):
-    """Put trained tokens behind the others (Darcet et al. 2024); not in the paper.
+    """Append trained tokens (Darcet et al. 2024); not in the paper.
 
     Args:
-        count: How many.
+        count: Number of registers.
         seed: Seed of the initial values.
     """
 
@@ -44,7 +44,7 @@ class RegisterTokens(keras.layers.Layer):
         self.seed = seed
 
     def build(self, tokens_shape: Shape) -> None:
-        """Create tokens (1, count, width), normal with deviation 0.02."""
+        """Create tokens (1, count, width), normal with standard deviation 0.02."""
         self.tokens = self.add_weight(
             name="tokens",
             shape=(1, self.count, tokens_shape[-1]),
@@ -59,15 +59,17 @@ class RegisterTokens(keras.layers.Layer):
 
     def call(self, tokens: tf.Tensor) -> tf.Tensor:
         """Return (batch, tokens + count, width)."""
-        return tf.concat([tokens, _for_each(self.tokens, tokens)], axis=1)
+        return tf.concat(
+            [tokens, _repeat_for_each_example(self.tokens, tokens)], axis=1
+        )
 
 
 @register
 class DropRegisters(keras.layers.Layer):
-    """Take the registers off again: no head sees them.
+    """Remove the registers, which no head uses.
 
     Args:
-        count: How many.
+        count: Number of registers.
     """
 
     def __init__(self, count: int, **kwargs: Any) -> None:
@@ -83,7 +85,7 @@ class DropRegisters(keras.layers.Layer):
         return tokens[:, : -self.count]
 
 
-def _for_each(variable: keras.Variable, tokens: tf.Tensor) -> tf.Tensor:
+def _repeat_for_each_example(variable: keras.Variable, tokens: tf.Tensor) -> tf.Tensor:
     """Return the variable (1, count, width), repeated for each example."""
     value = tf.convert_to_tensor(variable)
     shape = (tf.shape(tokens)[0], value.shape[1], value.shape[2])

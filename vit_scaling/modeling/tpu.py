@@ -1,7 +1,7 @@
-"""Layers in the form that a TPU runs with the fewest bytes; a CPU has its own.
+"""Implementations of layers that need the least memory on a TPU.
 
-The results differ by rounding alone. Which form is traced, `backend.for_tpu` says;
-README.md of `preflight` records what each one saves.
+The results differ from those for CPUs only by rounding. `backend.targets_tpu` selects
+the implementation; README.md of `preflight` records the memory saved by each.
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -11,15 +11,15 @@ import tensorflow as tf
 
 
 @tf.custom_gradient
-def patches(
+def embed_patches(
     images: tf.Tensor, kernel: tf.Tensor
 ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
-    """Return the patches' tokens (batch, rows * columns, width) as a convolution.
+    """Return the patches' tokens (batch, rows * columns, width), by a convolution.
 
-    A product of reshaped patches leaves the tokens outermost in memory, and every
-    product of the blocks would copy them. (On a CPU it is the faster of the two.) The
-    kernel's gradient is such a product all the same: a convolution's would keep the
-    images in its own layout, padded to more than twice their size, until it is done.
+    A product of reshaped patches, which is faster on a CPU, has the tokens outermost in
+    memory: every product of the blocks would copy them. The kernel's gradient is still
+    such a product, since a convolution's gradient would keep the images in another
+    layout, padded to more than twice their size.
 
     Args:
         images: (batch, height, width, channels), cut to whole patches.
@@ -40,13 +40,13 @@ def patches(
     return tf.reshape(x, (batch, rows * columns, width)), gradient
 
 
-def normalized(
+def layer_norm(
     x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float
 ) -> tf.Tensor:
-    """Return a layer normalisation over the last axis, of x's dtype.
+    """Return x normalised over the last axis, in x's dtype.
 
-    The variance is the mean of squares less the square of the mean, both sums taken in
-    one pass, in float32, as in the authors' code.
+    The variance is the mean of squares minus the square of the mean, computed in
+    float32 in one pass, as in the authors' code.
 
     Args:
         x: (…, width).
@@ -69,10 +69,10 @@ def attend(
     """Return softmax(q kᵀ) v; see `attention.attend`, which scales q.
 
     TensorFlow's gradient of a softmax sums weights times their gradients over the
-    tokens: a pass over two large arrays. That sum is also the output times its
-    gradient, summed over head_dim (Dao et al. 2022, App. B.2): two small arrays. Known
-    beforehand, it lets the gradient of the logits be made where that of the weights is.
-    Maximum and sum of a row are kept as one number, the logarithm of its sum.
+    tokens, a pass over two large arrays. The same sum is the output times its gradient,
+    summed over head_dim (Dao et al. 2022, App. B.2), which are two small arrays. With
+    it, the gradients of weights and logits are computed in one pass. Maximum and sum of
+    a row are kept as one number, the logarithm of its sum.
     """
     logits = tf.cast(tf.einsum("bqhk,bnhk->bhqn", q, k), tf.float32)
     log_sums = tf.reduce_logsumexp(logits, axis=-1, keepdims=True)

@@ -50,7 +50,7 @@ def mean_along(values: Any, axis: int) -> Any:
 
 
 def _only_cpus() -> bool:
-    return not (backend.for_tpu() or tf.config.list_logical_devices("GPU"))
+    return not (backend.targets_tpu() or tf.config.list_logical_devices("GPU"))
 
 
 def _halved(values: Any, axis: int, *, at_least: int = 0, times: int = 64) -> Any:
