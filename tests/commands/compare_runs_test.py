@@ -1,4 +1,4 @@
-"""The command that sets the variants of a study side by side."""
+"""The command that compares the variants of a study."""
 # SPDX-License-Identifier: Apache-2.0
 
 import json
@@ -37,7 +37,7 @@ def test_it_prints_a_table_for_people(tmp_path, capsys):
     assert lines[2].split()[:6] == ["ViT", "adam", "1,000", "upstream", "2", "59.00"]
 
 
-def test_an_unknown_reference_is_said_in_one_line(tmp_path, capsys):
+def test_an_unknown_reference_is_reported_in_one_line(tmp_path, capsys):
     path = write(tmp_path / "runs.csv", ROWS)
     assert compare_runs.main(["--runs", path, "--reference=adam"]) == 1
     assert "ViT adam, ViT adafactor" in capsys.readouterr().err

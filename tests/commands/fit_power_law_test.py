@@ -1,4 +1,4 @@
-"""`fit_power_law`: JSON keys, files, and failures that say so."""
+"""`fit_power_law`: JSON keys, files and messages."""
 # SPDX-License-Identifier: Apache-2.0
 
 import json
@@ -51,7 +51,7 @@ def test_a_fit_that_did_not_converge_says_so_and_returns_one(tmp_path, capsys):
     assert "did not converge" in capsys.readouterr().out
 
 
-def test_a_misspelt_metric_is_answered_with_the_nearest(capsys):
+def test_a_misspelt_metric_suggests_the_nearest(capsys):
     assert main(["--metric=imagenet_10sht"]) == 1
     assert "Did you mean 'imagenet_10shot'" in capsys.readouterr().err
 

@@ -36,7 +36,7 @@ SETS = ("TRAIN", "EVAL", "SHOTS", "PROBE")
 @pytest.mark.parametrize("study", STUDIES)
 def test_every_run_of_every_study_binds_what_runs_read(study, tmp_path, capsys):
     text = (gin_files.root() / study).read_text()
-    uses_grid = "grid.gin" in text  # Few-shot transfer beside upstream accuracy.
+    uses_grid = "grid.gin" in text  # Few-shot transfer and upstream accuracy.
     data = [f"{name}_PATTERN = 'x'" for name in (SETS if uses_grid else SETS[:2])]
     name = "DATA_PATTERNS" if "DATA_PATTERNS" in text else "DATA"
     flags = [f"--study={study}", "--dry_run", f"--output_dir={tmp_path}", "--json"]
@@ -51,7 +51,7 @@ def test_every_run_of_every_study_binds_what_runs_read(study, tmp_path, capsys):
         )
 
 
-def test_a_misspelt_binding_is_refused(tmp_path, capsys):
+def test_a_misspelt_binding_is_rejected(tmp_path, capsys):
     flags = ["--study=studies/digits.gin", "--dry_run", f"--output_dir={tmp_path}"]
     wrong = "--gin_param=sweep.duration = (1, 2)"
     assert main([*flags, f"--gin_param={PATTERNS}", wrong]) == 1

@@ -70,13 +70,13 @@ def test_the_band_holds_the_envelope_above_which_a_grid_lies(models):
     assert np.mean(held) >= 0.85
 
 
-def test_a_wide_interval_of_d_is_told():
+def test_a_wide_interval_of_d_is_noted():
     runs = runs_on_law(noise=0.02, low=5)
     boot = bootstrap(runs, fit_power_law(runs), resamples=200)
     assert any("d is badly determined" in note for note in boot.notes())
 
 
-def test_a_floor_out_of_sight_is_told():
+def test_a_floor_out_of_sight_is_noted():
     runs = runs_on_law(noise=0.02, high=30)
     boot = bootstrap(runs, fit_power_law(runs), resamples=200)
     assert any("floor c may be zero" in note for note in boot.notes())

@@ -1,4 +1,4 @@
-"""What the paper reads off its study is read off its data."""
+"""The paper's findings follow from its data."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -40,13 +40,13 @@ def test_images_needed_interpolate_on_log_axes():
     assert images_needed(Runs(tuple(rows)), "m", 0.1) is None
 
 
-def test_what_is_below_at_the_shortest_run_is_only_bounded():
+def test_images_are_bounded_if_the_shortest_run_reaches_the_error():
     row = sample_efficiency(grid_of_runs(), errors=[0.95])[0]
     assert row.at_most == {"Ti/16", "B/32", "L/16"}
     assert row.ratio("Ti/16", "L/16") is None
 
 
-def test_bottlenecks_are_the_papers():
+def test_bottlenecks_agree_with_the_paper():
     """§2.1: small models gain from neither data nor compute, large ones from data."""
     found = {row.model: row for row in find_bottlenecks(paper_runs())}
     assert found["Ti/16"].limited_by == found["s/28"].limited_by == "model"
@@ -63,7 +63,7 @@ def test_bottlenecks_are_the_papers():
 def test_all_the_data_is_the_largest_size():
     """A table that leaves data_size empty for the whole set reads as one that does not.
 
-    Beside a number, an empty cell is the whole set.
+    In a table with numbers, an empty cell is the whole set.
     """
     known = grid_of_runs()
     whole = Runs(
@@ -83,7 +83,7 @@ def test_all_the_data_is_the_largest_size():
     assert "all the data in place of 1e+06 images takes" in blank.evidence
 
 
-def test_saturation_lies_where_the_slope_halves():
+def test_saturation_is_where_the_slope_halves():
     found = find_saturation(LAW, np.array([0.01, 1e9]))
     assert LAW.slope_at(found.straight_from) == pytest.approx(
         found.steepest / 2, rel=0.02

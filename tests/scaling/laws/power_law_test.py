@@ -1,4 +1,4 @@
-"""The law: planted ones are found, and what is no law is not called one."""
+"""Planted laws are recovered, and other curves are rejected."""
 # SPDX-License-Identifier: Apache-2.0
 
 import numpy as np
@@ -94,7 +94,7 @@ def test_other_curves_do_not_converge_and_show_no_coefficients(error):
         _ = fit.law
 
 
-def test_too_few_points_are_refused():
+def test_too_few_points_are_rejected():
     with pytest.raises(ValueError, match=r"Too few points: .* received 4"):
         fit_power_law(runs_on_law(count=4))
     falls_once = runs_of(np.arange(1.0, 9), [0.5, 0.4, *[0.45] * 6])
@@ -102,7 +102,7 @@ def test_too_few_points_are_refused():
         fit_power_law(falls_once)
 
 
-def test_no_frontier_is_refused():
+def test_no_frontier_is_rejected():
     with pytest.raises(ValueError, match="no frontier: the cheapest run"):
         fit_power_law(runs_of(np.arange(1.0, 9), np.linspace(0.4, 0.9, 8)))
 

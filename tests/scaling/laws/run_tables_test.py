@@ -1,4 +1,4 @@
-"""CSV files with any columns and units, and what is wrong with them."""
+"""CSV files with any columns and units, and messages about their errors."""
 # SPDX-License-Identifier: Apache-2.0
 
 import pytest
@@ -71,7 +71,7 @@ def test_bad_tables_are_explained(csv, text, message):
         read_csv(csv(text))
 
 
-def test_a_missing_named_column_is_answered_with_the_nearest(csv):
+def test_a_missing_named_column_suggests_the_nearest(csv):
     with pytest.raises(ValueError, match="Did you mean 'days'"):
         read_csv(csv("days,error\n1,.5\n"), columns=Columns(compute="day"))
 
@@ -83,7 +83,7 @@ def test_fractions_declared_percent_are_recognised(csv):
         read_csv(csv("compute,error\n1,.5\n"), error_unit="percents")
 
 
-def test_a_unit_asked_for_must_be_the_cells_unit(csv):
+def test_a_requested_unit_must_be_the_cells_unit(csv):
     with pytest.raises(ValueError, match="received flops where core_days"):
         read_csv(csv("compute,error\n1e18 FLOPs,.5\n"), compute_unit="core_days")
 

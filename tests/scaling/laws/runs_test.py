@@ -1,4 +1,4 @@
-"""The table of runs refuses what a law cannot be fitted to."""
+"""The table of runs rejects what a law cannot be fitted to."""
 # SPDX-License-Identifier: Apache-2.0
 
 import pytest
@@ -9,7 +9,7 @@ from vit_scaling.scaling.laws.runs import Run, Runs, find_shape, write_csv
 
 
 @pytest.mark.parametrize("compute", [0.0, -1.0, float("nan"), float("inf")])
-def test_compute_of_zero_is_refused(compute):
+def test_compute_of_zero_is_rejected(compute):
     with pytest.raises(ValueError, match="`compute` must be a finite number above 0"):
         Run("B/16", compute, 0.5)
 
@@ -20,28 +20,28 @@ def test_errors_in_percent_are_recognised():
 
 
 @pytest.mark.parametrize("error", [-0.1, 1.01, float("nan")])
-def test_errors_outside_zero_and_one_are_refused(error):
+def test_errors_outside_zero_and_one_are_rejected(error):
     with pytest.raises(ValueError, match="between 0 and 1"):
         Run("B/16", 1.0, error)
 
 
-def test_an_unknown_unit_is_answered_with_the_nearest():
+def test_an_unknown_unit_suggests_the_nearest():
     with pytest.raises(ValueError, match="Did you mean 'core_days'"):
         Run("B/16", 1.0, 0.5, compute_unit="core_day")
 
 
-def test_a_negative_weight_is_refused():
+def test_a_negative_weight_is_rejected():
     with pytest.raises(ValueError, match="`weight` must be 0 or more"):
         Run("B/16", 1.0, 0.5, weight=-1)
 
 
-def test_mixed_units_are_refused():
+def test_mixed_units_are_rejected():
     rows = (Run("a", 1.0, 0.5), Run("b", 1e18, 0.4, compute_unit="flops"))
     with pytest.raises(ValueError, match="one unit; received core_days and flops"):
         Runs(rows)
 
 
-def test_duplicate_runs_are_refused_and_seeds_tell_them_apart():
+def test_duplicate_runs_are_rejected_and_seeds_tell_them_apart():
     one, two = Run("a", 1.0, 0.5, seed="0"), Run("a", 1.0, 0.4, seed="1")
     with pytest.raises(ValueError, match="2 rows are duplicate runs"):
         Runs((one, one))
@@ -49,7 +49,7 @@ def test_duplicate_runs_are_refused_and_seeds_tell_them_apart():
     assert [run.error for run in averaged] == [pytest.approx(0.45)]
 
 
-def test_no_runs_are_refused():
+def test_no_runs_are_rejected():
     with pytest.raises(ValueError, match="at least one run"):
         Runs(())
 

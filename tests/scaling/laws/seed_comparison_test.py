@@ -36,25 +36,25 @@ def test_groups_have_mean_and_student_interval_over_seeds():
 
 
 def test_differences_go_seed_by_seed():
-    ((group, apart),) = compute_differences(table(), "plain").items()
-    assert group.model == apart.model == "other"
+    ((group, difference),) = compute_differences(table(), "plain").items()
+    assert group.model == difference.model == "other"
     values = [0.02, 0.01, 0.02]
     half = T_2 * statistics.stdev(values) / 3**0.5
-    assert apart.mean == pytest.approx(statistics.mean(values))
-    assert apart.interval == pytest.approx(
-        (apart.mean - half, apart.mean + half), rel=1e-3
+    assert difference.mean == pytest.approx(statistics.mean(values))
+    assert difference.interval == pytest.approx(
+        (difference.mean - half, difference.mean + half), rel=1e-3
     )
     # Narrower than either group's own: what seeds have in common cancels.
     width = group.interval[1] - group.interval[0]
-    assert apart.interval[1] - apart.interval[0] < width / 3
+    assert difference.interval[1] - difference.interval[0] < width / 3
 
 
 def test_only_seeds_that_both_have_count():
     rows = [run for run in table().rows if (run.model, run.seed) != ("plain", "1")]
-    (apart,) = compute_differences(Runs(tuple(rows)), "plain").values()
+    (difference,) = compute_differences(Runs(tuple(rows)), "plain").values()
     half = T_1 * statistics.stdev([0.02, 0.02]) / 2**0.5
-    assert apart.mean == pytest.approx(0.02)
-    assert apart.interval[1] - apart.mean == pytest.approx(half, abs=1e-9)
+    assert difference.mean == pytest.approx(0.02)
+    assert difference.interval[1] - difference.mean == pytest.approx(half, abs=1e-9)
 
 
 def test_a_single_seed_has_no_interval():
@@ -62,7 +62,7 @@ def test_a_single_seed_has_no_interval():
     assert only.mean == 0.5 and only.interval is None
 
 
-def test_durations_and_metrics_are_groups_of_their_own():
+def test_durations_and_metrics_are_separate_groups():
     rows = [
         Run("a", compute=c, error=0.5, images_seen=n, metric=metric)
         for c, n in ((1.0, 10), (2.0, 20))
@@ -71,6 +71,6 @@ def test_durations_and_metrics_are_groups_of_their_own():
     assert len(group_runs(Runs(tuple(rows)))) == 4
 
 
-def test_a_reference_that_is_not_there_is_refused_with_those_that_are():
+def test_an_unknown_reference_is_rejected_with_the_known_ones():
     with pytest.raises(ValueError, match=r"plain, other.*'adam'"):
         compute_differences(table(), "adam")

@@ -81,7 +81,7 @@ def five_runs():
     return Runs(tuple(Run(f"m{k}", *map(float, p)) for k, p in enumerate(pairs)))
 
 
-def test_a_fit_stands_where_runs_are_too_few_to_resample_or_compare(tmp_path):
+def test_a_fit_is_kept_if_runs_are_too_few_to_resample_or_compare(tmp_path):
     result = analysis.analyse(
         five_runs(), resamples=50, compare=True, output_dir=tmp_path / "out"
     )
@@ -121,8 +121,8 @@ def test_an_error_of_zero_is_studied_with_the_linear_loss(tmp_path):
     assert result["converged"] and len(result["laws"]) == 6
     assert result["b"] == pytest.approx(0.5, abs=0.1)
     assert 0 < result["rms_log_error"] < 0.5
-    told = [row for row in result["hindcasts"] if row["actual"] == 0]
-    assert told and all(row["relative_error"] is None for row in told)
+    rows = [row for row in result["hindcasts"] if row["actual"] == 0]
+    assert rows and all(row["relative_error"] is None for row in rows)
 
 
 def no_constant(name):

@@ -77,7 +77,7 @@ def test_bad_grids_are_explained(change, message):
         Sweep(**{**GRID, **change})
 
 
-def test_variants_are_runs_of_their_own_with_their_bindings_and_flags():
+def test_variants_are_separate_runs_with_their_bindings_and_flags():
     variants = {
         "adam": ("--gin_file=optimizers/adam.gin",),
         "decayed": ("HEAD_WEIGHT_DECAY = 30.0",),

@@ -45,8 +45,8 @@ class Bootstrap:
     def _interval(self, samples: Floats, estimate: Floats) -> Floats:
         """Return an interval about the estimate as wide as the farther percentile.
 
-        A strict frontier keeps lucky runs, so it lies too low; the frontier of a few
-        models lies above that of all, so too high. Resamples show the second on the
+        A strict frontier keeps lucky runs, so it is too low; the frontier of a few
+        models is above that of all models, so too high. Resamples show the second on the
         other side of the estimate: percentiles alone missed it (`README.md`).
         """
         tail = 50 * (1 - self.level)

@@ -63,7 +63,7 @@ def paper_runs(metric: str = "imagenet_10shot") -> Runs:
         metric: One of `METRICS`.
 
     Raises:
-        ValueError: The paper has no such metric.
+        ValueError: The metric is unknown.
     """
     if metric in FIGURE_METRICS:
         return Runs(tuple(_figure_runs(metric)))

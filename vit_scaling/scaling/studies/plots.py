@@ -1,4 +1,4 @@
-"""Draw runs, frontiers and laws on log axes, as Figures 2 and 4 of the paper do."""
+"""Draw runs, frontiers and laws on log axes, in the form of Figures 2 and 4."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Sequence
@@ -94,7 +94,7 @@ def set_log_axes(axes: Any, runs: Runs) -> None:
 
 
 def set_percent_axis(axes: Any, percent: Any) -> None:
-    """Make the y axis logarithmic with round percentages; 0 lies below any of it."""
+    """Make the y axis logarithmic with round percentages; values of 0 are cut off."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     seen = [value for value in percent if value > 0] or [1.0]
@@ -136,8 +136,8 @@ def add_legend(figure: Any, runs: Runs, *, columns: int = 1) -> None:
 def draw_best_by_flops(axes: Any, runs: Runs, *, image_size: int = 224) -> bool:
     """Draw Figure 2, right top: best error against the model's GFLOPs, forward.
 
-    Runs counted in FLOPs tell their model's by what an image took; of others the shape
-    does, at `image_size` pixels.
+    The model's GFLOPs are those that a run spent per image if its compute is in FLOPs,
+    else those of its shape at `image_size` pixels.
 
     Returns:
         Whether any shape was known.
