@@ -46,8 +46,8 @@ class Bootstrap:
         """Return an interval about the estimate as wide as the farther percentile.
 
         A strict frontier keeps lucky runs, so it is too low; the frontier of a few
-        models is above that of all models, so too high. Resamples show the second on the
-        other side of the estimate: percentiles alone missed it (`README.md`).
+        models is above that of all models, so too high. Resamples show the second on
+        the other side of the estimate: percentiles alone missed it (`README.md`).
         """
         tail = 50 * (1 - self.level)
         ends = np.percentile(samples, [tail, 100 - tail], axis=0)
