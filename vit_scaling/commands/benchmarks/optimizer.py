@@ -2,13 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
+import math
 import statistics
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from vit_scaling.checks import check_at_least
 from vit_scaling.commands import cli
+from vit_scaling.commands.benchmarks.alternation import time_alternating
 from vit_scaling.optimization.update_rules import UPDATE_RULES
 from vit_scaling.training.malloc import keep_freed_memory
 
@@ -20,15 +22,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--shape", default="B/16", help="the shape whose weights are updated")
     add("--classes", type=int, default=1000, help="width of the classifier")
-    add("--optimizers", default=",".join(UPDATE_RULES), help="which of ours, by commas")
-    add("--clip_norm", type=float, default=None, help="clip ours by global norm")
-    add("--measure", action="store_true", help="let ours measure their norms")
+    add(
+        "--optimizers",
+        default=",".join(UPDATE_RULES),
+        help="this package's optimizers, comma-separated",
+    )
+    add(
+        "--clip_norm",
+        type=float,
+        default=None,
+        help="global norm, ours only",
+    )
+    add("--measure", action="store_true", help="measure norms (not in Keras)")
     add("--graph", action="store_true", help="run TensorFlow's graph without XLA")
-    add("--rounds", type=int, default=7, help="measured turns; their median counts")
+    add("--rounds", type=int, default=7, help="measured rounds; the median is reported")
     add(
         "--fresh_memory",
         action="store_true",
-        help="let freed memory go back to the system, which training does not",
+        help="return freed memory to the system, which training does not do",
     )
 
 
@@ -36,8 +47,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     """Return seconds per update, and their ratios to the lower bound and to Keras.
 
     The bound reads the gradients, reads and writes weights and state, each byte once,
-    at the rate of a copy measured in the same run. All programs take turns, so that a
-    change in the machine's load meets all of them.
+    at the rate of a copy measured in the same run. All programs alternate.
 
     Raises:
         ValueError: An optimizer or shape is unknown, or `rounds` below 1.
@@ -49,19 +59,19 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
             f"`--optimizers` must be some of {', '.join(UPDATE_RULES)}; received "
             f"{', '.join(unknown)}."
         )
-    if arguments.rounds < 1:
-        raise ValueError(f"`--rounds` must be at least 1; received {arguments.rounds}.")
-    kept = not arguments.fresh_memory and keep_freed_memory()
-    programs, moved = _programs(arguments, names)
-    copy, copied = _copy()
-    taken = _take_turns({"copy": copy, **programs}, arguments.rounds)
-    bandwidth = copied / taken["copy"]
+    check_at_least(1, **{"--rounds": arguments.rounds})
+    keeps_memory = not arguments.fresh_memory and keep_freed_memory()
+    programs, moved = _make_programs(arguments, names)
+    copy, copied = _make_copy()
+    samples = time_alternating({"copy": copy, **programs}, rounds=arguments.rounds)
+    seconds = {name: statistics.median(values) for name, values in samples.items()}
+    bandwidth = copied / seconds["copy"]
     rows = {
         name: {
-            "seconds": taken[name],
+            "seconds": seconds[name],
             "bound_seconds": moved[name] / bandwidth,
-            "over_bound": taken[name] * bandwidth / moved[name],
-            "over_keras_adamw": taken[name] / taken[KERAS],
+            "over_bound": seconds[name] * bandwidth / moved[name],
+            "over_keras_adamw": seconds[name] / seconds[KERAS],
             "bytes_moved": moved[name],
         }
         for name in programs
@@ -71,7 +81,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
         "xla": not arguments.graph,
         "clip_norm": arguments.clip_norm,
         "measure": arguments.measure,
-        "keeps_freed_memory": kept,
+        "keeps_freed_memory": keeps_memory,
         "copy_gigabytes_per_second": bandwidth / 1e9,
         "updates": rows,
     }
@@ -95,10 +105,10 @@ def show(result: Mapping[str, Any]) -> str:
     return f"{result['shape']}, {compiler}, {rate}\n" + cli.table(rows, header)
 
 
-def _programs(
+def _make_programs(
     arguments: argparse.Namespace, names: list[str]
 ) -> tuple[dict[str, Callable[[], Any]], dict[str, int]]:
-    """Return an update to call by name, and the bytes that its bound moves."""
+    """Return the updates by name, and the bytes that each must move at least."""
     import keras
 
     from vit_scaling.modeling.vit import vit
@@ -145,31 +155,28 @@ def _update(
         return optimizer.iterations + 0
 
     traced = tf.function(apply, jit_compile=xla, autograph=False)
-    return lambda: traced(gradients).numpy()  # Wait for it to be done.
+    return lambda: traced(gradients).numpy()  # Wait for the result.
 
 
 def _bytes(variable: Any) -> int:
-    size = 1
-    for axis in variable.shape:
-        size *= axis
-    return size * (2 if variable.dtype in ("bfloat16", "float16") else 4)
+    return math.prod(variable.shape) * (
+        2 if variable.dtype in ("bfloat16", "float16") else 4
+    )
 
 
-def _copy(
-    megabytes: int = 512, threads: int | None = None
-) -> tuple[Callable[[], None], int]:
+def _make_copy(megabytes: int = 512) -> tuple[Callable[[], None], int]:
     """Return a copy to call, by as many threads as there are cores, and its bytes."""
     import os
 
     import numpy as np
 
-    count = threads or os.cpu_count() or 1
+    count = os.cpu_count() or 1
     source = [np.ones(megabytes * 2**20 // 8 // count) for _ in range(count)]
     target = [np.zeros_like(part) for part in source]
 
     def copy() -> None:
         workers = [
-            # NumPy lets go of the interpreter while it copies.
+            # NumPy releases the interpreter while it copies.
             threading.Thread(target=np.copyto, args=pair)
             for pair in zip(target, source, strict=True)
         ]
@@ -179,16 +186,3 @@ def _copy(
             worker.join()
 
     return copy, 2 * sum(part.nbytes for part in source)
-
-
-def _take_turns(
-    programs: Mapping[str, Callable[[], Any]], rounds: int
-) -> dict[str, float]:
-    """Return the median seconds of each program; the first two turns warm up."""
-    taken: dict[str, list[float]] = {name: [] for name in programs}
-    for _ in range(rounds + 2):
-        for name, program in programs.items():
-            start = time.perf_counter()
-            program()
-            taken[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times[2:]) for name, times in taken.items()}

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
+import math
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from vit_scaling.checks import check_at_least
 from vit_scaling.commands.benchmarks import step_runs
+from vit_scaling.commands.benchmarks.alternation import time_alternating
 from vit_scaling.modeling.head_specs import POOLING_HEADS
 from vit_scaling.modeling.shapes import shape_named
 from vit_scaling.scaling.planning.flops import flops
@@ -55,9 +57,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     model's own (`scaling.planning.flops`): rematerialised operations count once.
     """
     for name in ("batch_size", "steps", "classes", "rounds"):
-        value = getattr(arguments, name)
-        if value < 1:
-            raise ValueError(f"`--{name}` must be at least 1; received {value}.")
+        check_at_least(1, **{f"--{name}": getattr(arguments, name)})
     if arguments.measure != "program":
         return step_runs.run(arguments)
     keeps_memory = not arguments.fresh_memory and keep_freed_memory()
@@ -67,28 +67,27 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
         image_size=arguments.image_size,
         classes=arguments.classes,
     )
-    gemms = [_make_gemm(*sizes) for sizes in GEMM_SIZES]
     train, infer = _make_programs(arguments)
-    seconds = _median_seconds(
-        [*gemms, train, infer], arguments.steps, arguments.warmup_steps
+    programs = {"training": train, "inference": infer}
+    gemms = {str(sizes): _make_gemm(*sizes) for sizes in GEMM_SIZES}
+    samples = time_alternating(
+        {**gemms, **programs},
+        rounds=arguments.steps,
+        warmup_rounds=arguments.warmup_steps,
     )
-    peak = max(
-        2.0 * rows * inner * columns / gemm_seconds
-        for (rows, inner, columns), gemm_seconds in zip(
-            GEMM_SIZES, seconds, strict=False
-        )
-    )
+    seconds = {name: statistics.median(values) for name, values in samples.items()}
+    peak = max(2.0 * math.prod(sizes) / seconds[str(sizes)] for sizes in GEMM_SIZES)
     result = {name: vars(arguments)[name] for name in REPORTED}
     result["keeps_freed_memory"] = keeps_memory
     result["gemm_peak_gflops_per_second"] = peak / 1e9
-    for name, operations, step_seconds in (
-        ("training", counted.training, seconds[-2]),
-        ("inference", counted.forward, seconds[-1]),
+    for name, flops_per_image in (
+        ("training", counted.training),
+        ("inference", counted.forward),
     ):
-        rate = arguments.batch_size / step_seconds
-        result[f"{name}_seconds_per_step"] = step_seconds
+        rate = arguments.batch_size / seconds[name]
+        result[f"{name}_seconds_per_step"] = seconds[name]
         result[f"{name}_images_per_second"] = rate
-        result[f"{name}_share_of_gemm_peak"] = rate * operations / peak
+        result[f"{name}_share_of_gemm_peak"] = rate * flops_per_image / peak
     return result
 
 
@@ -98,7 +97,8 @@ def _make_gemm(rows: int, inner: int, columns: int) -> Callable[[], Any]:
 
     left = tf.random.stateless_normal((rows, inner), (0, 0))
     right = tf.random.stateless_normal((inner, columns), (0, 1))
-    return tf.function(lambda: tf.matmul(left, right))
+    product = tf.function(lambda: tf.matmul(left, right))
+    return lambda: product().numpy()
 
 
 def _make_programs(arguments: argparse.Namespace) -> tuple[Callable, Callable]:
@@ -141,18 +141,4 @@ def _make_programs(arguments: argparse.Namespace) -> tuple[Callable, Callable]:
     def infer() -> tf.Tensor:
         return model(tf.convert_to_tensor(images), training=False)
 
-    return train, infer
-
-
-def _median_seconds(
-    programs: list[Callable[[], Any]], steps: int, warmup_steps: int
-) -> list[float]:
-    """Return each program's median seconds; the programs alternate."""
-    samples: list[list[float]] = [[] for _ in programs]
-    for step in range(warmup_steps + steps):
-        for program, seconds in zip(programs, samples, strict=True):
-            start = time.perf_counter()
-            program().numpy()
-            if step >= warmup_steps:
-                seconds.append(time.perf_counter() - start)
-    return [statistics.median(seconds) for seconds in samples]
+    return lambda: train().numpy(), lambda: infer().numpy()
