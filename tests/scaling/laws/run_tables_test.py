@@ -7,7 +7,6 @@ from vit_scaling.modeling.shapes import ViTShape, shape_named
 from vit_scaling.scaling.laws.run_tables import (
     Columns,
     parse_quantity,
-    read_csv,
     read_runs,
 )
 from vit_scaling.scaling.laws.runs import write_csv
@@ -25,7 +24,7 @@ def csv(tmp_path):
 def test_columns_may_have_any_names(csv):
     path = csv("net,days,err,pictures\nB/16,3.5,31.2,30M\nL/16,9,25,3B\n")
     columns = Columns(model="net", compute="days", error="err", data_size="pictures")
-    runs = read_csv(path, columns=columns, error_unit="percent")
+    runs = read_runs(path, columns=columns, error_unit="percent")
     assert [run.model for run in runs] == ["B/16", "L/16"]
     assert list(runs.error) == [pytest.approx(0.312), 0.25]
     assert runs.data_sizes == [3e7, 3e9]
@@ -35,20 +34,20 @@ def test_columns_may_have_any_names(csv):
 
 def test_a_models_own_shape_is_read_and_written(csv, tmp_path):
     header = "model,flops,error,patch,width,depth,mlp_width,heads\n"
-    runs = read_csv(csv(f"{header}mine,1e18,.5,4,16,2,32,2\nB/16,2e18,.4,,,,,\n"))
+    runs = read_runs(csv(f"{header}mine,1e18,.5,4,16,2,32,2\nB/16,2e18,.4,,,,,\n"))
     assert runs.rows[0].shape == ViTShape(4, 16, 2, 32, 2)
     assert runs.rows[1].shape == shape_named("B/16")
     write_csv(runs, tmp_path / "again.csv")
-    again = read_csv(tmp_path / "again.csv")
+    again = read_runs(tmp_path / "again.csv")
     assert [run.shape for run in again] == [run.shape for run in runs]
     with pytest.raises(ValueError, match=r"line 2: patch, .* must be whole numbers"):
-        read_csv(csv(f"{header}mine,1e18,.5,4,16.5,2,32,2\n"))
+        read_runs(csv(f"{header}mine,1e18,.5,4,16.5,2,32,2\n"))
 
 
 def test_the_unit_is_read_from_the_column_or_the_cells(csv):
-    assert read_csv(csv("flops,error\n1e18,.5\n")).compute_unit == "flops"
-    assert read_csv(csv("compute,error\n1e18 FLOPs,.5\n")).compute_unit == "flops"
-    assert read_csv(csv("compute,error\n3,.5\n")).compute_unit == "core_days"
+    assert read_runs(csv("flops,error\n1e18,.5\n")).compute_unit == "flops"
+    assert read_runs(csv("compute,error\n1e18 FLOPs,.5\n")).compute_unit == "flops"
+    assert read_runs(csv("compute,error\n3,.5\n")).compute_unit == "core_days"
 
 
 @pytest.mark.parametrize(
@@ -68,24 +67,24 @@ def test_the_unit_is_read_from_the_column_or_the_cells(csv):
 )
 def test_bad_tables_are_explained(csv, text, message):
     with pytest.raises(ValueError, match=message):
-        read_csv(csv(text))
+        read_runs(csv(text))
 
 
 def test_a_missing_named_column_suggests_the_nearest(csv):
     with pytest.raises(ValueError, match="Did you mean 'days'"):
-        read_csv(csv("days,error\n1,.5\n"), columns=Columns(compute="day"))
+        read_runs(csv("days,error\n1,.5\n"), columns=Columns(compute="day"))
 
 
 def test_fractions_declared_percent_are_recognised(csv):
     with pytest.raises(ValueError, match="look like fractions"):
-        read_csv(csv("compute,error\n1,.5\n2,.4\n"), error_unit="percent")
+        read_runs(csv("compute,error\n1,.5\n2,.4\n"), error_unit="percent")
     with pytest.raises(ValueError, match="`error_unit` must be"):
-        read_csv(csv("compute,error\n1,.5\n"), error_unit="percents")
+        read_runs(csv("compute,error\n1,.5\n"), error_unit="percents")
 
 
 def test_a_requested_unit_must_be_the_cells_unit(csv):
     with pytest.raises(ValueError, match="received flops where core_days"):
-        read_csv(csv("compute,error\n1e18 FLOPs,.5\n"), compute_unit="core_days")
+        read_runs(csv("compute,error\n1e18 FLOPs,.5\n"), compute_unit="core_days")
 
 
 def test_missing_files_and_empty_folders_are_named(tmp_path):
@@ -94,7 +93,7 @@ def test_missing_files_and_empty_folders_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="Did you mean 'paper'"):
         read_runs("papr")
     with pytest.raises(FileNotFoundError, match="No table of runs"):
-        read_csv(tmp_path / "none.csv")
+        read_runs(tmp_path / "none.csv")
 
 
 def test_quantities_have_suffixes():

@@ -4,7 +4,7 @@
 import csv
 import functools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from vit_scaling.naming import unknown_name_message
 from vit_scaling.scaling.laws.power_law import PowerLaw
@@ -75,32 +75,32 @@ def paper_runs(metric: str = "imagenet_10shot") -> Runs:
 def _figure_runs(metric: str) -> Iterator[Run]:
     for row in _rows("fig2_points.csv"):
         if row["metric"] == metric:
-            yield Run(
-                model=row["model"],
-                compute=float(row["core_days"]),
-                error=float(row["error_pct"]) / 100,
-                metric=metric,
-                data_size=parse_quantity(row["data"]),
-                images_seen=parse_quantity(row["steps"]) * BATCH_SIZE,
-                shape=find_shape(row["model"]),
-                source=row["source"],
-            )
+            error = float(row["error_pct"]) / 100
+            yield _make_run(row, metric, float(row["core_days"]), error, row["source"])
 
 
 def _table_runs(metric: str, file: str, column: str) -> Iterator[Run]:
     for row in _rows(file):
         if row[column]:
-            steps = parse_quantity(row["steps"])
-            yield Run(
-                model=row["model"],
-                compute=steps * core_days_per_step(row["model"]),
-                error=round(1 - float(row[column]) / 100, 6),
-                metric=metric,
-                data_size=parse_quantity(row["data"]),
-                images_seen=steps * BATCH_SIZE,
-                shape=find_shape(row["model"]),
-                source=f"{row['source']}; core-days from the rates of Figure 2",
-            )
+            days = parse_quantity(row["steps"]) * core_days_per_step(row["model"])
+            source = f"{row['source']}; core-days from the rates of Figure 2"
+            error = round(1 - float(row[column]) / 100, 6)
+            yield _make_run(row, metric, days, error, source)
+
+
+def _make_run(
+    row: Mapping[str, str], metric: str, core_days: float, error: float, source: str
+) -> Run:
+    return Run(
+        model=row["model"],
+        compute=core_days,
+        error=error,
+        metric=metric,
+        data_size=parse_quantity(row["data"]),
+        images_seen=parse_quantity(row["steps"]) * BATCH_SIZE,
+        shape=find_shape(row["model"]),
+        source=source,
+    )
 
 
 def shapefinder_rows() -> list[dict[str, str]]:

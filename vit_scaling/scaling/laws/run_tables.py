@@ -67,8 +67,8 @@ def parse_quantity(text: str) -> float:
         ) from None
 
 
-def read_csv(
-    path: str | pathlib.Path,
+def read_runs(
+    source: str | pathlib.Path,
     *,
     columns: Columns | None = None,
     compute_unit: str | None = None,
@@ -77,8 +77,8 @@ def read_csv(
     """Read a table of runs.
 
     Args:
-        path: A CSV file with a header.
-        columns: Its columns' names.
+        source: A CSV file with a header, or a sweep's folder with `runs.csv`.
+        columns: Names of the columns.
         compute_unit: "core_days" or "flops"; None reads the unit from a column, from
             the cells ("3e18 FLOPs") or from the compute column's name, and falls back
             to core-days.
@@ -90,9 +90,7 @@ def read_csv(
             [0, 1] or in the other unit, compute is zero or of two units, or a run
             is repeated.
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"No table of runs exists at {path}.")
+    path = _find_table(source)
     check_known("error_unit", error_unit, ("fraction", "percent"))
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
@@ -108,8 +106,23 @@ def read_csv(
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from None
     runs = Runs(tuple(rows))
-    _check_ranges(rows, error_unit, path)
+    _check_ranges(runs, error_unit, path)
     return runs
+
+
+def _find_table(source: str | pathlib.Path) -> pathlib.Path:
+    path = pathlib.Path(source)
+    if path.is_dir() and not (path / "runs.csv").is_file():
+        raise FileNotFoundError(
+            f"{source} has no runs.csv. No run of this sweep has finished, or the "
+            "folder is another one."
+        )
+    if not path.exists():
+        raise FileNotFoundError(
+            f"No table of runs exists at {source}. Give a CSV file, a sweep's folder "
+            f"or the word paper.{did_you_mean(source, ['paper'])}"
+        )
+    return path / "runs.csv" if path.is_dir() else path
 
 
 def _find_columns(
@@ -197,47 +210,15 @@ def _parse_compute(text: str) -> tuple[float, str | None]:
     return parse_quantity(match.group(1)), unit
 
 
-def _check_ranges(rows: list[Run], error_unit: str, path: pathlib.Path) -> None:
-    if error_unit == "percent" and max(run.error for run in rows) <= 0.01:
+def _check_ranges(runs: Runs, error_unit: str, path: pathlib.Path) -> None:
+    if error_unit == "percent" and runs.error.max() <= 0.01:
         raise ValueError(
             f"All errors of {path} are at most 1 and `error_unit` is 'percent': they "
             "look like fractions. Use --error_unit=fraction."
         )
-    compute = [run.compute for run in rows]
-    if max(compute) / min(compute) > _MIXED_UNITS_SPAN:
+    span = runs.compute.max() / runs.compute.min()
+    if span > _MIXED_UNITS_SPAN:
         raise ValueError(
-            f"`compute` of {path} spans a factor of "
-            f"10^{math.log10(max(compute) / min(compute)):.0f}: it looks like mixed "
-            "units. Give all rows one unit."
+            f"`compute` of {path} spans a factor of 10^{math.log10(span):.0f}: it "
+            "looks like mixed units. Give all rows one unit."
         )
-
-
-def read_runs(
-    source: str | pathlib.Path,
-    *,
-    columns: Columns | None = None,
-    compute_unit: str | None = None,
-    error_unit: str = "fraction",
-) -> Runs:
-    """Read a CSV file, or the `runs.csv` of a sweep's folder.
-
-    Raises:
-        FileNotFoundError: Neither exists.
-        ValueError: As `read_csv`.
-    """
-    path = pathlib.Path(source)
-    if path.is_dir():
-        path = path / "runs.csv"
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{source} has no runs.csv. No run of this sweep has finished, or "
-                "the folder is another one."
-            )
-    elif not path.exists():
-        raise FileNotFoundError(
-            f"No table of runs exists at {source}. Give a CSV file, a sweep's folder "
-            f"or the word paper.{did_you_mean(source, ['paper'])}"
-        )
-    return read_csv(
-        path, columns=columns, compute_unit=compute_unit, error_unit=error_unit
-    )

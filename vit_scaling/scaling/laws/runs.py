@@ -222,7 +222,7 @@ def find_shape(model: str) -> ViTShape | None:
 
 
 def write_csv(runs: Runs, path: str | pathlib.Path) -> None:
-    """Write a table that `read_csv` reads back."""
+    """Write a table that `read_runs` reads back."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*CSV_COLUMNS, *SHAPE_COLUMNS])

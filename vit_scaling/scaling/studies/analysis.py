@@ -40,7 +40,7 @@ def load_runs(
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: As `paper_runs`, `read_csv` and `Runs.of_metric`.
+        ValueError: As `paper_runs`, `read_runs` and `Runs.of_metric`.
     """
     if source == "paper":
         return paper_runs(metric or "imagenet_10shot")
