@@ -42,7 +42,7 @@ def test_a_shape_may_be_five_numbers(capsys):
     assert main([*numbers, "--shape=Ti/16"]) == 1
 
 
-def test_a_budget_is_answered(capsys):
+def test_a_budget_is_planned(capsys):
     found = planned(capsys, "--budget=1000")
     assert found.keys() >= {"shape", "images_seen", "data_images", "error"}
     assert found["error_interval"][0] < found["error"] < found["error_interval"][1]
@@ -91,7 +91,7 @@ def test_a_sweep_of_shapes_of_ones_own_can_be_planned_from(capsys, tmp_path):
     assert found["error"] == pytest.approx(0.1 + 40 * 1e12**-0.2, rel=0.01)
 
 
-def test_shapes_are_found_for_the_batch_and_patch_asked_for(capsys, tmp_path):
+def test_shapes_are_found_for_a_batch_and_patch(capsys, tmp_path):
     """More images or more patches an image leave room for fewer shapes."""
 
     def fitting(*flags):
@@ -140,6 +140,6 @@ def test_bad_input_is_explained(capsys, flags, message):
     assert not captured.out
 
 
-def test_text_is_for_people(capsys):
+def test_text_output(capsys):
     assert main(["--shape=B/16", "--images=1.2M", "--price_per_hour=2"]) == 0
     assert "memory_bytes: total" in capsys.readouterr().out

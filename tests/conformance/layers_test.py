@@ -1,4 +1,4 @@
-"""One registry, every layer and head: saved, compiled, cast and traced alike."""
+"""Every layer and head can be saved, compiled, cast and traced."""
 # SPDX-License-Identifier: Apache-2.0
 
 import inspect

@@ -52,7 +52,7 @@ def test_gradients_with_rematerialization_equal_those_without(mode, policy):
 
 @functools.cache
 def gradients_on_replicas(rematerialize):
-    """Return the gradients of every variable on two replicas, which drop apart."""
+    """Return the gradients of every variable on two replicas, with different masks."""
     strategy = tf.distribute.MirroredStrategy(
         ["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice()
     )
@@ -68,7 +68,7 @@ def gradients_on_replicas(rematerialize):
 
 
 @pytest.mark.parametrize("policy", ["all", "every_2", "attention", "mlp"])
-def test_rematerialization_gives_each_replica_the_gradients_of_without(policy):
+def test_rematerialization_keeps_the_gradients_of_each_replica(policy):
     kept, again = gradients_on_replicas("none"), gradients_on_replicas(policy)
     for first, second in zip(kept, again, strict=True):
         for replica in (0, 1):
@@ -112,7 +112,7 @@ def compiled_temporary_bytes(rematerialize, folder):
 
 
 @pytest.mark.slow
-def test_the_memory_of_a_compiled_step_falls(tmp_path):
+def test_rematerialization_saves_memory_of_a_compiled_step(tmp_path):
     kept = compiled_temporary_bytes("none", tmp_path / "none")
     every_2 = compiled_temporary_bytes("every_2", tmp_path / "every_2")
     again = compiled_temporary_bytes("all", tmp_path / "all")

@@ -1,4 +1,4 @@
-"""What each head does with tokens (§3.2)."""
+"""Outputs of the pooling heads (§3.2)."""
 # SPDX-License-Identifier: Apache-2.0
 
 import numpy as np
@@ -39,7 +39,7 @@ def test_the_map_head_sees_every_token():
         assert np.abs(layer(changed) - layer(x)).max() > 1e-4
 
 
-def test_the_token_head_takes_the_first_and_asks_for_a_class_token():
+def test_token_head_returns_the_first_token_and_needs_a_class_token():
     layer = make("token")
     np.testing.assert_array_equal(layer(tokens()), tokens()[:, 0])
     assert layer.uses_class_token
@@ -47,17 +47,17 @@ def test_the_token_head_takes_the_first_and_asks_for_a_class_token():
     assert not make("map").uses_class_token
 
 
-def test_the_average_is_taken_in_float32():
+def test_average_is_computed_in_float32():
     layer = heads.GapHead(dtype="bfloat16")
     x = tf.ones((1, 1000, 2), tf.bfloat16)
     np.testing.assert_array_equal(tf.cast(layer(x), tf.float32), [[1.0, 1.0]])
 
 
-def test_none_is_no_layer():
+def test_none_has_no_layer():
     assert make("none") is None
 
 
-def test_unknown_heads_and_makers_of_something_else_are_refused():
+def test_unknown_heads_and_functions_returning_other_objects_are_rejected():
     with pytest.raises(ValueError, match=r"received 'gpa'. Did you mean 'gap'"):
         make("gpa")
     with pytest.raises(TypeError, match="must return a Keras layer; it returned 3"):

@@ -1,4 +1,4 @@
-"""Initial values as the authors' code draws them, and layers that cannot be misread."""
+"""Initial values as in the authors' code, patches and GELU."""
 # SPDX-License-Identifier: Apache-2.0
 
 import math
@@ -75,7 +75,7 @@ def test_the_tanh_projection_is_lecun_normal(initial):
     assert abs(values.std() * math.sqrt(WIDTH) - 1.0) < 0.03
 
 
-def test_patches_are_what_a_convolution_without_padding_sees():
+def test_patches_are_those_of_a_convolution_without_padding():
     layer = layers.PatchEmbedding(6, 4)
     images = np.random.default_rng(0).standard_normal((2, 11, 9, 3)).astype(np.float32)
     tokens = layer(images)

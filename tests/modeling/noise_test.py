@@ -1,4 +1,4 @@
-"""Masks differ between replicas, steps and places, and repeat with seed and counter."""
+"""Masks differ between replicas, steps and layers; seed and counter reproduce them."""
 # SPDX-License-Identifier: Apache-2.0
 
 import numpy as np
@@ -71,7 +71,7 @@ def test_eager_and_graph_draw_the_same():
         np.testing.assert_array_equal(eager(), graph())
 
 
-def test_xla_draws_masks_of_its_own_but_repeats_them():
+def test_xla_draws_other_masks_and_reproduces_them():
     first, again = Masks(jit_compile=True), Masks(jit_compile=True)
     drawn = [*first(), *first()]
     np.testing.assert_array_equal(drawn, [*again(), *again()])
@@ -96,7 +96,7 @@ def test_the_counter_may_count_inside_a_loop_on_every_replica():
     assert masks.layer.step.value.numpy() == 3
 
 
-def test_nothing_is_counted_or_dropped_outside_training():
+def test_outside_training_nothing_is_counted_or_dropped():
     model = vit(SHAPE, image_size=8, dropout=0.5, stochastic_depth=0.5)
     np.testing.assert_array_equal(model(images(2, (8, 8))), model(images(2, (8, 8))))
     assert int(model.get_layer("mask_seed").step) == 0
@@ -107,7 +107,7 @@ def test_a_model_without_dropping_has_no_counter():
     assert not model.non_trainable_variables
 
 
-def test_dropout_keeps_the_share_and_the_expectation():
+def test_dropout_keeps_the_fraction_and_the_expectation():
     seed = tf.constant([3, 4])
     ones = tf.ones((64, 100))
     dropped = noise.dropout(ones, 0.25, seed, site=0).numpy()
@@ -119,7 +119,7 @@ def test_dropout_keeps_the_share_and_the_expectation():
     assert 0 < np.count_nonzero(whole[:, 0]) < 64
 
 
-def test_every_place_of_a_model_drops_others():
+def test_every_layer_of_a_model_drops_other_values():
     seed = tf.constant([3, 4])
     masks = [noise.dropout(tf.ones((99,)), 0.5, seed, site).numpy() for site in (0, 1)]
     assert not np.array_equal(*masks)
@@ -128,7 +128,9 @@ def test_every_place_of_a_model_drops_others():
 def test_stochastic_depth_grows_linearly_with_depth():
     shape = SHAPE.__class__(patch=4, width=8, depth=5, mlp_width=8, heads=2)
     model = vit(shape, image_size=8, stochastic_depth=0.4)
-    rates = [model.get_layer(f"block_{n:02d}").stochastic_depth for n in range(5)]
+    rates = [
+        model.get_layer(f"block_{n:02d}").options.stochastic_depth for n in range(5)
+    ]
     np.testing.assert_allclose(rates, [0.0, 0.1, 0.2, 0.3, 0.4])
 
 

@@ -32,7 +32,7 @@ def test_resampling_equals_scipys_linear_zoom(old, new):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
 
 
-def test_a_square_is_assumed_and_the_same_grid_is_left_alone():
+def test_a_square_is_assumed_and_the_same_grid_is_unchanged():
     embedding = np.random.default_rng(0).standard_normal((1, 9, 4)).astype(np.float32)
     np.testing.assert_array_equal(positions.resample(embedding, (3, 3)), embedding)
     assert positions.resample(embedding, (5, 4)).shape == (1, 20, 4)
@@ -47,12 +47,12 @@ def test_the_corners_stay():
 @pytest.mark.parametrize(
     ("shape", "old_grid", "message"),
     [
-        ((1, 10, 4), None, r"must hold 3 x 3 patches; received 10"),
-        ((1, 9, 4), (2, 4), r"must hold 2 x 4 patches; received 9"),
+        ((1, 10, 4), None, r"must have 3 x 3 patches; received 10"),
+        ((1, 9, 4), (2, 4), r"must have 2 x 4 patches; received 9"),
         ((9, 4), None, r"of shape \(1, patches, width\); received \(9, 4\)"),
     ],
 )
-def test_embeddings_that_fill_no_grid_are_refused(shape, old_grid, message):
+def test_embeddings_that_do_not_match_a_grid_are_rejected(shape, old_grid, message):
     with pytest.raises(ValueError, match=message):
         positions.resample(np.zeros(shape), (4, 4), old_grid=old_grid)
 
@@ -64,6 +64,6 @@ def test_sincos_positions_equal_the_loops(grid, width):
     np.testing.assert_allclose(actual, sincos2d(*grid, width), rtol=0, atol=1e-6)
 
 
-def test_sincos_positions_need_a_width_of_fours():
+def test_sincos_positions_need_a_width_divisible_by_4():
     with pytest.raises(ValueError, match="multiple of 4 and at least 8; received 10"):
         positions.sincos((2, 2), 10)

@@ -23,6 +23,6 @@ def test_policies_choose_parts_of_blocks(policy, parts):
 
 
 @pytest.mark.parametrize("policy", ["every_0", "every_", "every_-1", "some", "", True])
-def test_other_policies_are_refused(policy):
+def test_other_policies_are_rejected(policy):
     with pytest.raises(ValueError, match="`rematerialize` must be 'none', 'all'"):
         recomputed_parts(policy, 5)

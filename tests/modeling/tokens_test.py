@@ -1,4 +1,4 @@
-"""Class token first, registers last and off again."""
+"""The class token is first; registers are last and are removed again."""
 # SPDX-License-Identifier: Apache-2.0
 
 import numpy as np
@@ -22,7 +22,7 @@ def test_registers_come_last_and_are_the_same_for_every_example():
     assert np.std(out[0, 3:]) > 0.0
 
 
-def test_dropped_registers_leave_what_was_there():
+def test_dropping_registers_restores_the_tokens():
     x = tf.random.stateless_normal((2, 3, 4), (0, 0))
     out = tokens.DropRegisters(2)(tokens.RegisterTokens(2)(x))
     np.testing.assert_array_equal(out, x)

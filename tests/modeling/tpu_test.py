@@ -1,4 +1,4 @@
-"""The forms for TPU give what the forms for a CPU give, but for rounding."""
+"""Layers for TPUs equal those for CPUs up to rounding."""
 # SPDX-License-Identifier: Apache-2.0
 
 import keras
@@ -47,7 +47,7 @@ def test_attention_and_its_gradients_agree(queries):
     assert_both_forms_agree(attend, inputs)
 
 
-def test_attention_bears_large_logits():
+def test_attention_is_finite_with_large_logits():
     k, v = uniform(2, 5, 2, 8), uniform(2, 5, 2, 8)
     # A logit of 10 is known to 1e-6, and so its weight.
     assert_both_forms_agree(attend, [10.0 * uniform(2, 5, 2, 8), k, v], tolerance=1e-4)
@@ -74,7 +74,7 @@ def test_a_constant_row_has_no_negative_variance():
     assert np.isfinite(out.numpy()).all()
 
 
-def test_patches_agree_where_the_image_has_a_rest():
+def test_patches_agree_on_images_with_partial_patches():
     layer = PatchEmbedding(width=12, patch=4)
     layer.build((None, 10, 13, 3))
     assert_both_forms_agree(layer, [uniform(2, 10, 13, 3)], layer.trainable_variables)
@@ -95,7 +95,7 @@ def test_a_whole_model_agrees_with_its_gradients(dtype):
     )
 
 
-def test_the_form_is_chosen_when_the_step_is_traced():
+def test_the_implementation_is_selected_at_tracing():
     model = vit("mu/8", image_size=32, classes=5)
     spec = tf.TensorSpec((2, 32, 32, 3), tf.float32)
 

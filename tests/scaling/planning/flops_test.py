@@ -69,7 +69,7 @@ def test_training_is_three_times_forward_and_more_when_computed_again():
     ("head", "extra"),
     [("none", 0), ("gap", 0), ("token", 192), ("map", 5_968_704 - 5_524_032)],
 )
-def test_heads_cost_what_they_have(head, extra):
+def test_parameters_of_the_heads(head, extra):
     counted = parameters(shape_named("Ti/16"), head=head, classes=10)
     assert counted.terms["pooling_head"] == extra
     assert counted.terms["classifier"] == 192 * 10 + 10
@@ -86,6 +86,6 @@ def test_a_representation_is_counted():
     )
 
 
-def test_an_unknown_head_is_answered_with_the_nearest():
+def test_the_nearest_head_is_suggested():
     with pytest.raises(ValueError, match="Did you mean 'map'"):
         flops(shape_named("B/16"), head="mapp")

@@ -1,4 +1,4 @@
-"""Plans: a run's needs, and what a budget should buy."""
+"""Plans of runs and of budgets."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -78,7 +78,7 @@ def test_a_bare_size_has_no_rate():
 
 
 @pytest.mark.parametrize(("budget", "model"), [(1.0, "B/32"), (100.0, "L/16")])
-def test_a_budget_in_the_papers_range_buys_what_its_frontier_has(budget, model):
+def test_a_budget_in_the_papers_range_gives_a_point_of_its_frontier(budget, model):
     found = plan_budget(paper_runs(), budget, resamples=50)
     near = [
         run.error

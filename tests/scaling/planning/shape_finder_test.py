@@ -1,4 +1,4 @@
-"""Which shapes fit a device, and the drawing of it."""
+"""Shapes that fit a device, and their plot."""
 # SPDX-License-Identifier: Apache-2.0
 
 from vit_scaling.modeling.shapes import ViTShape
