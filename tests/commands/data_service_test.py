@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def started(*flags):
+def start_server(*flags):
     """A running command, and the addresses that it prints when it listens."""
     command = [sys.executable, str(ROOT / "tools/data_service.py"), "--json", *flags]
     process = subprocess.Popen(
@@ -30,20 +30,20 @@ def started(*flags):
     return process, json.loads(printed)["addresses"]
 
 
-def stopped(process):
+def stop_server(process):
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 0
     process.stdout.close()
 
 
 def test_the_command_listens_until_it_is_stopped():
-    process, addresses = started("--port=0", "--workers=2")
+    process, addresses = start_server("--port=0", "--workers=2")
     assert len(set(addresses.split(","))) == 2
     for address in addresses.split(","):
         host, _, port = address.rpartition(":")
         socket.create_connection((host, int(port)), timeout=20).close()
     assert process.poll() is None
-    stopped(process)
+    stop_server(process)
 
 
 def test_a_port_in_use_is_reported():

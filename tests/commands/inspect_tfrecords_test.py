@@ -9,13 +9,13 @@ from tests.data import sets
 from vit_scaling.commands import inspect_tfrecords
 
 
-def made(path):
+def make_set(path):
     records = [sets.example(sets.jpeg(sets.tile(n)), [n % 3], f"{n}") for n in range(9)]
     return sets.shards(path, [records])
 
 
 def test_counts_and_sheets_are_made(tmp_path, capsys):
-    flags = [f"--pattern={made(tmp_path).pattern}", f"--output_dir={tmp_path}/look"]
+    flags = [f"--pattern={make_set(tmp_path).pattern}", f"--output_dir={tmp_path}/look"]
     assert inspect_tfrecords.main([*flags, "--images=6", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["class_counts"] == {"0": 3, "1": 3, "2": 3}
@@ -36,7 +36,7 @@ def test_other_keys_come_from_flags(tmp_path, capsys):
 
 
 def test_the_text_has_a_histogram(tmp_path, capsys):
-    assert inspect_tfrecords.main([f"--pattern={made(tmp_path).pattern}"]) == 0
+    assert inspect_tfrecords.main([f"--pattern={make_set(tmp_path).pattern}"]) == 0
     output = capsys.readouterr().out
     assert "9 records in 1 shards" in output
     assert output.count("#" * 40) == 3  # Three classes of equal size.

@@ -47,9 +47,9 @@ def jpeg_bomb() -> bytes:
 def wrong_type() -> bytes:
     floats = tf.train.Feature(float_list=tf.train.FloatList(value=[1.0]))
     feature = {"image/class/label": floats}
-    whole = tf.train.Example.FromString(sets.example(sets.jpeg(sets.tile(0)), [0]))
-    whole.features.feature["image/class/label"].CopyFrom(feature["image/class/label"])
-    return whole.SerializeToString()
+    example = tf.train.Example.FromString(sets.example(sets.jpeg(sets.tile(0)), [0]))
+    example.features.feature["image/class/label"].CopyFrom(feature["image/class/label"])
+    return example.SerializeToString()
 
 
 JPEG = sets.jpeg(sets.tile(0))
@@ -99,8 +99,8 @@ def test_bad_records_are_skipped_and_counted(tmp_path, capfd):
         where = rf"train-00001-of-00002\.tfrecord, record {number}: .*"
         assert re.search(where + message, log)
     train = TrainData(source, image_size=8, classes=10, on_bad_record="skip")
-    whole = GOOD + len(BAD)
-    (batch,) = train.dataset(batch_size=whole, seed=0).take(1)
+    total = GOOD + len(BAD)
+    (batch,) = train.dataset(batch_size=total, seed=0).take(1)
     assert float(tf.reduce_sum(batch["skipped"])) == len(BAD)
     # Each is replaced by the nearest good image in front of it in the batch.
     skipped, images = batch["skipped"].numpy() == 1, batch["images"].numpy()

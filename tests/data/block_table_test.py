@@ -13,40 +13,40 @@ from vit_scaling.data.block_table import make_block_table
 
 @pytest.mark.parametrize("parts", [1, 2, 5])
 def test_blocks_hold_each_record_once_and_name_it(tmp_path, parts):
-    made = sets.numbered(tmp_path, [7, 0, 4, 9]).index()
+    index = sets.numbered(tmp_path, [7, 0, 4, 9]).index()
     seen = []
     for part in range(parts):
-        table = make_block_table(made, block_records=3, part=part, parts=parts)
+        table = make_block_table(index, block_records=3, part=part, parts=parts)
         assert table.num_blocks == -(-table.num_records // 3)
         ends = np.append(table.run_first[1:], table.num_records)
         for run, (first, end) in enumerate(zip(table.run_first, ends, strict=True)):
             for place in range(first, end):
                 path = table.paths[table.run_file[run]].decode()
                 number = int(table.run_number[run] + place - first)
-                shard = [s.path for s in made.shards].index(path)
-                seen.append(int(made.starts[shard]) + number)
-                assert made.locate(seen[-1]) == (path, number)
-                assert table.offsets[place] == made.offsets(shard)[number]
+                shard = [s.path for s in index.shards].index(path)
+                seen.append(int(index.starts[shard]) + number)
+                assert index.locate(seen[-1]) == (path, number)
+                assert table.offsets[place] == index.offsets(shard)[number]
     assert seen == list(range(20))
 
 
 def test_a_selection_is_read_in_runs(tmp_path):
-    made = sets.numbered(tmp_path, [10]).index()
+    index = sets.numbered(tmp_path, [10]).index()
     chosen = np.array([0, 1, 2, 5, 7, 8])
-    table = make_block_table(made, block_records=4, selected=chosen)
+    table = make_block_table(index, block_records=4, selected=chosen)
     assert table.run_number.tolist() == [0, 5, 7]
     assert table.run_first.tolist() == [0, 3, 4]
     assert table.block_run.tolist() == [0, 2, 3]
-    path = made.shards[0].path
-    starts = np.append(made.offsets(0), os.path.getsize(path))
+    path = index.shards[0].path
+    starts = np.append(index.offsets(0), os.path.getsize(path))
     assert table.size_bytes == sum(starts[n + 1] - starts[n] for n in chosen)
 
 
 def test_a_table_of_blocks_reads_each_offsets_file_once(tmp_path, monkeypatch):
-    made = sets.numbered(tmp_path, [4, 2]).index()
-    make_block_table(made, block_records=2)  # Now the files are there.
+    index = sets.numbered(tmp_path, [4, 2]).index()
+    make_block_table(index, block_records=2)  # Now the files are there.
     loaded = []
     load = sidecar_files._load
     monkeypatch.setattr(sidecar_files, "_load", lambda p: loaded.append(p) or load(p))
-    make_block_table(made, block_records=2)
+    make_block_table(index, block_records=2)
     assert len(loaded) == len(set(loaded)) == 2

@@ -20,7 +20,7 @@ def test_labels_travel_as_text_and_come_back():
     assert unpack_labels(texts).to_list() == rows
 
 
-def decoded(path, records, policy):
+def decode_chunk(path, records, policy):
     """One chunk of all records of a set in their order, decoded."""
     source = sets.shards(path, [records])
     data = TrainData(
@@ -52,7 +52,7 @@ def test_bad_records_leave_the_others_in_their_places(tmp_path):
         sets.example(good[2], [3]),  # No such class.
         sets.example(good[2], []),
     ]
-    chunk = decoded(tmp_path, records, "skip")
+    chunk = decode_chunk(tmp_path, records, "skip")
     assert chunk["good"].numpy().tolist() == [True, False, True, False, True]
     for row, shade in ((0, 10), (2, 90), (4, 200)):
         assert (chunk["images"][row].numpy() == shade).all()
@@ -63,6 +63,6 @@ def test_the_first_bad_record_stops_with_advice(tmp_path):
     records = [sets.example(b"junk", [0]), sets.example(b"", [0])]
     message = r"record 0: its image cannot be decoded"
     with pytest.raises(tf.errors.InvalidArgumentError, match=message) as raised:
-        decoded(tmp_path, records, "stop")
+        decode_chunk(tmp_path, records, "stop")
     assert "tools/verify_tfrecords.py lists all" in str(raised.value)
     assert "record 1" not in str(raised.value)

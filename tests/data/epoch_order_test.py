@@ -18,10 +18,10 @@ def blocks(order, epoch):
 def test_blocks_are_permuted_and_a_short_one_is_last(records):
     order = EpochOrder(records, 4, 5, seed=3)
     for epoch in range(3):
-        found = blocks(order, epoch)
-        assert sorted(found) == list(range(order.num_blocks))
+        result = blocks(order, epoch)
+        assert sorted(result) == list(range(order.num_blocks))
         if records % 4:
-            assert found[-1] == order.num_blocks - 1
+            assert result[-1] == order.num_blocks - 1
 
 
 def test_orders_differ_by_seed_epoch_and_host():
@@ -44,12 +44,12 @@ def test_positions_count_windows_and_epochs():
 
 def test_permutations_of_blocks_look_uniform():
     order = EpochOrder(400, 4, 5, seed=0)
-    found = np.array([blocks(order, epoch) for epoch in range(40)])
+    result = np.array([blocks(order, epoch) for epoch in range(40)])
     # A uniform permutation of 100: positions and neighbours are uncorrelated (±0.016).
-    ranks = np.broadcast_to(np.arange(100), found.shape)
-    assert abs(np.corrcoef(ranks.ravel(), found.ravel())[0, 1]) < 0.07
-    assert abs(np.corrcoef(found[:, :-1].ravel(), found[:, 1:].ravel())[0, 1]) < 0.07
-    near = np.mean(np.abs(np.diff(found, axis=1)) == 1)
+    ranks = np.broadcast_to(np.arange(100), result.shape)
+    assert abs(np.corrcoef(ranks.ravel(), result.ravel())[0, 1]) < 0.07
+    assert abs(np.corrcoef(result[:, :-1].ravel(), result[:, 1:].ravel())[0, 1]) < 0.07
+    near = np.mean(np.abs(np.diff(result, axis=1)) == 1)
     assert near < 0.04  # 0.02 ± 0.0022.
 
 

@@ -16,27 +16,27 @@ from vit_scaling.data.tfrecords import TFRecords
 def test_key_hashes_are_computed_and_stored(tmp_path):
     source = sets.numbered(tmp_path, [2, 3])
     expected = [subsets.hash_key(f"key/{n}".encode()) for n in range(5)]
-    found = read_key_hashes(source.index(), source.features)
-    np.testing.assert_array_equal(found, np.array(expected, np.uint64))
+    result = read_key_hashes(source.index(), source.features)
+    np.testing.assert_array_equal(result, np.array(expected, np.uint64))
     kept = sorted(path.name for path in (tmp_path / "index").glob("*.keys-*.npy"))
     assert len(kept) == 2
     again = read_key_hashes(source.index(), source.features)
-    np.testing.assert_array_equal(again, found)
+    np.testing.assert_array_equal(again, result)
 
 
 def test_hashes_of_another_key_or_another_file_are_not_read(tmp_path):
-    def made(first):
+    def write_keys(first):
         records = [sets.example(b"", [0], k, other=k.encode() * 2) for k in first]
         return sets.shards(tmp_path, [records])
 
     def hashed(source, key):
-        found = read_key_hashes(source.index(), Features(key=key))
-        return [int(value) for value in found]
+        result = read_key_hashes(source.index(), Features(key=key))
+        return [int(value) for value in result]
 
-    source = made(["a", "b"])
+    source = write_keys(["a", "b"])
     assert hashed(source, "image/filename") == list(map(subsets.hash_key, (b"a", b"b")))
     assert hashed(source, "other") == list(map(subsets.hash_key, (b"aa", b"bb")))
-    source = made(["cc", "d"])  # As many records, and more bytes.
+    source = write_keys(["cc", "d"])  # As many records, and more bytes.
     assert hashed(source, "image/filename") == list(
         map(subsets.hash_key, (b"cc", b"d"))
     )
@@ -70,8 +70,8 @@ def test_keys_that_cannot_be_read_stop_or_are_blank_by_the_policy(tmp_path):
         read_key_hashes(source.index(), source.features)
     for _ in range(2):  # What has blanks is not kept.
         index = source.index(on_bad_record="skip")
-        found = read_key_hashes(index, source.features)
+        result = read_key_hashes(index, source.features)
         expected = [subsets.hash_key(f"key/{n}".encode()) for n in range(6)]
-        assert found.tolist() == [*expected[:4], 2**64 - 1, expected[5]]
+        assert result.tolist() == [*expected[:4], 2**64 - 1, expected[5]]
     with pytest.raises(ValueError, match=r"`Features.key`='none' must name a feature"):
         read_key_hashes(index, Features(key="none"))

@@ -77,10 +77,10 @@ def test_another_seed_gives_another_order(numbered):
 
 def test_a_resumed_run_continues_with_exactly_the_next_batches(numbered):
     data = train_numbers(numbered)
-    whole = labels(data, steps=60).reshape(60, 8)
+    complete = labels(data, steps=60).reshape(60, 8)
     for step in (2, 41):  # Inside a window of the first and of a later epoch.
         rest = labels(data, steps=60 - step, start_step=step).reshape(-1, 8)
-        np.testing.assert_array_equal(rest, whole[step:])
+        np.testing.assert_array_equal(rest, complete[step:])
 
 
 def test_a_late_batch_is_read_without_the_earlier_ones(numbered):
@@ -173,8 +173,8 @@ def test_as_many_classes_as_jft_has_make_no_row_before_the_batch(tmp_path):
     assert chunk["labels"].shape == chunk["good"].shape == (4,)
     (batch,) = data.dataset(batch_size=4, seed=0).take(1)
     assert batch["labels"].shape == (4, 29_593)
-    found = [set(np.flatnonzero(row).tolist()) for row in batch["labels"].numpy()]
-    assert sorted(map(sorted, found)) == sorted(map(sorted, given))
+    result = [set(np.flatnonzero(row).tolist()) for row in batch["labels"].numpy()]
+    assert sorted(map(sorted, result)) == sorted(map(sorted, given))
 
 
 @pytest.mark.parametrize(("hosts", "replicas"), [(1, 2), (3, 3)])
@@ -218,8 +218,8 @@ def test_element_spec_needs_no_file_and_is_correct(photographs):
     data = TrainData(photographs, image_size=16, classes=3)
     assert data.dataset(batch_size=4, seed=0).element_spec == spec
     evaluation = EvalData(photographs, image_size=16, classes=3)
-    found = evaluation.dataset(batch_size=4).element_spec
-    assert found == evaluation.element_spec(4)
+    result = evaluation.dataset(batch_size=4).element_spec
+    assert result == evaluation.element_spec(4)
 
 
 def test_under_a_strategy_the_global_batches_are_those_of_one_device(photographs):

@@ -65,13 +65,13 @@ def test_inception_crop_stays_in_its_bounds_and_depends_on_the_seed_alone():
 def test_the_fused_jpeg_crop_is_the_crop_of_the_decoded_image():
     photo = sets.photograph()
     data = tf.constant(sets.jpeg(photo, 95))
-    whole = tf.io.decode_jpeg(data, channels=3)
+    complete = tf.io.decode_jpeg(data, channels=3)
     crop = InceptionCrop(flip=False)
     for seed in SEEDS[:5]:
         got = crop(data, 48, seed)
         part_seed = tf.random.split(seed, 2)[0]
-        begin, size = crop._box(tf.shape(whole), part_seed)
-        expected = resize(tf.slice(whole, begin, size), 48)
+        begin, size = crop._box(tf.shape(complete), part_seed)
+        expected = resize(tf.slice(complete, begin, size), 48)
         np.testing.assert_array_equal(got, expected)
 
 

@@ -58,9 +58,9 @@ def test_the_records_around_a_damaged_one_are_read(tmp_path):
     data[int(source.index().offsets(0)[1]) + 30] ^= 1
     path.write_bytes(bytes(data))
     reader = BlockReader(make_block_table(source.index(), block_records=4))
-    found, numbers = reader.read(tf.constant(0, tf.int64))
+    result, numbers = reader.read(tf.constant(0, tf.int64))
     assert numbers.numpy().tolist() == [0, 1, 2, 3]
-    texts = found.numpy().tolist()
+    texts = result.numpy().tolist()
     assert texts[1] == b""
     assert labels([texts[0], *texts[2:]]) == [0, 2, 3]
 
@@ -73,17 +73,17 @@ def test_a_scattered_subset_is_kept_in_memory_and_read_alike(tmp_path, monkeypat
     path.write_bytes(bytes(data))
     selected = np.array([0, 2, 4, 6, 8, 10])
     table = make_block_table(source.index(), block_records=4, selected=selected)
-    held, plain = make_block_reader(table), BlockReader(table)
-    assert isinstance(held, InMemoryBlockReader)
+    in_memory, plain = make_block_reader(table), BlockReader(table)
+    assert isinstance(in_memory, InMemoryBlockReader)
     for block in (0, 1, -1):
         one, other = (
-            reader.read(tf.constant(block, tf.int64)) for reader in (held, plain)
+            reader.read(tf.constant(block, tf.int64)) for reader in (in_memory, plain)
         )
         np.testing.assert_array_equal(one[0].numpy(), other[0].numpy())
         np.testing.assert_array_equal(one[1].numpy(), other[1].numpy())
-    assert held.read(tf.constant(0, tf.int64))[0].numpy()[3] == b""
-    whole = make_block_table(source.index(), block_records=4)
-    assert type(make_block_reader(whole)) is BlockReader  # Its records lie together.
+    assert in_memory.read(tf.constant(0, tf.int64))[0].numpy()[3] == b""
+    complete = make_block_table(source.index(), block_records=4)
+    assert type(make_block_reader(complete)) is BlockReader  # Its records lie together.
     monkeypatch.setattr(reading, "_MAX_IN_MEMORY_BYTES", table.size_bytes - 1)
     assert type(make_block_reader(table)) is BlockReader
 
@@ -109,10 +109,10 @@ def test_chunks_from_any_position_are_the_rest_of_the_stream(blocks):
             )
         ]
 
-    whole = stream(0)
-    assert [position for position, _, _ in whole] == list(range(22))
-    assert all(number == label for _, number, label in whole)
-    for epoch in (whole[:11], whole[11:]):
+    complete = stream(0)
+    assert [position for position, _, _ in complete] == list(range(22))
+    assert all(number == label for _, number, label in complete)
+    for epoch in (complete[:11], complete[11:]):
         np.testing.assert_array_equal(sorted(n for _, n, _ in epoch), np.arange(11))
-    assert stream(9) == whole[9:]
-    assert stream(13) == whole[13:]
+    assert stream(9) == complete[9:]
+    assert stream(13) == complete[13:]

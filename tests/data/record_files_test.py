@@ -9,7 +9,7 @@ import tensorflow as tf
 from vit_scaling.data import record_files
 
 
-def written(path, lengths):
+def write_records(path, lengths):
     with tf.io.TFRecordWriter(str(path)) as writer:
         for length in lengths:
             writer.write(b"x" * length)
@@ -17,7 +17,7 @@ def written(path, lengths):
 
 
 def test_offsets_are_where_tensorflow_put_the_records(tmp_path):
-    data = written(tmp_path / "f", [5, 0, 1000, 7])
+    data = write_records(tmp_path / "f", [5, 0, 1000, 7])
     offsets, problem = record_files.scan_offsets(io.BytesIO(data), len(data))
     assert problem is None
     assert offsets.tolist() == [0, 21, 37, 1053, 1076]
@@ -25,16 +25,16 @@ def test_offsets_are_where_tensorflow_put_the_records(tmp_path):
 
 
 def test_every_truncation_is_found(tmp_path):
-    data = written(tmp_path / "f", [5, 9])
+    data = write_records(tmp_path / "f", [5, 9])
     for size in range(1, len(data)):
         offsets, problem = record_files.scan_offsets(io.BytesIO(data[:size]), size)
-        whole = sum(size >= end for end in (21, 46))
-        assert len(offsets) == whole + 1
+        complete = sum(size >= end for end in (21, 46))
+        assert len(offsets) == complete + 1
         assert (problem is None) == (size == 21)
 
 
 def test_a_flipped_bit_in_a_header_is_found(tmp_path):
-    data = bytearray(written(tmp_path / "f", [5, 9]))
+    data = bytearray(write_records(tmp_path / "f", [5, 9]))
     data[21] ^= 1
     offsets, problem = record_files.scan_offsets(io.BytesIO(bytes(data)), len(data))
     assert offsets.tolist() == [0, 21]
@@ -56,7 +56,7 @@ def test_payloads_are_those_that_tensorflow_wrote(tmp_path):
 
 def test_a_damaged_record_is_none_and_the_next_ones_are_read(tmp_path):
     path = tmp_path / "f"
-    written(path, [5, 9, 7])
+    write_records(path, [5, 9, 7])
     intact = path.read_bytes()
     for place in range(21, 46):  # Length, data and both checksums of the second.
         data = bytearray(intact)

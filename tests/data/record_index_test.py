@@ -35,10 +35,10 @@ def test_offsets_of_a_read_only_set_are_stored_in_the_cache(tmp_path, monkeypatc
 
 def test_ranges_of_a_file_count_from_their_start(tmp_path):
     path = sets.numbered(tmp_path, [10]).shards[0].path
-    made = RecordIndex([Shard(path, skip=3, take=4), Shard(path, skip=8)])
-    assert made.counts.tolist() == [4, 2]
-    assert made.locate(1) == (path, 4)
-    assert made.locate(5) == (path, 9)
+    index = RecordIndex([Shard(path, skip=3, take=4), Shard(path, skip=8)])
+    assert index.counts.tolist() == [4, 2]
+    assert index.locate(1) == (path, 4)
+    assert index.locate(5) == (path, 9)
 
 
 @pytest.mark.parametrize("cut", ["between", "inside"])

@@ -68,8 +68,8 @@ def example(image: bytes, labels: list[int], key: str = "k", **more: bytes) -> b
         "image/filename": _bytes(key.encode()),
         **{name: _bytes(value) for name, value in more.items()},
     }
-    whole = tf.train.Example(features=tf.train.Features(feature=feature))
-    return whole.SerializeToString()
+    proto = tf.train.Example(features=tf.train.Features(feature=feature))
+    return proto.SerializeToString()
 
 
 def _bytes(value: bytes) -> tf.train.Feature:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.commands.data_service_test import started, stopped
+from tests.commands.data_service_test import start_server, stop_server
 from tests.data import sets
 from tests.data.bad_records_test import BAD, with_bad
 from vit_scaling.data import tf_data_service
@@ -18,9 +18,9 @@ from vit_scaling.data.pipeline import TrainData
 @pytest.fixture(scope="module")
 def workers():
     """Addresses of three workers; the servers live as long as the module's tests."""
-    held = tf_data_service.start_servers("localhost", 0, 3)
-    yield [address for address, _ in held]
-    held.clear()
+    servers = tf_data_service.start_servers("localhost", 0, 3)
+    yield [address for address, _ in servers]
+    servers.clear()
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_no_workers_raise():
 
 @pytest.mark.slow
 def test_a_worker_that_dies_stops_the_run_and_repeats_nothing(photographs):
-    process, address = started("--port=0")
+    process, address = start_server("--port=0")
     port = address.rpartition(":")[2]
     data = dataclasses.replace(photographs, service=address)
     expected = images(photographs, steps=400)
@@ -98,11 +98,11 @@ def test_a_worker_that_dies_stops_the_run_and_repeats_nothing(photographs):
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    again, _ = started(f"--port={port}")
+    again, _ = start_server(f"--port={port}")
     with pytest.raises(tf.errors.OpError):
         for batch in batches:
             seen.append(batch["images"].numpy())
     np.testing.assert_array_equal(np.stack(seen), expected[: len(seen)])
     resumed = images(data, start_step=len(seen), steps=5)
     np.testing.assert_array_equal(resumed, expected[len(seen) : len(seen) + 5])
-    stopped(again)
+    stop_server(again)

@@ -74,8 +74,8 @@ def test_a_prepared_directory_is_read_whole_with_its_names(prepared):
 def test_slices_of_a_split_are_disjoint_and_complete(prepared):
     parts = [pixels(TFDS(prepared, s))[0] for s in ("train[:60%]", "train[60%:]")]
     assert [len(part) for part in parts] == [18, 12]
-    found = {image.tobytes() for part in parts for image in part}
-    assert found == {sets.tile(n).tobytes() for n in range(30)}
+    result = {image.tobytes() for part in parts for image in part}
+    assert result == {sets.tile(n).tobytes() for n in range(30)}
 
 
 def test_subsets_of_tfds_nest(prepared):

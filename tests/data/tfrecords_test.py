@@ -48,8 +48,8 @@ def test_files_being_written_are_not_shards(tmp_path):
     (tmp_path / ".partial-12ab-train-00000-of-00001.tfrecord").write_bytes(b"half")
     (tmp_path / ".partial-12ab-train.manifest.json").write_bytes(b"{")
     for pattern in ("train-*", "*tfrecord*"):
-        found = names(TFRecords(f"{tmp_path}/{pattern}"))
-        assert found == ["train-00000-of-00001.tfrecord"]
+        result = names(TFRecords(f"{tmp_path}/{pattern}"))
+        assert result == ["train-00000-of-00001.tfrecord"]
 
 
 def test_a_shard_that_differs_from_its_manifest_raises(tmp_path):

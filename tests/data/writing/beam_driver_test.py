@@ -53,8 +53,8 @@ def test_both_runners_write_the_same_bytes(folder, tmp_path, options):
     expected = split_writer.write_tfrecords(
         folder, output_dir=str(one), workers=1, **OPTIONS
     )
-    found = beam_driver.write_with_beam(
+    result = beam_driver.write_with_beam(
         folder, runner="DirectRunner", options=options, output_dir=str(other), **OPTIONS
     )
-    assert found == expected
+    assert result == expected
     assert files(one) == files(other)

@@ -67,8 +67,8 @@ def test_reencoding_gives_rgb_of_the_same_image(kind, error):
     grey.save(buffer, "WEBP", lossless=True)
     image = check(buffer.getvalue(), reencode=kind, quality=98)
     assert (image.format, image.channels) == (kind.upper(), 3)
-    with Image.open(io.BytesIO(image.encoded)) as found:
-        apart = np.abs(np.asarray(found, float) - np.asarray(grey, float)[..., None])
+    with Image.open(io.BytesIO(image.encoded)) as result:
+        apart = np.abs(np.asarray(result, float) - np.asarray(grey, float)[..., None])
     assert apart.mean() <= error
 
 
@@ -77,9 +77,9 @@ def test_reencoding_gives_rgb_of_the_same_image(kind, error):
 )
 def test_deep_grey_keeps_its_upper_byte(kind, number):
     image = check(sets.deep(PHOTO, kind, number), reencode="png")
-    with Image.open(io.BytesIO(image.encoded)) as found:
+    with Image.open(io.BytesIO(image.encoded)) as result:
         expected = np.repeat(PHOTO.mean(-1).astype(np.uint8)[..., None], 3, axis=2)
-        np.testing.assert_array_equal(np.asarray(found), expected)
+        np.testing.assert_array_equal(np.asarray(result), expected)
 
 
 def test_other_images_stay_as_they_are():

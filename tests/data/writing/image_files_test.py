@@ -25,12 +25,12 @@ def test_a_csv_line_may_have_any_number_of_labels(tmp_path):
     listing.write_text('path,labels\nx.png,cat; dog ;cat\n"a,b.png",\n/abs.png,emu\n')
     source = CsvFile(str(listing))
     assert source.class_names() == ("cat", "dog", "emu")
-    found = source.entries()
-    assert [entry.labels for entry in found] == [("cat", "dog"), (), ("emu",)]
-    assert [entry.key for entry in found] == ["x.png", "a,b.png", "/abs.png"]
-    assert found[2].place == "/abs.png"
-    assert [entry.size_bytes for entry in found] == [3, 0, 0]
-    assert source.read(found[0]) == b"123"
+    result = source.entries()
+    assert [entry.labels for entry in result] == [("cat", "dog"), (), ("emu",)]
+    assert [entry.key for entry in result] == ["x.png", "a,b.png", "/abs.png"]
+    assert result[2].place == "/abs.png"
+    assert [entry.size_bytes for entry in result] == [3, 0, 0]
+    assert source.read(result[0]) == b"123"
 
 
 def test_a_spreadsheets_byte_order_mark_is_no_part_of_the_column(tmp_path):
@@ -60,13 +60,13 @@ def test_a_members_class_is_its_folder_or_the_tars_name(tmp_path):
     tar(tmp_path / "n01.tar", {"a.JPEG": b"one", "notes.txt": b"-"})
     tar(tmp_path / "mixed.tar", {"./x/cat/b.png": b"two", "dog/c.png": b"three"})
     source = TarFiles(str(tmp_path / "*.tar"))
-    found = {entry.key: entry for entry in source.entries()}
-    assert {key: entry.labels for key, entry in found.items()} == {
+    result = {entry.key: entry for entry in source.entries()}
+    assert {key: entry.labels for key, entry in result.items()} == {
         "mixed/x/cat/b.png": ("cat",),
         "mixed/dog/c.png": ("dog",),
         "n01/a.JPEG": ("n01",),
     }
-    assert source.read(found["mixed/dog/c.png"]) == b"three"
+    assert source.read(result["mixed/dog/c.png"]) == b"three"
     assert source.class_names() == ("cat", "dog", "n01")
 
 
@@ -97,16 +97,16 @@ def test_a_folder_lists_its_images_by_class_at_any_depth(tmp_path):
     (tmp_path / ".hidden").mkdir()
     source = Folder(str(tmp_path))
     assert source.class_names() == ("a", "b")
-    found = source.entries()
-    assert [entry.key for entry in found] == [
+    result = source.entries()
+    assert [entry.key for entry in result] == [
         "a/0002.png",
         "a/x/y/Deep.JPG",
         "b/0000.png",
         "b/0001.png",
     ]
-    assert [entry.labels for entry in found] == [("a",), ("a",), ("b",), ("b",)]
-    assert found[1].size_bytes == 5
-    assert source.read(found[1]) == b"12345"
+    assert [entry.labels for entry in result] == [("a",), ("a",), ("b",), ("b",)]
+    assert result[1].size_bytes == 5
+    assert source.read(result[1]) == b"12345"
 
 
 def test_a_folder_without_classes_raises(tmp_path):

@@ -15,7 +15,7 @@ from vit_scaling.data.writing.inspection import (
 )
 
 
-def made(path):
+def make_set(path):
     """Four pictures of different kinds in two shards; one is broken."""
     grey = sets.tile(1)[..., 0]
     records = [
@@ -30,21 +30,21 @@ def made(path):
 
 
 def test_records_classes_formats_and_sizes_are_counted(tmp_path):
-    found = compute_statistics(made(tmp_path))
-    assert (found["records"], found["shards"], found["sampled"]) == (4, 2, 4)
-    assert found["class_counts"] == {"ape": 1, "bee": 1, "cow": 2}
-    assert found["labels_per_image"] == {0: 1, 1: 2, 2: 1}
-    assert found["formats"] == {
+    result = compute_statistics(make_set(tmp_path))
+    assert (result["records"], result["shards"], result["sampled"]) == (4, 2, 4)
+    assert result["class_counts"] == {"ape": 1, "bee": 1, "cow": 2}
+    assert result["labels_per_image"] == {0: 1, 1: 2, 2: 1}
+    assert result["formats"] == {
         "JPEG, 3 channels": 1,
         "PNG, 1 channels": 1,
         "PNG, 3 channels": 1,
         "unusable: does not decode (no known image format)": 1,
     }
-    assert found["sizes"]["height"] == {"min": 12, "median": 24, "max": 24}
-    (named,) = found["unusable"]
+    assert result["sizes"]["height"] == {"min": 12, "median": 24, "max": 24}
+    (named,) = result["unusable"]
     assert "train-00001-of-00002.tfrecord, record 0: does not decode" in named
     files = [path.stat().st_size for path in tmp_path.glob("train-*")]
-    assert found["bytes"] == sum(files)
+    assert result["bytes"] == sum(files)
 
 
 def test_a_sample_is_drawn_by_its_seed(tmp_path):
@@ -59,14 +59,14 @@ def test_bombs_and_damaged_records_are_named_and_the_others_counted(tmp_path):
     good = sets.example(sets.jpeg(sets.tile(0)), [2])
     records = [good, sets.example(bomb(), [1]), b"\x07garbage", without_image()]
     source = sets.shards(tmp_path, [records])
-    found = compute_statistics(source)
+    result = compute_statistics(source)
     reasons = ["more than 100000000 pixels", "no tf.train.Example", "no feature 'image"]
     for number, (text, reason) in enumerate(
-        zip(found["unusable"], reasons, strict=True), 1
+        zip(result["unusable"], reasons, strict=True), 1
     ):
         assert f"train-00000-of-00001.tfrecord, record {number}: " in text
         assert reason in text
-    assert found["formats"]["JPEG, 3 channels"] == 1
+    assert result["formats"]["JPEG, 3 channels"] == 1
     paths = write_sheets(
         source, output_dir=str(tmp_path / "out"), images=4, image_size=16, seed=0
     )
@@ -91,13 +91,13 @@ def test_the_largest_label_is_that_of_a_sample(tmp_path, monkeypatch):
 
 
 def test_sheets_show_the_same_images_entire_and_augmented(tmp_path):
-    source = made(tmp_path)
+    source = make_set(tmp_path)
     paths = write_sheets(
         source, output_dir=str(tmp_path / "out"), images=4, image_size=32, seed=0
     )
-    whole, augmented = (np.asarray(Image.open(path)) for path in paths)
-    assert whole.shape == augmented.shape
-    assert not np.array_equal(whole, augmented)
+    complete, augmented = (np.asarray(Image.open(path)) for path in paths)
+    assert complete.shape == augmented.shape
+    assert not np.array_equal(complete, augmented)
 
 
 def test_a_sheet_has_every_image_in_its_cell(tmp_path):

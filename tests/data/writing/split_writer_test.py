@@ -37,13 +37,13 @@ def write(source, path, **options):
 def examples(path, split="train"):
     """All records of a split, by key, read by TensorFlow's own reader."""
     files = sorted(str(file) for file in pathlib.Path(path).glob(f"{split}-*.tfrecord"))
-    found = {}
+    result = {}
     for data in tf.data.TFRecordDataset(files).as_numpy_iterator():
         example = tf.train.Example.FromString(data)
         key = feature_values(example, "image/filename")[0].decode()
-        assert key not in found
-        found[key] = example
-    return found
+        assert key not in result
+        result[key] = example
+    return result
 
 
 @pytest.fixture
@@ -53,10 +53,10 @@ def folder(tmp_path):
 
 def test_a_folder_becomes_standard_examples_with_nothing_lost(folder, tmp_path):
     manifest = write(Folder(str(folder)), tmp_path / "out")
-    found = examples(tmp_path / "out")
+    result = examples(tmp_path / "out")
     files = {str(p.relative_to(folder)): p for p in folder.rglob("*.png")}
-    assert set(found) == set(files)
-    for key, example in found.items():
+    assert set(result) == set(files)
+    for key, example in result.items():
         assert feature_values(example, "image/encoded")[0] == files[key].read_bytes()
         name = key.split("/")[0]
         assert list(feature_values(example, "image/class/label")) == [
@@ -94,7 +94,7 @@ def test_digits_are_complete_and_equal_to_scikit_learns(tmp_path):
 def test_a_killed_writer_continues_without_loss_or_duplicates(
     folder, tmp_path, monkeypatch
 ):
-    whole = write(Folder(str(folder)), tmp_path / "whole", num_shards=6)
+    complete = write(Folder(str(folder)), tmp_path / "whole", num_shards=6)
     real, written = shard_writer.write_shard, []
 
     def die_in_the_third(task):
@@ -114,7 +114,7 @@ def test_a_killed_writer_continues_without_loss_or_duplicates(
     )
     resumed = write(Folder(str(folder)), tmp_path / "out", num_shards=6)
     assert len(again) == 4  # What was whole stayed.
-    assert resumed == whole
+    assert resumed == complete
     assert len(examples(tmp_path / "out")) == 17
     left = [p.name for p in (tmp_path / "out").rglob("*") if "part" in p.name]
     assert not left
@@ -134,7 +134,7 @@ def alive(pid):
 def test_kill_9_at_random_moments_loses_and_duplicates_nothing(tmp_path, seed):
     """Ten kills; each next run starts at once, next to what the killed one left."""
     images = sets.folder(tmp_path / "images", {"a": 150, "b": 150}, side=16)
-    whole = write(Folder(str(images)), tmp_path / "whole", num_shards=40)
+    complete = write(Folder(str(images)), tmp_path / "whole", num_shards=40)
     out = tmp_path / "out"
     run = "import sys; from vit_scaling.commands.write_tfrecords import main; main()"
     command = [sys.executable, "-c", run, f"--source=folder:{images}"]
@@ -160,7 +160,7 @@ def test_kill_9_at_random_moments_loses_and_duplicates_nothing(tmp_path, seed):
         str(path.relative_to(tmp_path / "whole"))
         for path in (tmp_path / "whole").rglob("*")
     }
-    assert whole["records"] == 300
+    assert complete["records"] == 300
     assert verify(str(out / "train.manifest.json"))["fault_count"] == 0
 
 
@@ -233,8 +233,8 @@ def test_csv_lists_give_several_labels(folder, tmp_path):
     listing.write_text("path,labels\ncat/0000.png,cat;pet\ndog/0005.png,\n")
     manifest = write(CsvFile(str(listing)), tmp_path / "out")
     assert manifest["class_counts"] == {"cat": 1, "pet": 1}
-    found = examples(tmp_path / "out")
-    assert list(feature_values(found["cat/0000.png"], "image/class/label")) == [0, 1]
+    result = examples(tmp_path / "out")
+    assert list(feature_values(result["cat/0000.png"], "image/class/label")) == [0, 1]
     listing.write_text("file,labels\nx,y\n")
     with pytest.raises(ValueError, match="columns `path` and `labels`"):
         CsvFile(str(listing)).entries()
@@ -246,9 +246,9 @@ def test_tars_are_read_in_place(folder, tmp_path):
             for file in sorted((folder / name).iterdir()):
                 tar.add(file, file.name)
     write(TarFiles(str(tmp_path / "*.tar")), tmp_path / "out")
-    found = examples(tmp_path / "out")
-    assert len(found) == 14
-    for key, example in found.items():
+    result = examples(tmp_path / "out")
+    assert len(result) == 14
+    for key, example in result.items():
         path = folder / key
         assert feature_values(example, "image/encoded")[0] == path.read_bytes()
         assert (

@@ -26,7 +26,7 @@ def written(tmp_path):
     return out / "train.manifest.json"
 
 
-def faults(path, **options):
+def find_faults(path, **options):
     return verify(str(path), **options)["faults"]
 
 
@@ -37,9 +37,9 @@ def test_a_good_set_has_no_fault(written):
 
 def test_a_missing_shard_and_its_classes_are_named(written):
     next(written.parent.glob("*00001-of*")).unlink()
-    found = faults(written)
-    assert "the manifest names it, but it does not exist" in found[0]
-    assert any("images, but the manifest says" in fault for fault in found[1:])
+    actual = find_faults(written)
+    assert "the manifest names it, but it does not exist" in actual[0]
+    assert any("images, but the manifest says" in fault for fault in actual[1:])
 
 
 def test_a_flipped_bit_is_found_in_its_record(written):
@@ -47,25 +47,25 @@ def test_a_flipped_bit_is_found_in_its_record(written):
     data = bytearray(shard.read_bytes())
     data[200] ^= 8
     shard.write_bytes(bytes(data))
-    found = faults(written)
-    assert f"{shard}: its SHA-256 is not the manifest's" in found
-    assert f"{shard}, record 0: its bytes fail their checksum" in found
+    actual = find_faults(written)
+    assert f"{shard}: its SHA-256 is not the manifest's" in actual
+    assert f"{shard}, record 0: its bytes fail their checksum" in actual
 
 
 def test_a_truncated_shard_is_found(written):
     shard = next(written.parent.glob("*00000-of*.tfrecord"))
     shard.write_bytes(shard.read_bytes()[:-3])
-    found = "\n".join(faults(written))
-    assert "bytes, but the manifest says" in found
-    assert "(truncated)" in found
-    assert "records, but the manifest says" in found
+    actual = "\n".join(find_faults(written))
+    assert "bytes, but the manifest says" in actual
+    assert "(truncated)" in actual
+    assert "records, but the manifest says" in actual
 
 
 def test_class_counts_are_compared(written):
     manifest = json.loads(written.read_text())
     manifest["class_counts"]["cat"] += 1
     written.write_text(json.dumps(manifest))
-    assert faults(written) == ["class 'cat': 4 images, but the manifest says 5"]
+    assert find_faults(written) == ["class 'cat': 4 images, but the manifest says 5"]
 
 
 def test_bad_records_are_named_one_by_one(tmp_path):
@@ -79,8 +79,8 @@ def test_bad_records_are_named_one_by_one(tmp_path):
         tf.train.Example().SerializeToString(),
     ]
     source = sets.shards(tmp_path, [records])
-    found = faults(source.pattern, classes=2)
-    texts = [fault.split(".tfrecord, ")[1] for fault in found]
+    actual = find_faults(source.pattern, classes=2)
+    texts = [fault.split(".tfrecord, ")[1] for fault in actual]
     assert [text.split(":")[0] for text in texts] == [
         f"record {n}" for n in range(1, 7)
     ]
@@ -97,7 +97,7 @@ def test_bad_records_are_named_one_by_one(tmp_path):
         strict=True,
     ):
         assert reason in text
-    undecoded = faults(source.pattern, classes=2, decode=False)
+    undecoded = find_faults(source.pattern, classes=2, decode=False)
     assert len(undecoded) == 5  # The one cut short passes.
 
 
