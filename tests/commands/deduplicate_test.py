@@ -48,7 +48,7 @@ def test_sets_with_other_keys_are_read_with_flags(tmp_path, capsys):
     assert "Not decoded: 1 training images (kept), 0 evaluation images." in output
 
 
-def test_several_evaluation_sets_come_with_commas(tmp_path, capsys):
+def test_evaluation_sets_are_separated_by_commas(tmp_path, capsys):
     planted(tmp_path)
     both = f"--against={tmp_path}/test/train-*,{tmp_path}/train/train-00000*"
     flags = [f"--train={tmp_path}/train/train-*", both]

@@ -1,4 +1,4 @@
-"""A run's own step is lowered: whole, the same twice, without memory for variables."""
+"""A run's step is lowered: complete, deterministic, without memory for variables."""
 # SPDX-License-Identifier: Apache-2.0
 
 import re
@@ -15,9 +15,9 @@ from vit_scaling.optimization.optimizer import Optimizer
 from vit_scaling.preflight import program
 from vit_scaling.preflight.lowering import (
     StepLowering,
-    lowered,
+    find_unsupported_operations,
+    lower_step,
     unfilled_variables,
-    unsupported,
 )
 from vit_scaling.preflight.program import compute_fingerprint
 
@@ -35,7 +35,7 @@ def lowering(*bindings: str) -> StepLowering:
 
 @pytest.fixture(scope="module")
 def text() -> str:
-    return lowering().text(4)
+    return lowering().lower(4)
 
 
 def signature(text: str) -> tuple[list[str], list[str]]:
@@ -47,9 +47,9 @@ def signature(text: str) -> tuple[list[str], list[str]]:
     )
 
 
-def test_a_batch_that_micro_batches_cannot_share_is_told_from_other_errors():
+def test_an_indivisible_batch_is_distinguished_from_other_errors():
     with pytest.raises(program.IndivisibleBatchError) as raised:
-        lowering("MICRO_BATCHES = 16").text(8)
+        lowering("MICRO_BATCHES = 16").lower(8)
     assert raised.value.micro_batches == 16
 
 
@@ -83,8 +83,8 @@ def test_momentum_is_in_bfloat16_and_weights_are_not(text):
 
 def test_the_same_run_gives_the_same_fingerprint(text):
     made = lowering()
-    assert compute_fingerprint(made.text(4)) == compute_fingerprint(text)
-    assert compute_fingerprint(made.text(8)) != compute_fingerprint(text)
+    assert compute_fingerprint(made.lower(4)) == compute_fingerprint(text)
+    assert compute_fingerprint(made.lower(8)) != compute_fingerprint(text)
     assert made.parameters == sum(
         tf.size(weight).numpy() for weight in made.model.trainable_variables
     )
@@ -93,7 +93,7 @@ def test_the_same_run_gives_the_same_fingerprint(text):
 
 def test_another_optimizer_clip_or_decay_is_another_program(text):
     for binding in ("CLIP_NORM = None", "BODY_WEIGHT_DECAY = 0.5"):
-        changed = lowering(binding).text(4)
+        changed = lowering(binding).lower(4)
         assert compute_fingerprint(changed) != compute_fingerprint(text), binding
 
 
@@ -103,10 +103,10 @@ def test_lengths_in_epochs_need_no_data():
         "WARMUP_STEPS = ('epochs', 5)",
         "COOLDOWN_STEPS = ('epochs', 5)",
     )
-    assert "stablehlo" in made.text(2)
+    assert "stablehlo" in made.lower(2)
 
 
-def test_a_large_model_is_made_without_memory():
+def test_a_large_model_is_built_without_memory():
     def resident() -> int:
         with open("/proc/self/statm") as file:
             return int(file.read().split()[1]) * 4096
@@ -136,7 +136,7 @@ def test_unfilled_variables_have_shape_and_dtype_of_filled_ones():
         assert specs() == filled
 
 
-def test_what_xla_has_no_kernel_for_is_named():
+def test_operations_without_an_xla_kernel_are_named():
     spec = tf.TensorSpec([2, 3])
 
     def step(batch):
@@ -145,17 +145,22 @@ def test_what_xla_has_no_kernel_for_is_named():
     with pytest.raises(
         program.UnsupportedError, match="cannot run: AsString"
     ) as caught:
-        lowered(step, spec, spec)
+        lower_step(step, spec, spec)
     assert caught.value.operations == ["AsString"]
-    assert unsupported("some other error") == []
+    assert find_unsupported_operations("some other error") == []
 
 
-def test_another_error_is_not_taken_for_a_missing_kernel():
+def test_other_errors_are_not_reported_as_a_missing_kernel():
+    def multiply(batch):
+        return tf.matmul(batch["images"], batch["labels"])
+
     spec = tf.TensorSpec([2, 3])
     with pytest.raises(ValueError, match=r"Dimensions must be equal|incompatible"):
-        lowered(lambda batch: tf.matmul(batch["images"], batch["labels"]), spec, spec)
+        lower_step(
+            lambda batch: tf.matmul(batch["images"], batch["labels"]), spec, spec
+        )
 
 
 def test_a_batch_must_be_positive():
     with pytest.raises(ValueError, match="`per_core_batch` must be at least 1"):
-        lowering().text(0)
+        lowering().lower(0)

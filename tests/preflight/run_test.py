@@ -16,7 +16,7 @@ class Linear:
     parameters = 6
     gradient_bytes = 24
 
-    def text(self, per_core_batch):
+    def lower(self, per_core_batch):
         return program.make_pure_stablehlo(LINEAR.replace("4x3", f"{per_core_batch}x3"))
 
 
@@ -60,11 +60,11 @@ class MicroBatched(Linear):
     def __init__(self, micro_batches):
         self.micro_batches, self.lowered = micro_batches, []
 
-    def text(self, per_core_batch):
+    def lower(self, per_core_batch):
         if per_core_batch % self.micro_batches:
             raise program.IndivisibleBatchError("not divisible", self.micro_batches)
         self.lowered.append(per_core_batch)
-        return super().text(per_core_batch)
+        return super().lower(per_core_batch)
 
 
 @pytest.mark.parametrize(("micro_batches", "largest"), [(2, 152), (16, 144), (6, 144)])
@@ -102,7 +102,7 @@ def test_the_search_ends_if_a_step_cannot_be_compiled(beyond, largest):
 
 def test_operations_that_xla_lacks_are_reported():
     class Lacking(Linear):
-        def text(self, per_core_batch):
+        def lower(self, per_core_batch):
             raise program.UnsupportedError(["PyFunc"])
 
     found = Preflight(Lacking(), Growing(), "v3:2x2").check_batch(8)

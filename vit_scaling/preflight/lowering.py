@@ -1,4 +1,4 @@
-"""A run's own training step as StableHLO, lowered without memory for its variables."""
+"""Lower a run's training step to StableHLO, without memory for its variables."""
 # SPDX-License-Identifier: Apache-2.0
 
 import contextlib
@@ -18,7 +18,7 @@ class StepLowering:
     """The step of one replica of a run: model, loss, gradients, optimizer, averages.
 
     Args:
-        experiment: What `configurables.Experiment()` made; no data is read.
+        experiment: From `configurables.Experiment()`. No data is read.
     """
 
     def __init__(self, experiment: Experiment) -> None:
@@ -33,12 +33,12 @@ class StepLowering:
             self.model = experiment.build_model()
             self.optimizer = experiment.build_optimizer(self.model, schedule)
 
-    def text(self, per_core_batch: int) -> str:
-        """Return the program for a batch, in StableHLO alone.
+    def lower(self, per_core_batch: int) -> str:
+        """Return the program for a batch, which is pure StableHLO.
 
         Raises:
             UnsupportedError: XLA has no kernel for an operation.
-            IndivisibleBatchError: Micro-batches cannot share the batch.
+            IndivisibleBatchError: The batch is not divisible by the micro-batches.
             ValueError: The batch is below 1.
         """
         if per_core_batch < 1:
@@ -54,12 +54,12 @@ class StepLowering:
         )
         step = self.experiment.make_step(self.model, self.optimizer)
         try:
-            return program.make_pure_stablehlo(lowered(step, *specs))
+            return program.make_pure_stablehlo(lower_step(step, *specs))
         except ValueError as error:
-            pieces = micro_batches(str(error))
-            if not pieces or not per_core_batch % pieces:
+            micro_batches = parse_micro_batches(str(error))
+            if not micro_batches or not per_core_batch % micro_batches:
                 raise
-            raise program.IndivisibleBatchError(str(error), pieces) from error
+            raise program.IndivisibleBatchError(str(error), micro_batches) from error
 
     @property
     def parameters(self) -> int:
@@ -75,11 +75,11 @@ class StepLowering:
         )
 
 
-def lowered(step: Callable[..., Any], images: Any, labels: Any) -> str:
-    """Return a step as TensorFlow's own StableHLO, as a TPU would be given it.
+def lower_step(step: Callable[..., Any], images: Any, labels: Any) -> str:
+    """Return a step as TensorFlow's own StableHLO, as it is compiled for a TPU.
 
     Args:
-        step: From {"images", "labels"} to outputs; its variables are captured.
+        step: From {"images", "labels"} to outputs. Its variables are captured.
         images: Specification of the images, of static shape.
         labels: Specification of the labels.
 
@@ -97,22 +97,22 @@ def lowered(step: Callable[..., Any], images: Any, labels: Any) -> str:
                 stage="stablehlo"
             )
     except (ValueError, tf.errors.OpError) as error:
-        names = unsupported(str(error))
+        names = find_unsupported_operations(str(error))
         if not names:
             raise
         raise program.UnsupportedError(names) from error
 
 
-def unsupported(message: str) -> list[str]:
-    """Return the operations that TensorFlow's error says XLA has no kernel for."""
+def find_unsupported_operations(message: str) -> list[str]:
+    """Return the operations without an XLA kernel that TensorFlow's error names."""
     return sorted(set(re.findall(r"(\w+) \(No registered '\1' OpKernel", message)))
 
 
-def micro_batches(message: str) -> int:
-    """Return the micro-batches that an error says cannot share a batch, or 0.
+def parse_micro_batches(message: str) -> int:
+    """Return the number of micro-batches in the error about an indivisible batch, or 0.
 
-    An error of its own type would not survive AutoGraph, which makes the known ones
-    anew.
+    The message is parsed because AutoGraph re-raises errors as one of Python's own
+    types.
     """
     found = re.search(r"received micro_batches=(\d+) and a tensor", message)
     return int(found[1]) if found else 0
@@ -120,10 +120,10 @@ def micro_batches(message: str) -> int:
 
 @contextlib.contextmanager
 def unfilled_variables() -> Iterator[None]:
-    """Create variables of the right shape whose memory is never touched.
+    """Context manager: variables get their shape, but their memory is never written.
 
-    A program is compiled from shapes alone, and memory that nobody writes takes none of
-    the machine's: so G/14's 10.6 GiB of weights and state cost nothing here.
+    Only shapes are needed to compile a program, and memory that is not written uses no
+    RAM. So G/14's 10.6 GiB of weights and state cost nothing.
     """
     scratch = tf.__internal__.FuncGraph("first_values")
 

@@ -21,7 +21,7 @@ class Lowering(Protocol):
     def gradient_bytes(self) -> int:
         """Bytes of all gradients."""
 
-    def text(self, per_core_batch: int) -> str:
+    def lower(self, per_core_batch: int) -> str:
         """Return the step's program, or raise `program.UnsupportedError`."""
 
 
@@ -63,7 +63,7 @@ class Preflight:
             "note": report.NOTE,
         }
         try:
-            text = self.lowering.text(per_core_batch)
+            text = self.lowering.lower(per_core_batch)
         except program.UnsupportedError as error:
             return {**report.make_unsupported_report(error, device), **settings}
         if self.program_path is not None:

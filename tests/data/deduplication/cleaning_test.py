@@ -20,7 +20,7 @@ def clean(train, against, output_dir, *, include_internal=False, report=True):
     return cleaning.clean(search, output_dir=str(output_dir), report=report)
 
 
-def test_the_set_left_has_a_manifest_that_holds(tmp_path):
+def test_the_cleaned_set_has_a_valid_manifest(tmp_path):
     train, test = planted(tmp_path)
     out = tmp_path / "clean"
     result = clean(train, [test], out, include_internal=True)
@@ -31,7 +31,7 @@ def test_the_set_left_has_a_manifest_that_holds(tmp_path):
     assert cleaned.class_names == ("ape", "bee", "cow")
     assert cleaned.index().num_records == 13
     faults = verify(str(out / "train.manifest.json"))["faults"]
-    assert len(faults) == 1  # The junk, which is not for us to remove.
+    assert len(faults) == 1  # The record that is not an image is kept.
     assert "no known image format" in faults[0]
 
 
@@ -64,7 +64,7 @@ def test_the_list_names_both_images_of_a_pair(tmp_path):
     assert not (out / "report.html").exists()
 
 
-def test_what_cannot_be_done_is_refused_first(tmp_path):
+def test_wrong_arguments_are_rejected_before_shards_are_written(tmp_path):
     train, test = planted(tmp_path)
     with pytest.raises(ValueError, match="must not be the training set's own folder"):
         clean(train, [test], tmp_path / "train")
@@ -84,7 +84,7 @@ def test_what_cannot_be_done_is_refused_first(tmp_path):
     assert not list((tmp_path / "clean").glob("*.tfrecord"))
 
 
-def test_a_set_with_other_keys_is_refused_with_its_keys_and_read_with_them(tmp_path):
+def test_wrong_feature_keys_are_rejected_and_right_ones_read(tmp_path):
     images = [data for _, data in photos(2)]
     record = sets.example(b"", [0], jpeg=images[0])
     plain = sets.shards(tmp_path / "train", [[record]])

@@ -21,7 +21,7 @@ def test_small_pictures_have_one_size_and_white_for_clear():
     assert fingerprints.make_thumbnail(grey).shape == (96, 96, 3)
 
 
-def test_deep_grey_is_seen_as_its_upper_byte_and_not_as_white():
+def test_16_bit_grey_is_reduced_to_its_upper_byte():
     seen = fingerprints.make_thumbnail(sets.deep(PHOTO))
     plain = np.repeat(PHOTO.mean(-1).astype(np.uint8)[..., None], 3, axis=2)
     expected = fingerprints.make_thumbnail(sets.encoded(plain, "PNG"))
@@ -40,7 +40,7 @@ def test_evaluation_images_are_hashed_as_crops_and_mirrored():
     assert apart.min() <= 4
 
 
-def test_a_border_is_found_and_what_lies_inside_is_hashed():
+def test_the_area_inside_a_border_is_hashed():
     image = Image.fromarray(PHOTO)
     buffer = io.BytesIO()
     ImageOps.expand(image, 20, (255, 0, 200)).save(buffer, "PNG")
@@ -54,7 +54,7 @@ def test_a_border_is_found_and_what_lies_inside_is_hashed():
     assert int(apart).bit_count() <= 6
 
 
-def test_parts_that_show_nothing_are_left_out():
+def test_parts_without_contrast_are_left_out():
     """A drawing in a corner has crops without it, which are alike for all drawings."""
     pixels = np.full(
         (likeness.THUMBNAIL_SIDE, likeness.THUMBNAIL_SIDE, 3), 255, np.uint8
@@ -75,7 +75,7 @@ def test_parts_that_show_nothing_are_left_out():
     )
 
 
-def test_faint_pictures_keep_their_parts():
+def test_faint_images_keep_their_parts():
     faint = (PHOTO.astype(np.float32) - PHOTO.mean()) / PHOTO.std() * 4.5 + 128
     shown = fingerprints.fingerprint_evaluation_image(
         sets.encoded(faint.clip(0, 255).astype(np.uint8), "PNG")

@@ -1,4 +1,4 @@
-"""Repeats inside one set: found by buckets, confirmed by pixels, the first kept."""
+"""Duplicates inside one set: found by buckets, confirmed by pixels."""
 # SPDX-License-Identifier: Apache-2.0
 
 import collections
@@ -40,9 +40,9 @@ def find(images):
     return [(record, match.key) for record, match in matches.items() if match]
 
 
-def test_different_pictures_of_16_bits_are_no_repeats():
-    pictures = [sets.deep(sets.tile(number, 64)) for number in (0, 1, 8, 0)]
-    assert find(pictures) == [(3, 0)]
+def test_different_images_of_16_bits_are_not_duplicates():
+    images = [sets.deep(sets.tile(number, 64)) for number in (0, 1, 8, 0)]
+    assert find(images) == [(3, 0)]
 
 
 @functools.cache
@@ -55,7 +55,7 @@ def toned(encoded):
         return sets.jpeg((np.asarray(image) * 0.85 + 10).astype(np.uint8))
 
 
-def test_copies_go_and_the_first_stays():
+def test_copies_of_an_earlier_image_are_duplicates():
     generator = np.random.default_rng(0)
     images = originals()
     kinds = ("re-encoded", "resized", "flipped")
@@ -70,11 +70,11 @@ def test_copies_go_and_the_first_stays():
     assert find([*copies, *images]) == [(5, 0), (6, 1), (7, 2), (8, 3), (12, 4)]
 
 
-def test_distinct_images_stay():
+def test_distinct_images_are_not_duplicates():
     assert find(originals()) == []
 
 
-def test_an_image_goes_even_if_its_like_goes_too():
+def test_an_original_may_be_a_duplicate_itself():
     image = originals()[0]
     # Each is near both before it; the nearest is named, of equals the first.
     assert find([image, image, image]) == [(1, 0), (2, 0)]
@@ -92,7 +92,7 @@ def test_hashes_up_to_three_bits_apart_share_a_bucket():
         )
 
 
-def test_masks_are_pairs_of_five_bands_that_part_the_hash():
+def test_masks_are_pairs_of_five_bands_that_divide_the_hash():
     bits = collections.Counter(
         bit
         for mask in internal_duplicates.bucket_masks()
@@ -112,7 +112,7 @@ def test_a_bucket_of_any_size_takes_linear_time():
     assert {record for record, _ in pairs} == set(range(1, 1000))
 
 
-def test_a_mirrored_member_is_no_original():
+def test_a_mirrored_entry_is_not_an_original():
     members = [BucketEntry(0, True, 5, ALL), BucketEntry(1, False, 5, ALL)]
     assert list(internal_duplicates.find_candidates(members, Thresholds())) == []
     members = [BucketEntry(0, False, 5, ALL), BucketEntry(1, True, 4, ALL)]

@@ -25,7 +25,7 @@ def test_likeness_is_the_correlation_of_pixels():
     assert likeness.compute_likeness(one, other) == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_common_tint_makes_no_likeness():
+def test_a_common_tint_does_not_make_images_alike():
     generator = np.random.default_rng(0)
     tint = np.array([10, 90, 200], np.float32)
     one, other = (tint + generator.normal(0, 9, (28, 28, 3)) for _ in range(2))
@@ -33,7 +33,7 @@ def test_a_common_tint_makes_no_likeness():
     assert abs(likeness.compute_likeness(one, other)) < 0.1
 
 
-def test_pictures_of_one_colour_are_alike_if_the_colour_is():
+def test_images_of_one_colour_are_alike_if_their_colours_are():
     red = np.zeros((28, 28, 3), np.float32)
     red[..., 0] = 200
     assert likeness.compute_likeness(red, red + 5) == 1.0
@@ -50,7 +50,7 @@ def test_parts_are_cut_and_mirrored():
     np.testing.assert_allclose(right, left, atol=2)
 
 
-def test_a_picture_that_differs_in_one_place_is_no_copy():
+def test_an_image_that_differs_in_one_place_is_not_a_copy():
     one = likeness.cut_part(
         fingerprints.make_thumbnail(sets.jpeg(PHOTO)),
         likeness.WHOLE_IMAGE,

@@ -23,7 +23,7 @@ def alter(kind, seed=0):
         return np.asarray(image.convert("RGB"), float)
 
 
-def test_reencoding_keeps_the_picture():
+def test_reencoding_keeps_the_image():
     assert np.abs(alter("re-encoded") - PHOTO).mean() < 6
 
 
@@ -41,7 +41,7 @@ def test_crops_keep_nine_tenths_of_each_side(seed):
     assert 270 <= width <= 300
 
 
-def test_flips_borders_captions_and_tones_are_what_they_are_called():
+def test_flips_borders_captions_and_tones_do_what_their_names_say():
     assert np.abs(alter("flipped") - PHOTO[:, ::-1]).mean() < 6
     bordered = alter("border")
     edge = (bordered.shape[0] - 200) // 2
@@ -67,7 +67,7 @@ def test_transparency_becomes_white():
         assert np.asarray(image).min() > 250
 
 
-def test_what_is_removed_besides_is_listed_not_hidden():
+def test_other_removed_images_are_listed():
     images = photos(20)
     doubled = [*images, *((f"again {key}", data) for key, data in images)]
     result = planted_copies.measure(doubled, copies=7, thresholds=Thresholds())
@@ -79,7 +79,7 @@ def test_what_is_removed_besides_is_listed_not_hidden():
         assert key.removeprefix("again ") == like.removeprefix("again ")
 
 
-def test_images_below_a_folder_are_files_not_links(tmp_path):
+def test_links_are_not_read(tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep/a.PNG").write_bytes(b"1")
     (tmp_path / "b.txt").write_bytes(b"2")
@@ -88,7 +88,7 @@ def test_images_below_a_folder_are_files_not_links(tmp_path):
     assert found == [(str(tmp_path / "deep/a.PNG"), b"1")]
 
 
-def test_intervals_hold_the_share():
+def test_intervals_contain_the_fraction():
     def interval(found, of):
         estimate = planted_copies.estimate_fraction(found, of)
         return estimate["low"], estimate["high"]

@@ -19,7 +19,7 @@ def bytes_of(path):
     return list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
 
 
-def test_the_records_left_are_the_same_bytes_in_the_same_order(tmp_path):
+def test_copied_records_have_the_same_bytes_and_order(tmp_path):
     source = sets.numbered(tmp_path / "from", [4, 0, 6])
     (tmp_path / "to").mkdir()
     tasks = plan_copies(source, [8, 0, 3], str(tmp_path / "to"))
@@ -54,7 +54,7 @@ def test_a_copy_has_its_own_index_files(tmp_path):
     assert RecordIndex([Shard(task.path)]).num_records == 4
 
 
-def test_records_that_are_no_examples_are_copied_too(tmp_path):
+def test_records_that_are_not_examples_are_copied_too(tmp_path):
     source = sets.shards(tmp_path / "from", [[b"\x07garbage", sets.example(b"x", [3])]])
     (tmp_path / "to").mkdir()
     (task,) = plan_copies(source, [], str(tmp_path / "to"))
@@ -63,7 +63,7 @@ def test_records_that_are_no_examples_are_copied_too(tmp_path):
     assert row["class_counts"] == {3: 1}
 
 
-def test_shards_of_one_name_are_refused(tmp_path):
+def test_shards_with_the_same_name_are_rejected(tmp_path):
     for name in ("a", "b"):
         sets.numbered(tmp_path / name, [1])
     both = TFRecords(f"{tmp_path}/a/train-*,{tmp_path}/b/train-*")
