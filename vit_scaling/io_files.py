@@ -11,11 +11,18 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from etils import epath
 
 PARTIAL_PREFIX = ".partial-"  # Begins the names of files that are being written.
+
+
+def user_cache_folder() -> Path:
+    """Return this package's folder in the user's cache, by the XDG convention."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "vit_scaling"
 
 
 def is_remote(path: epath.PathLike) -> bool:

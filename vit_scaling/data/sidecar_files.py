@@ -3,13 +3,12 @@
 
 import hashlib
 import os
-import pathlib
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from vit_scaling.io_files import atomic_file
+from vit_scaling.io_files import atomic_file, user_cache_folder
 
 INDEX_FOLDER = "index"  # In the shards' folder: index/<shard>.offsets.npy
 OFFSETS = "offsets"
@@ -27,11 +26,10 @@ def key_hashes_kind(key: str, size_bytes: int) -> str:
 def sidecar_paths(shard: str, kind: str) -> list[str]:
     """Return the places of a sidecar: the shard's folder, then the user's cache."""
     folder, name = os.path.split(shard)
-    cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     unique = hashlib.sha256(os.path.abspath(shard).encode()).hexdigest()[:16]
     return [
         os.path.join(folder, INDEX_FOLDER, f"{name}.{kind}.npy"),
-        os.path.join(cache, "vit_scaling", INDEX_FOLDER, f"{unique}.{kind}.npy"),
+        str(user_cache_folder() / INDEX_FOLDER / f"{unique}.{kind}.npy"),
     ]
 
 

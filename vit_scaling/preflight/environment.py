@@ -10,7 +10,7 @@ import venv
 from collections.abc import Mapping
 from pathlib import Path
 
-from vit_scaling.io_files import atomic_folder
+from vit_scaling.io_files import atomic_folder, user_cache_folder
 from vit_scaling.preflight import tpu_worker
 
 # The extra `preflight` of setup.py: the versions whose results are documented.
@@ -20,9 +20,8 @@ WORKER = Path(tpu_worker.__file__)
 
 
 def cache_root() -> Path:
-    """Return the folder of the environment and of results, by the XDG convention."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "vit_scaling" / "preflight"
+    """Return the folder of the environment and of results."""
+    return user_cache_folder() / "preflight"
 
 
 def find_tpu_python(path: str | None = None) -> Path:
