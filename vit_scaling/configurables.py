@@ -141,6 +141,8 @@ RENAMED_BINDINGS: dict[str, str] = {
     **{f"train.{name}": f"RunOptions.{name}" for name in _OPTIONS_OF_TRAIN},
     "Adafactor.least_factored": "Adafactor.min_size_to_factor",
     "Adafactor.factored": "Adafactor.min_size_to_factor",
+    "FewShot.linear_probe": "FewShot.probes",
+    "FewShot.neighbours": "FewShot.probes",
 }
 
 

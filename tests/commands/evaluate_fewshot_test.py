@@ -29,7 +29,7 @@ def test_features_in_a_file_give_the_librarys_figures(tmp_path, capsys):
     write_features(tmp_path / "f.npz", data)
     flags = [f"--features={tmp_path}/f.npz", "--shots", "1", "5", "--seeds", "0", "3"]
     result = answer(capsys, *flags)
-    found = fewshot.accuracies(data, shots=(1, 5), seeds=(0, 3))[1024.0]
+    found = fewshot.compute_accuracies(data, shots=(1, 5), seeds=(0, 3))[1024.0]
     for shots in (1, 5):
         figures = result["shots"][str(shots)]
         assert figures["mean"] == pytest.approx(found[shots].mean)

@@ -9,7 +9,7 @@ import pytest
 from tests.applications.cases import NAMED
 from tests.export import runs
 from vit_scaling.commands import export, predict
-from vit_scaling.export import portable, saved_model, serving_kit
+from vit_scaling.export import onnx_litert, saved_model, serving_kit
 
 # Keras turns its variables into arrays in a way that NumPy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
@@ -23,7 +23,7 @@ REPORT = {
     "max_difference": {"logits": 0.0, "features": 2e-7},
 }
 WRITERS = (
-    (saved_model, "export_run"), (portable, "export_run"),
+    (saved_model, "export_run"), (onnx_litert, "export_run"),
     (serving_kit, "write_version"),
 )  # fmt: skip
 
@@ -61,7 +61,7 @@ def test_other_formats_have_a_writer_of_their_own(called, kind):
     flags = ["--model_dir=RUN", "--output_dir=OUT", f"--format={kind}", "--step=3"]
     assert export.main(flags) == 0
     [(module, arguments, options)] = called
-    assert module is portable and not arguments
+    assert module is onnx_litert and not arguments
     assert (options["model_dir"], options["output_dir"]) == ("RUN", "OUT")
     assert options["kind"] == kind and options["step"] == 3
     assert "top_k" not in options  # Such files list no classes.
@@ -98,7 +98,7 @@ def test_model_in_a_keras_file_is_served(classifier, tmp_path, capsys):
     names = f"--class_names={classifier}/names.txt"
     assert export.main([*flags, names, "--loss=sigmoid_cross_entropy", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["classes"] == 4
-    record = saved_model.saved_record(tmp_path / "out")
+    record = saved_model.read_record(tmp_path / "out")
     assert record.class_names == ("ant", "bee", "cat", "dog")
     assert record.loss == "sigmoid_cross_entropy"
     assert record.value_range == (-1.0, 1.0)
@@ -126,7 +126,7 @@ def test_weights_without_a_classifier_are_refused(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         ([], "either --model_dir, a training run, or --model"),
         (["--model=a", "--model_dir=b"], "either --model_dir"),
@@ -137,6 +137,6 @@ def test_weights_without_a_classifier_are_refused(tmp_path, capsys):
         (["--model_dir=a", "--value_range", "0", "1"], "--value_range has no effect"),
     ],
 )
-def test_flags_that_do_not_go_together_are_named(flags, told, tmp_path, capsys):
+def test_flags_that_do_not_go_together_are_named(flags, message, tmp_path, capsys):
     assert export.main([*flags, f"--output_dir={tmp_path}/out"]) == 1
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err

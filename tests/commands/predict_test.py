@@ -27,10 +27,12 @@ def asked(monkeypatch):
         calls.update(images=list(images), answer=answer, batch_size=batch_size)
         return iter(FOUND)
 
-    monkeypatch.setattr(prediction, "local_answer", answered)
+    monkeypatch.setattr(prediction, "make_local_predictor", answered)
     monkeypatch.setattr(prediction, "predict", predicted)
     monkeypatch.setattr(
-        prediction, "images_of_files", lambda names: iter((n, b"", None) for n in names)
+        prediction,
+        "read_image_files",
+        lambda names: iter((n, b"", None) for n in names),
     )
     return calls
 

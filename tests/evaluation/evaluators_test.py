@@ -35,16 +35,16 @@ def test_figures_are_the_features_few_shot_accuracies(replicas):
         model = records.model()
     sets = [few_shot_set("a"), few_shot_set("b")]
     evaluator = FewShot(
-        sets, shots=(1, 4), strengths=(1024.0, 1.0), batch_size=8, neighbours=True
+        sets, shots=(1, 4), strengths=(1024.0, 1.0), batch_size=8, probes=["neighbours"]
     )
     figures = evaluator.evaluate(model, strategy)
-    extract = images.features_of(
+    extract = images.make_feature_pass(
         images.layer_output(model, "pre_logits"),
         tf.distribute.get_strategy(),
         batch_size=8,
     )
-    data = images.feature_set(extract, sets[0].train, sets[0].test)
-    found = fewshot.accuracies(data, shots=(1, 4), strengths=(1024.0, 1.0))
+    data = images.make_feature_set(extract, sets[0].train, sets[0].test)
+    found = fewshot.compute_accuracies(data, shots=(1, 4), strengths=(1024.0, 1.0))
     assert figures["a_4shot"] == pytest.approx(found[1024.0][4].mean, abs=0.05)
     assert figures["a_4shot_seed2_l2_1"] == pytest.approx(
         found[1.0][4].per_seed[2], abs=0.09
@@ -56,24 +56,24 @@ def test_figures_are_the_features_few_shot_accuracies(replicas):
     assert "a_linear_probe" not in figures
 
 
-def test_second_evaluation_sees_new_weights_without_tracing_anew():
+def test_second_evaluation_sees_new_weights_without_tracing_again():
     model = records.model()
     strategy = tf.distribute.get_strategy()
     evaluator = FewShot([few_shot_set()], shots=(1,), seeds=(0,), batch_size=10)
     evaluator.evaluate(model, strategy)
-    extract = evaluator._extract(model, strategy)
-    assert evaluator._extract(model, strategy) is extract
+    extract = evaluator._pass_of(model, strategy)
+    assert evaluator._pass_of(model, strategy) is extract
     data = part("test")
     before = extract(data)["features"]
     kernel = model.get_layer("patch_embedding").weights[0]
     kernel.assign(kernel.value.read_value() * 3.0)
     assert not np.allclose(extract(data)["features"], before)
-    assert evaluator._extract(records.model(), strategy) is not extract
+    assert evaluator._pass_of(records.model(), strategy) is not extract
 
 
 def test_layer_can_be_chosen():
     evaluator = FewShot(
-        [few_shot_set()], shots=(5,), layer="block_00", linear_probe=True
+        [few_shot_set()], shots=(5,), layer="block_00", probes=["linear_probe"]
     )
     figures = evaluator.evaluate(records.model(), tf.distribute.get_strategy())
     assert figures["colours_5shot"] > 0.4

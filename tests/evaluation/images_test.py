@@ -36,7 +36,7 @@ def test_every_image_is_seen_once_in_order(data, name):
             "corner": batch["images"][:, 0, 0],
         }
 
-    found = images.over_images(apply, strategy, batch_size=8)(data)
+    found = images.make_pass(apply, strategy, batch_size=8)(data)
     assert found["label"].tolist() == LABELS
     corners = data.pixels[:, 0, 0] / 127.5 - 1
     np.testing.assert_allclose(found["corner"], corners, atol=1e-6)
@@ -48,7 +48,7 @@ def test_features_are_the_layers_output_in_order(data, name):
     assert strategy.num_replicas_in_sync == {"two": 2, "four": 4}.get(name, 1)
     with strategy.scope():
         model = records.model()
-    extract = images.features_of(
+    extract = images.make_feature_pass(
         images.layer_output(model, "pre_logits"), strategy, batch_size=8
     )
     found = extract(data)
@@ -61,7 +61,7 @@ def test_features_are_the_layers_output_in_order(data, name):
 
 def test_evaluation_data_is_read_whole(tmp_path):
     records.write(tmp_path / "set", records.images(LABELS), LABELS)
-    run = images.over_images(
+    run = images.make_pass(
         lambda batch: {"labels": batch["labels"], "images": batch["images"]},
         tf.distribute.get_strategy(),
         batch_size=10,
@@ -79,7 +79,7 @@ def test_evaluation_data_is_read_whole(tmp_path):
 def test_tokens_are_averaged(data):
     model = records.model()
     strategy = tf.distribute.get_strategy()
-    found = images.features_of(
+    found = images.make_feature_pass(
         images.layer_output(model, "encoder_norm"), strategy, batch_size=9
     )(data)
     batch = next(iter(data.dataset(batch_size=27)))
@@ -97,7 +97,7 @@ def test_pass_is_traced_once(data):
         traced.append(1)
         return {"sum": tf.reduce_sum(batch["images"], axis=[1, 2, 3])}
 
-    run = images.over_images(apply, tf.distribute.get_strategy(), batch_size=4)
+    run = images.make_pass(apply, tf.distribute.get_strategy(), batch_size=4)
     assert len(run(data)["sum"]) == len(run(data)["sum"]) == 27
     assert len(traced) == 1
 
@@ -109,7 +109,7 @@ def test_unknown_layer_is_named():
 
 def test_several_labels_are_no_few_shot_set():
     data = records.in_memory([[0, 1], [1], []], 3)
-    extract = images.features_of(
+    extract = images.make_feature_pass(
         images.layer_output(records.model(), "pre_logits"),
         tf.distribute.get_strategy(),
         batch_size=4,
@@ -120,4 +120,4 @@ def test_several_labels_are_no_few_shot_set():
 
 def test_parts_of_different_classes_are_refused(data):
     with pytest.raises(ValueError, match=r"5 \(train\) and 3 \(test\)"):
-        images.feature_set(lambda part: {}, data, records.in_memory([0], 3))
+        images.make_feature_set(lambda part: {}, data, records.in_memory([0], 3))

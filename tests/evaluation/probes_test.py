@@ -67,13 +67,13 @@ def test_fewer_test_images_are_compared_at_a_time_with_more_training_images(
 ):
     data = sets.blobs(4, 8, 15, 25, dtype=np.float64)
     whole, sizes = probes.nearest_neighbours(data), []
-    normalised = probes._normalised
+    normalised = probes._normalize
 
     def recorded(features):
         sizes.append(len(features))
         return normalised(features)
 
-    monkeypatch.setattr(probes, "_normalised", recorded)
+    monkeypatch.setattr(probes, "_normalize", recorded)
     monkeypatch.setattr(probes, "SIMILARITIES", 500)
     np.testing.assert_array_equal(probes.nearest_neighbours(data), whole)
     train, *parts = sizes

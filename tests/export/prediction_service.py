@@ -36,7 +36,7 @@ class Model:
 
     def __init__(self, name, folder):
         self.name = name
-        self.folder = prediction.version_folder(folder)
+        self.folder = prediction.find_version_folder(folder)
         self.version = int(self.folder.name)
         self.loaded = tf.saved_model.load(str(self.folder))
 

@@ -50,8 +50,8 @@ def expected(folder):
 def test_files_are_predicted_in_order_whatever_the_batch(folder, batch_size):
     made = list(
         prediction.predict(
-            prediction.images_of_files([str(folder / "images")]),
-            prediction.local_answer(folder / "served"),
+            prediction.read_image_files([str(folder / "images")]),
+            prediction.make_local_predictor(folder / "served"),
             batch_size=batch_size,
         )
     )
@@ -84,8 +84,8 @@ def test_highest_numbered_version_is_taken(folder, tmp_path):
     for version in ("2", "10", "latest"):
         (tmp_path / version).mkdir()
         (tmp_path / version / "saved_model.pb").touch()
-    assert prediction.version_folder(tmp_path).name == "10"
-    assert prediction.version_folder(folder / "served") == folder / "served"
+    assert prediction.find_version_folder(tmp_path).name == "10"
+    assert prediction.find_version_folder(folder / "served") == folder / "served"
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,8 @@ def test_damaged_image_is_named_among_whole_ones(folder, tmp_path, capsys, forma
         (tmp_path / f"{number}.{format.lower()}").write_bytes(content)
     flags = [f"--saved_model={folder}/served", f"--images={tmp_path}"]
     assert predict.main(flags) == 1
-    told = capsys.readouterr().err
-    assert f"{tmp_path}/1.{format.lower()}: The model refused" in told
+    message = capsys.readouterr().err
+    assert f"{tmp_path}/1.{format.lower()}: The model refused" in message
 
 
 def test_refusal_that_no_image_is_the_cause_of_says_so():

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tests.export import runs
-from vit_scaling.export import image_decoding, saved_model, servable
+from vit_scaling.export import image_decoding, saved_model, serving_signatures
 from vit_scaling.image_preprocessing import EVALUATION_PREPROCESSING, scale_pixels
 from vit_scaling.run_record import RunRecord
 
@@ -34,7 +34,7 @@ def served(exported):
 def compiled(exported, tmp_path_factory):
     """The export of the same model that XLA compiles, and its report."""
     folder = tmp_path_factory.mktemp("compiled") / "served"
-    record = saved_model.saved_record(exported[1])
+    record = saved_model.read_record(exported[1])
     report = saved_model.export_model(exported[0], folder, record, jit_compile=True)
     return folder, report
 
@@ -60,7 +60,7 @@ def test_report_says_no_difference(exported):
 def test_compiled_export_answers_the_same_and_says_that_xla_is_needed(compiled, served):
     folder, report = compiled
     assert set(report["max_difference"].values()) == {0.0}
-    assert saved_model.report_of(folder)["jit_compile"] is True
+    assert saved_model.read_report(folder)["jit_compile"] is True
     signatures = tf.saved_model.load(str(folder)).signatures
     for batch in (1, 3):
         images = tf.constant(random_batch(batch))
@@ -223,13 +223,13 @@ def test_failure_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_wrong_outputs_are_found_out(tmp_path, monkeypatch):
-    true_answer = servable.answer
+    true_answer = serving_signatures.compute_outputs
 
     def off_by_a_little(*arguments, **options):
         outputs = true_answer(*arguments, **options)
         return {**outputs, "logits": outputs["logits"] + 0.01}
 
-    monkeypatch.setattr(servable, "answer", off_by_a_little)
+    monkeypatch.setattr(serving_signatures, "compute_outputs", off_by_a_little)
     record = RunRecord(runs.CLASS_NAMES, runs.IMAGE_SIZE)
     with pytest.raises(RuntimeError, match="differ from the model's"):
         saved_model.export_model(runs.small_model(), tmp_path / "served", record)
@@ -237,13 +237,13 @@ def test_wrong_outputs_are_found_out(tmp_path, monkeypatch):
 
 
 def test_record_travels_with_the_saved_model(exported):
-    record = saved_model.saved_record(exported[1])
+    record = saved_model.read_record(exported[1])
     assert record.class_names == runs.CLASS_NAMES
     assert record.image_size == runs.IMAGE_SIZE
     assert record.step == runs.STEP
     assert record.loss == "sigmoid_cross_entropy"
     with pytest.raises(FileNotFoundError, match=r"tools/export\.py"):
-        saved_model.saved_record(exported[1].parent)
+        saved_model.read_record(exported[1].parent)
 
 
 def test_record_of_another_image_size_is_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""Exports go into numbered versions beside each other."""
+"""Exports go into numbered versions in one folder."""
 # SPDX-License-Identifier: Apache-2.0
 
 import pytest
@@ -15,8 +15,8 @@ def test_next_export_is_the_next_version_and_other_models_stay(tmp_path):
         serving_kit.write_kit(
             tmp_path / "run", tmp_path / "kit", name=name, version=version
         )
-    assert serving_kit.versions(tmp_path / "kit/vit") == [1, 2]
-    assert serving_kit.versions(tmp_path / "kit/other") == [7]
+    assert serving_kit.list_versions(tmp_path / "kit/vit") == [1, 2]
+    assert serving_kit.list_versions(tmp_path / "kit/other") == [7]
     config = model_server_config_pb2.ModelServerConfig()
     text_format.Parse((tmp_path / "kit/models.config").read_text(), config)
     assert [one.name for one in config.model_config_list.config] == ["other", "vit"]
@@ -24,7 +24,7 @@ def test_next_export_is_the_next_version_and_other_models_stay(tmp_path):
         serving_kit.write_kit(tmp_path / "run", tmp_path / "kit", version=2)
 
 
-def test_server_is_told_of_xla_where_any_model_needs_it(tmp_path):
+def test_xla_flag_is_given_to_the_server_where_any_model_needs_it(tmp_path):
     runs.write_run(tmp_path / "run", runs.small_model())
     kit = tmp_path / "kit"
     said = []

@@ -116,8 +116,8 @@ def test_grpc_answers_every_output_bit_for_bit(kit, grpc_address):
 def test_clients_answer_what_the_saved_model_does(kit, request, kind):
     address = request.getfixturevalue(f"{kind}_address")
     files = [runs.image_file(60, 90, seed=number) for number in range(3)]
-    names, values = clients.server_answer(address)(files)
-    expected_names, expected = prediction.local_answer(kit / "vit")(files)
+    names, values = clients.make_server_predictor(address)(files)
+    expected_names, expected = prediction.make_local_predictor(kit / "vit")(files)
     assert names == expected_names
     np.testing.assert_allclose(values, expected, rtol=1e-6)
 
@@ -135,8 +135,8 @@ def test_predict_command_asks_the_server(tmp_path, capsys, request, kind):
     assert "Servable not found" in capsys.readouterr().err
     (tmp_path / "b.png").write_bytes(b"no image")
     assert predict.main([*flags, f"{tmp_path}/b.png"]) == 1
-    told = capsys.readouterr().err
-    assert f"{tmp_path}/b.png: The model refused the images" in told
+    message = capsys.readouterr().err
+    assert f"{tmp_path}/b.png: The model refused the images" in message
 
 
 @pytest.mark.parametrize(

@@ -54,16 +54,16 @@ def _evaluate(arguments: argparse.Namespace) -> Mapping[str, Any]:
             f"Give one of {', '.join('--' + name for name in MODELS)}; received "
             f"{', '.join('--' + name for name in given) or 'none'}."
         )
-    _refuse_flags_without_use(arguments, given[0])
+    _check_flags(arguments, given[0])
     if arguments.save_features:
-        fewshot.check_folder(arguments.save_features)
+        fewshot.check_parent_folder(arguments.save_features)
     if arguments.features is not None:
         data = fewshot.FeatureSet.from_file(arguments.features)
     else:
         data = _extract(arguments)
     if arguments.save_features:
         data.to_file(arguments.save_features)
-    found = fewshot.accuracies(
+    found = fewshot.compute_accuracies(
         data, shots=arguments.shots, seeds=arguments.seeds, strengths=arguments.l2
     )
     rows = {
@@ -91,7 +91,7 @@ def _evaluate(arguments: argparse.Namespace) -> Mapping[str, Any]:
     return result
 
 
-def _refuse_flags_without_use(arguments: argparse.Namespace, model: str) -> None:
+def _check_flags(arguments: argparse.Namespace, model: str) -> None:
     """Raise if a flag is given that the kind of model has no use for."""
     images = dict.fromkeys(
         ("train", "test", "tfds", "data_dir", "classes", "batch_size"), MODELS[1:]
@@ -138,7 +138,9 @@ def _extract(arguments: argparse.Namespace) -> Any:
         )
         classes = arguments.classes or len(source.class_names or ())
         if not classes:
-            raise ValueError(f"No classes.txt beside {pattern}: give --classes.")
+            raise ValueError(
+                f"No classes.txt in the folder of {pattern}. Give --classes."
+            )
         parts.append(
             EvalData(
                 source,
@@ -148,10 +150,10 @@ def _extract(arguments: argparse.Namespace) -> Any:
                 value_range=value_range,
             )
         )
-    extract = images.features_of(
+    extract = images.make_feature_pass(
         compute, tf.distribute.get_strategy(), batch_size=arguments.batch_size or 64
     )
-    return images.feature_set(extract, *parts)
+    return images.make_feature_set(extract, *parts)
 
 
 def _model(
@@ -178,17 +180,17 @@ def _model(
             pooling="head",
         )
         return layer_output(model, layer), size, (-1.0, 1.0)
-    from vit_scaling.export import loading, prediction, saved_model
+    from vit_scaling.export import prediction, run_loading, saved_model
 
     if arguments.model_dir is not None:
-        model, record = loading.load_run(
+        model, record = run_loading.load_run(
             arguments.model_dir, averages=arguments.averages
         )
         compute = layer_output(model, layer)
     else:
-        folder = prediction.version_folder(arguments.saved_model)
-        record = saved_model.saved_record(folder)
-        compute = saved_model.served_features(folder)
+        folder = prediction.find_version_folder(arguments.saved_model)
+        record = saved_model.read_record(folder)
+        compute = saved_model.load_feature_function(folder)
     height, width = record.image_size
     if height != width:
         raise ValueError(

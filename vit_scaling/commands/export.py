@@ -63,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    _refuse_what_does_not_go_together(arguments)
-    from vit_scaling.export import portable, saved_model, serving_kit
+    _check_flags(arguments)
+    from vit_scaling.export import onnx_litert, saved_model, serving_kit
 
     assumed: Sequence[str] = ()
     write: Callable[..., dict[str, Any]]
@@ -73,10 +73,10 @@ def _export(arguments: argparse.Namespace) -> Mapping[str, Any]:
         names = ("averages", "step", "preprocess", "resize")
         given = {name: getattr(arguments, name) for name in names}
         given = {"model_dir": arguments.model_dir, **given}
-        write, write_portable = saved_model.export_run, portable.export_run
+        write, write_portable = saved_model.export_run, onnx_litert.export_run
     else:
         given, assumed = _model_and_record(arguments)
-        write, write_portable = saved_model.export_model, portable.export_model
+        write, write_portable = saved_model.export_model, onnx_litert.export_model
     if arguments.format != "saved_model":
         report = write_portable(
             output_dir=arguments.output_dir, kind=arguments.format, **given
@@ -104,7 +104,7 @@ def _model_and_record(
     """Return what `export_model` takes of a model in a file, and what was assumed."""
     from vit_scaling.applications.weights import load_classifier
     from vit_scaling.data.tfrecords import read_class_names
-    from vit_scaling.export import loading, records
+    from vit_scaling.export import records, run_loading
 
     model, assumed = load_classifier(arguments.model)
     names = ("loss", "value_range", "preprocess", "resize")
@@ -115,10 +115,10 @@ def _model_and_record(
         arguments.class_names and read_class_names(arguments.class_names),
         **{name: value for name, value in fields.items() if value is not None},
     )
-    return {"model": loading.model_in_float32(model), "record": record}, assumed
+    return {"model": run_loading.convert_to_float32(model), "record": record}, assumed
 
 
-def _refuse_what_does_not_go_together(arguments: argparse.Namespace) -> None:
+def _check_flags(arguments: argparse.Namespace) -> None:
     if (arguments.model is None) == (arguments.model_dir is None):
         raise ValueError("Give either --model_dir, a training run, or --model, a file.")
     without_use = {

@@ -44,27 +44,27 @@ def _predict(arguments: argparse.Namespace) -> Mapping[str, Any]:
         raise ValueError("Give either --images or --tfrecords.")
     if (arguments.saved_model is None) == (arguments.server is None):
         raise ValueError("Give either --saved_model or --server.")
-    _refuse_flags_without_use(arguments)
+    _check_flags(arguments)
     if arguments.images is not None:
-        images = prediction.images_of_files(arguments.images)
+        images = prediction.read_image_files(arguments.images)
     else:
-        images = prediction.images_of_tfrecords(
+        images = prediction.read_tfrecord_images(
             arguments.tfrecords,
             **_given(arguments, "image_key", "label_key"),
         )
     if arguments.server is not None:
-        answer = clients.server_answer(
+        answer = clients.make_server_predictor(
             arguments.server, **_given(arguments, "model", "version")
         )
     else:
-        answer = prediction.local_answer(arguments.saved_model)
+        answer = prediction.make_local_predictor(arguments.saved_model)
     limited = itertools.islice(images, arguments.limit)
     answers = prediction.predict(limited, answer, batch_size=arguments.batch_size)
     return {"predictions": [_limited(made, arguments.top) for made in answers]}
 
 
-def _refuse_flags_without_use(arguments: argparse.Namespace) -> None:
-    """Raise if a flag has no effect beside the others, or is no number of something."""
+def _check_flags(arguments: argparse.Namespace) -> None:
+    """Raise if a flag has no effect with the others, or is not positive."""
     uses = {
         "model": ("server", "saved_model"),
         "version": ("server", "saved_model"),

@@ -1,4 +1,4 @@
-"""Measures taken while a model trains: few-shot sets, and sets of other classes."""
+"""Evaluators that run during training: few-shot accuracy, and mapped classes."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -9,17 +9,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from vit_scaling.evaluation import fewshot, probes
+from vit_scaling.evaluation import fewshot
 from vit_scaling.evaluation.images import (
     Batch,
+    ImagePass,
     Images,
-    Run,
-    feature_set,
-    features_of,
     layer_output,
-    over_images,
+    make_feature_pass,
+    make_feature_set,
+    make_pass,
 )
 from vit_scaling.evaluation.label_maps import LabelMap
+from vit_scaling.evaluation.probes import linear_probe, nearest_neighbours
+from vit_scaling.naming import check_known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +29,11 @@ class FewShotSet:
     """A named set with a part to take shots from and a part to test on.
 
     Attributes:
-        name: Begins the names of the figures, such as "pets" in "pets_10shot".
+        name: Prefix of the metrics' names, such as "pets" in "pets_10shot".
         train: Images to take shots from (an `EvalData`).
         test: Images to measure the accuracy on (an `EvalData`).
-        shots: Of this set; None takes the evaluator's. Birds (2010) has 15 training
-            images per class, too few for 25 shots.
+        shots: Replaces the evaluator's for this set; None keeps them. Birds (2010)
+            has 15 training images per class, too few for 25 shots.
     """
 
     name: str
@@ -40,29 +42,57 @@ class FewShotSet:
     shots: Sequence[int] | None = None
 
 
-class _OfOneModel:
-    """Keep the compiled pass over images for as long as the model stays the same."""
-
-    def __init__(
-        self, make: Callable[[keras.Model, tf.distribute.Strategy], Run]
-    ) -> None:
-        self._make = make
-        self._made: tuple[keras.Model, tf.distribute.Strategy, Run] | None = None
-
-    def __call__(self, model: keras.Model, strategy: tf.distribute.Strategy) -> Run:
-        if (
-            self._made is None
-            or self._made[0] is not model
-            or self._made[1] is not strategy
-        ):
-            self._made = model, strategy, self._make(model, strategy)
-        return self._made[2]
+# Names of the probes of the whole training part, and how they predict the test part.
+PROBES: dict[str, Callable[[fewshot.FeatureSet], np.ndarray]] = {
+    "linear_probe": lambda data: linear_probe(data)[0],
+    "neighbours": nearest_neighbours,
+}
 
 
-class FewShot:
+class _PeriodicEvaluator:
+    """Base class: runs every `interval_steps`, compiled once for each model."""
+
+    def __init__(self, name: str, interval_steps: int) -> None:
+        if interval_steps < 1:
+            raise ValueError(
+                f"`interval_steps` must be at least 1; received {interval_steps}."
+            )
+        self.name = name
+        self.interval_steps = interval_steps
+        self._cached: tuple[keras.Model, tf.distribute.Strategy, ImagePass] | None = (
+            None
+        )
+
+    def check(self) -> None:
+        """Raise, before training begins, if the evaluator cannot run."""
+
+    def evaluate(
+        self, model: keras.Model, strategy: tf.distribute.Strategy
+    ) -> dict[str, float]:
+        """Return the metrics by name."""
+        raise NotImplementedError
+
+    def _make_pass(
+        self, model: keras.Model, strategy: tf.distribute.Strategy
+    ) -> ImagePass:
+        """Return the compiled pass over images."""
+        raise NotImplementedError
+
+    def _pass_of(
+        self, model: keras.Model, strategy: tf.distribute.Strategy
+    ) -> ImagePass:
+        """Return the compiled pass, made again only for another model or strategy."""
+        cached = self._cached
+        if cached is None or cached[0] is not model or cached[1] is not strategy:
+            cached = model, strategy, self._make_pass(model, strategy)
+            self._cached = cached
+        return cached[2]
+
+
+class FewShot(_PeriodicEvaluator):
     """Few-shot accuracies of a model on any number of sets, at an interval of steps.
 
-    Figures, by set and shots: `pets_10shot` (mean over the seeds),
+    Metrics, by set and shots: `pets_10shot` (mean over the seeds),
     `pets_10shot_half_interval` (half of the 95% interval by Student's t) and
     `pets_10shot_seed0` …; with several strengths all but the first end in `_l2_512`.
 
@@ -79,115 +109,116 @@ class FewShot:
         strengths: Sequence[float] = (fewshot.STRENGTH,),
         layer: str = "pre_logits",
         batch_size: int = 1024,
-        linear_probe: bool = False,
-        neighbours: bool = False,
+        probes: Sequence[str] = (),
         name: str = "fewshot",
     ) -> None:
-        """Take the sets and what is measured on them.
+        """Store the sets and the settings, and check them.
 
         Args:
-            sets: Each with a name of its own.
-            interval_steps: Training steps between measures (25,000 in the authors'
+            sets: The sets, with different names.
+            interval_steps: Training steps between evaluations (25,000 in the authors'
                 configuration).
             shots: Training images per class (1, 5, 10, 25 in §2).
-            seeds: Of the choice of images (the authors' three).
-            strengths: Of the L2 regularisation (1024, the authors').
-            layer: Name of the layer whose output the features are.
+            seeds: Seeds of the choice of images (the authors' three).
+            strengths: Strengths of the L2 regularisation (1024, the authors').
+            layer: Name of the layer whose outputs are the features.
             batch_size: Images over all replicas.
-            linear_probe: Also fit a linear probe on the whole training part.
-            neighbours: Also vote by nearest neighbours of the whole training part.
-            name: Under which the figures are logged.
+            probes: Further predictors fitted to the entire training part, any of
+                "linear_probe" and "neighbours".
+            name: Name under which the metrics are logged.
 
         Raises:
-            ValueError: There is no set, two have one name, or the interval, shots,
-                seeds or strengths are none that can be measured.
+            ValueError: `sets` is empty or two sets have the same name, or another
+                argument has no valid value.
         """
-        names = [one.name for one in sets]
+        names = [few_shot_set.name for few_shot_set in sets]
         if not names or len(set(names)) != len(names):
             raise ValueError(
                 "`sets` must be one or more few-shot sets of different names; received "
                 f"names {names}."
             )
-        _check_interval(interval_steps)
+        for probe in probes:
+            check_known("probes", probe, PROBES)
         fewshot.check_numbers(seeds=seeds, strengths=strengths)
-        for number in (shots, *(one.shots for one in sets if one.shots is not None)):
-            fewshot.check_numbers(shots=number)
-        self.name = name
-        self.interval_steps = interval_steps
+        own_shots = [part.shots for part in sets if part.shots is not None]
+        for numbers in (shots, *own_shots):
+            fewshot.check_numbers(shots=numbers)
+        super().__init__(name, interval_steps)
         self._sets = tuple(sets)
-        self._choices = {"shots": shots, "seeds": seeds, "strengths": strengths}
-        self._strengths = tuple(strengths)
-        self._linear_probe = linear_probe
-        self._neighbours = neighbours
-        self._extract = _OfOneModel(
-            lambda model, strategy: features_of(
-                layer_output(model, layer), strategy, batch_size=batch_size
-            )
-        )
+        self._choices: dict[str, Any] = {
+            "shots": shots,
+            "seeds": seeds,
+            "strengths": strengths,
+        }
+        self._probes = tuple(probes)
+        self._layer, self._batch_size = layer, batch_size
 
     def check(self) -> None:
         """Raise, before training begins, if a set has too few images for its shots.
 
-        All images are counted, not those of each class, which only reading them tells.
+        Only the total is checked: the images of each class are not counted.
 
         Raises:
-            ValueError: There are fewer than the shots of every class.
-            FileNotFoundError: A set's files are not there.
+            ValueError: A set has fewer images than the shots of all its classes.
+            FileNotFoundError: The files of a set are missing.
         """
-        for one in self._sets:
-            most = max(self._choices["shots"] if one.shots is None else one.shots)
-            found = getattr(one.train, "num_examples", None)
-            if found is not None and found < most * one.train.classes:
+        for part in self._sets:
+            most = max(self._choices["shots"] if part.shots is None else part.shots)
+            available = getattr(part.train, "num_examples", None)
+            needed = most * part.train.classes
+            if available is not None and available < needed:
                 raise ValueError(
-                    f"`shots`={most} of the {one.train.classes} classes of "
-                    f"{one.name!r} are {most * one.train.classes} training images; the "
-                    f"set has {found}. Take fewer shots, of all sets or "
+                    f"`shots`={most} of the {part.train.classes} classes of "
+                    f"{part.name!r} are {needed} training images; the set has "
+                    f"{available}. Take fewer shots, of all sets or "
                     "(FewShotSet.shots) of this one."
                 )
 
     def evaluate(
         self, model: keras.Model, strategy: tf.distribute.Strategy
     ) -> dict[str, float]:
-        """Return the figures of every set, accuracies in [0, 1]."""
-        extract = self._extract(model, strategy)
-        figures: dict[str, float] = {}
-        for one in self._sets:
-            data = feature_set(extract, one.train, one.test)
-            figures |= {
-                f"{one.name}_{key}": value
-                for key, value in self._measure(data, one.shots).items()
+        """Return the metrics of every set, accuracies in [0, 1]."""
+        extract = self._pass_of(model, strategy)
+        metrics: dict[str, float] = {}
+        for part in self._sets:
+            data = make_feature_set(extract, part.train, part.test)
+            metrics |= {
+                f"{part.name}_{key}": value
+                for key, value in self._measure(data, part.shots).items()
             }
-        return figures
+        return metrics
+
+    def _make_pass(
+        self, model: keras.Model, strategy: tf.distribute.Strategy
+    ) -> ImagePass:
+        compute = layer_output(model, self._layer)
+        return make_feature_pass(compute, strategy, batch_size=self._batch_size)
 
     def _measure(
         self, data: fewshot.FeatureSet, shots: Sequence[int] | None
     ) -> dict[str, float]:
-        figures: dict[str, float] = {}
-        choices: dict[str, Any] = dict(self._choices)
+        metrics: dict[str, float] = {}
+        choices = dict(self._choices)
         choices["shots"] = choices["shots"] if shots is None else shots
-        found = fewshot.accuracies(data, **choices)
-        for strength, rows in found.items():
-            end = "" if strength == self._strengths[0] else f"_l2_{strength:g}"
+        main_strength = choices["strengths"][0]
+        for strength, rows in fewshot.compute_accuracies(data, **choices).items():
+            end = "" if strength == main_strength else f"_l2_{strength:g}"
             for number, accuracy in rows.items():
-                figures[f"{number}shot{end}"] = accuracy.mean
-                figures[f"{number}shot_half_interval{end}"] = accuracy.half_width
+                metrics[f"{number}shot{end}"] = accuracy.mean
+                metrics[f"{number}shot_half_interval{end}"] = accuracy.half_width
                 for seed, value in zip(
-                    self._choices["seeds"], accuracy.per_seed, strict=True
+                    choices["seeds"], accuracy.per_seed, strict=True
                 ):
-                    figures[f"{number}shot_seed{seed}{end}"] = value
-        if self._linear_probe:
-            predicted, _ = probes.linear_probe(data)
-            figures["linear_probe"] = float(np.mean(predicted == data.test_labels))
-        if self._neighbours:
-            predicted = probes.nearest_neighbours(data)
-            figures["neighbours"] = float(np.mean(predicted == data.test_labels))
-        return figures
+                    metrics[f"{number}shot_seed{seed}{end}"] = value
+        for probe in self._probes:
+            metrics[probe] = float(np.mean(PROBES[probe](data) == data.test_labels))
+        return metrics
 
 
-class MappedAccuracy:
-    """Accuracy on a set whose classes are others than the model's, at an interval.
+class MappedAccuracy(_PeriodicEvaluator):
+    """Accuracy on a set with other classes than the model's, at an interval of steps.
 
-    Figures: `top1`, `top5` in [0, 1] and `examples`, the number of images that count.
+    Metrics: `top1`, `top5` in [0, 1] and `examples`, the number of images that count.
     """
 
     def __init__(
@@ -199,52 +230,41 @@ class MappedAccuracy:
         interval_steps: int,
         batch_size: int = 1024,
     ) -> None:
-        """Take the set and its map.
+        """Store the set and its label map, and check them.
 
         Args:
             images: The set (an `EvalData`), with labels of its own classes.
-            label_map: Which of the model's classes stand for them.
-            name: Under which the figures are logged, such as "imagenet_a".
-            interval_steps: Training steps between measures.
+            label_map: The model's classes that correspond to them.
+            name: Name under which the metrics are logged, such as "imagenet_a".
+            interval_steps: Training steps between evaluations.
             batch_size: Images over all replicas.
 
         Raises:
             ValueError: Set and map have different numbers of classes, or the interval
                 is not positive.
         """
-        _check_interval(interval_steps)
+        super().__init__(name, interval_steps)
         if images.classes != len(label_map.groups):
             raise ValueError(
                 "`label_map` must have a group for each of the set's classes; received "
                 f"{len(label_map.groups)} groups for {images.classes} classes."
             )
-        self.name = name
-        self.interval_steps = interval_steps
-        self._images = images
-        self._map = label_map
-        self._run = _OfOneModel(
-            lambda model, strategy: over_images(
-                self._hits_of(model), strategy, batch_size=batch_size
-            )
-        )
-
-    def check(self) -> None:
-        """Check nothing more: the constructor has checked the set and its map."""
+        self._images, self._map, self._batch_size = images, label_map, batch_size
 
     def evaluate(
         self, model: keras.Model, strategy: tf.distribute.Strategy
     ) -> dict[str, float]:
-        """Return the figures.
+        """Return the metrics.
 
         Raises:
-            ValueError: The model's classes are not the map's, or no image counts.
+            ValueError: Model and map have different classes, or no image counts.
         """
         if model.output_shape[-1] != self._map.classes:
             raise ValueError(
                 f"`label_map` of {self.name!r} is for {self._map.classes} classes; the "
                 f"model has {model.output_shape[-1]}."
             )
-        hits = self._run(model, strategy)(self._images)
+        hits = self._pass_of(model, strategy)(self._images)
         examples = int(hits["counted"].sum())
         if not examples:
             raise ValueError(f"No image of {self.name!r} is of a class of the model.")
@@ -254,16 +274,11 @@ class MappedAccuracy:
             "examples": float(examples),
         }
 
-    def _hits_of(self, model: keras.Model) -> Callable[[Batch], dict[str, tf.Tensor]]:
-        def hits(batch: Batch) -> dict[str, tf.Tensor]:
+    def _make_pass(
+        self, model: keras.Model, strategy: tf.distribute.Strategy
+    ) -> ImagePass:
+        def compute_hits(batch: Batch) -> dict[str, tf.Tensor]:
             logits = tf.cast(model(batch["images"], training=False), tf.float32)
             return self._map.hits(logits, batch["labels"])
 
-        return hits
-
-
-def _check_interval(interval_steps: int) -> None:
-    if interval_steps < 1:
-        raise ValueError(
-            f"`interval_steps` must be at least 1; received {interval_steps}."
-        )
+        return make_pass(compute_hits, strategy, batch_size=self._batch_size)

@@ -44,7 +44,7 @@ class FeatureSet:
     classes: int | None = None
 
     def __post_init__(self) -> None:
-        """Check once, so that no accuracy is of half a set."""
+        """Check the arrays and fill in `classes`."""
         for side in ("train", "test"):
             features = np.asarray(getattr(self, f"{side}_features"))
             labels = np.asarray(getattr(self, f"{side}_labels"))
@@ -69,42 +69,42 @@ class FeatureSet:
             missing = np.setdiff1d(np.arange(classes), labels)
             if len(missing):
                 raise ValueError(
-                    f"Every class must be on both sides; {side}_labels has no image of "
-                    f"{_some(missing)}. Leave those classes out on both sides and "
-                    "renumber the rest."
+                    f"Every class must be in both parts; {side}_labels has no image of "
+                    f"{_list_classes(missing)}. Leave those classes out of both parts "
+                    "and renumber the rest."
                 )
 
     @classmethod
     def from_file(cls, path: str) -> "FeatureSet":
-        """Return the set in an .npz file of the four arrays (no pickles are read).
+        """Read the four arrays of an .npz file (pickles are not read).
 
         Raises:
-            FileNotFoundError: There is no such file.
-            ValueError: It is no .npz file, is damaged, or an array is missing.
+            FileNotFoundError: The file does not exist.
+            ValueError: The file is not .npz, is damaged, or lacks an array.
         """
         with open(path, "rb") as file:
             if not zipfile.is_zipfile(file):
-                raise ValueError(f"{path} is no .npz file, or is cut off.")
+                raise ValueError(f"{path} is not an .npz file or is incomplete.")
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                held = {name: arrays[name] for name in ARRAYS if name in arrays}
+                found = {name: arrays[name] for name in ARRAYS if name in arrays}
         except array_files.UNREADABLE as error:
             raise ValueError(f"{path} can't be read as .npz: {error}") from error
-        missing = [name for name in ARRAYS if name not in held]
+        missing = [name for name in ARRAYS if name not in found]
         if missing:
             raise ValueError(
                 f"{path} must hold the arrays {', '.join(ARRAYS)}; it has no "
                 f"{', '.join(missing)}."
             )
-        return cls(**held)
+        return cls(**found)
 
     def to_file(self, path: str) -> None:
-        """Write the four arrays as an .npz file, whole or not at all.
+        """Write the four arrays as an .npz file, atomically.
 
         Raises:
-            FileNotFoundError: The file's folder is not there.
+            FileNotFoundError: The file's folder does not exist.
         """
-        check_folder(path)
+        check_parent_folder(path)
         array_files.write_npz(path, {name: getattr(self, name) for name in ARRAYS})
 
 
@@ -114,7 +114,7 @@ class Accuracy:
 
     Attributes:
         per_seed: One accuracy in [0, 1] per seed.
-        confidence: Of the interval.
+        confidence: Confidence level of the interval.
     """
 
     per_seed: tuple[float, ...]
@@ -129,7 +129,7 @@ class Accuracy:
     def half_width(self) -> float:
         """Half of the interval: Student's t times the mean's standard error.
 
-        Not a number with a single seed, which says nothing of the spread.
+        Not a number (NaN) with a single seed, which has no spread.
         """
         number = len(self.per_seed)
         if number < 2:
@@ -151,30 +151,31 @@ class Accuracy:
         }
 
 
-def accuracies(
+def compute_accuracies(
     data: FeatureSet,
     *,
     shots: Sequence[int] = SHOTS,
     seeds: Sequence[int] = SEEDS,
     strengths: Sequence[float] = (STRENGTH,),
 ) -> Mapping[float, Mapping[int, Accuracy]]:
-    """Return the accuracy by strength and shots.
+    """Compute few-shot accuracies, by strength and number of shots.
 
         for each seed:
             permute every class's training images
             for each number of shots k:
-                fit on the first k images of every class   (few shots lie in many)
+                fit on the first k images of every class   (a subset of more shots)
                 for each strength: predict the test images
 
     Args:
         data: Features of both parts.
         shots: Training images per class.
-        seeds: Of the permutations.
-        strengths: Of the L2 regularisation; several cost little more than one.
+        seeds: Seeds of the permutations.
+        strengths: Strengths of the L2 regularisation; several cost little more than
+            one.
 
     Raises:
         ValueError: A class has fewer training images than the most shots, or an
-            argument is empty, not positive or holds a number twice.
+            argument is empty, not positive or contains a number twice.
 
     References: Zhai et al. 2022, §2; the authors' evaluator for what §2 leaves open.
     """
@@ -183,13 +184,13 @@ def accuracies(
     found: dict[float, dict[int, list[float]]] = {
         strength: {number: [] for number in shots} for strength in strengths
     }
-    classes = cast(int, data.classes)  # Its own check has filled it in.
+    classes = cast(int, data.classes)  # Set in __post_init__.
     for seed in seeds:
-        order = permuted_classes(data.train_labels, classes, seed)
+        order = permute_classes(data.train_labels, classes, seed)
         for number in shots:
-            chosen = np.concatenate([indices[:number] for indices in order])
+            selected = np.concatenate([indices[:number] for indices in order])
             fitted = regression.decompose(
-                data.train_features[chosen], data.train_labels[chosen], classes
+                data.train_features[selected], data.train_labels[selected], classes
             )
             for strength in strengths:
                 predicted = fitted.predict(data.test_features, strength)
@@ -201,17 +202,17 @@ def accuracies(
     }
 
 
-def check_folder(path: str) -> None:
-    """Raise unless the folder is there that a file is to be written into."""
+def check_parent_folder(path: str) -> None:
+    """Raise unless the folder of a file to be written exists."""
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         raise FileNotFoundError(
-            f"There is no folder {folder!r} to write {os.path.basename(path)!r} into: "
-            "make it first."
+            f"The folder {folder!r} of {os.path.basename(path)!r} does not exist. "
+            "Create it first."
         )
 
 
-def permuted_classes(labels: np.ndarray, classes: int, seed: int) -> list[np.ndarray]:
+def permute_classes(labels: np.ndarray, classes: int, seed: int) -> list[np.ndarray]:
     """Return every class's indices in a random order: the first k are its k shots.
 
     The generator and its order of calls are the authors', so that the same seed takes
@@ -224,20 +225,20 @@ def permuted_classes(labels: np.ndarray, classes: int, seed: int) -> list[np.nda
 
 
 def check_shots(train_labels: np.ndarray, shots: Sequence[int]) -> None:
-    """Raise unless every class has as many training images as the most shots."""
+    """Raise unless every class has enough training images for all shots."""
     check_numbers(shots=shots)
     counts = np.bincount(train_labels)
     short = np.flatnonzero(counts < max(shots))
     if len(short):
         raise ValueError(
             f"`shots`={max(shots)} needs that many training images of every class; "
-            f"there are fewer of {_some(short)} ({counts[short].min()} at the least). "
-            "Take fewer shots or more images."
+            f"there are fewer of {_list_classes(short)} (minimum: "
+            f"{counts[short].min()}). Take fewer shots or more images."
         )
 
 
 def check_numbers(**numbers: Sequence[float]) -> None:
-    """Raise unless shots, seeds or strengths, by name, can be measured."""
+    """Raise unless shots, seeds or strengths, given by name, are valid."""
     for name, values in numbers.items():
         lowest = 0 if name == "seeds" else 1e-300
         if not len(values) or min(values) < lowest:
@@ -247,9 +248,8 @@ def check_numbers(**numbers: Sequence[float]) -> None:
             )
         if len(set(values)) < len(values):
             raise ValueError(
-                f"`{name}` must differ from each other: one seed counted twice would "
-                "narrow the interval, and other repeats are not kept apart; received "
-                f"{values}."
+                f"`{name}` must differ from each other: a repeated seed would narrow "
+                f"the interval; received {values}."
             )
 
 
@@ -268,12 +268,12 @@ def _check_arrays(side: str, features: np.ndarray, labels: np.ndarray) -> None:
         raise ValueError(f"`{side}_labels` must be one or more numbers of classes ≥ 0.")
     if not np.isfinite(features).all():
         raise ValueError(
-            f"`{side}_features` holds numbers that are not finite, in "
+            f"`{side}_features` has values that are not finite, in "
             f"{int((~np.isfinite(features)).any(axis=1).sum())} rows."
         )
 
 
-def _some(classes: np.ndarray) -> str:
+def _list_classes(classes: np.ndarray) -> str:
     """Return "class 3", or "classes 0, 1, 2 and 7 more"."""
     shown = ", ".join(str(number) for number in classes[:5])
     more = f" and {len(classes) - 5} more" if len(classes) > 5 else ""

@@ -1,4 +1,4 @@
-"""Run a model over every image of a set, once, under any strategy."""
+"""Run a model over each image of a set once, under any strategy."""
 # SPDX-License-Identifier: Apache-2.0
 
 import math
@@ -15,7 +15,7 @@ Batch = Mapping[str, tf.Tensor]
 
 
 class Images(Protocol):
-    """What is asked of an evaluation set: `vit_scaling.data`'s `EvalData` has it."""
+    """An evaluation set, such as `vit_scaling.data.pipeline.EvalData`."""
 
     @property
     def classes(self) -> int:
@@ -27,20 +27,20 @@ class Images(Protocol):
         batch_size: int,
         input_context: tf.distribute.InputContext | None = None,
     ) -> tf.data.Dataset:
-        """Return batches of images, labels and mask, every image once."""
+        """Return batches of images, labels and mask, each image once."""
 
 
-Run = Callable[[Images], dict[str, np.ndarray]]
+ImagePass = Callable[[Images], dict[str, np.ndarray]]
 Compute = Callable[[tf.Tensor], tf.Tensor]
 
 
-def over_images(
+def make_pass(
     apply: Callable[[Batch], dict[str, tf.Tensor]],
     strategy: tf.distribute.Strategy,
     *,
     batch_size: int,
-) -> Run:
-    """Return a function from a set to what `apply` gives for each of its images.
+) -> ImagePass:
+    """Return a function from a set to the rows that `apply` gives for its images.
 
     Args:
         apply: From one replica's batch to tensors of that many rows, with static shapes
@@ -78,14 +78,14 @@ def over_images(
         dataset = strategy.distribute_datasets_from_function(
             lambda context: images.dataset(batch_size=batch_size, input_context=context)
         )
-        # Within a process replicas' values are at hand: nothing need be exchanged.
+        # Within a process all replicas' values are available without an exchange.
         parts = [
             part.numpy()
             for batch in dataset
             for part in strategy.experimental_local_results(step(batch))
         ]
         if not parts:
-            raise ValueError("The evaluation set holds no image.")
+            raise ValueError("The evaluation set has no images.")
         found = _split(np.concatenate(parts), layout)
         kept = found.pop("mask") > 0
         return {name: rows[kept] for name, rows in found.items()}
@@ -125,9 +125,9 @@ def layer_output(model: keras.Model, layer: str) -> Compute:
     return lambda images: inner(images, training=False)
 
 
-def features_of(
+def make_feature_pass(
     compute: Compute, strategy: tf.distribute.Strategy, *, batch_size: int
-) -> Run:
+) -> ImagePass:
     """Return a function from a set to its `features` (N, width) and `labels` (N,).
 
     Args:
@@ -150,10 +150,10 @@ def features_of(
             "counts": tf.math.count_nonzero(labels, axis=1),
         }
 
-    everything = over_images(apply, strategy, batch_size=batch_size)
+    run_pass = make_pass(apply, strategy, batch_size=batch_size)
 
     def run(images: Images) -> dict[str, np.ndarray]:
-        found = everything(images)
+        found = run_pass(images)
         wrong = int((found.pop("counts") != 1).sum())
         if wrong:
             raise ValueError(
@@ -165,11 +165,11 @@ def features_of(
     return run
 
 
-def feature_set(extract: Run, train: Images, test: Images) -> FeatureSet:
+def make_feature_set(extract: ImagePass, train: Images, test: Images) -> FeatureSet:
     """Return the features of both parts of a few-shot set.
 
     Args:
-        extract: What `features_of` returned.
+        extract: Result of `make_feature_pass`.
         train: Part from which the shots are taken.
         test: Part on which the accuracy is measured.
 

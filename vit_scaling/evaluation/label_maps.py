@@ -1,8 +1,7 @@
-"""Which of a model's classes stand for each class of another set (A, R, ObjectNet)."""
+"""Maps from the classes of another set (A, R, ObjectNet) to the model's classes."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Sequence
@@ -11,21 +10,23 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from vit_scaling import io_files
+
 
 @dataclasses.dataclass(frozen=True)
 class LabelMap:
     """From a set's classes to groups of the model's classes.
 
     Attributes:
-        groups: For each class of the set the model's classes that count as it; a class
-            without a counterpart has none, and its images do not count.
+        groups: For each class of the set the corresponding classes of the model. Images
+            of a class without corresponding classes do not count.
         classes: Number of the model's classes.
         restricted: Only the model's classes that are in some group compete for the
-            answer (the usual protocol of ImageNet-A, -R and ObjectNet); False lets all.
+            prediction (the usual protocol of ImageNet-A, -R and ObjectNet); False: all.
 
     Raises:
-        ValueError: A group names a class that the model has not, or one class of the
-            model is in two groups.
+        ValueError: A group names a class that the model does not have, or a class is in
+            two groups.
     """
 
     groups: tuple[tuple[int, ...], ...]
@@ -33,7 +34,7 @@ class LabelMap:
     restricted: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse maps under which an answer would be right twice, or never."""
+        """Check that each of the model's classes is in at most one group."""
         members = [number for group in self.groups for number in group]
         if not members:
             raise ValueError("`groups` must name at least one of the model's classes.")
@@ -46,8 +47,8 @@ class LabelMap:
         if len(set(members)) != len(members):
             twice = next(n for n in members if members.count(n) > 1)
             raise ValueError(
-                f"Class {twice} of the model is in two groups: an answer of it would "
-                "be two answers."
+                f"Class {twice} of the model is in two groups. Put each class into at "
+                "most one."
             )
 
     @property
@@ -59,7 +60,7 @@ class LabelMap:
         return matrix
 
     def hits(self, logits: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return which images count, and for which the first or five first are right.
+        """Return which images count, and whether their top 1 and top 5 are correct.
 
         Args:
             logits: (batch, model's classes).
@@ -117,11 +118,11 @@ def class_names_of(source: Any) -> tuple[str, ...]:
             the names of the folders that were written.
 
     Raises:
-        ValueError: The set has none.
+        ValueError: The set has no class names.
     """
     if source.class_names is None:
         raise ValueError(
-            f"`source` must have class names, from a classes.txt beside its files; "
+            f"`source` must have class names, from a classes.txt in their folder; "
             f"{source} has none. Write it with tools/write_tfrecords.py."
         )
     return tuple(source.class_names)
@@ -140,8 +141,8 @@ def by_name(set_names: Sequence[str], model_names: Sequence[str]) -> LabelMap:
     missing = [name for name in set_names if name not in numbers]
     if missing:
         raise ValueError(
-            f"{len(missing)} classes of the set are none of the model's, the first "
-            f"{missing[0]!r}; the model's first is {model_names[0]!r}. Name both alike."
+            f"{len(missing)} classes of the set are not classes of the model, first "
+            f"{missing[0]!r}; the model's first is {model_names[0]!r}. Use equal names."
         )
     groups = tuple((numbers[name],) for name in set_names)
     return LabelMap(groups, len(model_names))
@@ -169,9 +170,9 @@ def objectnet(
         ValueError: The files do not fit together, or a folder is unknown.
     """
     path = pathlib.Path(mappings)
-    to_object = _read_json(path / "folder_to_objectnet_label.json")
-    to_imagenet = _read_json(path / "objectnet_to_imagenet_1k.json")
-    to_line = _read_json(path / "pytorch_to_imagenet_2012_id.json")
+    to_object = io_files.read_json(path / "folder_to_objectnet_label.json")
+    to_imagenet = io_files.read_json(path / "objectnet_to_imagenet_1k.json")
+    to_line = io_files.read_json(path / "pytorch_to_imagenet_2012_id.json")
     lines = (path / "imagenet_to_label_2012_v2").read_text().splitlines()
     number_of_line = {int(line): int(number) for number, line in to_line.items()}
     number_of_name = {
@@ -207,7 +208,3 @@ def imagenet_wordnet_numbers() -> tuple[str, ...]:
 
     root = pathlib.Path(tfds.__file__).parent
     return tuple((root / "datasets/imagenet2012/labels.txt").read_text().split())
-
-
-def _read_json(path: pathlib.Path) -> dict[str, str]:
-    return json.loads(path.read_text())

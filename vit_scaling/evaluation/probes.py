@@ -1,4 +1,4 @@
-"""Two more measures of frozen features: a linear probe and nearest neighbours."""
+"""Predict from frozen features: a linear probe and nearest neighbours."""
 # SPDX-License-Identifier: Apache-2.0
 
 import numpy as np
@@ -20,8 +20,8 @@ def linear_probe(
 
     Args:
         data: Features of both parts.
-        strength: Of the L2 regularisation.
-        iterations: Of L-BFGS at most.
+        strength: Strength of the L2 regularisation.
+        iterations: Maximum number of L-BFGS iterations.
 
     Returns:
         (N',) predicted classes, and whether L-BFGS converged within `iterations`.
@@ -86,7 +86,7 @@ def nearest_neighbours(
 
     Args:
         data: Features of both parts.
-        neighbours: Training images that vote; cut to the number there are.
+        neighbours: Number of training images that vote, at most all.
         temperature: Smaller makes the nearest count for more.
 
     Returns:
@@ -100,13 +100,13 @@ def nearest_neighbours(
             "`neighbours` and `temperature` must be positive; received "
             f"neighbours={neighbours}, temperature={temperature}."
         )
-    train = _normalised(data.train_features)
+    train = _normalize(data.train_features)
     number = min(neighbours, len(train))
     predicted = []
     rows_at_a_time = max(1, SIMILARITIES // len(train))
     parts = -(-len(data.test_features) // rows_at_a_time)
     for part in np.array_split(data.test_features, parts):
-        similarity = _normalised(part) @ train.T  # (rows, N)
+        similarity = _normalize(part) @ train.T  # (rows, N)
         nearest = np.argpartition(-similarity, number - 1, axis=1)[:, :number]
         closeness = np.take_along_axis(similarity, nearest, axis=1)
         votes = np.zeros((len(part), int(data.classes or 0)))
@@ -117,7 +117,7 @@ def nearest_neighbours(
     return np.concatenate(predicted)
 
 
-def _normalised(features: np.ndarray) -> np.ndarray:
+def _normalize(features: np.ndarray) -> np.ndarray:
     features = features.astype(np.float64)
     length = np.linalg.norm(features, axis=1, keepdims=True)
     return features / np.maximum(length, 1e-12)

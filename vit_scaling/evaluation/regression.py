@@ -37,7 +37,7 @@ class Decomposition:
     deviation: np.ndarray
 
     def weights(self, strength: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return (D - 1, K) weights and (K,) biases for features as they came.
+        """Return (D - 1, K) weights and (K,) biases for features that are not whitened.
 
         Args:
             strength: λ; 1024 in the authors' configuration.
@@ -49,7 +49,7 @@ class Decomposition:
             raise ValueError(f"`strength` must be positive; received {strength}.")
         scaled = self.left / (self.eigenvalues + strength)  # (D, min(N, D))
         weights = scaled @ self.right  # (D, K)
-        # Whitening is linear: put into the weights, test features need no copy of it.
+        # Whitening is linear: it is folded into the weights, which saves memory.
         inner = weights[:-1] / self.deviation[:, None]  # (D - 1, K)
         return inner, BIAS * weights[-1] - self.mean @ inner
 
@@ -86,16 +86,18 @@ def decompose(features: np.ndarray, labels: np.ndarray, classes: int) -> Decompo
     x[:, -1] = BIAS  # (N, D)
     if number >= width + 1:
         eigenvalues, q = np.linalg.eigh(x.T @ x)  # (D,), (D, D)
-        right = q.T @ _times_targets(x, labels, classes)
+        right = q.T @ _multiply_by_targets(x, labels, classes)
         left = q
     else:
         eigenvalues, q = np.linalg.eigh(x @ x.T)  # (N,), (N, N)
-        right = _times_targets(q, labels, classes)
+        right = _multiply_by_targets(q, labels, classes)
         left = x.T @ q
     return Decomposition(left, eigenvalues, right, mean, deviation)
 
 
-def _times_targets(rows: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+def _multiply_by_targets(
+    rows: np.ndarray, labels: np.ndarray, classes: int
+) -> np.ndarray:
     """Return rowsᵀ Y for Y = 2 onehot(labels) - 1, (width, classes).
 
     Y has one +1 a row, so the product is sums over classes: (N, K) is never made.

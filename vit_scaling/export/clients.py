@@ -1,4 +1,4 @@
-"""Ask a model server about images, over gRPC or REST."""
+"""Predict the classes of images with a model server, over gRPC or REST."""
 # SPDX-License-Identifier: Apache-2.0
 
 import base64
@@ -7,44 +7,44 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 
-from vit_scaling.export import servable
-from vit_scaling.export.prediction import Answer
+from vit_scaling.export import serving_signatures
+from vit_scaling.export.prediction import Predictor
 
-TOP = ("top_classes", "top_probabilities")
-Best = tuple[list[list[str]], list[list[float]]]
+TOP_OUTPUTS = ("top_classes", "top_probabilities")
+TopClasses = tuple[list[list[str]], list[list[float]]]
 
 
-def server_answer(
+def make_server_predictor(
     server: str,
     *,
     model: str = "vit",
     version: int | None = None,
     timeout_seconds: float = 60.0,
-) -> Answer:
-    """Return a function that asks a model server.
+) -> Predictor:
+    """Return a predictor that sends images to a model server.
 
     Args:
         server: "grpc://host:8500" or "http://host:8501" (https too).
         model: Name of the served model.
-        version: Of the model; None takes the newest that is served.
-        timeout_seconds: For one request.
+        version: Version of the model; None takes the newest that is served.
+        timeout_seconds: Timeout of one request.
 
     Raises:
-        ValueError: `server` is no such address.
+        ValueError: `server` is not such an address.
     """
     kind, _, rest = server.partition("://")
     if kind == "grpc" and rest:
-        return _grpc_answer(rest, model, version, timeout_seconds)
+        return _make_grpc_predictor(rest, model, version, timeout_seconds)
     if kind in ("http", "https") and rest:
-        return _rest_answer(server.rstrip("/"), model, version, timeout_seconds)
+        return _make_rest_predictor(server.rstrip("/"), model, version, timeout_seconds)
     raise ValueError(
         "`server` must begin with grpc://, http:// or https://, such as "
         f"grpc://localhost:8500; received {server!r}."
     )
 
 
-def require_api(who: str) -> None:
-    """Raise an ImportError that says what to install, if the stubs are not there."""
+def check_api_installed(who: str) -> None:
+    """Raise an ImportError that says what to install if the stubs are missing."""
     try:
         import grpc  # noqa: F401
         import tensorflow_serving.apis  # noqa: F401
@@ -55,10 +55,10 @@ def require_api(who: str) -> None:
         ) from error
 
 
-def _grpc_answer(
+def _make_grpc_predictor(
     address: str, model: str, version: int | None, timeout_seconds: float
-) -> Answer:
-    require_api("A server's gRPC address")
+) -> Predictor:
+    check_api_installed("A server's gRPC address")
     import grpc  # pip install "vit_scaling[serving]"
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
@@ -67,34 +67,41 @@ def _grpc_answer(
     channel = grpc.insecure_channel(address, options=options)
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
-    def ask(images: Sequence[bytes]) -> Best:
+    def predict_images(images: Sequence[bytes]) -> TopClasses:
         request = predict_pb2.PredictRequest()
         request.model_spec.name = model
-        request.model_spec.signature_name = servable.BYTES_SIGNATURE
+        request.model_spec.signature_name = serving_signatures.BYTES_SIGNATURE
         if version is not None:
             request.model_spec.version.value = version
         request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(list(images)))
-        request.output_filter.extend(TOP)  # Tokens would be megabytes.
+        request.output_filter.extend(TOP_OUTPUTS)  # Tokens would be megabytes.
         try:
             response = stub.Predict(request, timeout=timeout_seconds)
         except grpc.RpcError as error:
-            raise _as_python(error.code().name, error.details(), address) from error
+            raise _to_python_error(
+                error.code().name, error.details(), address
+            ) from error
         names = tf.make_ndarray(response.outputs["top_classes"])
         values = tf.make_ndarray(response.outputs["top_probabilities"])
         return [[name.decode() for name in row] for row in names], values.tolist()
 
-    return ask
+    return predict_images
 
 
-def _rest_answer(
+def _make_rest_predictor(
     server: str, model: str, version: int | None, timeout_seconds: float
-) -> Answer:
+) -> Predictor:
     part = "" if version is None else f"/versions/{version}"
     url = f"{server}/v1/models/{model}{part}:predict"
 
-    def ask(images: Sequence[bytes]) -> Best:
-        instances = [{"b64": base64.b64encode(one).decode("ascii")} for one in images]
-        body = {"signature_name": servable.TOP_SIGNATURE, "instances": instances}
+    def predict_images(images: Sequence[bytes]) -> TopClasses:
+        instances = [
+            {"b64": base64.b64encode(image).decode("ascii")} for image in images
+        ]
+        body = {
+            "signature_name": serving_signatures.TOP_SIGNATURE,
+            "instances": instances,
+        }
         request = urllib.request.Request(
             url, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
@@ -104,21 +111,21 @@ def _rest_answer(
         except urllib.error.HTTPError as error:
             text = error.read().decode(errors="replace")
             code = "INVALID_ARGUMENT" if error.code == 400 else f"HTTP {error.code}"
-            raise _as_python(code, text, url) from error
+            raise _to_python_error(code, text, url) from error
         except urllib.error.URLError as error:
-            raise _as_python("UNAVAILABLE", str(error.reason), url) from error
+            raise _to_python_error("UNAVAILABLE", str(error.reason), url) from error
         return (
             [row["top_classes"] for row in rows],
             [row["top_probabilities"] for row in rows],
         )
 
-    return ask
+    return predict_images
 
 
-def _as_python(code: str, details: str | None, server: str) -> Exception:
-    """Return the server's complaint as the exception that Python has for it."""
+def _to_python_error(code: str, details: str | None, server: str) -> Exception:
+    """Return the Python exception for a server's error."""
     if code == "INVALID_ARGUMENT":
         return ValueError(f"The model refused the images: {details}")
     if code == "UNAVAILABLE":
         return ConnectionError(f"No model server answers at {server}: {details}")
-    return RuntimeError(f"The model server at {server} answers {code}: {details}")
+    return RuntimeError(f"The model server at {server} failed with {code}: {details}")

@@ -1,4 +1,4 @@
-"""Ask a SavedModel about images in files or TFRecords, without Keras."""
+"""Predict the classes of images in files or TFRecords, without Keras."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import tensorflow as tf
 
-from vit_scaling.export import servable
+from vit_scaling.export import serving_signatures
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -33,17 +33,17 @@ class Prediction:
 
 
 # (bytes of images) -> (names, probabilities) of the best classes, a row per image.
-Answer = Callable[
+Predictor = Callable[
     [Sequence[bytes]], tuple[Sequence[Sequence[str]], Sequence[Sequence[float]]]
 ]
 NamedImage = tuple[str, bytes, int | None]
 
 
-def version_folder(saved_model: str | os.PathLike[str]) -> pathlib.Path:
+def find_version_folder(saved_model: str | os.PathLike[str]) -> pathlib.Path:
     """Return the folder of `saved_model.pb`: given, or the highest numbered version.
 
     Raises:
-        FileNotFoundError: There is no SavedModel at `saved_model`.
+        FileNotFoundError: `saved_model` has no SavedModel.
     """
     folder = pathlib.Path(saved_model)
     if (folder / "saved_model.pb").is_file():
@@ -55,23 +55,25 @@ def version_folder(saved_model: str | os.PathLike[str]) -> pathlib.Path:
     ]
     if not versions:
         raise FileNotFoundError(
-            f"No saved_model.pb in {folder}, nor in a numbered folder of it: write one "
+            f"No saved_model.pb in {folder}, nor in its numbered folders. Write one "
             "with tools/export.py."
         )
     return max(versions, key=lambda path: int(path.name))
 
 
-def local_answer(saved_model: str | os.PathLike[str]) -> Answer:
-    """Return a function that asks the SavedModel in this process."""
-    loaded = tf.saved_model.load(str(version_folder(saved_model)))
-    if servable.BYTES_SIGNATURE not in loaded.signatures:
+def make_local_predictor(saved_model: str | os.PathLike[str]) -> Predictor:
+    """Return a predictor that runs the SavedModel in this process."""
+    loaded = tf.saved_model.load(str(find_version_folder(saved_model)))
+    if serving_signatures.BYTES_SIGNATURE not in loaded.signatures:
         raise ValueError(
-            f"{saved_model} has no signature {servable.BYTES_SIGNATURE!r}: export it "
-            "with tools/export.py."
+            f"{saved_model} has no signature "
+            f"{serving_signatures.BYTES_SIGNATURE!r}. Export it with tools/export.py."
         )
-    signature = loaded.signatures[servable.BYTES_SIGNATURE]
+    signature = loaded.signatures[serving_signatures.BYTES_SIGNATURE]
 
-    def ask(images: Sequence[bytes]) -> tuple[list[list[str]], list[list[float]]]:
+    def predict_images(
+        images: Sequence[bytes],
+    ) -> tuple[list[list[str]], list[list[float]]]:
         # The signature borrows its variables from `loaded`, which must stay alive.
         _ = loaded
         try:
@@ -86,10 +88,10 @@ def local_answer(saved_model: str | os.PathLike[str]) -> Answer:
             outputs["top_probabilities"].numpy().tolist(),
         )
 
-    return ask
+    return predict_images
 
 
-def images_of_files(patterns: Sequence[str]) -> Iterator[NamedImage]:
+def read_image_files(patterns: Sequence[str]) -> Iterator[NamedImage]:
     """Yield (name, bytes, None) of image files, folders and glob patterns, sorted.
 
     Raises:
@@ -111,7 +113,7 @@ def images_of_files(patterns: Sequence[str]) -> Iterator[NamedImage]:
             yield name, pathlib.Path(name).read_bytes(), None
 
 
-def images_of_tfrecords(
+def read_tfrecord_images(
     pattern: str,
     *,
     image_key: str = "image/encoded",
@@ -126,7 +128,7 @@ def images_of_tfrecords(
 
     Raises:
         FileNotFoundError: `pattern` matches no file.
-        ValueError: An example has no such image.
+        ValueError: An example does not have exactly one image.
     """
     files = sorted(tf.io.gfile.glob(pattern))
     if not files:
@@ -135,21 +137,21 @@ def images_of_tfrecords(
         for number, record in enumerate(tf.data.TFRecordDataset(file)):
             name = f"{file}:{number}"
             features = tf.train.Example.FromString(record.numpy()).features.feature
-            held = sorted(features)  # First: reading a key puts it there.
+            names = sorted(features)  # First: reading a key adds it.
             images = features[image_key].bytes_list.value
             if len(images) != 1:
                 raise ValueError(
                     f"{name} holds {len(images)} images under {image_key!r}; name the "
-                    f"right one of its features: {', '.join(held)}."
+                    f"right one of its features: {', '.join(names)}."
                 )
             labels = features[label_key].int64_list.value
             yield name, images[0], labels[0] if labels else None
 
 
 def predict(
-    images: Iterable[NamedImage], answer: Answer, *, batch_size: int = 16
+    images: Iterable[NamedImage], predict_images: Predictor, *, batch_size: int = 16
 ) -> Iterator[Prediction]:
-    """Yield the prediction of each image, asked `batch_size` at a time.
+    """Yield the prediction of each image, in batches of `batch_size`.
 
     Raises:
         ValueError: `batch_size` is not positive, or the model refuses an image: the
@@ -157,17 +159,19 @@ def predict(
     """
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1; received {batch_size}.")
-    return _predictions(iter(images), answer, batch_size)
+    return _predictions(iter(images), predict_images, batch_size)
 
 
 def _predictions(
-    images: Iterator[NamedImage], answer: Answer, batch_size: int
+    images: Iterator[NamedImage], predict_images: Predictor, batch_size: int
 ) -> Iterator[Prediction]:
     while batch := list(itertools.islice(images, batch_size)):
         try:
-            classes, probabilities = answer([content for _, content, _ in batch])
+            classes, probabilities = predict_images(
+                [content for _, content, _ in batch]
+            )
         except ValueError as error:
-            _name_the_refused(batch, answer)
+            _raise_for_rejected(batch, predict_images)
             names = ", ".join(name for name, _, _ in batch)
             raise ValueError(
                 f"{error} Asked one by one none of these images was refused: {names}."
@@ -178,14 +182,14 @@ def _predictions(
             yield Prediction(name, tuple(best), tuple(values), label)
 
 
-def _name_the_refused(batch: Sequence[NamedImage], answer: Answer) -> None:
-    """Ask again image by image; raise at the first that is refused.
+def _raise_for_rejected(batch: Sequence[NamedImage], predict_images: Predictor) -> None:
+    """Predict image by image and raise at the first that is rejected.
 
-    A decoder's complaint of a damaged image does not say which of the request it was,
-    and a server may have run the request together with other clients'.
+    A decoder's error does not say which image of a request is damaged, and a server may
+    have batched the request with other clients' requests.
     """
     for name, content, _ in batch:
         try:
-            answer([content])
+            predict_images([content])
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error

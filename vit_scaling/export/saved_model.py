@@ -1,7 +1,6 @@
 """Write a SavedModel with image and bytes signatures; check it against the model."""
 # SPDX-License-Identifier: Apache-2.0
 
-import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -12,10 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from vit_scaling import io_files
-from vit_scaling.export import loading, servable
+from vit_scaling.export import run_loading, serving_signatures
 from vit_scaling.run_record import RunRecord, record_from_json
 
-RECORD_FILE = "vit_scaling.json"  # Under assets.extra, which model servers leave alone.
+RECORD_FILE = "vit_scaling.json"  # In assets.extra, which model servers ignore.
 Extra = Callable[[pathlib.Path, RunRecord], None]
 TOLERANCE = 1e-4  # Far above rounding, far below any mistake in weights or layers.
 
@@ -36,7 +35,7 @@ def export_run(
 
     Args:
         model_dir: Folder of the run.
-        output_dir: Folder of the SavedModel, which must not be there yet.
+        output_dir: Folder of the SavedModel, which must not exist yet.
         averages: Take the Polyak averages instead of the weights.
         step: Which checkpoint; None takes the newest.
         top_k: Number of best classes that the SavedModel lists.
@@ -46,7 +45,7 @@ def export_run(
         jit_compile: See `export_model`.
         extra: Writes more files into the SavedModel.
     """
-    model, record, run_model = loading.load_for_export(
+    model, record, run_model = run_loading.load_for_export(
         model_dir, averages=averages, step=step, preprocess=preprocess, resize=resize
     )
     return export_model(
@@ -73,12 +72,12 @@ def export_model(
 ) -> dict[str, Any]:
     """Write `model` as a SavedModel, load it again and compare its outputs.
 
-    The folder appears whole, by a rename, after the comparison; a failure leaves
+    The folder appears complete, by a rename, after the comparison; a failure leaves
     nothing.
 
     Args:
         model: Functional model that computes in float32.
-        output_dir: Folder of the SavedModel, which must not be there yet.
+        output_dir: Folder of the SavedModel, which must not exist yet.
         record: Names of the classes, image size, value range, loss.
         top_k: Number of best classes listed.
         run_model: The same weights in the run's lower precision, to report the
@@ -95,12 +94,13 @@ def export_model(
         `max_difference_to_run_precision` of the logits.
 
     Raises:
-        FileExistsError: `output_dir` is there already.
+        FileExistsError: `output_dir` exists already.
         ValueError: Record and model disagree, or `model` does not compute in float32.
         RuntimeError: The SavedModel's outputs differ from the model's.
     """
-    loading.check_exportable(model, record)
-    with io_files.atomic_folder(output_dir) as folder:
+    run_loading.check_exportable(model, record)
+    with io_files.atomic_folder(output_dir) as temporary:
+        folder = pathlib.Path(temporary)
         _write(model, folder, record, top_k=top_k, jit_compile=jit_compile)
         report = {
             "output_dir": os.fspath(output_dir),
@@ -111,7 +111,7 @@ def export_model(
             **_compare(model, folder, record, jit_compile=jit_compile, seed=seed),
         }
         if run_model is not None:
-            report["max_difference_to_run_precision"] = run_difference(
+            report["max_difference_to_run_precision"] = compare_precisions(
                 model, run_model, record, seed=seed
             )
         _write_record(folder, record, report)
@@ -123,15 +123,15 @@ def export_model(
     return report
 
 
-def run_difference(
+def compare_precisions(
     model: keras.Model, run_model: keras.Model, record: RunRecord, *, seed: int
 ) -> dict[str, float]:
     """Return the largest difference of the logits to those in the run's precision."""
-    images = random_images(2, record, seed=seed)
+    images = make_random_images(2, record, seed=seed)
     return {"logits": float(np.abs(run_model(images) - model(images)).max())}
 
 
-def random_images(number: int, record: RunRecord, *, seed: int) -> np.ndarray:
+def make_random_images(number: int, record: RunRecord, *, seed: int) -> np.ndarray:
     """Return (number, height, width, 3) float32, uniform over the value range."""
     shape = (number, *record.image_size, 3)
     low, high = record.value_range
@@ -139,11 +139,11 @@ def random_images(number: int, record: RunRecord, *, seed: int) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def saved_record(saved_model: str | os.PathLike[str]) -> RunRecord:
+def read_record(saved_model: str | os.PathLike[str]) -> RunRecord:
     """Return the record that `export_model` put into a SavedModel.
 
     Raises:
-        FileNotFoundError: The folder is no SavedModel of this package.
+        FileNotFoundError: The folder is not a SavedModel of this package.
     """
     path = _record_path(saved_model)
     if not path.is_file():
@@ -151,22 +151,22 @@ def saved_record(saved_model: str | os.PathLike[str]) -> RunRecord:
             f"No {path}: `saved_model` must be a folder that tools/export.py wrote "
             "(the one that holds saved_model.pb)."
         )
-    fields = json.loads(path.read_text())["record"]
+    fields = io_files.read_json(path)["record"]
     return record_from_json(fields, source=str(path))
 
 
-def report_of(saved_model: str | os.PathLike[str]) -> dict[str, Any]:
+def read_report(saved_model: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the report that `export_model` put into a SavedModel; {} without one."""
     path = _record_path(saved_model)
-    return json.loads(path.read_text())["report"] if path.is_file() else {}
+    return io_files.read_json(path)["report"] if path.is_file() else {}
 
 
-def served_features(
+def load_feature_function(
     saved_model: str | os.PathLike[str],
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     """Return a function from float images to the SavedModel's features."""
     loaded = tf.saved_model.load(os.fspath(saved_model))
-    signature = loaded.signatures[servable.FLOAT_SIGNATURE]
+    signature = loaded.signatures[serving_signatures.FLOAT_SIGNATURE]
 
     def features(images: tf.Tensor) -> tf.Tensor:
         _ = loaded  # The signature borrows its variables, which must stay alive.
@@ -189,7 +189,7 @@ def _write(
     tf.saved_model.save(
         module,
         str(folder),
-        signatures=servable.signatures(
+        signatures=serving_signatures.make_signatures(
             model, record, top_k=top_k, jit_compile=jit_compile
         ),
         options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
@@ -199,10 +199,8 @@ def _write(
 def _write_record(
     folder: pathlib.Path, record: RunRecord, report: dict[str, Any]
 ) -> None:
-    path = _record_path(folder)
-    path.parent.mkdir(exist_ok=True)
     content = {"record": record.as_dict(), "report": report}
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    io_files.write_json(_record_path(folder), content)
 
 
 def _record_path(saved_model: str | os.PathLike[str]) -> pathlib.Path:
@@ -221,26 +219,30 @@ def _compare(
 
     The model is run as a `tf.function`, as training and evaluation run it, compiled
     where the SavedModel is: there 0 is expected. Op by op (eagerly) nothing is fused,
-    so that sums round differently; that difference is given beside.
+    so sums round differently; that difference is returned as well.
     """
-    images = tf.constant(random_images(3, record, seed=seed))
+    images = tf.constant(make_random_images(3, record, seed=seed))
     loaded = tf.saved_model.load(str(folder))
-    outputs = loaded.signatures[servable.FLOAT_SIGNATURE](images=images)
-    inner = servable.inner_outputs(model)
-    compiled = servable.numbers_of(inner, record, jit_compile=jit_compile)
+    outputs = loaded.signatures[serving_signatures.FLOAT_SIGNATURE](images=images)
+    inner = serving_signatures.make_output_model(model)
+    compiled = serving_signatures.make_numeric_function(
+        inner, record, jit_compile=jit_compile
+    )
     in_graph = tf.function(compiled)(images)
-    differences = _largest(outputs, in_graph)
-    # Not-a-number must not pass either, and max() may lose it.
-    if not all(one <= TOLERANCE for one in differences.values()):
+    differences = _max_differences(outputs, in_graph)
+    # NaN must not pass either, and max() may drop it.
+    if not all(value <= TOLERANCE for value in differences.values()):
         raise RuntimeError(
             f"The SavedModel's outputs differ from the model's: {differences}; nothing "
             "was written."
         )
-    eager = _largest(outputs, servable.numbers_of(inner, record)(images))
+    eager = _max_differences(
+        outputs, serving_signatures.make_numeric_function(inner, record)(images)
+    )
     return {"max_difference": differences, "max_difference_eager": eager}
 
 
-def _largest(
+def _max_differences(
     outputs: Mapping[str, tf.Tensor], expected: Mapping[str, tf.Tensor]
 ) -> dict[str, float]:
     return {

@@ -1,4 +1,4 @@
-"""Everything that TensorFlow's model server needs: a numbered version and its files."""
+"""Write a numbered version of a SavedModel with the files of its model server."""
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
@@ -9,10 +9,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from vit_scaling.export import clients, saved_model, servable
+from vit_scaling import io_files
+from vit_scaling.export import clients, saved_model, serving_signatures
 from vit_scaling.run_record import RunRecord
 
-# Without it the model server refuses what XLA is to compile for a processor.
+# Required by the model server for models that XLA compiles for a CPU.
 COMPILED = " \\\n  --xla_cpu_compilation_enabled=true"
 
 WARMUP_FILE = "tf_serving_warmup_requests"  # The name that the server looks for.
@@ -61,17 +62,17 @@ def write_kit(
 ) -> dict[str, Any]:
     """Export a run as the next version of a served model, with the server's files.
 
-        output_dir/models.config             which models there are
-        output_dir/batching_parameters.txt   how requests are run together
+        output_dir/models.config             list of the models
+        output_dir/batching_parameters.txt   how requests are batched
         output_dir/serve.sh                  the docker command
         output_dir/vit/1/                    SavedModel, with warm-up requests
 
-    A server that watches the folder takes up a new version by itself.
+    A server that watches the folder loads a new version by itself.
 
     Args:
         model_dir: Folder of the run.
         output_dir: Folder of the kit; may hold earlier versions and other models.
-        name: Name under which the model is asked for.
+        name: Name of the model in requests.
         version: Number of the folder; None takes the next after the highest.
         **options: Of `saved_model.export_run`.
 
@@ -98,7 +99,7 @@ def write_version(
         write: `saved_model.export_run` or `export_model`, with all of their arguments
             but `output_dir` and `extra`.
         output_dir: As the next two, see `write_kit`.
-        name: Name under which the model is asked for.
+        name: Name of the model in requests.
         version: Number of the folder; None takes the next after the highest.
 
     Returns:
@@ -106,33 +107,33 @@ def write_version(
 
     Raises:
         ImportError: `tensorflow-serving-api` is not installed.
-        ValueError: `name` or `version` cannot be one.
+        ValueError: `name` or `version` is not valid.
     """
-    clients.require_api("A serving kit, with its warm-up requests,")
+    clients.check_api_installed("A serving kit, with its warm-up requests,")
     if not name.replace("_", "").replace("-", "").isalnum():
         raise ValueError(f"`name` must be letters, digits, - and _; received {name!r}.")
     kit = pathlib.Path(output_dir)
     if version is None:
-        version = max(versions(kit / name), default=0) + 1
+        version = max(list_versions(kit / name), default=0) + 1
     if version < 1:
         raise ValueError(f"`version` must be at least 1; received {version}.")
     report = write(output_dir=kit / name / str(version), extra=write_warmup)
-    models = sorted(path.name for path in kit.iterdir() if versions(path))
+    models = sorted(path.name for path in kit.iterdir() if list_versions(path))
     entries = "".join(MODEL_CONFIG.format(name=model) for model in models)
-    _replace(kit / "models.config", f"model_config_list {{\n{entries}}}\n")
+    io_files.write_text(kit / "models.config", f"model_config_list {{\n{entries}}}\n")
     allowed = "\n".join(f"allowed_batch_sizes: {size}" for size in ALLOWED_BATCHES)
     threads = os.cpu_count() or 1
     batching = BATCHING.format(
         largest=max(ALLOWED_BATCHES), threads=threads, allowed=allowed
     )
-    _replace(kit / "batching_parameters.txt", batching)
-    flags = COMPILED if any(_compiled(kit / model) for model in models) else ""
-    _replace(kit / "serve.sh", SERVE.format(name=name, flags=flags))
+    io_files.write_text(kit / "batching_parameters.txt", batching)
+    flags = COMPILED if any(_uses_xla(kit / model) for model in models) else ""
+    io_files.write_text(kit / "serve.sh", SERVE.format(name=name, flags=flags))
     (kit / "serve.sh").chmod(0o755)
     return {**report, "kit": str(kit), "name": name, "version": version}
 
 
-def versions(folder: str | os.PathLike[str]) -> list[int]:
+def list_versions(folder: str | os.PathLike[str]) -> list[int]:
     """Return the numbers of the version folders of a served model, ascending."""
     path = pathlib.Path(folder)
     found = path.iterdir() if path.is_dir() else ()
@@ -143,19 +144,19 @@ def versions(folder: str | os.PathLike[str]) -> list[int]:
     )
 
 
-def _compiled(model: pathlib.Path) -> bool:
-    """Return whether XLA is to compile any version of a served model."""
+def _uses_xla(model: pathlib.Path) -> bool:
+    """Whether any version of a served model is compiled by XLA."""
     return any(
-        saved_model.report_of(model / str(version)).get("jit_compile", False)
-        for version in versions(model)
+        saved_model.read_report(model / str(version)).get("jit_compile", False)
+        for version in list_versions(model)
     )
 
 
 def write_warmup(folder: pathlib.Path, record: RunRecord, *, name: str = "vit") -> None:
-    """Write requests that the server runs before it answers the first client.
+    """Write requests that the server runs before it serves the first client.
 
     One request per signature and per batch size that batching may make, so that no
-    client waits for a first run's preparations.
+    client waits for the first run.
 
     Args:
         folder: The SavedModel.
@@ -170,11 +171,11 @@ def write_warmup(folder: pathlib.Path, record: RunRecord, *, name: str = "vit") 
     content = tf.io.encode_jpeg(tf.zeros((height, width, 3), tf.uint8)).numpy()
     with tf.io.TFRecordWriter(str(extra / WARMUP_FILE)) as writer:
         for size in ALLOWED_BATCHES:
-            images = saved_model.random_images(size, record, seed=0)
+            images = saved_model.make_random_images(size, record, seed=0)
             for signature, key, values in (
-                (servable.FLOAT_SIGNATURE, "images", images),
-                (servable.BYTES_SIGNATURE, "image_bytes", [content] * size),
-                (servable.TOP_SIGNATURE, "image_bytes", [content] * size),
+                (serving_signatures.FLOAT_SIGNATURE, "images", images),
+                (serving_signatures.BYTES_SIGNATURE, "image_bytes", [content] * size),
+                (serving_signatures.TOP_SIGNATURE, "image_bytes", [content] * size),
             ):
                 request = predict_pb2.PredictRequest()
                 request.model_spec.name = name
@@ -184,10 +185,3 @@ def write_warmup(folder: pathlib.Path, record: RunRecord, *, name: str = "vit") 
                     predict_log=prediction_log_pb2.PredictLog(request=request)
                 )
                 writer.write(log.SerializeToString())
-
-
-def _replace(path: pathlib.Path, text: str) -> None:
-    """Write a small file so that a reader sees the old text or the new, never half."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text)
-    temporary.replace(path)

@@ -1,4 +1,4 @@
-"""Seconds and memory of few-shot evaluation, beside scikit-learn's Ridge."""
+"""Time and memory of few-shot evaluation, compared with scikit-learn's Ridge."""
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
@@ -14,7 +14,7 @@ TURNS = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags: the size of the made-up set."""
+    """Add the flags: the size of the random set."""
     add = parser.add_argument
     add("--classes", type=int, default=1000, help="number of classes")
     add("--shots", type=int, default=10, help="training images per class")
@@ -35,21 +35,25 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     """
     from vit_scaling.evaluation import fewshot
 
-    data = _made_up(arguments)
+    data = _make_features(arguments)
     seeds = range(arguments.seeds)
 
     def ours() -> list[np.ndarray]:
         return [
-            _predict(data, _chosen(data, arguments, s), arguments.l2) for s in seeds
+            _predict(data, _choose_images(data, arguments, s), arguments.l2)
+            for s in seeds
         ]
 
     def peer() -> list[np.ndarray]:
-        return [_ridge(data, _chosen(data, arguments, s), arguments.l2) for s in seeds]
+        return [
+            _ridge(data, _choose_images(data, arguments, s), arguments.l2)
+            for s in seeds
+        ]
 
     sides = {"ours": ours} if arguments.skip_peer else {"ours": ours, "peer": peer}
     predicted = {name: work() for name, work in sides.items()}  # Warms both up.
-    seconds = _seconds_in_turns(sides)
-    memory = {name: _largest_memory(work) for name, work in sides.items()}
+    seconds = _measure_seconds(sides)
+    memory = {name: _measure_memory(work) for name, work in sides.items()}
     accuracy = fewshot.Accuracy(
         tuple(float(np.mean(one == data.test_labels)) for one in predicted["ours"])
     )
@@ -72,7 +76,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     return result
 
 
-def _made_up(arguments: argparse.Namespace) -> Any:
+def _make_features(arguments: argparse.Namespace) -> Any:
     """Return classes of overlapping normal features, float32, with twice the shots."""
     from vit_scaling.evaluation.fewshot import FeatureSet
 
@@ -90,10 +94,10 @@ def _made_up(arguments: argparse.Namespace) -> Any:
     return FeatureSet(*train, *test)
 
 
-def _chosen(data: Any, arguments: argparse.Namespace, seed: int) -> np.ndarray:
+def _choose_images(data: Any, arguments: argparse.Namespace, seed: int) -> np.ndarray:
     from vit_scaling.evaluation import fewshot
 
-    order = fewshot.permuted_classes(data.train_labels, data.classes, seed)
+    order = fewshot.permute_classes(data.train_labels, data.classes, seed)
     return np.concatenate([indices[: arguments.shots] for indices in order])
 
 
@@ -122,7 +126,7 @@ def _ridge(data: Any, chosen: np.ndarray, strength: float) -> np.ndarray:
     return np.argmax(ridge.predict(prepared(data.test_features)), axis=1)
 
 
-def _seconds_in_turns(sides: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
+def _measure_seconds(sides: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
     """Return each side's median seconds, the sides taking turns."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(TURNS):
@@ -133,7 +137,7 @@ def _seconds_in_turns(sides: Mapping[str, Callable[[], Any]]) -> dict[str, float
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def _largest_memory(work: Callable[[], Any]) -> int:
+def _measure_memory(work: Callable[[], Any]) -> int:
     """Return the most bytes that `work` holds; apart from the clock, which it slows."""
     tracemalloc.start()
     try:

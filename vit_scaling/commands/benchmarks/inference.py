@@ -1,4 +1,4 @@
-"""Latency and images per second of the SavedModel, beside other engines' inference."""
+"""Latency and images per second of the SavedModel, compared with other engines."""
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
@@ -36,19 +36,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--head", default="map", choices=POOLING_HEADS, help="pooling")
     add("--image_size", type=int, default=224, help="side of the images, pixels")
     add("--repeats", type=int, default=20, help="measured requests of each batch")
-    add("--starts", type=int, default=3, help="processes started for the first answer")
+    add(
+        "--starts",
+        type=int,
+        default=3,
+        help="processes started to time the first result",
+    )
     add("--imports", type=int, default=5, help="processes started to import")
     add(
         "--torch_python",
         default=os.environ.get("VIT_SCALING_TORCH_PYTHON"),
-        help="interpreter that has torch and timm; without one they are left out",
+        help="interpreter that has torch and timm; default: leave them out",
     )
 
 
 def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     """Return latencies by shape, engine and batch, first answers and import times.
 
-    Every engine has the same weights and a process of its own; they take turns request
+    Every engine has the same weights and a separate process; they take turns request
     by request, so that a change in the machine's clock or load meets all of them. A
     request goes from a NumPy array to a NumPy array of logits.
     """
@@ -64,14 +69,14 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     result: dict[str, Any] = {"image_size": arguments.image_size, "shapes": {}}
     for shape in arguments.shapes:
         with tempfile.TemporaryDirectory() as folder:
-            files = _files(shape, arguments, pathlib.Path(folder))
+            files = _write_models(shape, arguments, pathlib.Path(folder))
             result["shapes"][shape] = _measure(files, arguments)
-    result["imports"] = _imports(arguments.imports)
+    result["imports"] = _measure_imports(arguments.imports)
     return result
 
 
 def show(result: Mapping[str, Any]) -> str:
-    """Return the figures as tables."""
+    """Format the results as tables."""
     rows = [
         [shape, batch, engine, f"{one['images_per_second']:.1f}"]
         + [f"{1000 * one[f'p{p}_seconds']:.1f}" for p in PERCENTILES]
@@ -96,14 +101,14 @@ def show(result: Mapping[str, Any]) -> str:
     return "\n\n".join(lines)
 
 
-def _files(
+def _write_models(
     shape: str, arguments: argparse.Namespace, folder: pathlib.Path
 ) -> dict[str, pathlib.Path]:
-    """Write one random model for every engine at hand; return the engines' files."""
+    """Write one random model for every available engine; return the engines' files."""
     import numpy as np
 
     from vit_scaling.applications.weights import export_weights
-    from vit_scaling.export import portable, saved_model
+    from vit_scaling.export import onnx_litert, saved_model
     from vit_scaling.modeling.vit import vit
     from vit_scaling.run_record import RunRecord
 
@@ -118,15 +123,15 @@ def _files(
         saved_model.export_model(model, files[engine], record, jit_compile=jit_compile)
     for engine, kind in (("onnxruntime", "onnx"), ("litert", "litert")):
         if all(importlib.util.find_spec(name) for name in MODULES[engine]):
-            portable.export_model(model, folder / kind, record, kind=kind)
-            files[engine] = folder / kind / portable.FILES[kind]
+            onnx_litert.export_model(model, folder / kind, record, kind=kind)
+            files[engine] = folder / kind / onnx_litert.FILES[kind]
     if arguments.torch_python:
         files["torch_compile"] = folder / "timm.safetensors"
         written = export_weights(model, str(files["torch_compile"]))
         text = json.dumps(written["arguments"])
         files["torch_compile"].with_suffix(".json").write_text(text)
     largest = max(arguments.batch_sizes)
-    images = saved_model.random_images(largest, record, seed=0)
+    images = saved_model.make_random_images(largest, record, seed=0)
     np.save(folder / IMAGES, images)
     np.save(folder / "expected.npy", model(images[:1]))
     return files
@@ -200,7 +205,7 @@ def add_ratios(engines: dict[str, dict[str, float]]) -> None:
 def _worker(
     engine: str, file: pathlib.Path, arguments: argparse.Namespace
 ) -> Iterator[tuple[subprocess.Popen, float, float]]:
-    """Yield a process that has answered once, the seconds of that, its difference.
+    """Context manager: a process after its first result, its seconds and difference.
 
     Raises:
         RuntimeError: The process failed, or its logits are not the model's.
@@ -222,8 +227,8 @@ def _worker(
         difference = answer.get("differs_by", float("nan"))
         if not difference <= TOLERANCE:
             raise RuntimeError(
-                f"{engine} under {python} did not answer as the model does "
-                f"(difference {difference}); what it said is above."
+                f"{engine} under {python} differs from the model by {difference}. "
+                "Its output is above."
             )
         yield worker, seconds, difference
 
@@ -237,11 +242,11 @@ def _ask(worker: subprocess.Popen, line: str) -> list[float]:
     worker.stdin.flush()  # type: ignore[union-attr]
     answer = _line(worker)
     if not answer:
-        raise RuntimeError("An engine's process ended before it answered.")
+        raise RuntimeError("An engine's process ended before it gave a result.")
     return json.loads(answer)
 
 
-def _imports(number: int) -> dict[str, float]:
+def _measure_imports(number: int) -> dict[str, float]:
     """Return the median seconds of both imports in fresh processes, and their ratio."""
     taken: dict[str, list[float]] = {statement: [] for statement in IMPORTS}
     for attempt in range(number + 1):

@@ -1,8 +1,8 @@
-"""One engine in a process of its own, asked line by line; run by its path.
+"""Time one inference engine in a separate process; run by its path.
 
-`python inference_worker.py ENGINE FILE IMAGES.npy` loads FILE, answers the first image,
-prints {"differs_by": …} of its logits from those in `expected.npy` beside IMAGES, then
-for each line "BATCH REPEATS" of standard input a JSON list of seconds. It imports
+`python inference_worker.py ENGINE FILE IMAGES.npy` loads FILE, runs the first image,
+prints {"differs_by": …} of its logits from those in `expected.npy` in the folder of
+IMAGES, then for each line "BATCH REPEATS" of standard input a JSON list of seconds. It imports
 nothing of this package: the interpreter may be one that has only the engine.
 """
 # SPDX-License-Identifier: Apache-2.0

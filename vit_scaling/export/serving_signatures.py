@@ -1,4 +1,4 @@
-"""What a served model answers: its outputs, and the two signatures that give them."""
+"""Outputs and signatures of a served model."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Callable
@@ -12,15 +12,15 @@ from vit_scaling.run_record import RunRecord
 
 FLOAT_SIGNATURE = "serving_default"
 BYTES_SIGNATURE = "serving_bytes"
-TOP_SIGNATURE = "serving_top"  # Bytes to the best classes only: REST sends all outputs.
+TOP_SIGNATURE = "serving_top"  # Best classes only: REST cannot omit outputs.
 CLASSIFIER = "head"
 LAST_NORM = "encoder_norm"
 
 Outputs = dict[str, tf.Tensor]
 
 
-def inner_outputs(model: keras.Model) -> keras.Model:
-    """Return `model` answering a dict of float32 `logits`, `features` and `tokens`.
+def make_output_model(model: keras.Model) -> keras.Model:
+    """Return a model that gives a dict of float32 `logits`, `features` and `tokens`.
 
     `logits` are the model's output, or where an activation stands behind the layer
     "head" (an application's `classifier_activation`) that layer's. `features` are the
@@ -42,7 +42,7 @@ def inner_outputs(model: keras.Model) -> keras.Model:
     classifier = layers.get(CLASSIFIER, last)
     if _is_activation(last) and last.input is classifier.output:
         last = classifier
-    if _is_activation(last) or _function_of(last) is not keras.activations.linear:
+    if _is_activation(last) or _activation_of(last) is not keras.activations.linear:
         raise ValueError(
             f"`model` must end in logits; its last layer {last.name!r} has an "
             "activation. Build it without: the record's loss makes the probabilities."
@@ -57,21 +57,21 @@ def _is_activation(layer: keras.Layer) -> bool:
     return isinstance(layer, keras.layers.Activation | keras.layers.Softmax)
 
 
-def _function_of(layer: keras.Layer) -> Any:
+def _activation_of(layer: keras.Layer) -> Any:
     return getattr(layer, "activation", None) or keras.activations.linear
 
 
-def answer(
+def compute_outputs(
     numbers: Callable[[tf.Tensor], Outputs],
     images: tf.Tensor,
     record: RunRecord,
     *,
     top_k: int,
 ) -> Outputs:
-    """Return every output that a served model gives for float images.
+    """Return all outputs of a served model for float images.
 
     Args:
-        numbers: What `numbers_of` returned.
+        numbers: Result of `make_numeric_function`.
         images: (batch, height, width, 3) float32 in the record's value range.
         record: Names of the classes, and the loss that makes probabilities.
         top_k: Number of best classes listed; cut to the number of classes.
@@ -92,14 +92,14 @@ def answer(
     }
 
 
-def numbers_of(
+def make_numeric_function(
     inner: keras.Model, record: RunRecord, *, jit_compile: bool = False
 ) -> Callable[[tf.Tensor], Outputs]:
-    """Return a function from images to `answer`'s outputs without the best classes.
+    """Return a function from images to all outputs except the best classes.
 
     Args:
-        inner: What `inner_outputs` returned.
-        record: Its loss makes the probabilities.
+        inner: Result of `make_output_model`.
+        record: Its loss determines how probabilities are computed.
         jit_compile: Have XLA compile it, once for each size of a batch.
     """
 
@@ -108,20 +108,20 @@ def numbers_of(
             name: tf.cast(value, tf.float32)
             for name, value in inner(images, training=False).items()
         }
-        probabilities = probabilities_of(outputs["logits"], record.loss)
+        probabilities = compute_probabilities(outputs["logits"], record.loss)
         return {**outputs, "probabilities": probabilities}
 
     return tf.function(numbers, jit_compile=True) if jit_compile else numbers
 
 
-def probabilities_of(logits: tf.Tensor, loss: str) -> tf.Tensor:
-    """Return sigmoid or softmax of (batch, classes) logits, as the loss has it."""
+def compute_probabilities(logits: tf.Tensor, loss: str) -> tf.Tensor:
+    """Return sigmoid or softmax of (batch, classes) logits, depending on the loss."""
     if loss == "sigmoid_cross_entropy":
         return tf.sigmoid(logits)
     return tf.nn.softmax(logits)
 
 
-def signatures(
+def make_signatures(
     model: keras.Model,
     record: RunRecord,
     *,
@@ -132,12 +132,14 @@ def signatures(
 
     `serving_default` takes `images` (batch, height, width, 3) float32 in the record's
     value range; `serving_bytes` takes `image_bytes` (batch,) strings, JPEG or PNG.
-    `serving_top` takes the same and answers the best classes only, because REST has no
-    way to leave outputs out. `jit_compile` has XLA compile the model, not the decoding.
+    `serving_top` takes the same and returns the best classes only, because REST cannot
+    omit outputs. `jit_compile` has XLA compile the model, not the decoding.
     """
     if top_k < 1:
         raise ValueError(f"`top_k` (--top_k) must be at least 1; received {top_k}.")
-    numbers = numbers_of(inner_outputs(model), record, jit_compile=jit_compile)
+    numbers = make_numeric_function(
+        make_output_model(model), record, jit_compile=jit_compile
+    )
     height, width = record.image_size
     expected = tuple(model.inputs[0].shape[1:])
     if expected != (height, width, 3):
@@ -148,12 +150,12 @@ def signatures(
 
     @tf.function
     def from_images(images: tf.Tensor) -> Outputs:
-        return answer(numbers, images, record, top_k=top_k)
+        return compute_outputs(numbers, images, record, top_k=top_k)
 
     @tf.function
     def from_bytes(content: tf.Tensor) -> Outputs:
         images = image_decoding.decode_images(content, record)
-        return answer(numbers, images, record, top_k=top_k)
+        return compute_outputs(numbers, images, record, top_k=top_k)
 
     @tf.function
     def best_from_bytes(content: tf.Tensor) -> Outputs:

@@ -1,4 +1,4 @@
-"""Write an ONNX or LiteRT file; run it by its own runtime and compare the outputs."""
+"""Export to ONNX or LiteRT and compare the file's outputs with the model's."""
 # SPDX-License-Identifier: Apache-2.0
 
 import json
@@ -14,7 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from vit_scaling import io_files
-from vit_scaling.export import loading, saved_model, servable
+from vit_scaling.export import run_loading, saved_model, serving_signatures
+from vit_scaling.naming import check_known
 from vit_scaling.run_record import RunRecord
 
 FILES = {"onnx": "model.onnx", "litert": "model.tflite"}
@@ -37,14 +38,14 @@ def export_run(
 
     Args:
         model_dir: Folder of the run.
-        output_dir: Folder of the file, which must not be there yet.
+        output_dir: Folder of the file, which must not exist yet.
         kind: "onnx" or "litert".
         averages: Take the Polyak averages instead of the weights.
         step: Which checkpoint; None takes the newest.
         preprocess: As in `saved_model.export_run`; only written into the record.
         resize: The same.
     """
-    model, record, run_model = loading.load_for_export(
+    model, record, run_model = run_loading.load_for_export(
         model_dir, averages=averages, step=step, preprocess=preprocess, resize=resize
     )
     return export_model(model, output_dir, record, kind=kind, run_model=run_model)
@@ -62,13 +63,13 @@ def export_model(
     """Write `model.onnx` or `model.tflite` and `vit_scaling.json`; compare outputs.
 
     The file takes `images` (batch, height, width, 3) float32 in the record's value
-    range, any batch, and answers `logits`, `probabilities`, `features` and `tokens` in
+    range, any batch, and returns `logits`, `probabilities`, `features` and `tokens` in
     float32. Decoding images is the caller's: neither format has it. `vit_scaling.json`
     holds the record (class names, image size, value range, resize and crop).
 
     Args:
         model: Functional model that computes in float32.
-        output_dir: Folder of the file, which must not be there yet; it appears whole.
+        output_dir: Folder of the file, which must not exist yet; it appears complete.
         record: Names of the classes, image size, value range, loss.
         kind: "onnx" (extra `onnx`: tf2onnx, onnxruntime) or "litert" (extra `litert`).
         run_model: The same weights in the run's lower precision, to report the
@@ -82,16 +83,13 @@ def export_model(
         `run_model` also `max_difference_to_run_precision` of the logits.
 
     Raises:
-        FileExistsError: `output_dir` is there already.
+        FileExistsError: `output_dir` exists already.
         ImportError: The converter or the runtime is not installed.
         ValueError: An argument is out of its range, or the model is too large.
         RuntimeError: The outputs differ by more than 1e-4; nothing was written.
     """
-    if kind not in FILES:
-        raise ValueError(
-            f"`kind` must be one of {', '.join(FILES)}; received {kind!r}."
-        )
-    loading.check_exportable(model, record)
+    check_known("kind", kind, FILES)
+    run_loading.check_exportable(model, record)
     size = 4 * model.count_params()
     if size > MAX_BYTES:
         raise ValueError(
@@ -102,8 +100,9 @@ def export_model(
         "onnx": (_to_onnx, run_onnx),
         "litert": (_to_litert, run_litert),
     }[kind]
-    function = _numbers_of(model, record)
-    with io_files.atomic_folder(output_dir) as folder:
+    function = _make_exported_function(model, record)
+    with io_files.atomic_folder(output_dir) as temporary:
+        folder = pathlib.Path(temporary)
         file = folder / FILES[kind]
         file.write_bytes(convert(function, model, record))
         report = {
@@ -117,12 +116,11 @@ def export_model(
             "max_difference": _compare(function, run, file, record, seed),
         }
         if run_model is not None:
-            report["max_difference_to_run_precision"] = saved_model.run_difference(
+            report["max_difference_to_run_precision"] = saved_model.compare_precisions(
                 model, run_model, record, seed=seed
             )
         content = {"record": record.as_dict(), "report": report}
-        text = json.dumps(content, indent=1) + "\n"
-        (folder / saved_model.RECORD_FILE).write_text(text)
+        io_files.write_json(folder / saved_model.RECORD_FILE, content)
     return report
 
 
@@ -146,11 +144,13 @@ def run_litert(path: str | os.PathLike[str], images: np.ndarray) -> Arrays:
     return Interpreter(os.fspath(path)).get_signature_runner()(images=images)
 
 
-def _numbers_of(
+def _make_exported_function(
     model: keras.Model, record: RunRecord
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """Return the function that is exported: float images to every numeric output."""
-    compute = servable.numbers_of(servable.inner_outputs(model), record)
+    compute = serving_signatures.make_numeric_function(
+        serving_signatures.make_output_model(model), record
+    )
     spec = tf.TensorSpec((None, *record.image_size, 3), tf.float32, name="images")
 
     @tf.function(input_signature=[spec], autograph=False)
@@ -165,12 +165,12 @@ def _to_onnx(function: Any, model: keras.Model, record: RunRecord) -> bytes:
         warnings.simplefilter("ignore")  # The converter's own, of what it imports.
         import tf2onnx  # pip install "vit_scaling[onnx]"
 
-        made, _ = tf2onnx.convert.from_function(
+        onnx_model, _ = tf2onnx.convert.from_function(
             function, input_signature=function.input_signature, opset=OPSET
         )
-    entry = made.metadata_props.add()
+    entry = onnx_model.metadata_props.add()
     entry.key, entry.value = "vit_scaling", json.dumps(record.as_dict())
-    return made.SerializeToString()
+    return onnx_model.SerializeToString()
 
 
 def _to_litert(function: Any, model: keras.Model, record: RunRecord) -> bytes:
@@ -199,20 +199,20 @@ def _compare(
     Raises:
         RuntimeError: An output is missing or differs by more than the tolerance.
     """
-    images = saved_model.random_images(3, record, seed=seed)
+    images = saved_model.make_random_images(3, record, seed=seed)
     differences: dict[str, float] = {}
     for batch in (images, images[:1]):
         outputs, expected = run(file, batch), function(tf.constant(batch))
         if sorted(outputs) != sorted(expected):
             raise RuntimeError(
-                f"The file answers {sorted(outputs)}, not {sorted(expected)}; nothing "
+                f"The file returns {sorted(outputs)}, not {sorted(expected)}; nothing "
                 "was written."
             )
         for name, value in expected.items():
             largest = np.abs(outputs[name] - value.numpy()).max()
-            # Unlike max(), np.maximum keeps what is not a number.
+            # Unlike max(), np.maximum keeps NaN.
             differences[name] = float(np.maximum(differences.get(name, 0.0), largest))
-    if not all(one <= saved_model.TOLERANCE for one in differences.values()):
+    if not all(value <= saved_model.TOLERANCE for value in differences.values()):
         raise RuntimeError(
             f"The file's outputs differ from the model's: {differences}; nothing was "
             "written."

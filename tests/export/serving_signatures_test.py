@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tests.export import runs
-from vit_scaling.export import servable
+from vit_scaling.export import serving_signatures
 from vit_scaling.run_record import RunRecord
 
 RECORD = RunRecord(runs.CLASS_NAMES, runs.IMAGE_SIZE)
@@ -19,8 +19,10 @@ def images(number=3):
 
 
 def answer_of(model, images, record, *, top_k):
-    numbers = servable.numbers_of(servable.inner_outputs(model), record)
-    return servable.answer(numbers, images, record, top_k=top_k)
+    numbers = serving_signatures.make_numeric_function(
+        serving_signatures.make_output_model(model), record
+    )
+    return serving_signatures.compute_outputs(numbers, images, record, top_k=top_k)
 
 
 def test_answers_hold_together():
@@ -44,7 +46,7 @@ def test_more_classes_than_there_are_is_all_of_them():
 
 def test_sigmoid_loss_gives_sigmoids():
     logits = tf.constant([[-2.0, 0.0, 3.0]])
-    sigmoid = servable.probabilities_of(logits, "sigmoid_cross_entropy")
+    sigmoid = serving_signatures.compute_probabilities(logits, "sigmoid_cross_entropy")
     np.testing.assert_allclose(sigmoid, 1 / (1 + np.exp(-logits)), rtol=1e-6)
 
 
@@ -58,7 +60,7 @@ def test_model_of_two_inputs_is_refused():
     inputs = [keras.Input((4,)), keras.Input((4,))]
     model = keras.Model(inputs, keras.layers.Add()(inputs))
     with pytest.raises(ValueError, match=r"functional keras\.Model of one input"):
-        servable.inner_outputs(model)
+        serving_signatures.make_output_model(model)
 
 
 @pytest.mark.parametrize(
@@ -79,11 +81,11 @@ def test_model_whose_classifier_computes_probabilities_itself_is_refused():
     inputs = keras.Input((4,))
     outputs = keras.layers.Dense(3, activation="softmax", name="classes")(inputs)
     with pytest.raises(ValueError, match="last layer 'classes' has an activation"):
-        servable.inner_outputs(keras.Model(inputs, outputs))
+        serving_signatures.make_output_model(keras.Model(inputs, outputs))
 
 
 @pytest.mark.parametrize("top_k", [0, -1])
 def test_best_classes_are_at_least_one(top_k):
     record = RunRecord(runs.CLASS_NAMES, runs.IMAGE_SIZE)
     with pytest.raises(ValueError, match=r"`top_k` \(--top_k\) must be at least 1"):
-        servable.signatures(runs.small_model(), record, top_k=top_k)
+        serving_signatures.make_signatures(runs.small_model(), record, top_k=top_k)

@@ -1,4 +1,4 @@
-"""Read a trained model back from its model_dir, in float32 unless told otherwise."""
+"""Load the trained model of a run from its folder, in float32 by default."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -7,9 +7,9 @@ import os
 from typing import Any
 
 import keras
-import tensorflow as tf
 
-import vit_scaling.modeling.vit  # noqa: F401  (its layers are found by their names)
+import vit_scaling.modeling.vit  # noqa: F401  (registers its layers)
+from vit_scaling import io_files
 from vit_scaling.export.records import LOSSES, with_preprocess
 from vit_scaling.run_record import PREPROCESSING_NAMES, RunRecord, load_run_record
 from vit_scaling.training import checkpoints
@@ -44,7 +44,7 @@ def load_run(
     path = os.path.join(os.fspath(model_dir), "model.json")
     config = _read_json(path, model_dir)
     if float32:
-        config = in_float32(config)
+        config = config_in_float32(config)
     model = keras.models.model_from_json(json.dumps(config))
     record = load_run_record(model_dir)
     restored = checkpoints.restore_model(
@@ -74,7 +74,8 @@ def load_for_export(
         resize: The same.
 
     Returns:
-        The last is None where the run was in float32.
+        (model, record, model in the run's precision); the last is None if the run was
+        in float32.
     """
     model, record = load_run(model_dir, averages=averages, step=step)
     record = with_preprocess(record, preprocess, resize)
@@ -83,7 +84,7 @@ def load_for_export(
 
 
 def check_exportable(model: keras.Model, record: RunRecord) -> None:
-    """Raise unless record and model agree, and hold all that an export must know."""
+    """Raise unless the model and its record can be exported."""
     check_classes(model, record)
     if record.loss not in LOSSES:
         raise ValueError(
@@ -103,60 +104,54 @@ def check_exportable(model: keras.Model, record: RunRecord) -> None:
         )
 
 
-def in_float32(config: Any) -> Any:
-    """Return a model's configuration with every lower precision replaced by float32.
+def config_in_float32(config: Any) -> Any:
+    """Replace every lower precision in a model's configuration by float32.
 
     Args:
         config: Decoded `keras.Model.to_json()`.
 
     Dtype policies, casts written into the graph and tensors' dtypes are all replaced,
-    because one cast left over would keep the rounding. Variables are float32 under a
-    mixed policy as well, so that the same weights fit.
+    because a single remaining cast would round. Variables are float32 under a
+    mixed policy as well, so the same weights fit.
     """
     if isinstance(config, list):
-        return [in_float32(item) for item in config]
+        return [config_in_float32(item) for item in config]
     if isinstance(config, dict):
-        return {key: in_float32(value) for key, value in config.items()}
+        return {key: config_in_float32(value) for key, value in config.items()}
     return "float32" if config in LOWER_PRECISIONS else config
 
 
-def model_in_float32(model: keras.Model) -> keras.Model:
-    """Return the model itself if it computes in float32, or a copy that does."""
+def convert_to_float32(model: keras.Model) -> keras.Model:
+    """Return the model if it computes in float32, otherwise a float32 copy."""
     if computes_in_float32(model):
         return model
-    config = in_float32(json.loads(model.to_json()))
+    config = config_in_float32(json.loads(model.to_json()))
     copy = keras.models.model_from_json(json.dumps(config))
     copy.set_weights(model.get_weights())
     return copy
 
 
 def computes_in_float32(model: keras.Model) -> bool:
-    """Return whether no layer of the model computes in a lower precision."""
+    """Whether all layers of the model compute in float32."""
     return all(layer.compute_dtype == "float32" for layer in model.layers)
 
 
 def check_classes(model: keras.Model, record: RunRecord) -> None:
-    """Raise unless the model answers one logit per class name of the record."""
+    """Raise unless the record names each of the model's logits."""
     logits = int(model.output_shape[-1])
     if len(record.class_names) != logits:
         raise ValueError(
-            "`class_names` must name every logit: the model answers "
+            "`class_names` must name every logit: the model has "
             f"{logits} logits, the record names {len(record.class_names)} classes. "
             "Correct `class_names` in run.json, or the file of --class_names."
         )
 
 
 def _read_json(path: str, model_dir: str | os.PathLike[str]) -> Any:
-    if not tf.io.gfile.exists(path):
+    try:
+        return io_files.read_json(path)
+    except FileNotFoundError as error:
         raise FileNotFoundError(
             f"No {os.path.basename(path)} in {os.fspath(model_dir)}: `model_dir` must "
             "be a folder that a training run wrote. Train first, or correct the path."
-        )
-    with tf.io.gfile.GFile(path) as file:
-        text = file.read()
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path} is no whole JSON file ({error}): write it anew."
         ) from error

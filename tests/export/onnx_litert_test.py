@@ -8,10 +8,10 @@ import pytest
 
 from tests.export import runs
 from vit_scaling.commands import export
-from vit_scaling.export import loading, portable
+from vit_scaling.export import onnx_litert, run_loading
 from vit_scaling.run_record import RunRecord, record_from_json
 
-RUNNERS = {"onnx": portable.run_onnx, "litert": portable.run_litert}
+RUNNERS = {"onnx": onnx_litert.run_onnx, "litert": onnx_litert.run_litert}
 RECORD = RunRecord(runs.CLASS_NAMES, runs.IMAGE_SIZE)
 # Libraries of the converters warn of their own future.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory):
     """A run in bfloat16 with GELU by erf: the harder one for converters."""
-    folder = tmp_path_factory.mktemp("portable") / "run"
+    folder = tmp_path_factory.mktemp("onnx_litert") / "run"
     runs.write_run(folder, runs.small_model("mixed_bfloat16", approximate_gelu=False))
     return folder
 
@@ -41,12 +41,12 @@ def exported(request, model_dir, tmp_path_factory):
 
 def test_outputs_are_the_models_for_any_batch(exported, model_dir):
     kind, folder = exported
-    model, _ = loading.load_run(model_dir)
+    model, _ = run_loading.load_run(model_dir)
     images = np.random.default_rng(2).uniform(-1, 1, (5, *runs.IMAGE_SIZE, 3))
     images = images.astype(np.float32)
     wanted = model(images).numpy()
     for batch in (5, 2):
-        outputs = RUNNERS[kind](folder / portable.FILES[kind], images[:batch])
+        outputs = RUNNERS[kind](folder / onnx_litert.FILES[kind], images[:batch])
         assert sorted(outputs) == ["features", "logits", "probabilities", "tokens"]
         np.testing.assert_allclose(outputs["logits"], wanted[:batch], atol=1e-5)
         sigmoid = 1 / (1 + np.exp(-wanted[:batch]))  # The run's loss.
@@ -60,7 +60,7 @@ def test_report_gives_the_largest_difference_and_the_record(exported):
     assert record_from_json(content["record"], source="").class_names == (
         runs.CLASS_NAMES
     )
-    assert report["file"] == portable.FILES[kind] and report["step"] == runs.STEP
+    assert report["file"] == onnx_litert.FILES[kind] and report["step"] == runs.STEP
     assert report["bytes"] == (folder / report["file"]).stat().st_size
     assert 0 <= max(report["max_difference"].values()) < 1e-5
     assert report["max_difference_to_run_precision"]["logits"] > 1e-4  # bfloat16's.
@@ -86,29 +86,33 @@ def test_onnx_file_carries_its_record(model_dir, exported):
 def test_wrong_outputs_are_found_out_and_nothing_is_written(
     name, wrong_by, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(portable, "_to_litert", lambda *_: b"")
+    monkeypatch.setattr(onnx_litert, "_to_litert", lambda *_: b"")
     right = runs.small_model()
 
     def wrong(path, images):
-        outputs = portable._numbers_of(right, RECORD)(images)
+        outputs = onnx_litert._make_exported_function(right, RECORD)(images)
         outputs = {name: value.numpy() for name, value in outputs.items()}
         return {**outputs, name: outputs[name] + wrong_by}
 
-    monkeypatch.setattr(portable, "run_litert", wrong)
+    monkeypatch.setattr(onnx_litert, "run_litert", wrong)
     with pytest.raises(RuntimeError, match="outputs differ"):
-        portable.export_model(right, tmp_path / "out", RECORD, kind="litert")
+        onnx_litert.export_model(right, tmp_path / "out", RECORD, kind="litert")
     assert not list(tmp_path.iterdir())
 
 
 def test_model_beyond_two_gigabytes_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(portable, "MAX_BYTES", 1000)
+    monkeypatch.setattr(onnx_litert, "MAX_BYTES", 1000)
     with pytest.raises(ValueError, match="at most 2 GiB"):
-        portable.export_model(runs.small_model(), tmp_path / "o", RECORD, kind="onnx")
+        onnx_litert.export_model(
+            runs.small_model(), tmp_path / "o", RECORD, kind="onnx"
+        )
 
 
 def test_unknown_kind_and_kit_of_another_format_are_refused(tmp_path, capsys):
     with pytest.raises(ValueError, match="`kind` must be one of onnx, litert"):
-        portable.export_model(runs.small_model(), tmp_path / "o", RECORD, kind="tfjs")
+        onnx_litert.export_model(
+            runs.small_model(), tmp_path / "o", RECORD, kind="tfjs"
+        )
     flags = ["--model_dir=x", "--output_dir=y", "--format=onnx", "--serving_kit=vit"]
     assert export.main(flags) == 1
     assert "--serving_kit serves a SavedModel" in capsys.readouterr().err
