@@ -123,7 +123,7 @@ def test_set_is_written_whole_and_into_a_folder_that_is_there(tmp_path, monkeypa
         data.to_file(str(tmp_path / "kept"))
     assert (tmp_path / "kept").read_bytes() == kept
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
-    with pytest.raises(FileNotFoundError, match="The folder .* does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"The folder .* does not exist"):
         data.to_file(str(tmp_path / "none" / "f.npz"))
 
 

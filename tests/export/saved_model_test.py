@@ -206,7 +206,7 @@ def test_existing_folder_is_left_as_it_is(tmp_path):
     (tmp_path / "served").mkdir()
     (tmp_path / "served" / "mine").write_text("mine")
     record = RunRecord(runs.CLASS_NAMES, runs.IMAGE_SIZE)
-    with pytest.raises(FileExistsError, match="left as it is"):
+    with pytest.raises(FileExistsError, match="is not overwritten"):
         saved_model.export_model(runs.small_model(), tmp_path / "served", record)
     assert [path.name for path in tmp_path.rglob("*")] == ["served", "mine"]
 

@@ -20,7 +20,7 @@ def test_next_export_is_the_next_version_and_other_models_stay(tmp_path):
     config = model_server_config_pb2.ModelServerConfig()
     text_format.Parse((tmp_path / "kit/models.config").read_text(), config)
     assert [one.name for one in config.model_config_list.config] == ["other", "vit"]
-    with pytest.raises(FileExistsError, match="left as it is"):
+    with pytest.raises(FileExistsError, match="is not overwritten"):
         serving_kit.write_kit(tmp_path / "run", tmp_path / "kit", version=2)
 
 

@@ -2,8 +2,8 @@
 
 `python inference_worker.py ENGINE FILE IMAGES.npy` loads FILE, runs the first image,
 prints {"differs_by": …} of its logits from those in `expected.npy` in the folder of
-IMAGES, then for each line "BATCH REPEATS" of standard input a JSON list of seconds. It imports
-nothing of this package: the interpreter may be one that has only the engine.
+IMAGES, then for each line "BATCH REPEATS" of standard input a JSON list of seconds.
+It imports nothing of this package: the interpreter may have only the engine.
 """
 # SPDX-License-Identifier: Apache-2.0
 
