@@ -147,7 +147,7 @@ def _starts_and_bounds(
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """How one law does inside and outside its data.
+    """Errors of one law on its data and ahead of them.
 
     Attributes:
         extrapolation_error: Root mean square of log(law) - log(error) over the points
@@ -172,41 +172,39 @@ def compare_laws(
     """Rank laws by how well they predict the frontier's most expensive points.
 
     Args:
-        runs: Runs of one metric. Errors are compared by their logarithms: runs without
-            any error are left out.
-        held_out: Shares of the frontier to hide, the most expensive points of it. A
-            law that fits well and predicts badly has too many coefficients.
-        names: Of `FORMS`; None takes all.
+        runs: Runs of one metric. Those with an error of 0 are left out because errors
+            are compared by their logarithms.
+        held_out: Fractions of the frontier to hide, its most expensive points. A law
+            that fits well and predicts badly has too many coefficients.
+        names: Keys of `FORMS`; None: all.
         slack: See `frontier`.
 
     Raises:
-        ValueError: As `fit_power_law`, or too few points are left of a cut.
+        ValueError: As `fit_power_law`, or the frontier has too few points to hide any.
     """
     runs = runs.averaged_over_seeds().where(lambda run: run.error > 0)
     points = find_fitting_points(runs, loss=SQUARED_LOG_ERROR, slack=slack)
     compute, error, weight = points.compute, points.error, points.weight
     rows = []
     for name in FORMS if names is None else names:
-        squares: list[float] = []
+        ahead = []
         for fraction in held_out:
             kept = len(points) - max(round(fraction * len(points)), 1)
-            if kept < 6:
-                continue  # The largest forms have five coefficients.
-            fit = fit_form(name, compute[:kept], error[:kept], weight[:kept])
-            predicted = np.log(fit.error_at(compute[kept:])) - np.log(error[kept:])
-            squares.extend(predicted**2)
-        if not squares:
+            if kept >= 6:  # The largest forms have five coefficients.
+                fit = fit_form(name, compute[:kept], error[:kept], weight[:kept])
+                ahead.append(np.log(fit.error_at(compute[kept:]) / error[kept:]))
+        if not ahead:
             raise ValueError(
                 "Too few points to hide any: comparing laws needs a frontier of at "
                 f"least 7; received {len(points)}."
             )
         full = fit_form(name, compute, error, weight)
-        residual = np.log(full.error_at(compute)) - np.log(error)
+        residual = np.log(full.error_at(compute) / error)
         rows.append(
             Comparison(
                 name,
                 FORMS[name].formula,
-                float(np.sqrt(np.mean(squares))),
+                float(np.sqrt(np.mean(np.concatenate(ahead) ** 2))),
                 float(np.sqrt(np.average(residual**2, weights=weight))),
                 full.converged,
             )

@@ -1,4 +1,4 @@
-"""Figures 2, 3, 4 and 9 of the paper in their form, and any study in that of 4."""
+"""Draw Figures 2, 3 and 9 of the paper, and any study in the form of Figure 4."""
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
@@ -100,10 +100,10 @@ def figure_9() -> Any:
 
 
 def study_figure(runs: Runs, fit: Fit, boot: Bootstrap | None) -> Any:
-    """Return Figure 4's form for any runs: the law, and the best by model and data.
+    """Return the form of Figure 4 for any runs: the law, and the best by model and data.
 
     The paper's own ImageNet-21k points are not published as numbers, so Figure 4
-    itself cannot be drawn here.
+    itself cannot be drawn.
     """
     right = [name for name, known in (
         ("model", any(run.shape for run in runs)), ("data", bool(runs.data_sizes))

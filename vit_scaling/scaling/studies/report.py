@@ -13,7 +13,7 @@ from vit_scaling.scaling.laws.bootstrap import Bootstrap
 from vit_scaling.scaling.laws.findings import group_by_series
 from vit_scaling.scaling.laws.plot_style import model_colours
 from vit_scaling.scaling.laws.power_law import PowerLaw
-from vit_scaling.scaling.laws.runs import Runs
+from vit_scaling.scaling.laws.runs import Floats, Runs
 from vit_scaling.scaling.studies import result_tables
 from vit_scaling.scaling.studies.plots import UNITS, format_amount, marker_area
 
@@ -68,27 +68,17 @@ def _interactive_plot(runs: Runs, law: PowerLaw | None, boot: Bootstrap | None) 
     figure = go.Figure()
     _add_runs(figure, runs)
     grid = np.geomspace(runs.compute.min() * 0.8, runs.compute.max() * 10, 150)
+    lines: list[tuple[Floats, dict[str, Any]]] = []
     if boot is not None:
+        edge = {"line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}
         low, high = boot.band(grid) * 100
-        for edge, fill in ((low, None), (high, "tonexty")):
-            figure.add_scatter(
-                x=grid.tolist(),
-                y=edge.tolist(),
-                mode="lines",
-                line={"width": 0},
-                fill=fill,
-                fillcolor="rgba(0,0,0,0.12)",
-                showlegend=False,
-                hoverinfo="skip",
-            )
+        fill = {"fill": "tonexty", "fillcolor": "rgba(0,0,0,0.12)"}
+        lines += [(low, edge), (high, {**edge, **fill})]
     if law is not None:
-        figure.add_scatter(
-            x=grid.tolist(),
-            y=(law.error_at(grid) * 100).tolist(),
-            mode="lines",
-            name="law",
-            line={"dash": "dash", "color": "black", "width": 2},
-        )
+        dashes = {"dash": "dash", "color": "black", "width": 2}
+        lines.append((law.error_at(grid) * 100, {"name": "law", "line": dashes}))
+    for y, style in lines:
+        figure.add_scatter(x=grid.tolist(), y=y.tolist(), mode="lines", **style)
     figure.update_layout(
         template="plotly_white",
         height=560,
