@@ -39,9 +39,7 @@ def figure_2() -> Any:
     mosaic = [[left, centre, "model"], [left, centre, "data"]]
     figure, panels = make_figure(mosaic, size=(13, 6.2))
     for metric in (left, centre):
-        runs = paper_runs(metric)
-        draw_law(panels[metric], runs, fit_power_law(runs).law)
-        panels[metric].set_title(TITLES[metric])
+        _draw_paper_law(panels[metric], metric)
     runs = paper_runs(centre)
     draw_best_by_flops(panels["model"], runs)
     draw_best_by_data(panels["data"], runs)
@@ -51,6 +49,12 @@ def figure_2() -> Any:
         panel.set_ylabel("Error (%)")
     add_legend(figure, runs)
     return figure
+
+
+def _draw_paper_law(axes: Any, metric: str) -> None:
+    runs = paper_runs(metric)
+    draw_law(axes, runs, fit_power_law(runs).law)
+    axes.set_title(TITLES[metric])
 
 
 def figure_3() -> Any:
@@ -91,16 +95,14 @@ def figure_9() -> Any:
     mosaic = [[f"{name}_{shots}shot" for name in names] for shots in (10, 5)]
     figure, panels = make_figure(mosaic, size=(15, 7))
     for metric, panel in panels.items():
-        runs = paper_runs(metric)
-        draw_law(panel, runs, fit_power_law(runs).law)
-        panel.set_title(TITLES[metric])
+        _draw_paper_law(panel, metric)
         panel.set_ylabel("Error (%)" if metric.startswith(names[0]) else "")
     add_legend(figure, paper_runs())
     return figure
 
 
 def study_figure(runs: Runs, fit: Fit, boot: Bootstrap | None) -> Any:
-    """Return the form of Figure 4 for any runs: the law, and the best by model and data.
+    """Return Figure 4's form for any runs: the law, the best by model and by data.
 
     The paper's own ImageNet-21k points are not published as numbers, so Figure 4
     itself cannot be drawn.
