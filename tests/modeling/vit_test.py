@@ -223,7 +223,7 @@ def test_a_head_of_ones_own_is_a_function_from_the_shape_to_a_layer():
         ({"classes": 0}, r"`classes` must be a positive integer; received 0"),
         ({"representation_width": -1}, r"`representation_width` must be a positive"),
         ({"register_tokens": -1}, r"`register_tokens` must be"),
-        ({"norm_epsilon": 0.0}, r"`norm_epsilon` must be positive; received 0.0"),
+        ({"norm_epsilon": 0.0}, r"`norm_epsilon` must be above 0; received 0.0"),
         ({"image_size": 3}, r"`image_size` must be at least the patch, 4 pixels"),
         ({"channels": 0}, r"`channels` must be a positive integer"),
         ({"image_size": 3.5}, r"`image_size` must be an integer or \(height, width\)"),

@@ -12,19 +12,27 @@ from vit_scaling.modeling import noise
 from vit_scaling.modeling.layers import Shape, register
 
 
-@register
-class LearnedPositions(keras.layers.Layer):
-    """Add a trained vector per patch, initially normal with deviation 1/sqrt(width).
+class Positions(keras.layers.Layer):
+    """Base of the position embeddings.
 
     Args:
         grid: Rows and columns of patches.
-        seed: Seed of the initial values.
+        seed: Seed of the initial values, if any.
     """
 
     def __init__(self, grid: tuple[int, int], *, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.grid = tuple(grid)
+        self.grid = (grid[0], grid[1])  # Loading a model gives a list.
         self.seed = seed
+
+    def compute_output_shape(self, tokens_shape: Shape) -> Shape:
+        """Return the tokens' shape."""
+        return tokens_shape
+
+
+@register
+class LearnedPositions(Positions):
+    """Add a trained vector per patch, initially normal with deviation 1/sqrt(width)."""
 
     def build(self, tokens_shape: Shape) -> None:
         """Create embedding (1, rows * columns, width)."""
@@ -37,36 +45,18 @@ class LearnedPositions(keras.layers.Layer):
             ),
         )
 
-    def compute_output_shape(self, tokens_shape: Shape) -> Shape:
-        """Return the tokens' shape."""
-        return tokens_shape
-
     def call(self, tokens: tf.Tensor) -> tf.Tensor:
         """Return tokens (batch, rows * columns, width) with their positions added."""
         return tokens + self.embedding
 
 
 @register
-class SinCosPositions(keras.layers.Layer):
-    """Add fixed sines and cosines of rows and columns (MoCo v3, the authors' code).
-
-    Args:
-        grid: Rows and columns of patches.
-        seed: Not used, since nothing is random.
-    """
-
-    def __init__(self, grid: tuple[int, int], *, seed: int = 0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.grid = (grid[0], grid[1])  # Loading a model gives a list.
-        self.seed = seed
+class SinCosPositions(Positions):
+    """Add fixed sines and cosines of rows and columns (MoCo v3, the authors' code)."""
 
     def build(self, tokens_shape: Shape) -> None:
         """Check the width."""
         sincos((1, 1), tokens_shape[-1])
-
-    def compute_output_shape(self, tokens_shape: Shape) -> Shape:
-        """Return the tokens' shape."""
-        return tokens_shape
 
     def call(self, tokens: tf.Tensor) -> tf.Tensor:
         """Return tokens (batch, rows * columns, width) with their positions added."""

@@ -3,6 +3,7 @@
 
 import dataclasses
 
+from vit_scaling.checks import check_positive_integer
 from vit_scaling.naming import did_you_mean
 
 
@@ -29,12 +30,7 @@ class ViTShape:
     heads: int
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(
-                    f"`{field.name}` must be a positive integer; received {value!r}."
-                )
+        check_positive_integer(**vars(self))
         if self.width % self.heads:
             raise ValueError(
                 "`width` must be a multiple of `heads`; received "

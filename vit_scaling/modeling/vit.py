@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from vit_scaling.checks import check_above, check_positive_integer
 from vit_scaling.modeling import noise
 from vit_scaling.modeling.blocks import BlockOptions, EncoderBlock
 from vit_scaling.modeling.heads import HeadMaker, make_head
@@ -93,13 +94,13 @@ def vit(
     check_known("position", position, POSITIONS)
     check_known("dtype", dtype, DTYPES)
     _check_fractions(dropout=dropout, stochastic_depth=stochastic_depth)
-    _check_counts(
+    _check_sizes(
         channels=channels,
         classes=classes,
         representation_width=representation_width,
         register_tokens=register_tokens or None,
     )
-    _check_positive(norm_epsilon=norm_epsilon)
+    check_above(0, norm_epsilon=norm_epsilon)
     grid = shape.grid(image_size if input_tensor is None else input_tensor.shape[1:3])
     images = _images(image_size, channels, input_tensor)
 
@@ -222,23 +223,12 @@ def _check_order(norm_after_pooling: bool, head: Any) -> None:
         )
 
 
+def _check_sizes(**sizes: int | None) -> None:
+    given = {name: size for name, size in sizes.items() if size is not None}
+    check_positive_integer(**given)
+
+
 def _check_fractions(**values: float) -> None:
     for argument, value in values.items():
         if not 0.0 <= value < 1.0:
             raise ValueError(f"`{argument}` must be in [0, 1); received {value!r}.")
-
-
-def _check_positive(**values: float) -> None:
-    for argument, value in values.items():
-        if not value > 0.0:
-            raise ValueError(f"`{argument}` must be positive; received {value!r}.")
-
-
-def _check_counts(**values: int | None) -> None:
-    for argument, value in values.items():
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(
-                f"`{argument}` must be a positive integer; received {value!r}."
-            )

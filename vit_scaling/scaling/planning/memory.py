@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from vit_scaling.checks import check_at_least
 from vit_scaling.modeling.rematerialization import recomputed_parts
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.modeling.variables import is_matrix, vit_variables
@@ -200,8 +201,7 @@ def memory(
         ValueError: `batch` is not positive.
     """
     step = step or Step()
-    if batch < 1:
-        raise ValueError(f"`batch` must be at least 1 image; received {batch!r}.")
+    check_at_least(1, batch=batch)
     usual = _memory(shape, batch, step, recomputed=False)
     is_short = limit_bytes is not None and usual.total > PRESSURE * limit_bytes
     if is_short and step.tpu and not step.scan:

@@ -3,7 +3,6 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from vit_scaling.scaling.laws.bootstrap import bootstrap
 from vit_scaling.scaling.laws.findings import largest_data
 from vit_scaling.scaling.laws.power_law import fit_power_law
 from vit_scaling.scaling.laws.predictions import predict
-from vit_scaling.scaling.laws.runs import CORE_DAYS, FLOPS, Run, Runs
+from vit_scaling.scaling.laws.runs import CORE_DAYS, FLOPS, Floats, Run, Runs
 from vit_scaling.scaling.planning.devices import Device
 from vit_scaling.scaling.planning.flops import flops, parameters
 from vit_scaling.scaling.planning.memory import Step, memory
@@ -240,7 +239,7 @@ def _training_flops(shape: ViTShape, image_size: int) -> float:
     return flops(shape, head="none", image_size=image_size, classes=None).training
 
 
-def _extrapolate(x: Sequence[float], y: Sequence[float], new_x: float) -> float:
+def _extrapolate(x: Floats | list[float], y: list[float], new_x: float) -> float:
     """Return y at `new_x` on the power law fitted to x and y."""
     slope, offset = np.polyfit(np.log(x), np.log(y), 1)
     return float(np.exp(offset + slope * np.log(new_x)))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vit_scaling.checks import check_at_least
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.scaling.laws.paper_results import shapefinder_rows
 from vit_scaling.scaling.laws.plot_style import make_figure, save_figure
@@ -93,8 +94,8 @@ def find_shapes(
     Raises:
         ValueError: `batch` is below 1.
     """
-    if batch is not None and batch < 1:
-        raise ValueError(f"`batch` must be at least 1; received {batch!r}.")
+    if batch is not None:
+        check_at_least(1, batch=batch)
     return [
         {
             "layers": depth,

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from vit_scaling.checks import check_above
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.scaling.laws.runs import Floats
 
-DIMENSIONS = ("width", "depth", "mlp_width")
 # Exponents for image classification, rounded as in "Getting ViT in Shape".
 CLASSIFICATION = {"width": 0.22, "depth": 0.45, "mlp_width": 0.60}
 
@@ -163,8 +163,7 @@ def scale_shape(
     Raises:
         ValueError: `factor` is not above 0.
     """
-    if not factor > 0:
-        raise ValueError(f"`factor` must be above 0; received {factor!r}.")
+    check_above(0, factor=factor)
     exponents = CLASSIFICATION if exponents is None else exponents
     grown = {
         name: getattr(shape, name) * factor ** (exponent / 3)
