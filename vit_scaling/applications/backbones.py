@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from vit_scaling.modeling.head_specs import HEADS
 from vit_scaling.modeling.heads import HeadMaker, make_head
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.naming import check_known, did_you_mean
@@ -97,7 +98,7 @@ def keras_backbone(
         ValueError: No application or head has this name, or the head needs a class
             token.
     """
-    if head in ("token", "none"):
+    if head == "none" or (head in HEADS and HEADS[str(head)].uses_class_token):
         raise ValueError(
             f"`head` must be 'gap', 'map' or a function; a backbone has no class "
             f"token. Received {head!r}."
