@@ -1,4 +1,4 @@
-"""Few-shot accuracy of a model or of features in a file: flags -> figures."""
+"""Few-shot accuracy of a model or of features in a file: flags -> accuracies."""
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
@@ -12,10 +12,10 @@ MODELS = ("features", "model_dir", "saved_model", "application")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    made = cli.make_parser(
+    parser = cli.make_parser(
         "Few-shot linear evaluation in closed form (facts of §2, App. A)."
     )
-    add = made.add_argument
+    add = parser.add_argument
     add("--features", help=".npz file of train_features, train_labels, test_…")
     add("--model_dir", help="folder of a training run")
     add("--saved_model", help="folder that tools/export.py wrote")
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add("--linear_probe", action="store_true", help="also L-BFGS on the training part")
     add("--neighbours", action="store_true", help="also k-NN on the training part")
-    return cli.run(made, argv, _evaluate, _show)
+    return cli.run(parser, argv, _evaluate, _show)
 
 
 def _evaluate(arguments: argparse.Namespace) -> Mapping[str, Any]:
@@ -92,7 +92,7 @@ def _evaluate(arguments: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def _check_flags(arguments: argparse.Namespace, model: str) -> None:
-    """Raise if a flag is given that the kind of model has no use for."""
+    """Raise if a flag has no effect with this kind of model."""
     images = dict.fromkeys(
         ("train", "test", "tfds", "data_dir", "classes", "batch_size"), MODELS[1:]
     )
@@ -107,7 +107,7 @@ def _check_flags(arguments: argparse.Namespace, model: str) -> None:
         if getattr(arguments, name) not in (None, False) and model not in models:
             raise ValueError(
                 f"--{name} has no effect with --{model}: it goes with "
-                f"{' or '.join('--' + one for one in models)}."
+                f"{' or '.join('--' + kind for kind in models)}."
             )
     if arguments.data_dir is not None and arguments.tfds is None:
         raise ValueError("--data_dir has no effect without --tfds: it is TFDS' folder.")
@@ -203,14 +203,14 @@ def _show(result: Mapping[str, Any]) -> str:
     sweep = result.get("sweep") or [{"l2": result["l2"], "shots": result["shots"]}]
     rows = [
         [
-            f"{one['l2']:g}",
+            f"{row['l2']:g}",
             shots,
-            f"{100 * figures['mean']:.2f}",
-            f"{100 * (figures['interval'][1] - figures['mean']):.2f}",
-            " ".join(f"{100 * value:.2f}" for value in figures["per_seed"]),
+            f"{100 * accuracy['mean']:.2f}",
+            f"{100 * (accuracy['interval'][1] - accuracy['mean']):.2f}",
+            " ".join(f"{100 * value:.2f}" for value in accuracy["per_seed"]),
         ]
-        for one in sweep
-        for shots, figures in one["shots"].items()
+        for row in sweep
+        for shots, accuracy in row["shots"].items()
     ]
     lines = [cli.table(rows, ["l2", "shots", "accuracy %", "± (95%)", "per seed %"])]
     for name in ("linear_probe", "neighbours"):

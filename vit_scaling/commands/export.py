@@ -11,8 +11,8 @@ from vit_scaling.commands import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    made = cli.make_parser("Export a model, compared with it after writing.")
-    add = made.add_argument
+    parser = cli.make_parser("Export a model, compared with it after writing.")
+    add = parser.add_argument
     add("--model_dir", help="folder of the training run")
     add(
         "--model",
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="write the next version of a served model NAME into output_dir/NAME",
     )
     add("--version", type=int, help="of the serving kit (default: next)")
-    return cli.run(made, argv, _export, _show)
+    return cli.run(parser, argv, _export, _show)
 
 
 def _export(arguments: argparse.Namespace) -> Mapping[str, Any]:
@@ -71,26 +71,25 @@ def _export(arguments: argparse.Namespace) -> Mapping[str, Any]:
     write_portable: Callable[..., dict[str, Any]]
     if arguments.model is None:
         names = ("averages", "step", "preprocess", "resize")
-        given = {name: getattr(arguments, name) for name in names}
-        given = {"model_dir": arguments.model_dir, **given}
+        options = {name: getattr(arguments, name) for name in ("model_dir", *names)}
         write, write_portable = saved_model.export_run, onnx_litert.export_run
     else:
-        given, assumed = _model_and_record(arguments)
+        options, assumed = _load_model_and_record(arguments)
         write, write_portable = saved_model.export_model, onnx_litert.export_model
     if arguments.format != "saved_model":
         report = write_portable(
-            output_dir=arguments.output_dir, kind=arguments.format, **given
+            output_dir=arguments.output_dir, kind=arguments.format, **options
         )
         return {**report, "assumed": list(assumed)}
     top_k = 5 if arguments.top_k is None else arguments.top_k
-    one = functools.partial(
-        write, top_k=top_k, jit_compile=arguments.jit_compile, **given
+    write_model = functools.partial(
+        write, top_k=top_k, jit_compile=arguments.jit_compile, **options
     )
     if arguments.serving_kit is None:
-        report = one(output_dir=arguments.output_dir)
+        report = write_model(output_dir=arguments.output_dir)
     else:
         report = serving_kit.write_version(
-            one,
+            write_model,
             arguments.output_dir,
             name=arguments.serving_kit,
             version=arguments.version,
@@ -98,10 +97,10 @@ def _export(arguments: argparse.Namespace) -> Mapping[str, Any]:
     return {**report, "assumed": list(assumed)}
 
 
-def _model_and_record(
+def _load_model_and_record(
     arguments: argparse.Namespace,
 ) -> tuple[dict[str, Any], Sequence[str]]:
-    """Return what `export_model` takes of a model in a file, and what was assumed."""
+    """Return the arguments of `export_model` for a model's file, and the assumptions."""
     from vit_scaling.applications.weights import load_classifier
     from vit_scaling.data.tfrecords import read_class_names
     from vit_scaling.export import records, run_loading
@@ -130,7 +129,7 @@ def _check_flags(arguments: argparse.Namespace) -> None:
         if getattr(arguments, name) not in (None, False):
             raise ValueError(f"--{name} has no effect with --{source}.")
     if arguments.version is not None and arguments.serving_kit is None:
-        raise ValueError("--version is of a serving kit: give --serving_kit=NAME too.")
+        raise ValueError("--version needs --serving_kit=NAME.")
     if arguments.format != "saved_model" and arguments.serving_kit is not None:
         raise ValueError(
             f"--serving_kit serves a SavedModel; leave out --format={arguments.format}."
@@ -142,7 +141,7 @@ def _check_flags(arguments: argparse.Namespace) -> None:
     if arguments.format != "saved_model" and arguments.top_k is not None:
         raise ValueError(
             f"--top_k lists classes in a SavedModel; an {arguments.format} file "
-            "answers all probabilities."
+            "has all probabilities."
         )
 
 

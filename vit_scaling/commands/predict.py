@@ -1,4 +1,4 @@
-"""Predict the classes of images with an exported model: flags -> answers -> table."""
+"""Predict the classes of images with an exported model: flags -> predictions -> table."""
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
@@ -12,28 +12,30 @@ from vit_scaling.commands import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    made = cli.make_parser("Predict the classes of images with an exported model.")
-    made.add_argument("--saved_model", help="SavedModel, or its versions")
-    made.add_argument("--server", help="grpc://host:8500 or http://host:8501")
-    made.add_argument("--model", help="name of the served model (default: vit)")
-    made.add_argument("--version", type=int, help="of the served model; newest if none")
-    made.add_argument("--images", nargs="+", help="image files, folders or globs")
-    made.add_argument("--tfrecords", help="glob of TFRecord files")
-    made.add_argument(
+    parser = cli.make_parser("Predict the classes of images with an exported model.")
+    parser.add_argument("--saved_model", help="SavedModel, or its versions")
+    parser.add_argument("--server", help="grpc://host:8500 or http://host:8501")
+    parser.add_argument("--model", help="name of the served model (default: vit)")
+    parser.add_argument(
+        "--version", type=int, help="of the served model; newest if none"
+    )
+    parser.add_argument("--images", nargs="+", help="image files, folders or globs")
+    parser.add_argument("--tfrecords", help="glob of TFRecord files")
+    parser.add_argument(
         "--image_key", help="feature of the image's bytes (default: image/encoded)"
     )
-    made.add_argument(
+    parser.add_argument(
         "--label_key", help="feature of the class (default: image/class/label)"
     )
-    made.add_argument("--top", type=int, help="classes shown (default: all answered)")
-    made.add_argument("--limit", type=int, help="images at most")
-    made.add_argument(
+    parser.add_argument("--top", type=int, help="classes shown (default: all returned)")
+    parser.add_argument("--limit", type=int, help="images at most")
+    parser.add_argument(
         "--batch_size",
         type=int,
         default=16,
         help="images per request; a kit's server takes at most 32",
     )
-    return cli.run(made, argv, _predict, _show)
+    return cli.run(parser, argv, _predict, _show)
 
 
 def _predict(arguments: argparse.Namespace) -> Mapping[str, Any]:
@@ -53,14 +55,16 @@ def _predict(arguments: argparse.Namespace) -> Mapping[str, Any]:
             **_given(arguments, "image_key", "label_key"),
         )
     if arguments.server is not None:
-        answer = clients.make_server_predictor(
+        predict_images = clients.make_server_predictor(
             arguments.server, **_given(arguments, "model", "version")
         )
     else:
-        answer = prediction.make_local_predictor(arguments.saved_model)
+        predict_images = prediction.make_local_predictor(arguments.saved_model)
     limited = itertools.islice(images, arguments.limit)
-    answers = prediction.predict(limited, answer, batch_size=arguments.batch_size)
-    return {"predictions": [_limited(made, arguments.top) for made in answers]}
+    predictions = prediction.predict(
+        limited, predict_images, batch_size=arguments.batch_size
+    )
+    return {"predictions": [_limit_classes(row, arguments.top) for row in predictions]}
 
 
 def _check_flags(arguments: argparse.Namespace) -> None:
@@ -88,18 +92,18 @@ def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _limited(made: Any, top: int | None) -> dict[str, Any]:
-    best = {"classes": made.classes[:top], "probabilities": made.probabilities[:top]}
-    return {**dataclasses.asdict(made), **best}
+def _limit_classes(row: Any, top: int | None) -> dict[str, Any]:
+    best = {"classes": row.classes[:top], "probabilities": row.probabilities[:top]}
+    return {**dataclasses.asdict(row), **best}
 
 
 def _show(result: Mapping[str, Any]) -> str:
     rows = [
-        [made["name"], "" if made["label"] is None else made["label"], *pair]
-        for made in result["predictions"]
+        [row["name"], "" if row["label"] is None else row["label"], *pair]
+        for row in result["predictions"]
         for pair in zip(
-            made["classes"],
-            (f"{value:.4f}" for value in made["probabilities"]),
+            row["classes"],
+            (f"{value:.4f}" for value in row["probabilities"]),
             strict=True,
         )
     ]

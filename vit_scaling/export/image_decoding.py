@@ -33,7 +33,8 @@ def decode_images(image_bytes: tf.Tensor, record: RunRecord) -> tf.Tensor:
             message gives its position in the request. Or an image is damaged after its
             header; the decoder's message does not give the position.
     """
-    preprocessing = preprocessing_from_record(record.preprocess, record.resize)
+    name = str(record.preprocess)  # `check_exportable` has rejected None.
+    preprocessing = preprocessing_from_record(name, record.resize)
 
     def decode_image(number_and_content: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         number, content = number_and_content

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    """Return latencies by shape, engine and batch, first answers and import times.
+    """Return latencies by shape, engine and batch, start-up and import times.
 
     Every engine has the same weights and a separate process; they take turns request
     by request, so that a change in the machine's clock or load meets all of them. A
@@ -78,12 +78,12 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
 def show(result: Mapping[str, Any]) -> str:
     """Format the results as tables."""
     rows = [
-        [shape, batch, engine, f"{one['images_per_second']:.1f}"]
-        + [f"{1000 * one[f'p{p}_seconds']:.1f}" for p in PERCENTILES]
-        + [f"{one['time_over_best_peer']:.2f}" if "time_over_best_peer" in one else ""]
+        [shape, batch, engine, f"{row['images_per_second']:.1f}"]
+        + [f"{1000 * row[f'p{p}_seconds']:.1f}" for p in PERCENTILES]
+        + [f"{row['time_over_best_peer']:.2f}" if "time_over_best_peer" in row else ""]
         for shape, measured in result["shapes"].items()
         for batch, engines in measured["batches"].items()
-        for engine, one in engines.items()
+        for engine, row in engines.items()
     ]
     header = ["shape", "batch", "engine", "images/s", "p50 ms", "p90", "p99"]
     lines = [cli.table(rows, [*header, "time / best peer"])]
@@ -92,7 +92,7 @@ def show(result: Mapping[str, Any]) -> str:
         for shape, measured in result["shapes"].items()
         for engine, seconds in measured["first_answer_seconds"].items()
     ]
-    lines.append(cli.table(first, ["shape", "engine", "process start to answer, s"]))
+    lines.append(cli.table(first, ["shape", "engine", "process start to result, s"]))
     found = result["imports"]
     lines.append(
         f"import keras {found['keras_seconds']:.2f} s, vit_scaling.applications "
@@ -140,7 +140,7 @@ def _write_models(
 def _measure(
     files: Mapping[str, pathlib.Path], arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    """Return latencies by batch and engine, and the time to the first answer."""
+    """Return latencies by batch and engine, and the time to the first result."""
     first: dict[str, list[float]] = {engine: [] for engine in files}
     for _ in range(arguments.starts - 1):
         for engine, file in files.items():
@@ -197,8 +197,8 @@ def statistics_of(batch: int, seconds: Sequence[float]) -> dict[str, float]:
 def add_ratios(engines: dict[str, dict[str, float]]) -> None:
     """Add to each engine its median time over the best peer's, if there is a peer."""
     peers = [engines[name]["p50_seconds"] for name in PEERS if name in engines]
-    for one in engines.values() if peers else ():
-        one["time_over_best_peer"] = one["p50_seconds"] / min(peers)
+    for row in engines.values() if peers else ():
+        row["time_over_best_peer"] = row["p50_seconds"] / min(peers)
 
 
 @contextlib.contextmanager
@@ -222,9 +222,9 @@ def _worker(
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as worker:
-        answer = json.loads(_line(worker) or "{}")
+        response = json.loads(_line(worker) or "{}")
         seconds = time.perf_counter() - started
-        difference = answer.get("differs_by", float("nan"))
+        difference = response.get("differs_by", float("nan"))
         if not difference <= TOLERANCE:
             raise RuntimeError(
                 f"{engine} under {python} differs from the model by {difference}. "
@@ -240,10 +240,10 @@ def _line(worker: subprocess.Popen) -> str:
 def _ask(worker: subprocess.Popen, line: str) -> list[float]:
     worker.stdin.write(line)  # type: ignore[union-attr]
     worker.stdin.flush()  # type: ignore[union-attr]
-    answer = _line(worker)
-    if not answer:
+    response = _line(worker)
+    if not response:
         raise RuntimeError("An engine's process ended before it gave a result.")
-    return json.loads(answer)
+    return json.loads(response)
 
 
 def _measure_imports(number: int) -> dict[str, float]:

@@ -88,7 +88,7 @@ ENGINES = {
 
 def main(engine: str, path: str, images_file: str) -> None:
     """Serve lines of standard input until it ends."""
-    out, sys.stdout = sys.stdout, sys.stderr  # What the engine says is no answer.
+    out, sys.stdout = sys.stdout, sys.stderr  # The engine's own output is not a result.
     images = np.load(images_file)
     run = ENGINES[engine](path)
     first = run(images[:1])
