@@ -117,7 +117,10 @@ def test_application_is_evaluated(folder, capsys):
         (["--saved_model=a", "--layer=b"], "--layer has no effect with --saved_model"),
         (["--saved_model=a", "--averages"], "--averages has no effect with --saved"),
         (["--model_dir=a", "--weights=b"], "--weights has no effect with --model_dir"),
-        (["--features=a", "--save_features=/no/f.npz"], "There is no folder '/no'"),
+        (
+            ["--features=a", "--save_features=/no/f.npz"],
+            "The folder '/no' of 'f.npz' does not exist",
+        ),
         (["--saved_model={}/run", "--train=a", "--test=b"], "No saved_model.pb"),
         (
             ["--model_dir={}/run", "--train={}/none*", "--test={}/none*"],
@@ -156,4 +159,4 @@ def test_unequal_class_counts_need_a_number(folder, tmp_path, capsys):
         f"--test={tmp_path}/test.tfrecord",
     ]
     assert evaluate_fewshot.main(flags) == 1
-    assert "give --classes" in capsys.readouterr().err
+    assert "Give --classes" in capsys.readouterr().err

@@ -121,7 +121,7 @@ def test_weights_of_others_become_a_kit_that_answers(tmp_path, capsys):
 def test_weights_without_a_classifier_are_refused(tmp_path, capsys):
     flags = [f"--model={NAMED['hf_siglip_vision'].path}", f"--output_dir={tmp_path}/o"]
     assert export.main(flags) == 1
-    assert "hold no classifier" in capsys.readouterr().err
+    assert "have no classifier" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -100,7 +100,7 @@ def _export(arguments: argparse.Namespace) -> Mapping[str, Any]:
 def _load_model_and_record(
     arguments: argparse.Namespace,
 ) -> tuple[dict[str, Any], Sequence[str]]:
-    """Return the arguments of `export_model` for a model's file, and the assumptions."""
+    """Return the arguments of `export_model` for a file, and all assumptions."""
     from vit_scaling.applications.weights import load_classifier
     from vit_scaling.data.tfrecords import read_class_names
     from vit_scaling.export import records, run_loading

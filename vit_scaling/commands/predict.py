@@ -1,4 +1,4 @@
-"""Predict the classes of images with an exported model: flags -> predictions -> table."""
+"""Predict the classes of images with an exported model: flags -> table."""
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
