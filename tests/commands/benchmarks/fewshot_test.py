@@ -25,8 +25,8 @@ def test_sides_take_turns_and_memory_is_measured_apart_from_the_clock(monkeypatc
     monkeypatch.setattr(fewshot.tracemalloc, "start", lambda: pytest.fail("traced"))
     done = []
     sides = {name: functools.partial(done.append, name) for name in "ab"}
-    seconds = fewshot._seconds_in_turns(sides)
+    seconds = fewshot._measure_seconds(sides)
     assert done == list("ababab") and seconds.keys() == {"a", "b"}
     monkeypatch.undo()
-    held = fewshot._largest_memory(lambda: np.zeros(2**20, np.uint8))
+    held = fewshot._measure_memory(lambda: np.zeros(2**20, np.uint8))
     assert 2**20 <= held < 2**21
