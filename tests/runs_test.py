@@ -587,8 +587,8 @@ def test_sigterm_saves_at_the_end_of_the_loop_and_the_run_ends_as_undisturbed(
         return np.float32(0)
 
     def during(images, number):
-        told = tf.py_function(terminate, [number], tf.float32)
-        return images + tf.ensure_shape(told, [])
+        zero = tf.py_function(terminate, [number], tf.float32)
+        return images + tf.ensure_shape(zero, [])
 
     changes = {"make_model": NOISY_VIT}
     data = small.Arrays(IMAGES[:200], LABELS[:200], during)

@@ -19,7 +19,7 @@ from vit_scaling.run_record import RunRecord
 from vit_scaling.training import checks, run_files
 from vit_scaling.training import strategy as strategies
 from vit_scaling.training.checkpoint_evaluation import CheckpointEvaluation
-from vit_scaling.training.checkpoints import Checkpoints, variables_of
+from vit_scaling.training.checkpoints import GLOBAL_STEP, Checkpoints, variables_of
 from vit_scaling.training.divergence import LossWatch
 from vit_scaling.training.evaluator import Evaluator
 from vit_scaling.training.logs import RunLog
@@ -64,17 +64,8 @@ def build_run(
     options.check_total_steps(total_steps)
     preemption = preemption or PreemptionNotice(sum_over_processes(strategy))
     is_chief = strategies.is_chief(strategy)
-    xla = strategies.choose_xla(strategy, options.jit_compile)
-    log, times = RunLog(model_dir, writes=is_chief), StepTimes.for_strategy(strategy)
-    checkpoints = Checkpoints(
-        model_dir,
-        keep_last=options.keep_last,
-        keep_every_steps=options.keep_every_steps,
-        keep_steps=options.all_keep_steps,
-        scheduled=lambda step: options.is_checkpoint_due(step, total_steps),
-        asynchronous=options.asynchronous_checkpoints,
-        writes=is_chief,
-    )
+    log = RunLog(model_dir, writes=is_chief)
+    checkpoints = _open_checkpoints(options, model_dir, total_steps, writes=is_chief)
     saved = len(checkpoints.steps()) if is_chief else 0
     has_checkpoint = preemption.sum_over_processes(saved) > 0
     with strategy.scope():
@@ -92,24 +83,6 @@ def build_run(
         sum_over_processes=preemption.sum_over_processes,
         pipelines=strategies.count_input_pipelines(strategy),
     )
-    with strategy.scope():
-        trainer = Trainer(
-            experiment.make_step(
-                model,
-                optimizer,
-                replicas=strategy.num_replicas_in_sync,
-                compile_gradients=xla.each_replica,
-                compile_step=xla.whole_step,
-            ),
-            optimizer,
-            strategy=strategy,
-            global_step=global_step,
-            progress=state.progress,
-            learning_rate=schedule.at,
-            watch=state.watch,
-            times=times,
-            profiler=Profiler(model_dir, options.profile_steps, enabled=is_chief),
-        )
     evaluated_weights: Callable[[], Any] = contextlib.nullcontext
     if options.evaluate_averages:
         checks.check_averages(optimizer)
@@ -119,9 +92,17 @@ def build_run(
     return Run(
         options=options,
         model=model,
-        trainer=trainer,
+        trainer=_build_trainer(
+            experiment,
+            options,
+            model,
+            optimizer,
+            state,
+            strategy=strategy,
+            profiler=Profiler(model_dir, options.profile_steps, enabled=is_chief),
+        ),
         evaluator=_build_evaluator(
-            experiment, model, global_step, log, strategy, options
+            experiment, options, model, global_step, log, strategy=strategy
         ),
         state=state,
         log=log,
@@ -157,7 +138,13 @@ def build_checkpoint_evaluation(
     return CheckpointEvaluation(
         model=model,
         evaluator=_build_evaluator(
-            experiment, model, global_step, log, strategy, options, always=True
+            experiment,
+            options,
+            model,
+            global_step,
+            log,
+            strategy=strategy,
+            always=True,
         ),
         global_step=global_step,
         model_dir=model_dir,
@@ -191,6 +178,20 @@ def make_run_record(
     )
 
 
+def _open_checkpoints(
+    options: RunOptions, model_dir: epath.PathLike, total_steps: int, *, writes: bool
+) -> Checkpoints:
+    return Checkpoints(
+        model_dir,
+        keep_last=options.keep_last,
+        keep_every_steps=options.keep_every_steps,
+        keep_steps=options.all_keep_steps,
+        scheduled=lambda step: options.is_checkpoint_due(step, total_steps),
+        asynchronous=options.asynchronous_checkpoints,
+        writes=writes,
+    )
+
+
 def _build_progress(
     experiment: Experiment,
     model: keras.Model,
@@ -209,14 +210,47 @@ def _build_progress(
     )
 
 
+def _build_trainer(
+    experiment: Experiment,
+    options: RunOptions,
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    state: RunState,
+    *,
+    strategy: tf.distribute.Strategy,
+    profiler: Profiler,
+) -> Trainer:
+    xla = strategies.choose_xla(strategy, options.jit_compile)
+    times = StepTimes.for_strategy(strategy)
+    with strategy.scope():
+        step = experiment.make_step(
+            model,
+            optimizer,
+            replicas=strategy.num_replicas_in_sync,
+            compile_gradients=xla.each_replica,
+            compile_step=xla.whole_step,
+        )
+        return Trainer(
+            step,
+            optimizer,
+            strategy=strategy,
+            global_step=state.variables[GLOBAL_STEP],
+            progress=state.progress,
+            learning_rate=experiment.schedule_in_steps().at,
+            watch=state.watch,
+            times=times,
+            profiler=profiler,
+        )
+
+
 def _build_evaluator(
     experiment: Experiment,
+    options: RunOptions,
     model: keras.Model,
     global_step: tf.Variable,
     log: RunLog,
-    strategy: tf.distribute.Strategy,
-    options: RunOptions,
     *,
+    strategy: tf.distribute.Strategy,
     always: bool = False,
 ) -> Evaluator:
     with strategy.scope():

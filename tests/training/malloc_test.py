@@ -1,4 +1,4 @@
-"""Freed memory stays with the process: counted by the pages that are mapped anew."""
+"""Freed memory stays with the process: counted by the pages that are mapped again."""
 # SPDX-License-Identifier: Apache-2.0
 
 import os
@@ -26,7 +26,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 ONE_BLOCK = 64 * 2**20 // os.sysconf("SC_PAGE_SIZE")
 
 
-def pages_mapped_anew(*arguments, **environment):
+def pages_mapped_again(*arguments, **environment):
     clean = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments],
@@ -39,10 +39,10 @@ def pages_mapped_anew(*arguments, **environment):
 
 
 def test_freed_blocks_are_used_again_instead_of_mapped_anew():
-    assert pages_mapped_anew("keep", "glibc") < ONE_BLOCK
-    assert pages_mapped_anew("plain") > 4 * ONE_BLOCK
+    assert pages_mapped_again("keep", "glibc") < ONE_BLOCK
+    assert pages_mapped_again("plain") > 4 * ONE_BLOCK
 
 
 def test_what_the_environment_says_of_malloc_is_left_alone():
-    anew = pages_mapped_anew("keep", "environment", MALLOC_TOP_PAD_="131072")
-    assert anew > 4 * ONE_BLOCK
+    again = pages_mapped_again("keep", "environment", MALLOC_TOP_PAD_="131072")
+    assert again > 4 * ONE_BLOCK

@@ -11,7 +11,7 @@ from vit_scaling.training.step_times import StepTimes
 
 
 class Loop:
-    """A loop in the graph; asking for a batch and a step take as long as it is told."""
+    """A loop in the graph; its waits for a batch and its steps have set lengths."""
 
     def __init__(self):
         self.now = tf.Variable(1000.0, dtype=tf.float64)
