@@ -90,7 +90,7 @@ def failing_at(number):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """An undisturbed run of a linear model, with averages: folder and results."""
+    """An uninterrupted run of a linear model, with averages: folder and results."""
     path = tmp_path_factory.mktemp("finished")
     changes = {"make_optimizer": AVERAGED}
     texts = iter([{"config.gin": "first"}, {"config.gin": "last"}])
@@ -99,7 +99,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def noisy(tmp_path_factory):
-    """An undisturbed run of a ViT with dropout."""
+    """An uninterrupted run of a ViT with dropout."""
     path = tmp_path_factory.mktemp("noisy")
     train(path, {"make_model": NOISY_VIT})
     return path
@@ -171,7 +171,9 @@ def test_another_seed_gives_other_weights(finished, tmp_path):
     assert there["model/head/kernel"] != here["model/head/kernel"]
 
 
-def test_an_interrupted_run_ends_in_the_weights_of_an_undisturbed_one(noisy, tmp_path):
+def test_an_interrupted_run_ends_in_the_weights_of_an_uninterrupted_one(
+    noisy, tmp_path
+):
     changes = {"make_model": NOISY_VIT}
     with pytest.raises(tf.errors.InvalidArgumentError, match="unplugged"):
         train(tmp_path, {**changes, "train_data": failing_at(3)})
@@ -198,7 +200,7 @@ def test_a_damaged_newest_checkpoint_costs_its_steps_and_nothing_else(
     assert (copy / "checkpoints" / "damaged_000000006").is_dir()
 
 
-def test_images_and_core_hours_go_on_counting_over_a_restart(tmp_path):
+def test_images_and_core_hours_continue_counting_over_a_restart(tmp_path):
     with pytest.raises(tf.errors.InvalidArgumentError):
         train(tmp_path, {"train_data": failing_at(5)}, evaluate=False)
     before = read_metrics(tmp_path, "train")[-1]
@@ -265,7 +267,7 @@ def test_a_checkpoint_evaluates_to_the_figures_of_training(
             assert value == pytest.approx(expected, rel=1e-6), name
 
 
-def test_averages_are_evaluated_on_request_and_training_goes_on_with_its_own(
+def test_averages_are_evaluated_on_request_and_training_continues_with_its_own(
     finished, tmp_path
 ):
     changes = {"make_optimizer": AVERAGED}
@@ -467,7 +469,7 @@ def test_a_step_that_is_not_finite_stops_the_run_and_nothing_of_it_is_saved(
     assert saved(tmp_path, 2) == saved(finished[0], 2)
 
 
-def test_a_step_that_is_not_finite_is_left_out_where_that_is_bound(tmp_path):
+def test_a_step_that_is_not_finite_is_left_out_where_the_options_say_so(tmp_path):
     data = spoiled_at(3, lambda images: images * np.float32("inf"))
     skipping = functools.partial(AVERAGED, skip_nonfinite=True)
     train(tmp_path, {"make_optimizer": skipping, "train_data": data})
@@ -496,7 +498,7 @@ GUARD = LossGuard(roll_back=True, max_roll_backs=2)
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_a_run_goes_back_and_leaves_the_bad_batches_out_where_that_is_bound(
+def test_a_run_goes_back_and_leaves_the_bad_batches_out_where_the_options_say_so(
     tmp_path, replicas
 ):
     changes = {"make_model": NOISY_VIT, "schedule": longer(8)}
@@ -578,7 +580,7 @@ def test_a_run_that_goes_back_too_often_stops(tmp_path):
     assert steps_of(tmp_path / "back") == [0]
 
 
-def test_sigterm_saves_at_the_end_of_the_loop_and_the_run_ends_as_undisturbed(
+def test_sigterm_saves_at_the_end_of_the_loop_and_the_run_ends_as_uninterrupted(
     noisy, tmp_path
 ):
     def terminate(number):
@@ -654,7 +656,7 @@ def test_sigterm_in_the_last_evaluation_lets_the_run_end(tmp_path, survives_sigt
     assert train(tmp_path, changes, eval_every_steps=None)["other"] == {"turns": 1}
 
 
-def test_another_batch_size_does_not_go_on_with_a_run(tmp_path):
+def test_another_batch_size_does_not_continue_with_a_run(tmp_path):
     train(tmp_path, evaluate=False, checkpoint_every_steps=6)
     with pytest.raises(ValueError, match="`batch_size` must be the one that the run"):
         train(tmp_path, {"batch_size": 16}, evaluate=False)
@@ -680,7 +682,7 @@ def test_the_share_of_the_peak_is_reported_where_a_peak_is_known(tmp_path):
     assert row["share_of_peak"] == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_folder_of_another_model_is_refused_and_stays_as_it_is(finished, tmp_path):
+def test_a_folder_of_another_model_is_rejected_and_stays_as_it_is(finished, tmp_path):
     copy = shutil.copytree(finished[0], tmp_path / "copy")
     files = {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()}
     with pytest.raises(
@@ -712,7 +714,7 @@ def unmade():
         ({}, {"profile_steps": [6, 9]}, "`profile_steps` must begin before"),
     ],
 )
-def test_what_does_not_fit_together_is_said_before_a_model_is_made(
+def test_what_does_not_fit_together_is_reported_before_a_model_is_made(
     tmp_path, changes, options, message
 ):
     changes = {"make_model": unmade, **changes}
@@ -721,7 +723,7 @@ def test_what_does_not_fit_together_is_said_before_a_model_is_made(
     assert not (tmp_path / "run").exists()
 
 
-def test_averages_that_the_optimizer_does_not_keep_are_said_before_the_first_step(
+def test_averages_that_the_optimizer_does_not_keep_are_reported_before_the_first_step(
     tmp_path,
 ):
     with pytest.raises(ValueError, match="`average_decay`"):

@@ -278,7 +278,7 @@ def test_the_seed_flag_reaches_weights_and_batches(
     ],
     ids=lambda value: "" if isinstance(value, list) else None,
 )
-def test_bad_input_is_said_in_one_line_before_the_first_step(
+def test_bad_input_is_reported_in_one_line_before_the_first_step(
     run, digit_records, tmp_path, more, message
 ):
     args = arguments(digit_records, steps=4, every=4)
@@ -291,7 +291,7 @@ def test_bad_input_is_said_in_one_line_before_the_first_step(
     assert not read_metrics(tmp_path / "run", "train")
 
 
-def test_an_unknown_shape_is_refused_with_the_nearest(run, digit_records, tmp_path):
+def test_an_unknown_shape_is_rejected_with_the_nearest(run, digit_records, tmp_path):
     data = arguments(digit_records, steps=3, every=3)[-3:-1]
     files = ["--gin_file=vit_s16", "--gin_file=smoke", model_dir(tmp_path / "run")]
     code, err = run(*data, *files, "--gin_param=SHAPE = 'Q/16'")
@@ -299,7 +299,7 @@ def test_an_unknown_shape_is_refused_with_the_nearest(run, digit_records, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_of_another_model_is_refused_and_stays(run, digit_records, tmp_path):
+def test_a_folder_of_another_model_is_rejected_and_stays(run, digit_records, tmp_path):
     args = [*arguments(digit_records, steps=2, every=2), model_dir(tmp_path)]
     code, err = run(*args, "--nojit_compile", "--mode=train")
     assert code == 0, err
@@ -309,7 +309,7 @@ def test_a_folder_of_another_model_is_refused_and_stays(run, digit_records, tmp_
     assert files == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
 
 
-def test_an_experiment_without_its_parts_is_said_without_a_traceback(run, tmp_path):
+def test_an_experiment_without_its_parts_is_reported_without_a_traceback(run, tmp_path):
     (tmp_path / "bare.gin").write_text("Experiment.batch_size = 8\n")
     code, err = run(f"--gin_file={tmp_path / 'bare.gin'}", model_dir(tmp_path / "run"))
     assert code == 1 and "make_model" in err and "vit-scaling-train: error" in err
@@ -334,7 +334,7 @@ def test_an_image_that_does_not_decode_is_named_with_file_and_record(
     assert len(err.split("vit-scaling-train: error: ")[1]) < 1000  # No graph's trace.
 
 
-def test_a_missing_package_is_said_with_who_knows_what_installs_it(
+def test_a_missing_package_is_reported_with_who_knows_what_installs_it(
     run, tmp_path, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "vit_scaling.configurables", None)

@@ -43,7 +43,7 @@ EVAL_EVERY = None
     "arguments",
     [["--steps=3"], ["--workers=0"], ["--workers=two"], ["--max_restarts=-1"]],
 )
-def test_what_the_launcher_does_not_know_is_refused(arguments):
+def test_what_the_launcher_does_not_know_is_rejected(arguments):
     done = subprocess.run(
         [*LAUNCHER, *arguments, "--"], capture_output=True, text=True, check=False
     )

@@ -152,7 +152,7 @@ def test_a_branch_needs_a_whole_checkpoint_at_or_below_its_start(tmp_path):
         (Linear(1e-2, total_steps=8), 4, "cannot branch off Linear"),
     ],
 )
-def test_a_branch_that_the_schedule_cannot_have_is_refused_at_once(
+def test_a_branch_that_the_schedule_cannot_have_is_rejected_at_once(
     tmp_path, schedule, start, message
 ):
     with pytest.raises(ValueError, match=message):

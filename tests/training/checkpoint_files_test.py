@@ -160,7 +160,7 @@ def test_a_flipped_bit_in_the_variables_is_found(tmp_path, name):
     read_checkpoint(folder)  # Whole again.
 
 
-def test_a_newer_format_is_refused_and_is_no_damage(tmp_path):
+def test_a_newer_format_is_rejected_and_is_no_damage(tmp_path):
     folder = written(tmp_path)
     path = pathlib.Path(folder / MANIFEST)
     manifest = json.loads(path.read_text())
@@ -172,7 +172,7 @@ def test_a_newer_format_is_refused_and_is_no_damage(tmp_path):
     assert not isinstance(raised.value, CorruptCheckpointError)
 
 
-def test_an_absent_checkpoint_is_said_with_the_steps_that_exist(tmp_path):
+def test_an_absent_checkpoint_is_reported_with_the_steps_that_exist(tmp_path):
     written(tmp_path, 7)
     with pytest.raises(FileNotFoundError, match=r"step_000000008.*saved there: \[7\]"):
         read_checkpoint(checkpoint_folder(tmp_path, 8))

@@ -111,7 +111,7 @@ def test_all_keys_of_a_vit_are_unique_and_stable():
     assert list(first) == list(variables_of(*parts(model=small.small_vit())))
 
 
-def test_two_variables_of_one_path_are_refused():
+def test_two_variables_of_one_path_are_rejected():
     model = small.linear(3)
     twice = types.SimpleNamespace(variables=[*model.variables, *model.variables])
     with pytest.raises(ValueError, match=r"be unique.*model/head/bias, model/head/ker"):
@@ -326,7 +326,7 @@ def test_what_lacks_its_manifest_is_named_passed_over_and_written_anew(
 # Writing in the background.
 
 
-def test_training_goes_on_while_a_thread_writes(tmp_path, monkeypatch):
+def test_training_continues_while_a_thread_writes(tmp_path, monkeypatch):
     free = threading.Event()
     write = checkpoints.write_checkpoint
 
@@ -394,7 +394,7 @@ def test_a_folder_without_checkpoints_restores_nothing(tmp_path):
         restore_model(small.linear(), tmp_path)
 
 
-def test_another_model_is_refused_and_nothing_is_assigned(tmp_path):
+def test_another_model_is_rejected_and_nothing_is_assigned(tmp_path):
     saved = saver(tmp_path)
     model, optimizer = parts()
     saved.save(1, variables_of(model, optimizer), {})
@@ -450,7 +450,7 @@ def test_weights_that_are_not_trained_come_with_the_averages(tmp_path):
         np.testing.assert_array_equal(here[path], there[path])
 
 
-def test_a_step_that_is_not_there_is_said_with_those_that_are(tmp_path):
+def test_a_step_that_is_not_there_is_reported_with_those_that_are(tmp_path):
     saver(tmp_path).save(2, variables_of(*parts()), {})
     with pytest.raises(FileNotFoundError, match=r"steps saved there: \[2\]"):
         restore_model(small.linear(3), tmp_path, step=1)

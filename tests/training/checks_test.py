@@ -11,7 +11,7 @@ from vit_scaling.training import checks
 
 
 @pytest.mark.parametrize("batch_size", [0, -4, 6, "8", 8.0])
-def test_a_batch_that_replicas_cannot_share_is_refused(batch_size):
+def test_a_batch_that_replicas_cannot_share_is_rejected(batch_size):
     message = rf"`batch_size`.*4 replicas.* {batch_size!r}\."
     with pytest.raises(ValueError, match=message):
         checks.check_batch(batch_size, small.mirrored(4))
@@ -19,7 +19,7 @@ def test_a_batch_that_replicas_cannot_share_is_refused(batch_size):
 
 
 @pytest.mark.parametrize("metric", ["eval/top2", "evla/top1", "eval", "top1", "few"])
-def test_a_metric_that_nothing_will_measure_is_refused_before_training(metric):
+def test_a_metric_that_nothing_will_measure_is_rejected_before_training(metric):
     with pytest.raises(ValueError, match=r"`best_metric` must be eval/top1, .*few/…"):
         checks.check_best_metric(metric, ["eval"], ["few"])
 
@@ -34,7 +34,7 @@ def test_no_metric_is_best_where_nothing_is_evaluated():
         checks.check_best_metric("eval/top1", (), ())
 
 
-def test_averages_that_are_not_kept_are_refused():
+def test_averages_that_are_not_kept_are_rejected():
     checks.check_averages(types.SimpleNamespace(average_decay=0.9))
     with pytest.raises(ValueError, match="bind the optimizer's `average_decay`"):
         checks.check_averages(types.SimpleNamespace(average_decay=None))

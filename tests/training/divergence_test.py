@@ -123,6 +123,6 @@ def test_checkpoints_from_before_restore_to_nothing():
         ("max_lost_loops", 0),
     ],
 )
-def test_rules_out_of_range_are_refused(name, value):
+def test_rules_out_of_range_are_rejected(name, value):
     with pytest.raises(ValueError, match=f"`{name}` must be"):
         LossGuard(**{name: value})

@@ -151,7 +151,7 @@ def test_the_model_runs_as_in_inference(tmp_path):
     assert first == second
 
 
-def test_a_set_without_labels_is_refused(tmp_path):
+def test_a_set_without_labels_is_rejected(tmp_path):
     data = small.EvalArrays(IMAGES[:4], np.zeros_like(LABELS[:4]))
     _, made = evaluator(tmp_path, strategy_of(1), {"eval": data})
     with pytest.raises(ValueError, match="at least one labelled image"):

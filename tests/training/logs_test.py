@@ -69,7 +69,7 @@ def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path):
     assert [row["step"] for row in read_metrics(tmp_path)] == [1]
 
 
-def test_a_run_goes_on_writing_after_a_line_cut_off_by_a_kill(tmp_path):
+def test_a_run_continues_writing_after_a_line_cut_off_by_a_kill(tmp_path):
     (tmp_path / METRICS_FILE).write_text('{"kind": "train", "st')
     log = RunLog(tmp_path)
     log.record("train", 1, {"loss": 2.0})
@@ -108,7 +108,7 @@ def test_lines_for_people_carry_step_loss_speed_and_time_to_go(tmp_path):
         assert part in evaluation
 
 
-def test_the_share_of_the_peak_is_said_where_it_is_known(tmp_path):
+def test_the_share_of_the_peak_is_reported_where_it_is_known(tmp_path):
     screen = io.StringIO()
     figures = {
         "loss": 1.5,
@@ -121,7 +121,7 @@ def test_the_share_of_the_peak_is_said_where_it_is_known(tmp_path):
     assert "images/s (43.2% of peak)  ETA" in screen.getvalue()
 
 
-def test_a_log_that_cannot_be_written_is_said_with_what_to_do(tmp_path):
+def test_a_log_that_cannot_be_written_is_reported_with_what_to_do(tmp_path):
     log = RunLog(tmp_path)
     log.record("train", 1, {"loss": 2.0})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

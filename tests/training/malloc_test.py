@@ -38,7 +38,7 @@ def pages_mapped_again(*arguments, **environment):
     return int(done.stdout)
 
 
-def test_freed_blocks_are_used_again_instead_of_mapped_anew():
+def test_freed_blocks_are_used_again_instead_of_mapped_again():
     assert pages_mapped_again("keep", "glibc") < ONE_BLOCK
     assert pages_mapped_again("plain") > 4 * ONE_BLOCK
 

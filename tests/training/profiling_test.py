@@ -49,7 +49,7 @@ def test_nothing_is_recorded_by_default_by_workers_or_after_the_first_step(tmp_p
             assert not run(profiler, tmp_path, [(start, 5), (5, 10)])
 
 
-def test_a_run_that_goes_on_after_the_first_step_says_once_that_it_does_not_profile(
+def test_a_run_that_continues_after_the_first_step_says_once_that_it_does_not_profile(
     tmp_path, caplog
 ):
     with Profiler(tmp_path, [3, 5]) as profiler:

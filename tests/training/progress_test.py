@@ -58,7 +58,7 @@ def test_time_between_loops_does_not_count():
     assert counted.report(2)["core_hours"] == pytest.approx(6 * 8 / 3600)
 
 
-def test_counting_goes_on_over_a_restart_with_other_cores():
+def test_counting_continues_over_a_restart_with_other_cores():
     clock = Clock()
     before = progress(clock)
     before.begin()

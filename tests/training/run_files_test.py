@@ -40,7 +40,7 @@ def test_a_run_writes_its_model_record_and_texts(tmp_path):
     json.loads((tmp_path / "model.json").read_text())
 
 
-def test_a_full_disk_leaves_what_was_there_and_is_said_with_what_to_do(tmp_path):
+def test_a_full_disk_leaves_what_was_there_and_is_reported_with_what_to_do(tmp_path):
     run_files.write_texts(tmp_path, {"config.gin": "A = 1\n"})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))

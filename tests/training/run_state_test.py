@@ -72,13 +72,13 @@ def test_a_run_resumes_with_its_step_images_and_core_seconds(tmp_path):
     assert again.progress.core_seconds == 12.5
 
 
-def test_another_seed_is_refused_with_the_right_one(tmp_path):
+def test_another_seed_is_rejected_with_the_right_one(tmp_path):
     state_of(tmp_path, seed=3).save()
     with pytest.raises(ValueError, match=r"`seed` must be.*3.*received 4.*--seed=3"):
         state_of(tmp_path, seed=4).restore()
 
 
-def test_another_batch_size_is_refused_with_the_right_one(tmp_path):
+def test_another_batch_size_is_rejected_with_the_right_one(tmp_path):
     state_of(tmp_path, batch_size=4).save()
     with pytest.raises(
         ValueError,

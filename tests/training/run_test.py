@@ -199,7 +199,7 @@ def test_the_best_is_kept_the_loss_by_its_smallness(tmp_path, metric, values, be
     assert state.checkpoints.best()["step"] == best
 
 
-def test_a_metric_that_was_not_measured_is_refused_with_those_that_were(tmp_path):
+def test_a_metric_that_was_not_measured_is_rejected_with_those_that_were(tmp_path):
     with pytest.raises(ValueError, match=r"`best_metric`.*eval/top1; received 'eval/t"):
         save_if_best(state_of(tmp_path), "eval/top2", {"eval": {"top1": 1.0}})
 

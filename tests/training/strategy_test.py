@@ -39,7 +39,7 @@ def test_virtual_devices_that_exist_are_taken_and_others_refused():
         strategies.make_strategy("mirrored", num_virtual_devices=3)
 
 
-def test_a_misspelt_distribution_is_refused_with_the_nearest():
+def test_a_misspelt_distribution_is_rejected_with_the_nearest():
     with pytest.raises(ValueError, match="Did you mean 'mirrored'"):
         strategies.make_strategy("miror")
 
@@ -88,7 +88,7 @@ ONE_WORKER = json.dumps(
 @pytest.mark.parametrize(
     "config", [None, "", "{}", '{"cluster": {}}', '{"task": {"type": "worker"}}', "[1"]
 )
-def test_workers_without_a_cluster_are_refused(config, monkeypatch):
+def test_workers_without_a_cluster_are_rejected(config, monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     if config is not None:
         monkeypatch.setenv("TF_CONFIG", config)

@@ -155,7 +155,7 @@ def test_a_step_that_is_not_finite_stops_the_run_and_says_what_to_do(replicas):
         made.train(tf.constant(2))
 
 
-def test_a_step_that_is_not_finite_is_left_out_where_that_is_bound():
+def test_a_step_that_is_not_finite_is_left_out_where_the_options_say_so():
     made, model = trainer(
         strategies.make_strategy(), data=spoiled(3), skip_nonfinite=True
     )
