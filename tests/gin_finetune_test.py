@@ -172,8 +172,8 @@ def test_held_out_part_and_training_part_are_the_training_set(source, digit_reco
         source, digit_records, "experiments/finetune.gin", "data/held_out.gin"
     )
     held = experiment.eval_sets()["held_out"]
-    chosen = set(experiment.train_data._selected)
-    left = set(held._selected)
+    chosen = set(experiment.train_data.selected)
+    left = set(held.selected)
     assert len(chosen) == experiment.train_data.num_examples
     assert not chosen & left
     assert chosen | left == set(range(held.source.index().num_records))
