@@ -1,6 +1,8 @@
 """All functions and classes that gin files may bind."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -111,34 +113,24 @@ ROOTS: dict[str, Callable[..., Any]] = {
     "sweep": Sweep,
 }
 # Earlier names of bindings, and what to bind today: using one raises an error.
-_OPTIONS_OF_TRAIN = (
-    "seed",
-    "steps_per_loop",
-    "checkpoint_every_steps",
-    "eval_every_steps",
-    "keep_last",
-    "keep_every_steps",
-    "keep_steps",
-    "best_metric",
-    "asynchronous_checkpoints",
-    "evaluate_averages",
-    "loss_guard",
-)
 RENAMED_BINDINGS: dict[str, str] = {
-    f"{rule}.{old}": new
-    for rule in ("Adafactor", "Adam", "Momentum")
-    for old, new in {
-        "weight_decay": "Optimizer.weight_decay",
-        "absolute_weight_decay": "Optimizer.absolute_weight_decay",
-        "clip_norm": "Optimizer.clip_norm",
-        "skip_nonfinite": "Optimizer.skip_nonfinite",
-        "learning_rate_multipliers": "Optimizer.learning_rate_multipliers",
-        "average_decay": "Optimizer.average_decay",
-        "average_warmup_steps": "AverageDecay.warmup_steps",
-        "measure": "Optimizer.measure_norms",
-    }.items()
-} | {
-    **{f"train.{name}": f"RunOptions.{name}" for name in _OPTIONS_OF_TRAIN},
+    **{
+        f"train.{field.name}": f"RunOptions.{field.name}"
+        for field in dataclasses.fields(options.RunOptions)
+    },
+    **{
+        f"{rule}.{name}": f"Optimizer.{name}"
+        for rule in ("Adafactor", "Adam", "Momentum")
+        for name in inspect.signature(optimizer.Optimizer).parameters
+    },
+    **{
+        f"{rule}.{old}": new
+        for rule in ("Adafactor", "Adam", "Momentum")
+        for old, new in (
+            ("average_warmup_steps", "AverageDecay.warmup_steps"),
+            ("measure", "Optimizer.measure_norms"),
+        )
+    },
     "Adafactor.least_factored": "Adafactor.min_size_to_factor",
     "Adafactor.factored": "Adafactor.min_size_to_factor",
     "FewShot.linear_probe": "FewShot.probes",
