@@ -14,13 +14,11 @@ from vit_scaling.applications.addresses import is_folder, local_path
 from vit_scaling.applications.formats.conversion_checks import list_some
 from vit_scaling.applications.formats.keras_models import weights_of_model
 from vit_scaling.applications.formats.token_positions import POSITIONS
-from vit_scaling.applications.formats.vit_weights import (
-    ReadOptions,
-    variants_with_sizes,
-)
+from vit_scaling.applications.formats.vit_weights import ReadOptions, fitting_shapes
 from vit_scaling.applications.weights import load_trained, read_weights
 from vit_scaling.array_files import Arrays
 from vit_scaling.modeling.positions import resample
+from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.modeling.variables import is_pooling_variable
 
 CLASSIFIER = re.compile(r"head/.*")
@@ -174,7 +172,7 @@ def _check_body(model: keras.Model, values: Arrays, left: list[str]) -> None:
         if value is not None and value.shape != tuple(variable.shape):
             raise ValueError(
                 f"The source's {variable.path!r} has shape {value.shape}, the model's "
-                f"{tuple(variable.shape)}. {_fitting_shapes(values)}"
+                f"{tuple(variable.shape)}. {_describe_fit(values)}"
             )
     body = ("block_", "register_tokens/", "position_embedding/")
     lost = [path for path in left if path.startswith(body)]
@@ -183,20 +181,19 @@ def _check_body(model: keras.Model, values: Arrays, left: list[str]) -> None:
             f"The model has no place for {len(lost)} variables of the source's body: "
             f"{list_some(lost, 4)}. Build it with as many blocks and with the same "
             "options (LayerScale, query-key norm, registers, learned positions). "
-            f"{_fitting_shapes(values)}"
+            f"{_describe_fit(values)}"
         )
 
 
-def _fitting_shapes(values: Arrays) -> str:
+def _describe_fit(values: Arrays) -> str:
     """Return a sentence with the named shapes that fit the source, if it is a ViT."""
     kernel, mlp = "patch_embedding/kernel", "block_00/mlp/dense_0/kernel"
     if kernel not in values or mlp not in values:
         return "Use the application that the source was built with."
     depth = len({p.split("/")[0] for p in values if p.startswith("block_")})
     patch, width = values[kernel].shape[0], values[kernel].shape[-1]
-    variants = variants_with_sizes(width, depth, values[mlp].shape[1])
-    named = ", ".join(f"{variant}/{patch}" for variant in variants) or "none"
-    return f"Named shapes that fit the source: {named}."
+    shape = ViTShape(patch, width, depth, values[mlp].shape[1], heads=1)
+    return f"Named shapes that fit the source: {fitting_shapes(shape)}."
 
 
 def _differences(model: keras.Model, source: Mapping[str, Any]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from vit_scaling import array_files
 from vit_scaling.applications.addresses import local_path
 from vit_scaling.applications.formats.native_npz import arguments_as_text
-from vit_scaling.applications.formats.registry import has_reference, reference_outputs
+from vit_scaling.applications.formats.registry import REFERENCES, reference_outputs
 from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
 from vit_scaling.applications.weights import build_model, read_weights, save_weights
 
@@ -86,7 +86,7 @@ def import_weights(
     """
     weights = read_weights(source, **vars(options or ReadOptions()))
     parity = None
-    if parity_images and has_reference(weights.layout):
+    if parity_images and weights.layout in REFERENCES:
         parity = measure_parity(source, weights, images=parity_images)
         if not parity["within_tolerance"]:
             raise ValueError(

@@ -10,19 +10,9 @@ import keras
 
 from vit_scaling import array_files, io_files
 from vit_scaling.applications.addresses import is_folder, local_path
-from vit_scaling.applications.formats import native_npz
+from vit_scaling.applications.formats import native_npz, registry, sidecar_files
 from vit_scaling.applications.formats.conversion import reconvert
 from vit_scaling.applications.formats.keras_models import weights_of_model
-from vit_scaling.applications.formats.registry import (
-    FORMATS,
-    convert_for_export,
-    read_arrays,
-)
-from vit_scaling.applications.formats.sidecar_files import (
-    METADATA_KEY,
-    apply_metadata,
-    read_config,
-)
 from vit_scaling.applications.formats.token_positions import POSITIONS
 from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
 from vit_scaling.array_files import Arrays
@@ -72,16 +62,20 @@ def read_weights(
     if is_folder(path) or path.endswith(".keras"):
         return reconvert(weights_of_model(load_trained(path)), options)
     arrays, metadata = array_files.read_arrays(path)
-    if METADATA_KEY in metadata:
-        options, config = apply_metadata(options, metadata[METADATA_KEY])
+    if sidecar_files.METADATA_KEY in metadata:
+        options, config = sidecar_files.apply_metadata(
+            options, metadata[sidecar_files.METADATA_KEY]
+        )
     else:
-        config = read_config(path) if path.endswith(".safetensors") else {}
-    weights = read_arrays(arrays, options, config)
+        config = (
+            sidecar_files.read_config(path) if path.endswith(".safetensors") else {}
+        )
+    weights = registry.read_arrays(arrays, options, config)
     if weights is None:
         raise ValueError(
             f"The layout of {path!r} is unknown; its first arrays are "
             f"{', '.join(sorted(arrays)[:5])}. Known: "
-            f"{'; '.join(known.description for known in FORMATS)}."
+            f"{'; '.join(known.description for known in registry.FORMATS)}."
         )
     return weights
 
@@ -254,18 +248,16 @@ def export_weights(model: keras.Model | ViTWeights, output: str) -> dict[str, An
             or norms differently, or the name has another suffix.
     """
     weights = model if isinstance(model, ViTWeights) else weights_of_model(model)
-    layout, exported = convert_for_export(weights, output)
+    layout, exported = registry.convert_for_export(weights, output)
     if output.endswith(".npz"):
         array_files.write_npz(output, exported.arrays)
     else:
         text = native_npz.arguments_as_text(weights.arguments)
-        metadata = {"format": "pt", METADATA_KEY: text}
+        metadata = {"format": "pt", sidecar_files.METADATA_KEY: text}
         array_files.write_safetensors(output, exported.arrays, metadata)
     report: dict[str, Any] = {
         "layout": layout,
         "arrays": len(exported.arrays),
         "load_with": exported.load_with.replace("{path}", repr(output)),
     }
-    if exported.arguments is not None:
-        report["arguments"] = exported.arguments
-    return report
+    return report | ({"arguments": exported.arguments} if exported.arguments else {})

@@ -5,48 +5,38 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from vit_scaling.applications.formats import name_table, weights_format
 from vit_scaling.applications.formats.big_vision_reference import BigVisionReference
 from vit_scaling.applications.formats.conversion import convert
 from vit_scaling.applications.formats.conversion_checks import list_some
-from vit_scaling.applications.formats.name_table import (
-    LayerKind,
-    Row,
-    convert_to_source,
-    make_table,
-    rows_for_depth,
-)
 from vit_scaling.applications.formats.source_arrays import SourceArrays
 from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
-from vit_scaling.applications.formats.weights_format import (
-    ExportedWeights,
-    WeightsFormat,
-)
 from vit_scaling.array_files import Arrays
 
 BLOCK_PREFIX = "Transformer/encoderblock_"
 
 # Flax and Keras store the same shapes: every row is a copy.
-_DENSE = (Row("/kernel", "/kernel"), Row("/bias", "/bias"))
+_DENSE = (name_table.Row("/kernel", "/kernel"), name_table.Row("/bias", "/bias"))
 
 
-def _dense_layers(**layers: str) -> LayerKind:
+def _dense_layers(**layers: str) -> name_table.LayerKind:
     """Return the kind of a layer that consists of dense layers, by their names."""
     return tuple(
-        Row(f"/{source}{row.source}", f"/{path}{row.path}")
+        name_table.Row(f"/{source}{row.source}", f"/{path}{row.path}")
         for source, path in layers.items()
         for row in _DENSE
     )
 
 
-FLAX_LAYERS: dict[str, LayerKind] = {
-    "array": (Row("", ""),),
+FLAX_LAYERS: dict[str, name_table.LayerKind] = {
+    "array": (name_table.Row("", ""),),
     "dense": _DENSE,
-    "norm": (Row("/scale", "/gamma"), Row("/bias", "/beta")),
+    "norm": (name_table.Row("/scale", "/gamma"), name_table.Row("/bias", "/beta")),
     "mlp": _dense_layers(Dense_0="dense_0", Dense_1="dense_1"),
     "attention": _dense_layers(query="query", key="key", value="value", out="out"),
 }
 _BLOCK, _ATTENTION = BLOCK_PREFIX + "{block}", "MultiHeadDotProductAttention_0"
-TABLE = make_table(
+TABLE = name_table.make_table(
     FLAX_LAYERS,
     ("embedding", "patch_embedding", "dense"),
     ("pos_embedding", "position_embedding/embedding", "array"),
@@ -97,7 +87,7 @@ def read_big_vision(
     return convert(source, TABLE, arguments, options, heads=heads)
 
 
-def write_big_vision(weights: ViTWeights) -> ExportedWeights:
+def write_big_vision(weights: ViTWeights) -> weights_format.ExportedWeights:
     """Convert weights to the parameters of big_vision's own file.
 
     Raises:
@@ -105,8 +95,10 @@ def write_big_vision(weights: ViTWeights) -> ExportedWeights:
             epsilon.
     """
     arguments = weights.arguments
-    rows = rows_for_depth(TABLE, weights.shape.depth)
-    arrays, missing = convert_to_source(rows, weights.variables, weights.shape.heads)
+    rows = name_table.rows_for_depth(TABLE, weights.shape.depth)
+    arrays, missing = name_table.convert_to_source(
+        rows, weights.variables, weights.shape.heads
+    )
     if arguments.get("norm_after_pooling"):
         raise ValueError(
             "big_vision's ViT norms the tokens, this model their average "
@@ -118,10 +110,8 @@ def write_big_vision(weights: ViTWeights) -> ExportedWeights:
             "LayerScale, query-key norm and registers. Write timm's layout "
             "(.safetensors) instead."
         )
-    is_tanh, epsilon = (
-        arguments.get("approximate_gelu", True),
-        arguments.get("norm_epsilon", 1e-6),
-    )
+    is_tanh = arguments.get("approximate_gelu", True)
+    epsilon = arguments.get("norm_epsilon", 1e-6)
     if not is_tanh or epsilon != 1e-6:  # No array stores them.
         raise ValueError(
             "big_vision's ViT computes GELU by tanh and norms with epsilon 1e-6; this "
@@ -130,7 +120,7 @@ def write_big_vision(weights: ViTWeights) -> ExportedWeights:
             "(.safetensors), or accept the difference by --gelu=tanh "
             "--norm_epsilon=1e-6 (approximate_gelu=True, norm_epsilon=1e-6)."
         )
-    return ExportedWeights(
+    return weights_format.ExportedWeights(
         arrays, "big_vision.models.vit.load(init_params, {path}, model_cfg)"
     )
 
@@ -183,7 +173,7 @@ def _unstack_blocks(source: SourceArrays) -> None:
             source.origin[new] = origin
 
 
-FORMAT = WeightsFormat(
+FORMAT = weights_format.WeightsFormat(
     layouts=("big_vision",),
     description=".npz of google-research/vision_transformer or big_vision",
     prefixes=("params/img/", "opt/target/img/", "params/", "opt/target/", "img/", ""),

@@ -6,18 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vit_scaling.applications.formats.conversion_checks import (
-    check_all_used,
-    check_complete,
-    check_heads,
-    check_requested_shape,
-    fill_zeros,
-)
-from vit_scaling.applications.formats.name_table import (
-    Row,
-    convert_to_keras,
-    rows_for_depth,
-)
+from vit_scaling.applications.formats import conversion_checks, name_table
 from vit_scaling.applications.formats.source_arrays import SourceArrays, count_blocks
 from vit_scaling.applications.formats.token_positions import (
     CLASS_TOKEN,
@@ -28,6 +17,7 @@ from vit_scaling.applications.formats.token_positions import (
 from vit_scaling.applications.formats.vit_weights import (
     ReadOptions,
     ViTWeights,
+    arguments_from_variables,
     variants_with_sizes,
 )
 from vit_scaling.modeling.head_specs import HEADS, head_layer_name
@@ -43,15 +33,13 @@ DEFAULTS = {
 }
 # Heads without variables, which can replace another head of the file.
 REPLACEMENTS = ("gap", "none")
-PATCH_KERNEL, MLP_KERNEL = (
-    "patch_embedding/kernel",
-    "block_{block:02d}/mlp/dense_0/kernel",
-)
+PATCH_KERNEL = "patch_embedding/kernel"
+MLP_KERNEL = "block_{block:02d}/mlp/dense_0/kernel"
 
 
 def convert(
     source: SourceArrays,
-    table: Sequence[Row],
+    table: Sequence[name_table.Row],
     arguments: Mapping[str, Any],
     options: ReadOptions,
     *,
@@ -72,8 +60,8 @@ def convert(
             counterpart in our model.
     """
     shape = _read_shape(source, table, options, heads)
-    rows = rows_for_depth(table, shape.depth)
-    variables, names = convert_to_keras(rows, source.arrays, shape.heads)
+    rows = name_table.rows_for_depth(table, shape.depth)
+    variables, names = name_table.convert_to_keras(rows, source.arrays, shape.heads)
     unused = [
         source.name_in_file(name) for name in source.arrays.keys() - set(names.values())
     ]
@@ -111,7 +99,7 @@ def _missing(name: str) -> str:
 
 def _read_shape(
     source: SourceArrays,
-    table: Sequence[Row],
+    table: Sequence[name_table.Row],
     options: ReadOptions,
     config_heads: int | None,
 ) -> ViTShape:
@@ -157,8 +145,12 @@ def find_heads(
         ValueError: The number is unknown, or `heads` contradicts another source.
     """
     shape_heads = as_shape(options.shape).heads if options.shape else None
-    check_heads(options.heads, config_heads, "the file or its config.json")
-    check_heads(options.heads, shape_heads, f"`shape` {options.shape!r}")
+    conversion_checks.check_heads(
+        options.heads, config_heads, "the file or its config.json"
+    )
+    conversion_checks.check_heads(
+        options.heads, shape_heads, f"`shape` {options.shape!r}"
+    )
     if heads := config_heads or options.heads or shape_heads:
         return heads
     width, depth, mlp_width = sizes
@@ -190,22 +182,21 @@ def _finish(
         options: The caller's options.
         unused: Names in the file of arrays without a row in the table.
     """
-    arguments = {**DEFAULTS, **arguments, **_options_from_arrays(source)}
+    arguments = {**DEFAULTS, **arguments, **arguments_from_variables(source.arrays)}
     arguments.setdefault("head", _head_of_arrays(source))
     if arguments["layer_scale"] is None and "block_00/mlp_scale/gamma" in source.arrays:
         arguments["layer_scale"] = 1.0  # Only whether it exists matters after training.
     arguments["head"] = _select_head(source, arguments, options)
     if arguments["head"] != "token":
         _turn_class_token_into_register(source)
-    registers = source.arrays.get(REGISTERS)
-    arguments["register_tokens"] = 0 if registers is None else registers.shape[1]
+        arguments |= arguments_from_variables(source.arrays)
     for name in ("approximate_gelu", "norm_epsilon"):
         if getattr(options, name) is not None:
             arguments[name] = getattr(options, name)
-    check_requested_shape(source, arguments, options.shape)
-    filled = fill_zeros(source, arguments)
-    check_complete(source, arguments)
-    check_all_used(source, arguments, unused)
+    conversion_checks.check_requested_shape(source, arguments, options.shape)
+    filled = conversion_checks.fill_zeros(source, arguments)
+    conversion_checks.check_complete(source, arguments)
+    conversion_checks.check_all_used(source, arguments, unused)
     used: dict[str, list[str]] = {}  # One array may hold several variables.
     for path in source.arrays:
         if path not in filled:
@@ -219,18 +210,6 @@ def _finish(
         filled=filled,
         assumed=tuple(source.assumed),
     )
-
-
-def _options_from_arrays(source: SourceArrays) -> dict[str, Any]:
-    """Return the options of `vit` that the presence and size of arrays show."""
-    arrays = source.arrays
-    return {
-        "classes": arrays["head/kernel"].shape[1] if "head/kernel" in arrays else None,
-        "representation_width": arrays["pre_logits/kernel"].shape[1]
-        if "pre_logits/kernel" in arrays
-        else None,
-        "qk_norm": "block_00/attention/query_norm/gamma" in arrays,
-    }
 
 
 def _head_of_arrays(source: SourceArrays) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vit_scaling.applications.formats.source_arrays import SourceArrays
-from vit_scaling.applications.formats.vit_weights import variants_with_sizes
+from vit_scaling.applications.formats.vit_weights import fitting_shapes
 from vit_scaling.modeling.shapes import ViTShape, as_shape
 from vit_scaling.modeling.variables import vit_variables
 
@@ -52,11 +52,9 @@ def check_requested_shape(
                 f"{source.arrays[path].shape} instead of {shape}"
             )
             break
-    variants = variants_with_sizes(found.width, found.depth, found.mlp_width)
-    fitting = ", ".join(f"{variant}/{found.patch}" for variant in variants) or "none"
     raise ValueError(
         f"The file does not have `shape` {requested!r}: {difference}. Its shape is "
-        f"{found}; named variants that fit: {fitting}."
+        f"{found}; named variants that fit: {fitting_shapes(found)}."
     )
 
 

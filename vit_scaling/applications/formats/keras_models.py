@@ -5,7 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from vit_scaling.applications.formats.vit_weights import ViTWeights
+from vit_scaling.applications.formats.vit_weights import (
+    ViTWeights,
+    arguments_from_variables,
+)
 from vit_scaling.array_files import Arrays
 from vit_scaling.modeling.head_specs import HEADS, POOLING_HEADS, head_layer_name
 from vit_scaling.modeling.shapes import ViTShape
@@ -57,7 +60,6 @@ def _arguments(model: Any, layers: dict[str, Any], variables: Arrays) -> dict[st
     patch, _, channels, width = variables["patch_embedding/kernel"].shape
     if channels != 3:
         raise ValueError(f"The model's images must have 3 channels; it has {channels}.")
-    registers = variables.get("register_tokens/tokens")
     learned = "position_embedding/embedding" in variables
     return {
         "shape": ViTShape(patch, width, depth, block.mlp_width, block.heads),
@@ -66,11 +68,8 @@ def _arguments(model: Any, layers: dict[str, Any], variables: Arrays) -> dict[st
         ),
         "image_size": _image_size(model, layers["position_embedding"].grid, patch),
         "position": "learned" if learned else "sincos",
-        "classes": _length(variables, "head/bias"),
-        "representation_width": _length(variables, "pre_logits/bias"),
+        **arguments_from_variables(variables),
         "layer_scale": block.options.layer_scale,
-        "qk_norm": block.options.qk_norm,
-        "register_tokens": 0 if registers is None else registers.shape[1],
         "approximate_gelu": block.options.approximate_gelu,
         "norm_epsilon": norm.epsilon,
         "norm_after_pooling": len(norm.output.shape) == 2,
@@ -99,7 +98,3 @@ def _check_head(model: Any, layers: dict[str, Any], others: set[str]) -> None:
             f"Model {model.name!r} has a custom head, which no other layout can store"
             f"{listed}. Supported heads: {', '.join(HEADS)}."
         )
-
-
-def _length(variables: Arrays, path: str) -> int | None:
-    return variables[path].shape[0] if path in variables else None

@@ -130,11 +130,11 @@ def make_table(
 
 def rows_for_depth(table: Iterable[Row], depth: int) -> list[Row]:
     """Return the table with a block's rows repeated for each of `depth` blocks."""
-    rows: list[Row] = []
-    for row in table:
-        blocks = range(depth) if "{block" in row.path else (0,)
-        rows += [row.for_block(block) for block in blocks]
-    return rows
+    return [
+        row.for_block(block)
+        for row in table
+        for block in (range(depth) if "{block" in row.path else (0,))
+    ]
 
 
 def convert_to_keras(

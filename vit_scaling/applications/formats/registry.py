@@ -6,15 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from vit_scaling.applications.formats import big_vision, huggingface, native_npz, timm
-from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
-from vit_scaling.applications.formats.weights_format import (
-    ExportedWeights,
-    WeightsFormat,
+from vit_scaling.applications.formats import (
+    big_vision,
+    huggingface,
+    native_npz,
+    timm,
+    weights_format,
 )
+from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
 from vit_scaling.array_files import Arrays
 
 FORMATS = (native_npz.FORMAT, timm.FORMAT, huggingface.FORMAT, big_vision.FORMAT)
+# Layouts whose outputs can be compared with those of their project's own model.
+REFERENCES = {name: f for f in FORMATS if f.reference for name in f.layouts}
 
 
 def read_arrays(
@@ -36,11 +40,6 @@ def read_arrays(
     return None
 
 
-def has_reference(layout: str) -> bool:
-    """Whether outputs of this layout can be compared with its project's own model."""
-    return _format_of_layout(layout).reference is not None
-
-
 def reference_outputs(
     arrays: Arrays, weights: ViTWeights, images: np.ndarray
 ) -> np.ndarray:
@@ -60,17 +59,19 @@ def reference_outputs(
     Raises:
         ValueError: The layout is this package's own, and our model the reference.
     """
-    source_format = _format_of_layout(weights.layout)
-    if source_format.reference is None:
-        known = ", ".join(name for f in FORMATS if f.reference for name in f.layouts)
+    source_format = REFERENCES.get(weights.layout)
+    if source_format is None or source_format.reference is None:
         raise ValueError(
-            f"There is no reference for layout {weights.layout!r}; known: {known}."
+            f"There is no reference for layout {weights.layout!r}; known: "
+            f"{', '.join(REFERENCES)}."
         )
     prefix = source_format.find_prefix(arrays) or ""
     return source_format.reference(arrays, weights, prefix).outputs(images)
 
 
-def convert_for_export(weights: ViTWeights, path: str) -> tuple[str, ExportedWeights]:
+def convert_for_export(
+    weights: ViTWeights, path: str
+) -> tuple[str, weights_format.ExportedWeights]:
     """Convert weights to the layout of other projects that has the path's suffix.
 
     Returns:
@@ -88,7 +89,3 @@ def convert_for_export(weights: ViTWeights, path: str) -> tuple[str, ExportedWei
     raise ValueError(
         f"`output` must end in {' or '.join(suffixes)}; received {path!r}."
     )
-
-
-def _format_of_layout(layout: str) -> WeightsFormat:
-    return next(known for known in FORMATS if layout in known.layouts)

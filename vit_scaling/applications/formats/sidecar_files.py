@@ -42,17 +42,9 @@ def apply_metadata(
         The options, and a configuration in place of timm's config.json.
     """
     arguments = arguments_from_text(text)
-    defaults = {
-        "head": arguments["head"],
-        "source_image_size": arguments["image_size"],
-        "approximate_gelu": arguments["approximate_gelu"],
-        "norm_epsilon": arguments["norm_epsilon"],
-    }
-    open_options = {
-        name: value
-        for name, value in defaults.items()
-        if getattr(options, name) is None
-    }
+    arguments["source_image_size"] = arguments["image_size"]
+    names = ("head", "source_image_size", "approximate_gelu", "norm_epsilon")
+    open_options = {n: arguments[n] for n in names if getattr(options, n) is None}
     config = {
         "architecture": "vit_scaling",
         "model_args": {"num_heads": arguments["shape"].heads},

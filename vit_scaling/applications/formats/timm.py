@@ -7,26 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from vit_scaling.applications.formats import name_table, weights_format
 from vit_scaling.applications.formats.conversion import convert
-from vit_scaling.applications.formats.name_table import (
-    TORCH_LAYERS,
-    convert_to_source,
-    make_table,
-    rows_for_depth,
-)
 from vit_scaling.applications.formats.source_arrays import SourceArrays
 from vit_scaling.applications.formats.timm_config import TimmConfig
 from vit_scaling.applications.formats.timm_reference import TimmReference
 from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
-from vit_scaling.applications.formats.weights_format import (
-    ExportedWeights,
-    WeightsFormat,
-)
 from vit_scaling.array_files import Arrays
 from vit_scaling.modeling.positions import sincos
 
-TABLE = make_table(
-    TORCH_LAYERS,
+TABLE = name_table.make_table(
+    name_table.TORCH_LAYERS,
     ("patch_embed.proj", "patch_embedding", "patches"),
     ("pos_embed", "position_embedding/embedding", "array"),
     ("cls_token", "class_token/token", "array"),
@@ -93,7 +84,7 @@ def read_timm(
     return convert(source, TABLE, arguments, options, heads=heads)
 
 
-def write_timm(weights: ViTWeights) -> ExportedWeights:
+def write_timm(weights: ViTWeights) -> weights_format.ExportedWeights:
     """Convert weights to a timm VisionTransformer's state.
 
     Raises:
@@ -109,8 +100,8 @@ def write_timm(weights: ViTWeights) -> ExportedWeights:
     if arguments.get("position") == "sincos":
         grid = shape.grid(arguments["image_size"])
         variables["position_embedding/embedding"] = sincos(grid, shape.width)
-    rows = rows_for_depth(TABLE, shape.depth)
-    arrays, _ = convert_to_source(rows, variables, shape.heads)
+    rows = name_table.rows_for_depth(TABLE, shape.depth)
+    arrays, _ = name_table.convert_to_source(rows, variables, shape.heads)
     if "cls_token" in arrays:  # By default timm's class token has a position; here 0.
         slots = arrays["cls_token"].shape[1] + arguments.get("register_tokens", 0)
         zeros = np.zeros((1, slots, shape.width), np.float32)
@@ -126,7 +117,7 @@ def write_timm(weights: ViTWeights) -> ExportedWeights:
         f"model = timm.models.vision_transformer.VisionTransformer({listed}); "
         "model.load_state_dict(safetensors.torch.load_file({path}))"
     )
-    return ExportedWeights(arrays, load_with, timm_arguments)
+    return weights_format.ExportedWeights(arrays, load_with, timm_arguments)
 
 
 def _timm_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -163,7 +154,7 @@ def _timm_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     return timm_arguments
 
 
-FORMAT = WeightsFormat(
+FORMAT = weights_format.WeightsFormat(
     layouts=("timm",),
     description=".safetensors of timm's ViT and SigLIP",
     # Wrappers that keep a timm model inside: open_clip's SigLIP, DataParallel,

@@ -70,3 +70,21 @@ def variants_with_sizes(width: int, depth: int, mlp_width: int) -> list[str]:
         if (shape.width, shape.depth, shape.mlp_width) == (width, depth, mlp_width)
     }
     return list(variants)
+
+
+def fitting_shapes(shape: ViTShape) -> str:
+    """Return the named shapes with these sizes, for messages: "B/16", or "none"."""
+    variants = variants_with_sizes(shape.width, shape.depth, shape.mlp_width)
+    return ", ".join(f"{variant}/{shape.patch}" for variant in variants) or "none"
+
+
+def arguments_from_variables(variables: Arrays) -> dict[str, Any]:
+    """Return the arguments of `vit` that the presence and size of variables show."""
+    widths = {path: len(array) for path, array in variables.items() if array.ndim}
+    registers = variables.get("register_tokens/tokens")
+    return {
+        "classes": widths.get("head/bias"),
+        "representation_width": widths.get("pre_logits/bias"),
+        "qk_norm": "block_00/attention/query_norm/gamma" in variables,
+        "register_tokens": 0 if registers is None else registers.shape[1],
+    }
