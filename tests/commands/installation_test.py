@@ -152,7 +152,7 @@ print(*(m.__file__ for n, m in sys.modules.items() if n.startswith("vit_scaling.
 
 
 def test_every_package_that_training_imports_is_checked():
-    """A missing one is a finding, where pip was told to install no requirements."""
+    """A missing package is reported, for example after `pip install --no-deps`."""
     done = subprocess.run(
         [sys.executable, "-c", LISTED], capture_output=True, text=True, check=True
     )

@@ -303,7 +303,7 @@ def test_on_an_object_store_the_manifest_makes_a_checkpoint_of_its_files(
     assert saved.restore(plain(0))["step"] == 2
 
 
-def test_what_lacks_its_manifest_is_named_passed_over_and_written_anew(
+def test_a_folder_without_manifest_is_logged_skipped_and_rewritten(
     tmp_path, caplog
 ):
     saved = saver(tmp_path)

@@ -137,7 +137,7 @@ def test_each_worker_and_each_host_of_a_pod_reads_its_own_part(monkeypatch):
     assert strategies.count_input_pipelines(pod) == 4
 
 
-def test_xla_compiles_the_whole_step_of_a_single_device_unless_told_not_to():
+def test_xla_compiles_the_whole_step_of_a_single_device_by_default():
     one = strategies.make_strategy()
     assert (
         strategies.choose_xla(one) == strategies.choose_xla(one, True) == (True, False)

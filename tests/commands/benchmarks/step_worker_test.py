@@ -53,7 +53,7 @@ def test_the_model_is_rematerialized_as_asked(tmp_path):
 
 
 @pytest.mark.parametrize("fresh", [True, False])
-def test_freed_memory_is_kept_before_the_first_step_unless_told_not_to(
+def test_freed_memory_is_kept_by_default_before_the_first_step(
     monkeypatch, capsys, fresh
 ):
     order = []
