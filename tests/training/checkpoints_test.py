@@ -303,9 +303,7 @@ def test_on_an_object_store_the_manifest_makes_a_checkpoint_of_its_files(
     assert saved.restore(plain(0))["step"] == 2
 
 
-def test_a_folder_without_manifest_is_logged_skipped_and_rewritten(
-    tmp_path, caplog
-):
+def test_a_folder_without_manifest_is_logged_skipped_and_rewritten(tmp_path, caplog):
     saved = saver(tmp_path)
     for step in (1, 2, 3):
         saved.save(step, plain(step), {})
