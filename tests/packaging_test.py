@@ -30,6 +30,7 @@ PACKAGE_OF_MODULE = {  # Modules whose package has another name.
     "tensorflow_serving": "tensorflow-serving-api",
     "grpc": "grpcio",
     "google": "protobuf",
+    "google_crc32c": "google-crc32c",
     "jaxlib": "jax",
     "ml_dtypes": "ml-dtypes",
 }

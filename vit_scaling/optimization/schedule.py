@@ -104,7 +104,7 @@ class Schedule(DataclassConfig, keras.optimizers.schedules.LearningRateSchedule)
         """
         known = {"batch_size": batch_size, "train_examples": train_examples}
         total = length_in_steps("total_steps", self.total_steps, **known)
-        lengths = {
+        lengths: dict[str, Any] = {
             name: length_in_steps(name, length, total_steps=total, **known)
             for name, length in self._lengths().items()
         }
