@@ -13,6 +13,12 @@ from vit_scaling import checks
         (lambda x: checks.check_above(0, x=x), (1e-9, 3), (0, -1, None), "above 0"),
         (lambda x: checks.check_fraction(x=x), (0.1, 1), (0, 1.1, "1"), "at most 1"),
         (
+            lambda x: checks.check_power_of_two(x=x),
+            (1, 8),
+            (0, 12, 2.0),
+            "power of two",
+        ),
+        (
             lambda x: checks.check_positive_integer(x=x),
             (1, 7),
             (0, 1.0, True, "1"),

@@ -53,6 +53,17 @@ def check_positive_integer(**arguments: Any) -> None:
         _check(valid, name, "a positive integer", value)
 
 
+def check_power_of_two(**arguments: Any) -> None:
+    """Raise unless every argument is a power of two (1, 2, 4, 8, …).
+
+    Raises:
+        ValueError: One is not.
+    """
+    for name, value in arguments.items():
+        valid = isinstance(value, int) and value > 0 and not value & (value - 1)
+        _check(valid, name, "a power of two", value)
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 

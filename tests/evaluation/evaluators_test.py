@@ -61,14 +61,14 @@ def test_second_evaluation_sees_new_weights_without_tracing_again():
     strategy = tf.distribute.get_strategy()
     evaluator = FewShot([few_shot_set()], shots=(1,), seeds=(0,), batch_size=10)
     evaluator.evaluate(model, strategy)
-    extract = evaluator._pass_of(model, strategy)
-    assert evaluator._pass_of(model, strategy) is extract
+    extract = evaluator._get_pass(model, strategy)
+    assert evaluator._get_pass(model, strategy) is extract
     data = part("test")
     before = extract(data)["features"]
     kernel = model.get_layer("patch_embedding").weights[0]
     kernel.assign(kernel.value.read_value() * 3.0)
     assert not np.allclose(extract(data)["features"], before)
-    assert evaluator._pass_of(records.model(), strategy) is not extract
+    assert evaluator._get_pass(records.model(), strategy) is not extract
 
 
 def test_layer_can_be_chosen():

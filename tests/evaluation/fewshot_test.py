@@ -169,7 +169,7 @@ def test_fewer_images_than_shots_are_refused():
     "options", [{"shots": ()}, {"shots": (0,)}, {"seeds": ()}, {"strengths": (0.0,)}]
 )
 def test_empty_or_negative_choices_are_refused(options):
-    with pytest.raises(ValueError, match="must be one or more numbers"):
+    with pytest.raises(ValueError, match="must be one or more different numbers"):
         fewshot.compute_accuracies(sets.blobs(), **{"shots": (1,), **options})
 
 
@@ -178,5 +178,5 @@ def test_empty_or_negative_choices_are_refused(options):
 )
 def test_numbers_that_come_twice_are_refused(options):
     name = next(iter(options))
-    with pytest.raises(ValueError, match=f"`{name}` must differ from each other"):
+    with pytest.raises(ValueError, match=f"`{name}` must be one or more different"):
         fewshot.compute_accuracies(sets.blobs(), **{"shots": (1,), **options})

@@ -5,9 +5,10 @@ import pytest
 
 from tests.preflight.programs import LINEAR, NOT_KNOWN, recorded
 from vit_scaling.preflight import program
-from vit_scaling.preflight.run import Preflight
+from vit_scaling.preflight.run import Preflight, find_largest_batch
 
 GIB = 2**30
+LIMIT = 100.0  # Of the memory in the tests of the search alone.
 
 
 class Linear:
@@ -108,3 +109,63 @@ def test_operations_that_xla_lacks_are_reported():
     found = Preflight(Lacking(), Growing(), "v3:2x2").check_batch(8)
     assert found["fits"] is None
     assert found["unsupported_operations"] == ["PyFunc"]
+
+
+def find_batch(memory, **options):
+    """Return the batch found and the batches probed."""
+    probed = []
+
+    def probe(batch):
+        assert batch not in probed, "a compilation is not repeated"
+        probed.append(batch)
+        used = memory(batch)
+        return used <= LIMIT, used, LIMIT
+
+    return find_largest_batch(probe, **options), probed
+
+
+@pytest.mark.parametrize("per_image", [0.1, 0.37, 0.9, 2.0, 5.0])
+def test_linear_memory_takes_few_probes(per_image):
+    found, probed = find_batch(lambda batch: 12.0 + per_image * batch)
+    assert found == int((LIMIT - 12.0) / per_image) // 8 * 8
+    assert len(probed) <= 6
+
+
+def test_memory_that_is_not_linear_is_searched_too():
+    # Short of memory, a compiler recomputes values instead of storing them.
+    def memory(batch):
+        return 10.0 + batch if batch < 50 else 60.0 + 0.4 * (batch - 50)
+
+    found, probed = find_batch(memory)
+    assert found == 144
+    assert len(probed) <= 9
+
+
+def test_steps_of_one_are_exact():
+    found, _ = find_batch(lambda batch: 1.7 * batch, multiple=1)
+    assert found == 58
+
+
+def test_fewer_than_a_multiple_are_found():
+    assert find_batch(lambda batch: 30.0 * batch)[0] == 2
+    assert find_batch(lambda batch: 90.0 * batch)[0] == 1
+    assert find_batch(lambda batch: 900.0 * batch)[0] == 0
+
+
+def test_sizes_may_be_unknown():
+    def probe(batch):
+        return batch <= 72, None, LIMIT
+
+    assert find_largest_batch(probe) == 72
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"multiple": 12}, "`multiple` must be a power of two; received 12"),
+        ({"multiple": 0}, "received 0"),
+    ],
+)
+def test_bad_steps_are_rejected(options, message):
+    with pytest.raises(ValueError, match=message):
+        find_batch(lambda batch: 1.0, **options)

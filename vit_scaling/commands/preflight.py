@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vit_scaling.checks import check_at_least, check_power_of_two
 from vit_scaling.commands import cli
 
 # A run requires these values, but the step's program does not depend on them.
@@ -34,17 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    from vit_scaling.preflight import environment, report, search
+    from vit_scaling.preflight import environment, report
     from vit_scaling.preflight.compiler import TpuCompiler
 
     # Everything is checked before the step is lowered, which may take minutes.
     report.find_device(arguments.topology)
-    search.check_multiple(arguments.batch_multiple, "batch_multiple")
-    if arguments.per_core_batch is not None and arguments.per_core_batch < 1:
-        raise ValueError(
-            "`per_core_batch` must be at least 1 image; received "
-            f"{arguments.per_core_batch}."
-        )
+    check_power_of_two(batch_multiple=arguments.batch_multiple)
+    if arguments.per_core_batch is not None:
+        check_at_least(1, per_core_batch=arguments.per_core_batch)
     python = environment.find_tpu_python(arguments.tpu_python)
     cache_dir: Path | None = environment.cache_root() / "results"
     if arguments.cache_dir is not None:

@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from vit_scaling.checks import check_at_least
 from vit_scaling.evaluation import fewshot
 from vit_scaling.evaluation.images import (
     Batch,
@@ -53,40 +54,19 @@ class _PeriodicEvaluator:
     """Base class: runs every `interval_steps`, compiled once for each model."""
 
     def __init__(self, name: str, interval_steps: int) -> None:
-        if interval_steps < 1:
-            raise ValueError(
-                f"`interval_steps` must be at least 1; received {interval_steps}."
-            )
-        self.name = name
-        self.interval_steps = interval_steps
-        self._cached: tuple[keras.Model, tf.distribute.Strategy, ImagePass] | None = (
-            None
-        )
+        check_at_least(1, interval_steps=interval_steps)
+        self.name, self.interval_steps = name, interval_steps
+        # The compiled pass is made again only for another model or strategy.
+        self._get_pass = functools.lru_cache(maxsize=1)(self._make_pass)
 
     def check(self) -> None:
         """Raise, before training begins, if the evaluator cannot run."""
-
-    def evaluate(
-        self, model: keras.Model, strategy: tf.distribute.Strategy
-    ) -> dict[str, float]:
-        """Return the metrics by name."""
-        raise NotImplementedError
 
     def _make_pass(
         self, model: keras.Model, strategy: tf.distribute.Strategy
     ) -> ImagePass:
         """Return the compiled pass over images."""
         raise NotImplementedError
-
-    def _pass_of(
-        self, model: keras.Model, strategy: tf.distribute.Strategy
-    ) -> ImagePass:
-        """Return the compiled pass, made again only for another model or strategy."""
-        cached = self._cached
-        if cached is None or cached[0] is not model or cached[1] is not strategy:
-            cached = model, strategy, self._make_pass(model, strategy)
-            self._cached = cached
-        return cached[2]
 
 
 class FewShot(_PeriodicEvaluator):
@@ -144,12 +124,8 @@ class FewShot(_PeriodicEvaluator):
         for numbers in (shots, *own_shots):
             fewshot.check_numbers(shots=numbers)
         super().__init__(name, interval_steps)
-        self._sets = tuple(sets)
-        self._choices: dict[str, Any] = {
-            "shots": shots,
-            "seeds": seeds,
-            "strengths": strengths,
-        }
+        self._sets, self._shots = tuple(sets), shots
+        self._seeds, self._strengths = seeds, strengths
         self._probes = tuple(probes)
         self._layer, self._batch_size = layer, batch_size
 
@@ -163,7 +139,7 @@ class FewShot(_PeriodicEvaluator):
             FileNotFoundError: The files of a set are missing.
         """
         for part in self._sets:
-            most = max(self._choices["shots"] if part.shots is None else part.shots)
+            most = max(self._shots if part.shots is None else part.shots)
             available = getattr(part.train, "num_examples", None)
             needed = most * part.train.classes
             if available is not None and available < needed:
@@ -178,14 +154,13 @@ class FewShot(_PeriodicEvaluator):
         self, model: keras.Model, strategy: tf.distribute.Strategy
     ) -> dict[str, float]:
         """Return the metrics of every set, accuracies in [0, 1]."""
-        extract = self._pass_of(model, strategy)
+        extract = self._get_pass(model, strategy)
         metrics: dict[str, float] = {}
         for part in self._sets:
             data = make_feature_set(extract, part.train, part.test)
-            metrics |= {
-                f"{part.name}_{key}": value
-                for key, value in self._measure(data, part.shots).items()
-            }
+            shots = self._shots if part.shots is None else part.shots
+            measured = self._measure(data, shots)
+            metrics |= {f"{part.name}_{key}": measured[key] for key in measured}
         return metrics
 
     def _make_pass(
@@ -195,20 +170,18 @@ class FewShot(_PeriodicEvaluator):
         return make_feature_pass(compute, strategy, batch_size=self._batch_size)
 
     def _measure(
-        self, data: fewshot.FeatureSet, shots: Sequence[int] | None
+        self, data: fewshot.FeatureSet, shots: Sequence[int]
     ) -> dict[str, float]:
         metrics: dict[str, float] = {}
-        choices = dict(self._choices)
-        choices["shots"] = choices["shots"] if shots is None else shots
-        main_strength = choices["strengths"][0]
-        for strength, rows in fewshot.compute_accuracies(data, **choices).items():
-            end = "" if strength == main_strength else f"_l2_{strength:g}"
+        accuracies = fewshot.compute_accuracies(
+            data, shots=shots, seeds=self._seeds, strengths=self._strengths
+        )
+        for strength, rows in accuracies.items():
+            end = "" if strength == self._strengths[0] else f"_l2_{strength:g}"
             for number, accuracy in rows.items():
                 metrics[f"{number}shot{end}"] = accuracy.mean
                 metrics[f"{number}shot_half_interval{end}"] = accuracy.half_width
-                for seed, value in zip(
-                    choices["seeds"], accuracy.per_seed, strict=True
-                ):
+                for seed, value in zip(self._seeds, accuracy.per_seed, strict=True):
                     metrics[f"{number}shot_seed{seed}{end}"] = value
         for probe in self._probes:
             metrics[probe] = float(np.mean(PROBES[probe](data) == data.test_labels))
@@ -264,7 +237,7 @@ class MappedAccuracy(_PeriodicEvaluator):
                 f"`label_map` of {self.name!r} is for {self._map.classes} classes; the "
                 f"model has {model.output_shape[-1]}."
             )
-        hits = self._pass_of(model, strategy)(self._images)
+        hits = self._get_pass(model, strategy)(self._images)
         examples = int(hits["counted"].sum())
         if not examples:
             raise ValueError(f"No image of {self.name!r} is of a class of the model.")

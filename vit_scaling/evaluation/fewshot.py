@@ -114,11 +114,9 @@ class Accuracy:
 
     Attributes:
         per_seed: One accuracy in [0, 1] per seed.
-        confidence: Confidence level of the interval.
     """
 
     per_seed: tuple[float, ...]
-    confidence: float = CONFIDENCE
 
     @property
     def mean(self) -> float:
@@ -135,7 +133,7 @@ class Accuracy:
         if number < 2:
             return math.nan
         error = float(np.std(self.per_seed, ddof=1)) / math.sqrt(number)
-        return float(stats.t.ppf((1 + self.confidence) / 2, number - 1)) * error
+        return float(stats.t.ppf((1 + CONFIDENCE) / 2, number - 1)) * error
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -144,11 +142,8 @@ class Accuracy:
 
     def as_dict(self) -> dict[str, Any]:
         """Return `mean`, `interval` and `per_seed` as JSON's own types."""
-        return {
-            "mean": self.mean,
-            "interval": list(self.interval),
-            "per_seed": list(self.per_seed),
-        }
+        interval, per_seed = list(self.interval), list(self.per_seed)
+        return {"mean": self.mean, "interval": interval, "per_seed": per_seed}
 
 
 def compute_accuracies(
@@ -240,16 +235,12 @@ def check_shots(train_labels: np.ndarray, shots: Sequence[int]) -> None:
 def check_numbers(**numbers: Sequence[float]) -> None:
     """Raise unless shots, seeds or strengths, given by name, are valid."""
     for name, values in numbers.items():
-        lowest = 0 if name == "seeds" else 1e-300
-        if not len(values) or min(values) < lowest:
+        valid = [value >= 0 if name == "seeds" else value > 0 for value in values]
+        if not valid or not all(valid) or len(set(values)) < len(values):
             sign = "not negative" if name == "seeds" else "positive"
             raise ValueError(
-                f"`{name}` must be one or more numbers, {sign}; received {values}."
-            )
-        if len(set(values)) < len(values):
-            raise ValueError(
-                f"`{name}` must differ from each other: a repeated seed would narrow "
-                f"the interval; received {values}."
+                f"`{name}` must be one or more different numbers, {sign}; received "
+                f"{values}."
             )
 
 

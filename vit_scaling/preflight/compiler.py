@@ -13,8 +13,6 @@ from typing import Any
 from vit_scaling.io_files import read_json, write_json
 from vit_scaling.preflight import environment, program
 
-CompilerResult = Mapping[str, Any]
-
 
 @dataclasses.dataclass(frozen=True)
 class TpuCompiler:
@@ -30,7 +28,7 @@ class TpuCompiler:
     cache_dir: Path | None
     optimized: Path | None = None
 
-    def compile(self, text: str, topology: str) -> tuple[CompilerResult, bool]:
+    def compile(self, text: str, topology: str) -> tuple[Mapping[str, Any], bool]:
         """Compile a program; return the result and whether it came from the cache.
 
         Args:
@@ -80,7 +78,7 @@ class TpuCompiler:
         name = hashlib.sha256("\n".join(dependencies).encode()).hexdigest()
         return self.cache_dir / f"{name}.json"
 
-    def _run_worker(self, subject: str, topology: str, *more: str) -> CompilerResult:
+    def _run_worker(self, subject: str, topology: str, *more: str) -> Mapping[str, Any]:
         with tempfile.TemporaryDirectory(prefix="preflight-") as folder:
             file = Path(folder) / "result.json"
             command = [str(self.python), str(environment.WORKER)]

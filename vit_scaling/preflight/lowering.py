@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from vit_scaling import backend
+from vit_scaling.checks import check_at_least
 from vit_scaling.experiment import Experiment
 from vit_scaling.preflight import program
 
@@ -41,25 +42,19 @@ class StepLowering:
             IndivisibleBatchError: The batch is not divisible by the micro-batches.
             ValueError: The batch is below 1.
         """
-        if per_core_batch < 1:
-            raise ValueError(
-                f"`per_core_batch` must be at least 1; received {per_core_batch}."
-            )
-        images = self.model.inputs[0]
-        specs = (
-            tf.TensorSpec((per_core_batch, *images.shape[1:]), images.dtype),
-            tf.TensorSpec(
-                (per_core_batch, self.experiment.train_data.classes), tf.float32
-            ),
-        )
+        check_at_least(1, per_core_batch=per_core_batch)
+        inputs, classes = self.model.inputs[0], self.experiment.train_data.classes
+        images = tf.TensorSpec((per_core_batch, *inputs.shape[1:]), inputs.dtype)
+        labels = tf.TensorSpec((per_core_batch, classes), tf.float32)
         step = self.experiment.make_step(self.model, self.optimizer)
         try:
-            return program.make_pure_stablehlo(lower_step(step, *specs))
+            return program.make_pure_stablehlo(lower_step(step, images, labels))
         except ValueError as error:
-            micro_batches = parse_micro_batches(str(error))
-            if not micro_batches or not per_core_batch % micro_batches:
+            # Parsed, because AutoGraph re-raises errors as one of Python's own types.
+            match = re.search(r"received micro_batches=(\d+) and a tensor", str(error))
+            if match is None or not per_core_batch % int(match[1]):
                 raise
-            raise program.IndivisibleBatchError(str(error), micro_batches) from error
+            raise program.IndivisibleBatchError(str(error), int(match[1])) from error
 
     @property
     def parameters(self) -> int:
@@ -97,25 +92,11 @@ def lower_step(step: Callable[..., Any], images: Any, labels: Any) -> str:
                 stage="stablehlo"
             )
     except (ValueError, tf.errors.OpError) as error:
-        names = find_unsupported_operations(str(error))
+        # TensorFlow's error names the operations without an XLA kernel.
+        names = re.findall(r"(\w+) \(No registered '\1' OpKernel", str(error))
         if not names:
             raise
-        raise program.UnsupportedError(names) from error
-
-
-def find_unsupported_operations(message: str) -> list[str]:
-    """Return the operations without an XLA kernel that TensorFlow's error names."""
-    return sorted(set(re.findall(r"(\w+) \(No registered '\1' OpKernel", message)))
-
-
-def parse_micro_batches(message: str) -> int:
-    """Return the number of micro-batches in the error about an indivisible batch, or 0.
-
-    The message is parsed because AutoGraph re-raises errors as one of Python's own
-    types.
-    """
-    found = re.search(r"received micro_batches=(\d+) and a tensor", message)
-    return int(found[1]) if found else 0
+        raise program.UnsupportedError(sorted(set(names))) from error
 
 
 @contextlib.contextmanager

@@ -81,19 +81,15 @@ def make_report(
         if the program cannot be compiled for another reason than its size, given by
         "unsupported_operations" or "error". Unknown values are None.
     """
-    report = {**_empty_report(device), "error": result.get("error")}
+    report = {**make_empty_report(device), "error": result.get("error")}
     if "error" not in result:
         report.update({key: result[key] for key in (*_SIZES, *_COUNTS)})
         total = result["argument_bytes"] + result["temp_bytes"]
         # An output that overwrites its argument takes no memory of its own.
         total += result["output_bytes"] - result["alias_bytes"]
         report.update(fits=True, total_bytes=total)
-        report["roofline"] = compute_roofline(
-            device,
-            flops=result["flops"],
-            bytes_accessed=result["bytes_accessed"],
-            batch=batch,
-        )
+        costs = {key: result[key] for key in ("flops", "bytes_accessed")}
+        report["roofline"] = compute_roofline(device, batch=batch, **costs)
     else:
         report["argument_bytes"] = program.count_argument_bytes(text)
         sizes = program.parse_memory_error(result["error"])
@@ -108,18 +104,8 @@ def make_report(
     return report
 
 
-def make_unsupported_report(
-    error: program.UnsupportedError, device: Device
-) -> dict[str, Any]:
-    """Report on a step that XLA does not support."""
-    return {
-        **_empty_report(device),
-        "unsupported_operations": error.operations,
-        "error": str(error),
-    }
-
-
-def _empty_report(device: Device) -> dict[str, Any]:
+def make_empty_report(device: Device) -> dict[str, Any]:
+    """Return a report on a step of which only the device is known."""
     unknown = ("total_bytes", "headroom_bytes", *_SIZES, *_COUNTS, "roofline", "error")
     return {
         "fits": None,
@@ -152,8 +138,7 @@ def format_report(report: Mapping[str, Any]) -> str:
 
 
 def _summarize(report: Mapping[str, Any]) -> str:
-    batch, name = report["per_core_batch"], report["device"]
-    start = f"{batch} images per core on {name}"
+    start = f"{report['per_core_batch']} images per core on {report['device']}"
     if report["fits"] is None:
         return f"{start}: cannot be compiled. {report['error']}"
     word = "fit" if report["fits"] else "do NOT fit"

@@ -5,31 +5,15 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from vit_scaling.preflight import program, report, search
+from vit_scaling.checks import check_power_of_two
+from vit_scaling.preflight import program, report
+from vit_scaling.preflight.compiler import TpuCompiler
+from vit_scaling.preflight.lowering import StepLowering
 
-
-class Lowering(Protocol):
-    """The interface of `lowering.StepLowering`."""
-
-    @property
-    def parameters(self) -> int:
-        """Number of trained weights."""
-
-    @property
-    def gradient_bytes(self) -> int:
-        """Bytes of all gradients."""
-
-    def lower(self, per_core_batch: int) -> str:
-        """Return the step's program, or raise `program.UnsupportedError`."""
-
-
-class Compiler(Protocol):
-    """The interface of `compiler.TpuCompiler`."""
-
-    def compile(self, text: str, topology: str) -> tuple[Mapping[str, Any], bool]:
-        """Return the compiler's result and whether it came from the cache."""
+# From a batch to (whether it fits, bytes used or None if unknown, bytes available).
+Probe = Callable[[int], tuple[bool, float | None, float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +28,8 @@ class Preflight:
         log: Called with a line about each stage.
     """
 
-    lowering: Lowering
-    compiler: Compiler
+    lowering: StepLowering
+    compiler: TpuCompiler
     topology: str
     program_path: Path | None = None
     log: Callable[[str], None] = lambda line: None
@@ -65,7 +49,11 @@ class Preflight:
         try:
             text = self.lowering.lower(per_core_batch)
         except program.UnsupportedError as error:
-            return {**report.make_unsupported_report(error, device), **settings}
+            unsupported = {
+                "unsupported_operations": error.operations,
+                "error": str(error),
+            }
+            return {**report.make_empty_report(device), **unsupported, **settings}
         if self.program_path is not None:
             self.program_path.write_text(text, encoding="utf-8")
         self.log(f"Compiling it for {self.topology} …")
@@ -107,7 +95,7 @@ class Preflight:
             return bool(found["fits"]), found["total_bytes"], found["limit_bytes"]
 
         try:
-            largest = micro_batches * search.find_largest_batch(
+            largest = micro_batches * find_largest_batch(
                 lambda size: probe(micro_batches * size),
                 multiple=math.lcm(multiple, micro_batches) // micro_batches,
             )
@@ -131,3 +119,62 @@ def _describe_fit(found: Mapping[str, Any]) -> str:
     word = "fit" if found["fits"] else "do not fit"
     size = found["total_bytes"]
     return word if size is None else f"{word}: {size / 2**30:.2f} GiB"
+
+
+def find_largest_batch(probe: Probe, *, multiple: int = 8) -> int:
+    """Return the largest batch that fits among 1, 2, 4, … and multiples of `multiple`.
+
+    Memory grows almost linearly with the batch, so two probes predict the next one. The
+    gap between what fits and what does not is narrowed until it is one multiple.
+
+    Args:
+        probe: Compiles for a batch.
+        multiple: Step of the search and first batch to probe, a power of two. On a TPU
+            a tile has 8 rows.
+
+    Returns:
+        The batch, or 0 if not even 1 fits.
+
+    Raises:
+        ValueError: `multiple` is not a power of two.
+    """
+    check_power_of_two(multiple=multiple)
+    below, above = 0, None  # The largest that fits and the smallest that does not.
+    used_bytes: list[tuple[int, float]] = []
+    batch = multiple
+    while True:
+        fits, used, limit = probe(batch)
+        if used:
+            used_bytes.append((batch, used))
+        below, above = (batch, above) if fits else (below, batch)
+        if above is not None and above - below <= multiple:
+            break
+        predicted = _predict_largest(used_bytes, limit) if below else None
+        batch = _choose_batch(predicted, below, above, multiple)
+    if below or multiple == 1:
+        return below
+    batch = multiple // 2
+    while batch and not probe(batch)[0]:
+        batch //= 2
+    return batch
+
+
+def _predict_largest(used_bytes: list[tuple[int, float]], limit: float) -> float | None:
+    """Return the batch at which a line through the last two sizes reaches the limit."""
+    if len(used_bytes) < 2:
+        return None
+    (batch1, used1), (batch2, used2) = used_bytes[-2:]
+    slope = (used2 - used1) / (batch2 - batch1)
+    return batch2 + (limit - used2) / slope if slope > 0 else None
+
+
+def _choose_batch(
+    predicted: float | None, below: int, above: int | None, multiple: int
+) -> int:
+    """Return the next batch to probe, strictly between `below` and `above`."""
+    if predicted is None:
+        predicted = 2 * below if above is None else (below + above) / 2
+    batch = int(predicted // multiple) * multiple
+    # The prediction may be wrong: stay in the gap, and grow at most eight-fold.
+    highest = 8 * max(below, multiple) if above is None else above - multiple
+    return min(max(batch, below + multiple), highest)
