@@ -99,25 +99,7 @@ def _application(name: str, shape_name: str) -> Callable[..., keras.Model]:
         if include_top:
             keras_arguments.check_activation(classifier_activation, weights)
         output = _Output(include_top, pooling, classes, classifier_activation, head)
-        read, keras_file = None, None
-        if weights is not None and has_suffix(str(weights), ".h5"):
-            with keras_arguments.missing_weights_error(weights):
-                keras_file = local_path(weights)
-        elif weights is not None:
-            read = _read(weights, shape_name, output)
-        images = keras_arguments.make_images_input(
-            input_tensor,
-            input_shape,
-            patch=shape_named(shape_name).patch,
-            size=224 if read is None else read.arguments["image_size"],
-            needs_colours=read is not None,
-        )
-        model = _build(shape_name, read, images, output, name)
-        if read is not None:
-            assign_weights(model, read)
-        elif keras_file is not None:
-            model.load_weights(keras_file)
-        return model
+        return _load(shape_name, weights, (input_tensor, input_shape), output, name)
 
     constructor.__name__ = constructor.__qualname__ = name
     constructor.__module__ = PUBLIC
@@ -125,6 +107,34 @@ def _application(name: str, shape_name: str) -> Callable[..., keras.Model]:
         shape=shape_name
     )
     return constructor
+
+
+def _load(
+    shape_name: str,
+    weights: str | None,
+    images: tuple[Any, tuple[int, int, int] | None],
+    output: _Output,
+    name: str,
+) -> keras.Model:
+    """Build the model for `images`, (input_tensor, input_shape), with its weights."""
+    read, keras_file = None, None
+    if weights is not None and has_suffix(str(weights), ".h5"):
+        with keras_arguments.missing_weights_error(weights):
+            keras_file = local_path(weights)
+    elif weights is not None:
+        read = _read(weights, shape_name, output)
+    image_input = keras_arguments.make_images_input(
+        *images,
+        patch=shape_named(shape_name).patch,
+        size=224 if read is None else read.arguments["image_size"],
+        needs_colours=read is not None,
+    )
+    model = _build(shape_name, read, image_input, output, name)
+    if read is not None:
+        assign_weights(model, read)
+    elif keras_file is not None:
+        model.load_weights(keras_file)
+    return model
 
 
 def _read(weights: str, shape_name: str, output: _Output) -> ViTWeights:
