@@ -22,7 +22,7 @@ def test_export_command_goes_from_layout_to_layout(tmp_path, capsys):
     )
 
 
-def test_arguments_of_timms_class_are_told_as_json(tmp_path, capsys):
+def test_arguments_of_timms_class_are_printed_as_json(tmp_path, capsys):
     flags = [f"--source={NAMED['bv_map'].path}", f"--output={tmp_path}/m.safetensors"]
     assert export_weights.main([*flags, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
