@@ -86,14 +86,14 @@ def test_wrong_files_are_named(tmp_path):
     with pytest.raises(ValueError, match="it has no train_labels, test_features"):
         FeatureSet.from_file(str(tmp_path / "half.npz"))
     np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(ValueError, match=r"not an \.npz file"):
+    with pytest.raises(ValueError, match=r"can't be read as \.npz"):
         FeatureSet.from_file(str(tmp_path / "one.npy"))
     (tmp_path / "text.npz").write_text("text")
-    with pytest.raises(ValueError, match=r"not an \.npz file"):
+    with pytest.raises(ValueError, match=r"can't be read as \.npz"):
         FeatureSet.from_file(str(tmp_path / "text.npz"))
     whole = (tmp_path / "half.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"not an \.npz file"):
+    with pytest.raises(ValueError, match=r"can't be read as \.npz"):
         FeatureSet.from_file(str(tmp_path / "cut.npz"))
     damaged = bytearray(whole)
     damaged[whole.index(b"NUMPY") + 130] ^= 1  # Its checksum tells.

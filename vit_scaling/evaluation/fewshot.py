@@ -4,7 +4,6 @@
 import dataclasses
 import math
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -80,23 +79,16 @@ class FeatureSet:
 
         Raises:
             FileNotFoundError: The file does not exist.
-            ValueError: The file is not .npz, is damaged, or lacks an array.
+            ValueError: The file is not .npz, is damaged or lacks an array.
         """
-        with open(path, "rb") as file:
-            if not zipfile.is_zipfile(file):
-                raise ValueError(f"{path} is not an .npz file or is incomplete.")
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                found = {name: arrays[name] for name in ARRAYS if name in arrays}
-        except array_files.UNREADABLE as error:
-            raise ValueError(f"{path} can't be read as .npz: {error}") from error
-        missing = [name for name in ARRAYS if name not in found]
+        arrays: dict[str, Any] = dict(array_files.read_npz(path))
+        missing = [name for name in ARRAYS if name not in arrays]
         if missing:
             raise ValueError(
                 f"{path} must hold the arrays {', '.join(ARRAYS)}; it has no "
                 f"{', '.join(missing)}."
             )
-        return cls(**found)
+        return cls(**{name: arrays[name] for name in ARRAYS})
 
     def to_file(self, path: str) -> None:
         """Write the four arrays as an .npz file, atomically.

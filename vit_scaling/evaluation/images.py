@@ -86,23 +86,16 @@ def make_pass(
         ]
         if not parts:
             raise ValueError("The evaluation set has no images.")
-        found = _split(np.concatenate(parts), layout)
-        kept = found.pop("mask") > 0
-        return {name: rows[kept] for name, rows in found.items()}
+        sizes = [math.prod(shape) for shape in layout.values()]
+        columns = np.split(np.concatenate(parts), np.cumsum(sizes)[:-1], axis=1)
+        arrays = {
+            name: values.reshape(-1, *layout[name])
+            for name, values in zip(layout, columns, strict=True)
+        }
+        kept = arrays.pop("mask") > 0
+        return {name: rows[kept] for name, rows in arrays.items()}
 
     return run
-
-
-def _split(
-    matrix: np.ndarray, layout: Mapping[str, list[int]]
-) -> dict[str, np.ndarray]:
-    """Return the parts of (N, numbers of an image) by name, each (N, …)."""
-    sizes = [math.prod(shape) for shape in layout.values()]
-    parts = np.split(matrix, np.cumsum(sizes)[:-1], axis=1)
-    return {
-        name: part.reshape(-1, *shape)
-        for (name, shape), part in zip(layout.items(), parts, strict=True)
-    }
 
 
 def layer_output(model: keras.Model, layer: str) -> Compute:

@@ -78,7 +78,7 @@ class BeamDriver:
                 | "group by bucket" >> beam.GroupByKey()
                 | "find candidates" >> beam.FlatMap(_find_candidates, search)
                 | "group by record" >> beam.GroupByKey()
-                | "confirm" >> beam.FlatMap(_confirm, search)
+                | "confirm" >> beam.FlatMapTuple(search.confirm_internal_duplicate)
             )
             return (
                 (near, internal, unreadable)
@@ -188,9 +188,3 @@ def _find_candidates(
 ) -> Iterator[tuple[int, Candidate]]:
     bucket = _Bucket(group[1])
     return internal_duplicates.find_candidates(bucket, search.thresholds)
-
-
-def _confirm(
-    group: tuple[int, Iterable[Candidate]], search: Search
-) -> Iterator[Removal]:
-    return search.confirm_internal_duplicate(*group)

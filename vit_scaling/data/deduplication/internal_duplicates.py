@@ -18,7 +18,6 @@ import functools
 import heapq
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import numpy as np
 
@@ -143,20 +142,12 @@ def collect_candidates(
         entries: The entries of all images.
         thresholds: The largest distance of a candidate.
     """
-    hashes = np.array([entry.hash for entry in entries], np.uint64)
     candidates: dict[int, set[Candidate]] = {}
     for mask in bucket_masks():
-        for rows in _group_equal(hashes & np.uint64(mask)):
-            bucket = [entries[row] for row in rows]
+        buckets: dict[int, list[BucketEntry]] = {}
+        for entry in entries:
+            buckets.setdefault(entry.hash & mask, []).append(entry)
+        for bucket in buckets.values():
             for record, candidate in find_candidates(bucket, thresholds):
                 candidates.setdefault(record, set()).add(candidate)
     return candidates
-
-
-def _group_equal(keys: np.ndarray) -> Iterator[Any]:
-    """Yield the rows of each key that occurs more than once."""
-    order = np.argsort(keys, kind="stable")
-    edges = np.flatnonzero(np.diff(keys[order])) + 1
-    for first, end in itertools.pairwise([0, *edges.tolist(), len(keys)]):
-        if end - first > 1:
-            yield order[first:end]

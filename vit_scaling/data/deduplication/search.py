@@ -155,8 +155,8 @@ class Search:
             record, candidates, self._read_thumbnail, self.thresholds
         )
         if match:
-            closeness = match.distance, match.likeness
-            yield Removal(record, TRAINING_SET, match.key, *closeness)
+            original, closeness = match.key, (match.distance, match.likeness)
+            yield Removal(record, TRAINING_SET, original, *closeness)
 
     def _read_thumbnail(self, record: int) -> np.ndarray:
         return fingerprints.make_thumbnail(read_image(self.train, record))
