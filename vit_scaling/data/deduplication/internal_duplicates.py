@@ -23,8 +23,11 @@ import numpy as np
 
 from vit_scaling.data.deduplication import likeness
 from vit_scaling.data.deduplication.fingerprints import fingerprint_whole_image
-from vit_scaling.data.deduplication.hash_index import MAX_DIFFERING_FRACTION
-from vit_scaling.data.deduplication.matching import Match, Thresholds
+from vit_scaling.data.deduplication.matching import (
+    MAX_DIFFERING_FRACTION,
+    Match,
+    Thresholds,
+)
 
 _BAND_EDGES = (0, 13, 26, 39, 52, 64)  # In bits.
 MAX_COMPARED = 64  # Earliest images of a bucket, and nearest candidates of an image.
