@@ -118,9 +118,9 @@ def test_unknown_kind_and_kit_of_another_format_are_refused(tmp_path, capsys):
     assert "--serving_kit serves a SavedModel" in capsys.readouterr().err
 
 
-def test_flags_that_the_format_has_no_use_for_are_refused(tmp_path, capsys):
+def test_flags_without_effect_on_the_format_raise(tmp_path, capsys):
     flags = ["--model_dir=x", f"--output_dir={tmp_path}/o"]
     assert export.main([*flags, "--format=litert", "--top_k=3"]) == 1
     assert "--top_k lists classes in a SavedModel" in capsys.readouterr().err
     assert export.main([*flags, "--version=3"]) == 1
-    assert "give --serving_kit=NAME" in capsys.readouterr().err
+    assert "--version needs --serving_kit=NAME" in capsys.readouterr().err
