@@ -1,10 +1,12 @@
 """A run is assembled without a write; its record describes the evaluation's images."""
 # SPDX-License-Identifier: Apache-2.0
 
+import types
+
 import pytest
 
 from tests.training import small
-from vit_scaling.assembly import build_run, make_run_record
+from vit_scaling.assembly import _check_averages, build_run, make_run_record
 from vit_scaling.data.preprocessing import PaddedCrop
 from vit_scaling.image_preprocessing import (
     EVALUATION_PREPROCESSING,
@@ -62,3 +64,9 @@ def test_facts_do_not_guess_what_an_unknown_function_does_to_images(unknown):
     made.eval_data.preprocess, made.eval_data.image_size = unknown, 48
     record = make_run_record(made, small.linear(), RunOptions())
     assert record.preprocess is None and record.resize is None
+
+
+def test_averages_that_are_not_kept_are_rejected():
+    _check_averages(types.SimpleNamespace(average_decay=0.9))
+    with pytest.raises(ValueError, match="bind the optimizer's `average_decay`"):
+        _check_averages(types.SimpleNamespace(average_decay=None))

@@ -4,6 +4,7 @@
 import pytest
 
 from tests.training import small
+from vit_scaling.experiment import check_batch, check_best_metric
 from vit_scaling.optimization.schedules import ReciprocalSqrt
 from vit_scaling.training.evaluator import InLoopEvaluator
 from vit_scaling.training.options import RunOptions
@@ -44,3 +45,27 @@ def test_a_single_evaluation_set_is_called_eval():
     made = small.experiment()
     assert made.eval_sets() == {"eval": made.eval_data}
     assert small.experiment(eval_data=None).eval_sets() == {}
+
+
+@pytest.mark.parametrize("batch_size", [0, -4, 6, "8", 8.0])
+def test_a_batch_that_replicas_cannot_share_is_rejected(batch_size):
+    message = rf"`batch_size`.*4 replicas.* {batch_size!r}\."
+    with pytest.raises(ValueError, match=message):
+        check_batch(batch_size, small.mirrored(4))
+    check_batch(8, small.mirrored(4))
+
+
+@pytest.mark.parametrize("metric", ["eval/top2", "evla/top1", "eval", "top1", "few"])
+def test_a_metric_that_nothing_will_measure_is_rejected_before_training(metric):
+    with pytest.raises(ValueError, match=r"`best_metric` must be eval/top1, .*few/…"):
+        check_best_metric(metric, ["eval"], ["few"])
+
+
+@pytest.mark.parametrize("metric", [None, "eval/top1", "eval/loss", "few/anything"])
+def test_a_metric_that_something_measures_passes(metric):
+    check_best_metric(metric, ["eval"], ["few"])
+
+
+def test_no_metric_is_best_where_nothing_is_evaluated():
+    with pytest.raises(ValueError, match="nothing is evaluated"):
+        check_best_metric("eval/top1", (), ())

@@ -736,3 +736,12 @@ def test_a_run_that_cannot_be_saved_does_not_begin(tmp_path):
     with pytest.raises(OSError, match="could not be written"):
         train(tmp_path)
     assert not read_metrics(tmp_path, "train")
+
+
+def test_several_workers_cannot_follow_checkpoints(tmp_path, monkeypatch):
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    monkeypatch.setattr(strategy.extended, "_num_workers", 2)
+    with pytest.raises(ValueError, match="`continuous_eval` needs one process"):
+        runs.evaluate_continuously(
+            small.experiment(), model_dir=tmp_path, strategy=strategy
+        )

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import contextlib
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from vit_scaling.experiment import Experiment
 from vit_scaling.image_preprocessing import CentralCrop, EvaluationPreprocessing
 from vit_scaling.optimization.averaging import averaged_weights
 from vit_scaling.run_record import RunRecord
-from vit_scaling.training import checks, run_files
+from vit_scaling.training import run_files
 from vit_scaling.training import strategy as strategies
 from vit_scaling.training.checkpoint_evaluation import CheckpointEvaluation
 from vit_scaling.training.checkpoints import GLOBAL_STEP, Checkpoints, variables_of
@@ -26,7 +27,6 @@ from vit_scaling.training.logs import RunLog
 from vit_scaling.training.model_flops import training_flops_per_image
 from vit_scaling.training.options import RunOptions
 from vit_scaling.training.preemption import PreemptionNotice
-from vit_scaling.training.processes import sum_over_processes
 from vit_scaling.training.profiling import Profiler
 from vit_scaling.training.progress import Progress
 from vit_scaling.training.run import Run
@@ -60,13 +60,11 @@ def build_run(
     experiment.check(strategy, options)
     keras.utils.set_random_seed(options.seed)
     schedule = experiment.schedule_in_steps()
-    total_steps = schedule.total_steps
-    options.check_total_steps(total_steps)
-    preemption = preemption or PreemptionNotice(sum_over_processes(strategy))
-    is_chief = strategies.is_chief(strategy)
-    log = RunLog(model_dir, writes=is_chief)
-    checkpoints = _open_checkpoints(options, model_dir, total_steps, writes=is_chief)
-    saved = len(checkpoints.steps()) if is_chief else 0
+    options.check_total_steps(schedule.total_steps)
+    preemption = preemption or PreemptionNotice(strategies.sum_over_processes(strategy))
+    parts = _Assembly(experiment, options, model_dir, strategy)
+    checkpoints = parts.build_checkpoints(schedule.total_steps)
+    saved = len(checkpoints.steps()) if checkpoints.writes else 0
     has_checkpoint = preemption.sum_over_processes(saved) > 0
     with strategy.scope():
         model = experiment.build_model()
@@ -77,7 +75,7 @@ def build_run(
     state = RunState(
         variables_of(model, optimizer, global_step),
         checkpoints,
-        _build_progress(experiment, model, strategy, options, total_steps),
+        parts.build_progress(model, schedule.total_steps),
         LossWatch(options.loss_guard),
         seed=options.seed,
         sum_over_processes=preemption.sum_over_processes,
@@ -85,27 +83,17 @@ def build_run(
     )
     evaluated_weights: Callable[[], Any] = contextlib.nullcontext
     if options.evaluate_averages:
-        checks.check_averages(optimizer)
+        _check_averages(optimizer)
         evaluated_weights = functools.partial(
             averaged_weights, optimizer, model.trainable_variables
         )
     return Run(
         options=options,
         model=model,
-        trainer=_build_trainer(
-            experiment,
-            options,
-            model,
-            optimizer,
-            state,
-            strategy=strategy,
-            profiler=Profiler(model_dir, options.profile_steps, enabled=is_chief),
-        ),
-        evaluator=_build_evaluator(
-            experiment, options, model, global_step, log, strategy=strategy
-        ),
+        trainer=parts.build_trainer(model, optimizer, state),
+        evaluator=parts.build_evaluator(model, global_step),
         state=state,
-        log=log,
+        log=parts.log,
         preemption=preemption,
         batches_from=functools.partial(
             experiment.train_batches, strategy, options.seed
@@ -131,21 +119,13 @@ def build_checkpoint_evaluation(
         strategy: Strategy under which it is evaluated.
         averages: Whether averaged weights are evaluated.
     """
-    log = RunLog(model_dir, writes=strategies.is_chief(strategy))
     with strategy.scope():
         model = experiment.build_model()
         global_step = orbit.utils.create_global_step()
+    parts = _Assembly(experiment, options, model_dir, strategy)
     return CheckpointEvaluation(
         model=model,
-        evaluator=_build_evaluator(
-            experiment,
-            options,
-            model,
-            global_step,
-            log,
-            strategy=strategy,
-            always=True,
-        ),
+        evaluator=parts.build_evaluator(model, global_step, always=True),
         global_step=global_step,
         model_dir=model_dir,
         strategy=strategy,
@@ -178,90 +158,95 @@ def make_run_record(
     )
 
 
-def _open_checkpoints(
-    options: RunOptions, model_dir: epath.PathLike, total_steps: int, *, writes: bool
-) -> Checkpoints:
-    return Checkpoints(
-        model_dir,
-        keep_last=options.keep_last,
-        keep_every_steps=options.keep_every_steps,
-        keep_steps=options.all_keep_steps,
-        scheduled=lambda step: options.is_checkpoint_due(step, total_steps),
-        asynchronous=options.asynchronous_checkpoints,
-        writes=writes,
-    )
+@dataclasses.dataclass(frozen=True)
+class _Assembly:
+    """The settings of a run, from which its parts are built."""
 
+    experiment: Experiment
+    options: RunOptions
+    model_dir: epath.PathLike
+    strategy: tf.distribute.Strategy
 
-def _build_progress(
-    experiment: Experiment,
-    model: keras.Model,
-    strategy: tf.distribute.Strategy,
-    options: RunOptions,
-    total_steps: int,
-) -> Progress:
-    peak = options.peak_flops_per_core
-    return Progress(
-        batch_size=experiment.batch_size,
-        total_steps=total_steps,
-        cores=strategies.count_cores(strategy),
-        replicas=strategy.num_replicas_in_sync,
-        flops_per_image=None if peak is None else training_flops_per_image(model),
-        peak_flops_per_core=peak,
-    )
+    @functools.cached_property
+    def log(self) -> RunLog:
+        return RunLog(self.model_dir, writes=strategies.is_chief(self.strategy))
 
-
-def _build_trainer(
-    experiment: Experiment,
-    options: RunOptions,
-    model: keras.Model,
-    optimizer: keras.optimizers.Optimizer,
-    state: RunState,
-    *,
-    strategy: tf.distribute.Strategy,
-    profiler: Profiler,
-) -> Trainer:
-    xla = strategies.choose_xla(strategy, options.jit_compile)
-    times = StepTimes.for_strategy(strategy)
-    with strategy.scope():
-        step = experiment.make_step(
-            model,
-            optimizer,
-            replicas=strategy.num_replicas_in_sync,
-            compile_gradients=xla.each_replica,
-            compile_step=xla.whole_step,
-        )
-        return Trainer(
-            step,
-            optimizer,
-            strategy=strategy,
-            global_step=state.variables[GLOBAL_STEP],
-            progress=state.progress,
-            learning_rate=experiment.schedule_in_steps().at,
-            watch=state.watch,
-            times=times,
-            profiler=profiler,
+    def build_checkpoints(self, total_steps: int) -> Checkpoints:
+        options = self.options
+        return Checkpoints(
+            self.model_dir,
+            keep_last=options.keep_last,
+            keep_every_steps=options.keep_every_steps,
+            keep_steps=options.all_keep_steps,
+            scheduled=lambda step: options.is_checkpoint_due(step, total_steps),
+            asynchronous=options.asynchronous_checkpoints,
+            writes=strategies.is_chief(self.strategy),
         )
 
+    def build_progress(self, model: keras.Model, total_steps: int) -> Progress:
+        peak = self.options.peak_flops_per_core
+        return Progress(
+            batch_size=self.experiment.batch_size,
+            total_steps=total_steps,
+            cores=strategies.count_cores(self.strategy),
+            replicas=self.strategy.num_replicas_in_sync,
+            flops_per_image=None if peak is None else training_flops_per_image(model),
+            peak_flops_per_core=peak,
+        )
 
-def _build_evaluator(
-    experiment: Experiment,
-    options: RunOptions,
-    model: keras.Model,
-    global_step: tf.Variable,
-    log: RunLog,
-    *,
-    strategy: tf.distribute.Strategy,
-    always: bool = False,
-) -> Evaluator:
-    with strategy.scope():
-        return Evaluator(
-            model,
-            experiment.loss,
-            experiment.eval_batches(strategy) if options.evaluate else {},
-            strategy=strategy,
-            global_step=global_step,
-            log=log,
-            others=experiment.evaluators if options.evaluate else (),
-            always=always,
-            jit_compile=strategies.choose_xla(strategy, options.jit_compile).on,
+    def build_trainer(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        state: RunState,
+    ) -> Trainer:
+        options, strategy = self.options, self.strategy
+        xla = strategies.choose_xla(strategy, options.jit_compile)
+        times = StepTimes.for_strategy(strategy)
+        is_chief = strategies.is_chief(strategy)
+        with strategy.scope():
+            step = self.experiment.make_step(
+                model,
+                optimizer,
+                replicas=strategy.num_replicas_in_sync,
+                compile_gradients=xla.each_replica,
+                compile_step=xla.whole_step,
+            )
+            return Trainer(
+                step,
+                optimizer,
+                strategy=strategy,
+                global_step=state.variables[GLOBAL_STEP],
+                progress=state.progress,
+                learning_rate=self.experiment.schedule_in_steps().at,
+                watch=state.watch,
+                times=times,
+                profiler=Profiler(
+                    self.model_dir, options.profile_steps, enabled=is_chief
+                ),
+            )
+
+    def build_evaluator(
+        self, model: keras.Model, global_step: tf.Variable, *, always: bool = False
+    ) -> Evaluator:
+        experiment, options, strategy = self.experiment, self.options, self.strategy
+        with strategy.scope():
+            return Evaluator(
+                model,
+                experiment.loss,
+                experiment.eval_batches(strategy) if options.evaluate else {},
+                strategy=strategy,
+                global_step=global_step,
+                log=self.log,
+                others=experiment.evaluators if options.evaluate else (),
+                always=always,
+                jit_compile=strategies.choose_xla(strategy, options.jit_compile).on,
+            )
+
+
+def _check_averages(optimizer: keras.optimizers.Optimizer) -> None:
+    if getattr(optimizer, "average_decay", None) is None:
+        raise ValueError(
+            "`evaluate_averages` needs averaged weights; bind the optimizer's "
+            "`average_decay` (0.9999 for ViT-G's fine-tuning)."
         )

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from vit_scaling.data.pipeline import EvalData, TrainData
 from vit_scaling.optimization.schedule import Schedule
-from vit_scaling.training import checks
 from vit_scaling.training.evaluator import InLoopEvaluator
 from vit_scaling.training.losses import LossFunction, sigmoid_cross_entropy
 from vit_scaling.training.options import RunOptions
@@ -58,14 +57,14 @@ class Experiment:
             ValueError: A batch is not a multiple of the replicas, `best_metric` is not
                 evaluated, or an evaluator cannot run.
         """
-        checks.check_batch(self.batch_size, strategy)
+        check_batch(self.batch_size, strategy)
         if self.eval_batch_size is not None:
-            checks.check_batch(self.eval_batch_size, strategy, name="eval_batch_size")
+            check_batch(self.eval_batch_size, strategy, name="eval_batch_size")
         if not options.evaluate:
-            checks.check_best_metric(options.best_metric, (), ())
+            check_best_metric(options.best_metric, (), ())
             return
         names = [evaluator.name for evaluator in self.evaluators]
-        checks.check_best_metric(options.best_metric, self.eval_sets(), names)
+        check_best_metric(options.best_metric, self.eval_sets(), names)
         for evaluator in self.evaluators:
             evaluator.check()
 
@@ -136,3 +135,45 @@ class Experiment:
             )
             for name, data in self.eval_sets().items()
         }
+
+
+def check_batch(
+    batch_size: int, strategy: tf.distribute.Strategy, *, name: str = "batch_size"
+) -> None:
+    """Check that the replicas can share a batch evenly.
+
+    Args:
+        batch_size: Images of a batch over all replicas.
+        strategy: The run's strategy.
+        name: Name of the argument, for the error message.
+
+    Raises:
+        ValueError: It is not a positive multiple of the number of replicas.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if not isinstance(batch_size, int) or batch_size < 1 or batch_size % replicas:
+        raise ValueError(
+            f"`{name}` must be a positive multiple of the {replicas} replicas that "
+            f"share it; received {batch_size!r}."
+        )
+
+
+def check_best_metric(
+    metric: str | None, sets: Iterable[str], others: Iterable[str]
+) -> None:
+    """Check that evaluations measure a metric.
+
+    Args:
+        metric: "SET/METRIC" or None.
+        sets: Names of the evaluation sets, which have the metrics top1, top5 and loss.
+        others: Names of further evaluators, whose metrics are known once they ran.
+
+    Raises:
+        ValueError: `metric` is none of their metrics.
+    """
+    known = [f"{name}/{key}" for name in sets for key in ("top1", "top5", "loss")]
+    known += [f"{name}/…" for name in others]
+    name, slash, _ = (metric or "").partition("/")
+    if metric is not None and not {metric, f"{name}{slash}…"} & set(known):
+        accepted = ", ".join(known) or "None, since nothing is evaluated"
+        raise ValueError(f"`best_metric` must be {accepted}; received {metric!r}.")

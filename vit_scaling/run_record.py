@@ -8,6 +8,7 @@ from typing import Any
 from etils import epath
 
 from vit_scaling import io_files
+from vit_scaling.naming import check_known
 
 RUN_FILE = "run.json"
 FORMAT_VERSION = 1  # Files without a version are older; they have the same fields.
@@ -58,11 +59,8 @@ class RunRecord:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
-        if self.preprocess not in (None, *PREPROCESSING_NAMES):
-            raise ValueError(
-                f"`preprocess` must be one of {', '.join(PREPROCESSING_NAMES)}; "
-                f"received {self.preprocess!r}."
-            )
+        if self.preprocess is not None:
+            check_known("preprocess", self.preprocess, PREPROCESSING_NAMES)
         if len(self.image_size) != 2 or min(self.image_size) < 1:
             raise ValueError(
                 "`image_size` must be (height, width) in pixels, both positive; "

@@ -1,6 +1,7 @@
 """Train an experiment, evaluate its checkpoints, and branch cooldowns off its run."""
 # SPDX-License-Identifier: Apache-2.0
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,13 +16,12 @@ from vit_scaling.assembly import (
 )
 from vit_scaling.experiment import Experiment
 from vit_scaling.optimization.state_size import cost_of, cost_text
-from vit_scaling.training import checks, run_files
+from vit_scaling.training import run_files
 from vit_scaling.training import strategy as strategies
 from vit_scaling.training.branches import prepare_branch
 from vit_scaling.training.checkpoint_evaluation import evaluate_as_they_appear
 from vit_scaling.training.options import RunOptions
 from vit_scaling.training.preemption import PreemptionNotice
-from vit_scaling.training.processes import sum_over_processes
 from vit_scaling.training.run import Run, describe_run
 
 
@@ -53,7 +53,7 @@ def train(
         OSError: A checkpoint or the log could not be written; earlier ones exist.
     """
     options = options or RunOptions()
-    preemption = PreemptionNotice(sum_over_processes(strategy))
+    preemption = PreemptionNotice(strategies.sum_over_processes(strategy))
     with preemption.catch_sigterm():
         run = build_run(
             experiment,
@@ -70,7 +70,7 @@ def train(
             run_files.write_run_files(model_dir, run.model, record, texts())
         if not run.resumed:
             run.state.save(wait=True)  # A run that cannot save stops before it trains.
-        with run.trainer.profiler:
+        with contextlib.closing(run.trainer.profiler):
             metrics = run.train()
         run.state.checkpoints.wait()
         if is_chief:
@@ -137,7 +137,12 @@ def evaluate_continuously(
         TimeoutError: Not one checkpoint appeared in time.
         ValueError: The strategy has several workers.
     """
-    checks.check_single_process(strategy)
+    if strategies.has_several_processes(strategy):
+        raise ValueError(
+            "`continuous_eval` needs one process, since workers would see checkpoints "
+            "at different times; received several workers. Run it with --distribution="
+            "one_device or mirrored."
+        )
     options = RunOptions(jit_compile=jit_compile)
     evaluation = build_checkpoint_evaluation(
         experiment, options, model_dir=model_dir, strategy=strategy, averages=averages
@@ -196,16 +201,16 @@ def branch_cooldowns(
         )
     pairs = sorted(zip(branch_at, lengths, strict=True))
     schedules = [schedule.branch(start, length) for start, length in pairs]
-    branches = [prepare_branch(model_dir, start, length) for start, length in pairs]
+    folders = [prepare_branch(model_dir, start, length) for start, length in pairs]
     return {
-        str(branch.model_dir): train(
+        str(folder): train(
             dataclasses.replace(experiment, schedule=branch_schedule),
             options,
-            model_dir=branch.model_dir,
+            model_dir=folder,
             strategy=strategy,
             texts=texts,
         )
-        for branch, branch_schedule in zip(branches, schedules, strict=True)
+        for folder, branch_schedule in zip(folders, schedules, strict=True)
     }
 
 
@@ -217,10 +222,7 @@ def _announce(
     run.log.say(cost_text([cost_of(run.trainer.optimizer, variables)]))
     run.log.say(
         describe_run(
-            run.model,
-            strategy,
-            run.step,
-            run.total_steps,
+            run,
             images=experiment.train_data.num_examples,
             xla=strategies.choose_xla(strategy, run.options.jit_compile).on,
         )

@@ -107,8 +107,8 @@ def test_a_branch_that_was_prepared_is_found_again(tmp_path):
     long_run(tmp_path)
     first = prepare_branch(tmp_path, 5, 2)
     again = prepare_branch(tmp_path, 5, 2)
-    assert first == again and first.total_steps == 7
-    assert saved_steps(first.model_dir / "checkpoints") == [4]
+    assert first == again == tmp_path / "branch_000000007_from_000000005"
+    assert saved_steps(first / "checkpoints") == [4]
     assert read_branch_record(tmp_path) is None  # The long run is no branch.
 
 

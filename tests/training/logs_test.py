@@ -46,12 +46,6 @@ def test_values_that_are_not_finite_stay_valid_json(tmp_path):
     assert row["loss"] is None and row["rate"] is None
 
 
-def test_texts_go_to_tensorboard(tmp_path):
-    RunLog(tmp_path).text("train", 0, "config", "A = 1")
-    ((tag, _), value) = next(iter(tensorboard_scalars(tmp_path / "train").items()))
-    assert tag.startswith("config") and b"A = 1" in value.item()
-
-
 def test_the_last_record_of_a_step_is_the_one_that_is_read(tmp_path):
     log = RunLog(tmp_path)
     for step, loss in [(1, 3.0), (2, 2.0), (3, 1.5), (2, 2.0), (3, 1.0)]:
@@ -85,7 +79,6 @@ def test_workers_other_than_the_chief_write_and_say_nothing(tmp_path):
     screen = io.StringIO()
     log = RunLog(tmp_path / "run", writes=False, screen=screen)
     log.record("train", 1, {"loss": 1.0})
-    log.text("train", 0, "config", "A = 1")
     log.say("hello")
     assert not (tmp_path / "run").exists() and not screen.getvalue()
 

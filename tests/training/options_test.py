@@ -34,19 +34,17 @@ def test_loops_end_at_the_same_steps_wherever_a_run_was_stopped(start):
 
 
 @pytest.mark.parametrize(
-    ("name", "unit"),
+    "name",
     [
-        ("steps_per_loop", " step"),
-        ("checkpoint_every_steps", " step"),
-        ("eval_every_steps", " step"),
-        ("keep_last", ""),
-        ("keep_every_steps", ""),
+        "steps_per_loop",
+        "checkpoint_every_steps",
+        "eval_every_steps",
+        "keep_last",
+        "keep_every_steps",
     ],
 )
-def test_an_interval_of_nothing_is_rejected(name, unit):
-    with pytest.raises(
-        ValueError, match=f"`{name}` must be at least 1{unit}; received"
-    ):
+def test_an_interval_of_nothing_is_rejected(name):
+    with pytest.raises(ValueError, match=f"`{name}` must be at least 1; received"):
         RunOptions(**{name: 0})
 
 

@@ -240,7 +240,14 @@ def test_a_loop_is_both_recorded_and_printed(tmp_path):
 def test_the_description_counts_parameters_and_names_the_first_step():
     first, second = (
         describe_run(
-            small.linear(), small.mirrored(2), step, 5000, images=1438, xla=False
+            types.SimpleNamespace(
+                model=small.linear(),
+                trainer=types.SimpleNamespace(strategy=small.mirrored(2)),
+                step=step,
+                total_steps=5000,
+            ),
+            images=1438,
+            xla=False,
         )
         for step in (0, 1200)
     )

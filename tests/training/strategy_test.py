@@ -185,3 +185,25 @@ def test_workers_of_one_process_start_with_bfloat16_variables():
     assert momentum.dtype == tf.bfloat16
     assert tf.cast(momentum, tf.float32).numpy().tolist() == [1.5] * 3
     assert other.numpy().tolist() == [1.0, 2.0]
+
+
+def test_a_single_process_agrees_with_itself():
+    for strategy in (tf.distribute.OneDeviceStrategy("CPU:0"), small.mirrored(2)):
+        assert not strategies.has_several_processes(strategy)
+        agree = strategies.sum_over_processes(strategy)
+        assert agree(0) == 0 and agree(7) == 7
+
+
+def test_the_sum_counts_each_process_once_whatever_its_replicas(monkeypatch):
+    # Two replicas of one process stand in for what a collective sums over; the real
+    # thing, in two processes, is in tests/workers_test.py.
+    monkeypatch.setattr(strategies, "has_several_processes", lambda strategy: True)
+    agree = strategies.sum_over_processes(small.mirrored(2))
+    assert agree(0) == 0 and agree(7) == 7 and agree(3) == 3
+
+
+def test_workers_are_several_processes_replicas_are_not(monkeypatch):
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    assert not strategies.has_several_processes(strategy)
+    monkeypatch.setattr(strategy.extended, "_num_workers", 2)
+    assert strategies.has_several_processes(strategy)

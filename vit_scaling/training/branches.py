@@ -1,7 +1,6 @@
 """Branches of a long run: cooldowns that start from one of its checkpoints (§3.5)."""
 # SPDX-License-Identifier: Apache-2.0
 
-import dataclasses
 from typing import Any
 
 from etils import epath
@@ -19,42 +18,22 @@ from vit_scaling.training.checkpoints import FOLDER
 RECORD_FILE = "branch.json"
 
 
-@dataclasses.dataclass(frozen=True)
-class Branch:
-    """A branch that is ready to be trained in a separate folder.
-
-    Attributes:
-        model_dir: The branch's folder, `PARENT/branch_…`, which holds the checkpoint it
-            starts from.
-        start_step: Step at which the cooldown begins.
-        cooldown_steps: Length of the cooldown.
-        parent_step: Step of the parent's checkpoint, at most `start_step`. From there
-            to `start_step` the branch repeats the parent's steps.
-    """
-
-    model_dir: epath.Path
-    start_step: int
-    cooldown_steps: int
-    parent_step: int
-
-    @property
-    def total_steps(self) -> int:
-        """The branch's duration, cooldown included, as Tables 14 to 22 count it."""
-        return self.start_step + self.cooldown_steps
-
-
 def prepare_branch(
     parent_dir: epath.PathLike, start_step: int, cooldown_steps: int
-) -> Branch:
+) -> epath.Path:
     """Copy the parent's last checkpoint at or before a step into the branch's folder.
 
-    The parent is only read. A branch that was prepared before is returned unchanged, so
-    that one that was killed continues.
+    From that checkpoint to `start_step` the branch repeats the parent's steps. The
+    parent is only read. A branch that was prepared before is left unchanged, so that
+    one that was killed continues.
 
     Args:
         parent_dir: `model_dir` of the long run.
         start_step: Step of the parent at which the cooldown begins.
         cooldown_steps: Length of the cooldown.
+
+    Returns:
+        The branch's folder, `PARENT/branch_…`.
 
     Raises:
         FileNotFoundError: The parent has no checkpoint at or before `start_step`.
@@ -88,8 +67,7 @@ def prepare_branch(
                 "images_seen_by_parent": manifest["state"]["images_seen"],
             },
         )
-    parent_step = io_files.read_json(record)["parent_step"]
-    return Branch(model_dir, start_step, cooldown_steps, parent_step)
+    return model_dir
 
 
 def read_branch_record(model_dir: epath.PathLike) -> dict[str, Any] | None:

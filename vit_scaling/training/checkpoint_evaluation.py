@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +22,6 @@ from vit_scaling.training.checkpoint_files import (
 )
 from vit_scaling.training.checkpoints import FOLDER, restore_model
 from vit_scaling.training.evaluator import Evaluator
-from vit_scaling.training.processes import sum_over_processes
 
 TRIES = 3  # Of a checkpoint that cannot be read: its files may still be arriving.
 
@@ -56,14 +56,17 @@ class CheckpointEvaluation:
         Returns:
             {"step", SET: {"top1", "top5", "loss", "examples"}}.
         """
+        restore = functools.partial(
+            restore_model, self.model, self.model_dir, averages=self.averages
+        )
         chief = strategies.is_chief(self.strategy)
         if chief:
-            step = self._restore(step)
+            step = restore(step=step)
         # Other workers may see other checkpoints: the chief's choice holds.
-        sum_over = sum_over_processes(self.strategy)
-        restored = sum_over(step if chief and step is not None else 0)
+        sum_over_processes = strategies.sum_over_processes(self.strategy)
+        restored = sum_over_processes(step if chief and step is not None else 0)
         if not chief:
-            self._restore(restored)
+            restore(step=restored)
         self.global_step.assign(restored)
         record = find_run_record(self.model_dir)  # A branch may not have one yet.
         as_trained = record is not None and record.evaluates_averages
@@ -72,11 +75,6 @@ class CheckpointEvaluation:
             "" if self.averages == as_trained else names[self.averages]
         )
         return {"step": restored, **self.evaluator.evaluate()}
-
-    def _restore(self, step: int | None) -> int:
-        return restore_model(
-            self.model, self.model_dir, averages=self.averages, step=step
-        )
 
 
 def evaluate_as_they_appear(

@@ -173,16 +173,16 @@ def write_failure_advice(error: Exception) -> str:
 
 
 def _verify_manifest(folder: epath.Path) -> dict[str, Any]:
+    damage = f"The checkpoint `{folder}` is damaged:"
     try:
         manifest = dict(json.loads((folder / MANIFEST).read_text()))
     except (FileNotFoundError, TypeError, ValueError) as error:
         raise CorruptCheckpointError(
-            f"The checkpoint `{folder}` is damaged: {MANIFEST} is missing or not JSON."
+            f"{damage} {MANIFEST} is missing or not JSON."
         ) from error
     if manifest.pop("crc32", None) != _json_crc32(manifest):
         raise CorruptCheckpointError(
-            f"The checkpoint `{folder}` is damaged: {MANIFEST} does not match its own "
-            "checksum."
+            f"{damage} {MANIFEST} does not match its own checksum."
         )
     if manifest["format"] > FORMAT:  # Not damage: a flipped bit fails the checksum.
         raise ValueError(
@@ -194,9 +194,8 @@ def _verify_manifest(folder: epath.Path) -> dict[str, Any]:
         size = path.stat().length if path.exists() else None
         if size != written["bytes"] or _crc32(path) != written["crc32"]:
             raise CorruptCheckpointError(
-                f"The checkpoint `{folder}` is damaged: {name} had "
-                f"{written['bytes']} bytes when it was written and now "
-                + ("is missing." if size is None else f"has {size}, changed.")
+                f"{damage} {name} had {written['bytes']} bytes when it was written and "
+                f"now {'is missing' if size is None else f'has {size}, changed'}."
             )
     return manifest
 

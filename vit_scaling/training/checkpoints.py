@@ -1,6 +1,7 @@
 """Checkpoints of a run, keyed by variable path: save, keep by rules, restore."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -69,43 +70,40 @@ def variables_of(
     return variables
 
 
+@dataclasses.dataclass(eq=False)
 class Checkpoints:
-    """Writes, keeps and reads the checkpoints of one `model_dir`."""
+    """Writes, keeps and reads the checkpoints of one `model_dir`.
 
-    def __init__(
-        self,
-        model_dir: epath.PathLike,
-        *,
-        keep_last: int | None = 3,
-        keep_every_steps: int | None = None,
-        keep_steps: Sequence[int] = (),
-        scheduled: Callable[[int], bool] = lambda step: True,
-        asynchronous: bool = True,
-        writes: bool = True,
-    ) -> None:
-        """Open the folder `model_dir/checkpoints`, which need not exist.
+    The folder `model_dir/checkpoints` need not exist.
 
-        Args:
-            model_dir: The run's folder.
-            keep_last: Number of the newest scheduled checkpoints to keep, in addition
-                to the very newest one. None: keep all.
-            keep_every_steps: Multiples of this step are kept as well.
-            keep_steps: These steps are kept as well.
-            scheduled: Whether an uninterrupted run saves at a step. Checkpoints saved
-                in between, as at SIGTERM, do not change which others are kept or which
-                one is restored in a roll-back.
-            asynchronous: Whether a thread writes files while training continues.
-            writes: False for workers other than the chief, which only read.
-        """
-        self.directory = epath.Path(model_dir) / FOLDER
-        self._keep_last = keep_last
-        self._keep_every_steps = keep_every_steps
-        self._keep_steps = frozenset(keep_steps)
-        self._scheduled = scheduled
-        self._asynchronous = asynchronous
-        self.writes = writes
-        self._thread: threading.Thread | None = None
-        self._error: Exception | None = None
+    Attributes:
+        model_dir: The run's folder.
+        keep_last: Number of the newest scheduled checkpoints to keep, in addition to
+            the very newest one. None: keep all.
+        keep_every_steps: Multiples of this step are kept as well.
+        keep_steps: These steps are kept as well.
+        scheduled: Whether an uninterrupted run saves at a step. Checkpoints saved in
+            between, as at SIGTERM, do not change which others are kept or which one is
+            restored in a roll-back.
+        asynchronous: Whether a thread writes files while training continues.
+        writes: False for workers other than the chief, which only read.
+    """
+
+    model_dir: epath.PathLike
+    _: dataclasses.KW_ONLY
+    keep_last: int | None = 3
+    keep_every_steps: int | None = None
+    keep_steps: Sequence[int] = ()
+    scheduled: Callable[[int], bool] = lambda step: True
+    asynchronous: bool = True
+    writes: bool = True
+    _thread: threading.Thread | None = None
+    _error: Exception | None = None
+
+    @property
+    def directory(self) -> epath.Path:
+        """Folder of the checkpoints."""
+        return epath.Path(self.model_dir) / FOLDER
 
     def steps(self) -> list[int]:
         """Return the steps of the complete checkpoints, ascending."""
@@ -137,7 +135,7 @@ class Checkpoints:
             for key, value in variables.items()
         }
         arguments = (step, values, dict(state))
-        if self._asynchronous:
+        if self.asynchronous:
             self._thread = threading.Thread(target=self._write, args=arguments)
             self._thread.start()
         else:
@@ -241,11 +239,11 @@ class Checkpoints:
         steps = self.steps()
         best = self.best()
         scheduled = list(filter(self._scheduled_or_best(best), steps))
-        last = scheduled if self._keep_last is None else scheduled[-self._keep_last :]
-        kept = {*last, *self._keep_steps}
+        last = scheduled if self.keep_last is None else scheduled[-self.keep_last :]
+        kept = {*last, *self.keep_steps}
         if best is not None:
             kept.add(best["step"])
-        every = self._keep_every_steps
+        every = self.keep_every_steps
         for step in step_folders(self.directory):
             is_old = bool(steps) and step < steps[-1]
             is_multiple = every and step and step % every == 0
@@ -257,7 +255,7 @@ class Checkpoints:
     ) -> Callable[[int], bool]:
         """Return whether an uninterrupted run would have a step's checkpoint too."""
         best_step = None if best is None else best["step"]
-        return lambda step: self._scheduled(step) or step == best_step
+        return lambda step: self.scheduled(step) or step == best_step
 
 
 def restore_model(

@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
+from vit_scaling.checks import check_above, check_at_least
+
 _MIN_LOOPS = 3  # For a median; one of fewer means little.
 
 
@@ -47,21 +49,12 @@ class LossGuard:
     max_lost_loops: int = 3
 
     def __post_init__(self) -> None:
-        if self.explodes_at is not None and not self.explodes_at > 1:
-            raise ValueError(
-                "`explodes_at` must be above 1, a multiple of the usual loss, or None; "
-                f"received {self.explodes_at!r}."
-            )
-        for name, minimum in (
-            ("window_loops", _MIN_LOOPS),
-            ("max_roll_backs", 1),
-            ("max_lost_loops", 1),
-        ):
-            if getattr(self, name) < minimum:
-                raise ValueError(
-                    f"`{name}` must be at least {minimum}; received "
-                    f"{getattr(self, name)}."
-                )
+        if self.explodes_at is not None:
+            check_above(1, explodes_at=self.explodes_at)
+        check_at_least(_MIN_LOOPS, window_loops=self.window_loops)
+        check_at_least(
+            1, max_roll_backs=self.max_roll_backs, max_lost_loops=self.max_lost_loops
+        )
 
 
 class LossWatch:
@@ -116,8 +109,9 @@ class LossWatch:
         self._count_lost_loop(skipped and nonfinite_steps >= steps > 0, step)
         if skipped:  # The mean over such a loop is not a loss.
             return
-        usual, limit = self._usual_loss(), self.guard.explodes_at
-        if limit is not None and usual is not None and loss > limit * usual:
+        has_median, limit = len(self.losses) >= _MIN_LOOPS, self.guard.explodes_at
+        usual = statistics.median(self.losses) if has_median else math.inf
+        if limit is not None and loss > limit * usual:
             raise DivergedError(
                 f"The mean loss of the steps up to {step}, {loss:.6g}, is more than "
                 f"{limit:g} times the median of the loops before, {usual:.6g}. Nothing "
@@ -165,8 +159,3 @@ class LossWatch:
         self.skipped_batches = int(state.get("skipped_batches", 0))
         self.roll_backs = int(state.get("roll_backs", 0))
         self.lost_loops = int(state.get("lost_loops", 0))
-
-    def _usual_loss(self) -> float | None:
-        if len(self.losses) < _MIN_LOOPS:
-            return None
-        return statistics.median(self.losses)

@@ -86,19 +86,16 @@ class Evaluator(orbit.AbstractEvaluator):
             ValueError: A set has no labelled image.
         """
         limit, step = int(num_steps), int(self._global_step.numpy())
-        results: Metrics = {}
-        for name, dataset in self._datasets.items():
-            results[name] = self._measure(
-                name, step, functools.partial(self._evaluate_set, dataset, limit)
-            )
-        for other in self._others:
-            if self._always or step % other.interval_steps == 0:
-                results[other.name] = self._measure(
-                    other.name,
-                    step,
-                    functools.partial(other.evaluate, self.model, self._strategy),
-                )
-        return results
+        measurements: list[tuple[str, Callable[[], dict[str, float]]]] = [
+            (name, functools.partial(self._evaluate_set, dataset, limit))
+            for name, dataset in self._datasets.items()
+        ]
+        measurements += [
+            (other.name, functools.partial(other.evaluate, self.model, self._strategy))
+            for other in self._others
+            if self._always or step % other.interval_steps == 0
+        ]
+        return {name: self._measure(name, step, run) for name, run in measurements}
 
     def _measure(
         self, name: str, step: int, evaluate: Callable[[], dict[str, float]]

@@ -56,7 +56,10 @@ class RunLog:
         try:
             self._append(json.dumps(row) + "\n")
             if numbers:
-                with self._writer(kind).as_default(step=step):
+                if kind not in self._writers:
+                    folder = str(self._directory / kind)
+                    self._writers[kind] = tf.summary.create_file_writer(folder)
+                with self._writers[kind].as_default(step=step):
                     for name, value in numbers.items():
                         tf.summary.scalar(name, value)
                 self._writers[kind].flush()
@@ -65,13 +68,6 @@ class RunLog:
                 f"The log of the run could not be written to `{self._directory}`: "
                 f"{error}. {write_failure_advice(error)}"
             ) from error
-
-    def text(self, kind: str, step: int, name: str, text: str) -> None:
-        """Write a text, such as the configuration, to TensorBoard as a code block."""
-        if self._writes:
-            with self._writer(kind).as_default(step=step):
-                tf.summary.text(name, "```\n" + text + "\n```")
-            self._writers[kind].flush()
 
     def say(self, line: str) -> None:
         """Print a line for people, on standard error by default."""
@@ -99,12 +95,6 @@ class RunLog:
             for key, value in values.items()
         )
         self.say(f"step {step:>7,} {name}: {text}  ({duration_text(seconds)})")
-
-    def _writer(self, kind: str) -> Any:
-        if kind not in self._writers:
-            directory = str(self._directory / kind)
-            self._writers[kind] = tf.summary.create_file_writer(directory)
-        return self._writers[kind]
 
     def _append(self, line: str) -> None:
         path = str(self._directory / METRICS_FILE)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from absl import logging
 
+from vit_scaling.checks import check_at_least
 from vit_scaling.training.divergence import LossGuard
 
 
@@ -60,18 +61,15 @@ class RunOptions:
     peak_flops_per_core: float | None = None
 
     def __post_init__(self) -> None:
-        for name, unit in (
-            ("steps_per_loop", " step"),
-            ("checkpoint_every_steps", " step"),
-            ("eval_every_steps", " step"),
-            ("keep_last", ""),
-            ("keep_every_steps", ""),
-        ):
-            number = getattr(self, name)
-            if number is not None and number < 1:
-                raise ValueError(
-                    f"`{name}` must be at least 1{unit}; received {number}."
-                )
+        numbers = {
+            "steps_per_loop": self.steps_per_loop,
+            "checkpoint_every_steps": self.checkpoint_every_steps,
+            "eval_every_steps": self.eval_every_steps,
+            "keep_last": self.keep_last,
+            "keep_every_steps": self.keep_every_steps,
+        }
+        given = {name: value for name, value in numbers.items() if value is not None}
+        check_at_least(1, **given)
         steps = self.profile_steps
         if steps and not (len(steps) == 2 and 0 <= steps[0] < steps[1]):
             raise ValueError(

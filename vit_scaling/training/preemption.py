@@ -31,7 +31,7 @@ class PreemptionNotice:
         """Create a notice that is not given yet.
 
         Args:
-            sum_over_processes: From `processes.sum_over_processes`.
+            sum_over_processes: From `strategy.sum_over_processes`.
         """
         self.sum_over_processes = sum_over_processes
         self._signals = 0

@@ -34,13 +34,6 @@ class Profiler:
         self._is_recording = False
         self._is_first_loop = True
 
-    def __enter__(self) -> "Profiler":
-        """Return the profiler; leaving the `with` writes an unfinished profile."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def before_loop(self, step: int) -> None:
         """Start recording if the loop that begins at `step` is the first to record."""
         if not self._steps:
@@ -63,7 +56,7 @@ class Profiler:
             self.close()
 
     def close(self) -> None:
-        """Write the profile if one is being recorded."""
+        """Write the profile if one is being recorded, also an unfinished one."""
         if self._is_recording:
             self._is_recording = False
             tf.profiler.experimental.stop()

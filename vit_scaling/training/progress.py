@@ -1,64 +1,52 @@
 """Progress of a run: images seen, core-hours, speed and the remaining time."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 
+@dataclasses.dataclass(kw_only=True, eq=False)
 class Progress:
     """Counts images seen and core-hours, across restarts, and estimates the end.
 
     Only the time in which steps run counts, without evaluations and checkpoints.
+
+    Attributes:
+        batch_size: Images of one step, over all replicas.
+        total_steps: Steps of the whole run.
+        cores: Cores that core-hours count (see `training.strategy.count_cores`).
+        replicas: Replicas that share the batch.
+        flops_per_image: Operations of a training step per image.
+        peak_flops_per_core: Operations per second that a core can do. If both are
+            known, the fraction of the peak is reported.
+        clock: Seconds, rising.
+        images_seen: Images of all steps so far.
+        core_seconds: Seconds of all steps so far, times the cores.
     """
 
-    def __init__(
-        self,
-        *,
-        batch_size: int,
-        total_steps: int,
-        cores: int,
-        replicas: int = 1,
-        flops_per_image: float | None = None,
-        peak_flops_per_core: float | None = None,
-        clock: Callable[[], float] = time.perf_counter,
-    ) -> None:
-        """Start at zero.
-
-        Args:
-            batch_size: Images of one step, over all replicas.
-            total_steps: Steps of the whole run.
-            cores: Cores that core-hours count (see `training.strategy.count_cores`).
-            replicas: Replicas that share the batch.
-            flops_per_image: Operations of a training step per image.
-            peak_flops_per_core: Operations per second that a core can do. If both are
-                known, the fraction of the peak is reported.
-            clock: Seconds, rising.
-        """
-        self.batch_size = batch_size
-        self.total_steps = total_steps
-        self.cores = cores
-        self.replicas = replicas
-        self._peak_images_per_second = (
-            peak_flops_per_core * cores / flops_per_image
-            if flops_per_image and peak_flops_per_core
-            else None
-        )
-        self.images_seen = 0
-        self.core_seconds = 0.0
-        self._clock = clock
-        self._started: float | None = None
-        self._images_per_second = 0.0
+    batch_size: int
+    total_steps: int
+    cores: int
+    replicas: int = 1
+    flops_per_image: float | None = None
+    peak_flops_per_core: float | None = None
+    clock: Callable[[], float] = time.perf_counter
+    images_seen: int = 0
+    core_seconds: float = 0.0
+    _started: float | None = None
+    _images_per_second: float = 0.0
 
     def begin(self) -> None:
         """Start the clock before a loop of steps."""
-        self._started = self._clock()
+        self._started = self.clock()
 
     def end(self, steps: int) -> None:
         """Count the `steps` steps that ran since `begin`."""
         if self._started is None:
             raise RuntimeError("`end` was called without `begin`.")
-        seconds = self._clock() - self._started
+        seconds = self.clock() - self._started
         images = steps * self.batch_size
         self._started = None
         self.images_seen += images
@@ -68,13 +56,16 @@ class Progress:
     def report(self, step: int) -> dict[str, float]:
         """Return the metrics to log at `step`, with their units in the names."""
         left = (self.total_steps - step) * self.batch_size
-        rate, peak = self._images_per_second, self._peak_images_per_second
+        rate, share = self._images_per_second, {}
+        if self.flops_per_image and self.peak_flops_per_core:
+            peak = self.peak_flops_per_core * self.cores / self.flops_per_image
+            share = {"share_of_peak": rate / peak}
         return {
             "images_seen": float(self.images_seen),
             "images_per_second": rate,
             "images_per_second_per_replica": rate / self.replicas,
             "images_per_second_per_core": rate / self.cores,
-            **({"share_of_peak": rate / peak} if peak else {}),
+            **share,
             "core_hours": self.core_seconds / 3600,
             "eta_seconds": left / rate if rate else float("nan"),
         }

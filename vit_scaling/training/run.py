@@ -184,20 +184,13 @@ def save_if_best(state: RunState, metric: str | None, metrics: Metrics) -> None:
     state.checkpoints.mark_best(state.step, metric, value)
 
 
-def describe_run(
-    model: keras.Model,
-    strategy: tf.distribute.Strategy,
-    step: int,
-    total_steps: int,
-    *,
-    images: int,
-    xla: bool,
-) -> str:
+def describe_run(run: Run, *, images: int, xla: bool) -> str:
     """Return a line that says what is trained, on what hardware, from which step."""
-    parameters = sum(math.prod(v.shape) for v in model.trainable_variables)
-    start = f"resumes at step {step:,}" if step else "starts"
+    parameters = sum(math.prod(v.shape) for v in run.model.trainable_variables)
+    strategy = run.trainer.strategy
+    start = f"resumes at step {run.step:,}" if run.step else "starts"
     return (
-        f"{model.name}: {parameters:,} parameters, {images:,} training images; "
+        f"{run.model.name}: {parameters:,} parameters, {images:,} training images; "
         f"{type(strategy).__name__}, {strategy.num_replicas_in_sync} replica(s), XLA "
-        f"{'on' if xla else 'off'}; {start}, {total_steps:,} steps in all"
+        f"{'on' if xla else 'off'}; {start}, {run.total_steps:,} steps in all"
     )

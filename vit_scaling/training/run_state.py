@@ -1,6 +1,7 @@
 """State of a run: everything it resumes from, saved, restored and rolled back."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,39 +12,28 @@ from vit_scaling.training.divergence import DivergedError, LossWatch
 from vit_scaling.training.progress import Progress
 
 
+@dataclasses.dataclass(eq=False)
 class RunState:
-    """Everything that a run resumes from, and the rules for restoring it."""
+    """Everything that a run resumes from, and the rules for restoring it.
 
-    def __init__(
-        self,
-        variables: Mapping[str, Any],
-        checkpoints: Checkpoints,
-        progress: Progress,
-        watch: LossWatch,
-        *,
-        seed: int,
-        sum_over_processes: Callable[[int], int] = int,
-        pipelines: int = 1,
-    ) -> None:
-        """Collect the parts.
+    Attributes:
+        variables: From `variables_of` a model, its built optimizer and a step.
+        checkpoints: Where they are saved.
+        progress: Images and core-seconds so far, and the batch size.
+        watch: Losses and left-out batches so far.
+        seed: Seed of the run.
+        sum_over_processes: From `strategy.sum_over_processes`.
+        pipelines: Number of hosts that each read their part of the data
+            (`strategy.count_input_pipelines`).
+    """
 
-        Args:
-            variables: From `variables_of` a model, its built optimizer and a step.
-            checkpoints: Where they are saved.
-            progress: Images and core-seconds so far, and the batch size.
-            watch: Losses and left-out batches so far.
-            seed: Seed of the run.
-            sum_over_processes: From `processes.sum_over_processes`.
-            pipelines: Number of hosts that each read their part of the data
-                (`strategy.count_input_pipelines`).
-        """
-        self.variables = variables
-        self.checkpoints = checkpoints
-        self.progress = progress
-        self.watch = watch
-        self.seed = seed
-        self.sum_over_processes = sum_over_processes
-        self.pipelines = pipelines
+    variables: Mapping[str, Any]
+    checkpoints: Checkpoints
+    progress: Progress
+    watch: LossWatch
+    seed: int
+    sum_over_processes: Callable[[int], int] = int
+    pipelines: int = 1
 
     @property
     def step(self) -> int:

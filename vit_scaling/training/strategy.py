@@ -11,7 +11,6 @@ import tensorflow as tf
 from official.common import distribute_utils
 
 from vit_scaling.naming import check_known
-from vit_scaling.training.processes import has_several_processes
 
 DISTRIBUTIONS = ("one_device", "mirrored", "multi_worker_mirrored", "tpu")
 
@@ -37,8 +36,21 @@ def make_strategy(
             virtual devices are given for another distribution than "mirrored" or after
             TensorFlow started, or `TF_CONFIG` names no cluster of workers.
     """
-    _check_arguments(distribution, tpu, num_virtual_devices)
+    check_known("distribution", distribution, DISTRIBUTIONS)
+    if (distribution == "tpu") != (tpu is not None):
+        raise ValueError(
+            "`tpu` names the TPU of distribution 'tpu' and goes with no other; "
+            f"received distribution={distribution!r}, tpu={tpu!r}. On a TPU VM pass "
+            "--distribution=tpu --tpu=local."
+        )
     if num_virtual_devices:
+        if distribution != "mirrored":
+            raise ValueError(
+                "`num_virtual_devices` splits the CPU for distribution 'mirrored' and "
+                f"goes with no other; received {num_virtual_devices}, "
+                f"distribution={distribution!r}. Pass --distribution=mirrored, or "
+                "leave it out."
+            )
         split_cpu(num_virtual_devices)
     gpus = len(tf.config.list_physical_devices("GPU"))
     if distribution == "mirrored" and not gpus:
@@ -61,26 +73,6 @@ def make_strategy(
     return distribute_utils.get_distribution_strategy(
         distribution, num_gpus=gpus, tpu_address=tpu
     )
-
-
-def _check_arguments(
-    distribution: str, tpu: str | None, num_virtual_devices: int
-) -> None:
-    """Check the arguments of `make_strategy`."""
-    check_known("distribution", distribution, DISTRIBUTIONS)
-    if (distribution == "tpu") != (tpu is not None):
-        raise ValueError(
-            "`tpu` names the TPU of distribution 'tpu' and goes with no other; "
-            f"received distribution={distribution!r}, tpu={tpu!r}. On a TPU VM pass "
-            "--distribution=tpu --tpu=local."
-        )
-    if num_virtual_devices and distribution != "mirrored":
-        raise ValueError(
-            "`num_virtual_devices` splits the CPU for distribution 'mirrored' and goes "
-            f"with no other; received num_virtual_devices={num_virtual_devices}, "
-            f"distribution={distribution!r}. Pass --distribution=mirrored, or leave it "
-            "out."
-        )
 
 
 def _check_cluster(config: str | None) -> None:
@@ -125,10 +117,10 @@ def _broadcast_bfloat16_as_float32(
         dtype = kwargs.get("dtype")
         if replica_id or dtype is None or tf.as_dtype(dtype) != tf.bfloat16:
             return send(replica_id, **kwargs)
-        made = kwargs.pop("initial_value")
+        initial = kwargs.pop("initial_value")
 
         def widened() -> tf.Tensor:
-            return tf.cast(made() if callable(made) else made, tf.float32)
+            return tf.cast(initial() if callable(initial) else initial, tf.float32)
 
         kwargs.update(initial_value=widened, dtype=tf.float32)
         value = send(replica_id, **kwargs)
@@ -173,15 +165,49 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return resolver.task_type == "chief"
 
 
+def has_several_processes(strategy: tf.distribute.Strategy) -> bool:
+    """Whether several workers each run this program in a separate process.
+
+    On a TPU pod one program drives all hosts. Under MultiWorkerMirroredStrategy each
+    worker runs its own, and an operation that only one of them starts blocks forever.
+    """
+    return (
+        isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        and getattr(strategy.extended, "_num_workers", 1) > 1
+    )
+
+
+def sum_over_processes(strategy: tf.distribute.Strategy) -> Callable[[int], int]:
+    """Return a function from this process's number to the sum over all processes.
+
+    Every process must call it equally often, because each call waits for the others.
+    With a single process it is `int`.
+    """
+    if not has_several_processes(strategy):
+        return int
+    local_replicas = len(strategy.extended.worker_devices)
+
+    @tf.function(autograph=False)
+    def total(number: tf.Tensor) -> tf.Tensor:
+        values = strategy.run(tf.identity, args=(number,))
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
+
+    # Each of a process's replicas adds the process's number once.
+    return lambda number: int(total(tf.constant(number, tf.int64))) // local_replicas
+
+
 def count_cores(strategy: tf.distribute.Strategy) -> int:
     """Return the cores that core-hours count: replicas, or on CPU the hosts' cores.
 
     Workers on one host share its cores, which count once.
     """
-    on_cpu = not is_tpu(strategy) and not tf.config.list_physical_devices("GPU")
-    if not on_cpu:
+    if is_tpu(strategy) or tf.config.list_physical_devices("GPU"):
         return strategy.num_replicas_in_sync
-    return (os.cpu_count() or 1) * len(_hosts(strategy))
+    resolver = strategy.cluster_resolver
+    tasks = resolver.cluster_spec().as_dict() if resolver is not None else {}
+    addresses = [*tasks.get("chief", ()), *tasks.get("worker", ())]
+    hosts = {address.rpartition(":")[0] for address in addresses}
+    return (os.cpu_count() or 1) * max(1, len(hosts))
 
 
 def count_input_pipelines(strategy: tf.distribute.Strategy) -> int:
@@ -191,14 +217,6 @@ def count_input_pipelines(strategy: tf.distribute.Strategy) -> int:
     if not has_several_processes(strategy):
         return 1
     return int(strategy.extended._num_workers)
-
-
-def _hosts(strategy: tf.distribute.Strategy) -> set[str]:
-    """Return the names of the hosts that train; one for a single process."""
-    resolver = strategy.cluster_resolver
-    tasks = resolver.cluster_spec().as_dict() if resolver is not None else {}
-    addresses = [*tasks.get("chief", ()), *tasks.get("worker", ())]
-    return {address.rpartition(":")[0] for address in addresses} or {"localhost"}
 
 
 class XLA(NamedTuple):
