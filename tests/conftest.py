@@ -45,7 +45,7 @@ def no_gin_left_over() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def digit_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with scikit-learn's digits as TFRecords, written once."""
-    from vit_scaling.data.writing.digits import Digits
+    from vit_scaling.data.writing.image_sources import Digits
     from vit_scaling.data.writing.split_writer import write_tfrecords
 
     folder = tmp_path_factory.mktemp("digits")

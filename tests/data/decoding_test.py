@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tests.data import sets
 from vit_scaling.data.decoding import pack_labels, unpack_labels
-from vit_scaling.data.host_sharding import Host
+from vit_scaling.data.image_data import Host
 from vit_scaling.data.pipeline import TrainData
 from vit_scaling.data.reading import without_autograph
 from vit_scaling.image_preprocessing import Resize

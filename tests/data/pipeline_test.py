@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tests.data import sets
 from tests.oracles import epoch_order
-from vit_scaling.data.host_sharding import Host
+from vit_scaling.data.image_data import Host
 from vit_scaling.data.pipeline import EvalData, TrainData
 from vit_scaling.image_preprocessing import Resize
 

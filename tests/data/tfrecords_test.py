@@ -4,7 +4,12 @@
 import pytest
 
 from tests.data import sets
-from vit_scaling.data.tfrecords import TFRecords, read_class_names
+from vit_scaling.data.tfrecords import (
+    TFRecords,
+    find_missing_shards,
+    read_class_names,
+    shard_name,
+)
 from vit_scaling.data.writing.verification import verify
 
 
@@ -77,3 +82,11 @@ def test_an_index_is_made_once_for_each_policy(tmp_path):
     source = sets.numbered(tmp_path, [4])
     assert source.index() is source.index()
     assert source.index(on_bad_record="skip") is not source.index()
+
+
+def test_missing_shards_are_those_of_the_counts_that_match_a_pattern():
+    paths = [f"/set/{shard_name('train', n, 4)}" for n in (0, 2)]
+    paths.append(f"/set/{shard_name('test', 0, 1)}")
+    missing = [f"/set/{shard_name('train', n, 4)}" for n in (1, 3)]
+    assert list(find_missing_shards(paths, ["/set/*"])) == missing
+    assert list(find_missing_shards(paths, ["/set/train-0000[01]*"])) == missing[:1]

@@ -1,8 +1,8 @@
-"""Parse `tf.train.Example` records and look up their features."""
+"""The records of a set: its interface, features, and parsing of examples."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 
@@ -73,3 +73,18 @@ def read_example(index: RecordIndex, record: int) -> tf.train.Example:
         return parse_example(index.read_record(record))
     except ValueError as error:
         raise ValueError(f"{index.describe(record)}: {error}.") from error
+
+
+class Source(Protocol):
+    """A set of records: `TFRecords` or `TFDS`."""
+
+    @property
+    def features(self) -> Features:
+        """The keys of the records."""
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Class names in index order, if known."""
+
+    def index(self, *, on_bad_record: str = "stop") -> RecordIndex:
+        """Return the positions of all records."""

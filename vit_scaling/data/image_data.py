@@ -1,4 +1,4 @@
-"""The settings that training and evaluation data have in common."""
+"""The settings that training and evaluation data have in common, and a host's part."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -10,11 +10,55 @@ import tensorflow as tf
 
 from vit_scaling.checks import check_at_least
 from vit_scaling.data.block_table import BlockTable, make_block_table
-from vit_scaling.data.host_sharding import Host
-from vit_scaling.data.key_hashes import read_key_hashes
+from vit_scaling.data.examples import Source
 from vit_scaling.data.record_index import RecordIndex
-from vit_scaling.data.sources import Source
+from vit_scaling.data.subsets import read_key_hashes
 from vit_scaling.naming import check_known
+
+
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """One of several hosts, each of which reads its part of the data.
+
+    Args:
+        index: Number of this host, from 0.
+        count: Number of hosts (input pipelines).
+        replicas: Number of replicas of all hosts together.
+    """
+
+    index: int = 0
+    count: int = 1
+    replicas: int = 1
+
+    @classmethod
+    def from_context(cls, context: tf.distribute.InputContext | None) -> "Host":
+        """Convert a strategy's input context; None is a single device."""
+        if context is None:
+            return cls()
+        return cls(
+            context.input_pipeline_id,
+            context.num_input_pipelines,
+            context.num_replicas_in_sync,
+        )
+
+    @property
+    def local_replicas(self) -> int:
+        """Number of replicas that this host feeds."""
+        return self.replicas // self.count
+
+    def local_batch_size(self, batch_size: int) -> int:
+        """Return the number of images of a global batch that this host makes.
+
+        Raises:
+            ValueError: The batch cannot be divided among the replicas.
+        """
+        if batch_size < 1 or batch_size % self.replicas:
+            raise ValueError(
+                "`batch_size` must be a positive multiple of the number of replicas; "
+                f"received batch_size={batch_size} for {self.replicas} replicas."
+            )
+        return batch_size // self.count
+
 
 POLICIES = ("stop", "skip")
 MAX_PIXELS = 100_000_000  # 300 MB decoded.

@@ -14,8 +14,7 @@ from vit_scaling.data import decoding, preprocessing, subsets, tf_data_service
 from vit_scaling.data.block_table import BlockTable
 from vit_scaling.data.decoding import Augment, Batch, Decoder
 from vit_scaling.data.epoch_order import EpochOrder
-from vit_scaling.data.host_sharding import Host
-from vit_scaling.data.image_data import ImageData, Preprocess
+from vit_scaling.data.image_data import Host, ImageData, Preprocess
 from vit_scaling.data.reading import (
     BlockReader,
     RecordStream,

@@ -35,20 +35,13 @@ def sidecar_paths(shard: str, kind: str) -> list[str]:
 
 def read_sidecars(shard: str, kind: str) -> Iterator[np.ndarray]:
     """Yield the array stored at each place of a sidecar; the caller checks it."""
-    for path in sidecar_paths(shard, kind):
-        array = _load(path)
-        if array is not None:
-            yield array
-
-
-def _load(path: str) -> np.ndarray | None:
-    if not tf.io.gfile.exists(path):
-        return None
-    with tf.io.gfile.GFile(path, "rb") as file:
-        try:
-            return np.load(file, allow_pickle=False)
-        except (ValueError, EOFError):  # A damaged sidecar is computed again.
-            return None
+    for path in filter(tf.io.gfile.exists, sidecar_paths(shard, kind)):
+        with tf.io.gfile.GFile(path, "rb") as file:
+            try:
+                array = np.load(file, allow_pickle=False)
+            except (ValueError, EOFError):  # A damaged sidecar is computed again.
+                continue
+        yield array
 
 
 def write_sidecar(shard: str, kind: str, array: np.ndarray) -> str | None:

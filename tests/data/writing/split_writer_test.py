@@ -17,12 +17,10 @@ from PIL import Image
 
 from tests.data import sets
 from vit_scaling.data.examples import feature_values
-from vit_scaling.data.shard_names import shard_name
-from vit_scaling.data.tfrecords import TFRecords
+from vit_scaling.data.tfrecords import TFRecords, shard_name
 from vit_scaling.data.writing import shard_writer, split_writer
-from vit_scaling.data.writing.digits import Digits
 from vit_scaling.data.writing.image_files import CsvFile, Folder, TarFiles
-from vit_scaling.data.writing.record_images import RecordImages
+from vit_scaling.data.writing.image_sources import Digits, RecordImages
 from vit_scaling.data.writing.verification import verify
 
 

@@ -151,7 +151,7 @@ def _measure_reading(data: Any, args: argparse.Namespace) -> dict[str, float]:
     """Measure reading and shuffling without decoding."""
     import tensorflow as tf
 
-    from vit_scaling.data.host_sharding import Host
+    from vit_scaling.data.image_data import Host
 
     stream, _ = data.make_stream_and_decoder(Host(), 0)
     chunks = stream.dataset(start=0, epochs=None, chunk_records=args.batch_size)

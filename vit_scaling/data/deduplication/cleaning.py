@@ -18,9 +18,8 @@ from vit_scaling.data.deduplication.search import (
 )
 from vit_scaling.data.deduplication.shard_copying import ShardCopy, plan_copies
 from vit_scaling.data.manifests import make_manifest, manifest_path
-from vit_scaling.data.shard_names import NUMBERS_PATTERN
 from vit_scaling.data.sidecar_files import INDEX_FOLDER
-from vit_scaling.data.tfrecords import CLASSES_FILE, TFRecords
+from vit_scaling.data.tfrecords import CLASSES_FILE, NUMBERS_PATTERN, TFRecords
 from vit_scaling.data.writing.class_names import write_class_names
 from vit_scaling.io_files import write_json
 

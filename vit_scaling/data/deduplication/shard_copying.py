@@ -12,7 +12,7 @@ import numpy as np
 from vit_scaling.data.examples import Features, parse_example
 from vit_scaling.data.record_index import RecordIndex, Shard
 from vit_scaling.data.tfrecords import TFRecords
-from vit_scaling.data.writing.shard_files import open_shard
+from vit_scaling.data.writing.shard_writer import open_shard
 
 
 @dataclasses.dataclass(frozen=True)

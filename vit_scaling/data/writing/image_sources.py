@@ -1,16 +1,160 @@
-"""Parse `folder:PATH`, `csv:FILE`, … of a command line into a source of images."""
+"""Sources of images: parse a command line's text; digits and existing records."""
 # SPDX-License-Identifier: Apache-2.0
 
-from vit_scaling.data.examples import Features
-from vit_scaling.data.key_hashes import read_key_hashes
-from vit_scaling.data.sources import Source
-from vit_scaling.data.subsets import select_subset
+import dataclasses
+import functools
+import io
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from vit_scaling.data.examples import (
+    Features,
+    Source,
+    feature_values,
+    parse_example,
+    read_example,
+)
+from vit_scaling.data.record_index import RecordIndex
+from vit_scaling.data.subsets import read_key_hashes, select_subset
 from vit_scaling.data.tfds import TFDS
 from vit_scaling.data.tfrecords import TFRecords
-from vit_scaling.data.writing.digits import Digits
-from vit_scaling.data.writing.image_entries import EntrySource
+from vit_scaling.data.writing.image_entries import Entry, EntrySource, PicklesFieldsOnly
 from vit_scaling.data.writing.image_files import CsvFile, Folder, TarFiles
-from vit_scaling.data.writing.record_images import RecordImages
+from vit_scaling.naming import check_known
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordImages(PicklesFieldsOnly):
+    """The images of a `TFRecords` or `TFDS` source.
+
+    Args:
+        source: The set.
+        keep: Increasing record numbers to include; None is all.
+    """
+
+    source: Source
+    keep: tuple[int, ...] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "keep": None}  # `read` does not need it.
+
+    @functools.cached_property
+    def _index(self) -> RecordIndex:
+        return self.source.index()
+
+    def class_names(self) -> tuple[str, ...]:
+        """Return the set's names, or the numbers 0 to the largest label."""
+        names = self.source.class_names
+        if names is not None:
+            return names
+        labels = [label for row in self._rows for label in row[2]]
+        return tuple(str(number) for number in range(max(labels, default=-1) + 1))
+
+    def entries(self) -> list[Entry]:
+        """Return the records, in order; reads each once for its key and labels.
+
+        Raises:
+            ValueError: A record has no key or label, or a label without a class.
+        """
+        names = self.class_names()
+        return [
+            Entry(key, self._name_labels(names, labels, number), number, size)
+            for number, key, labels, size in self._rows
+        ]
+
+    def _name_labels(
+        self, names: tuple[str, ...], labels: list[int], number: int
+    ) -> tuple[str, ...]:
+        wrong = [label for label in labels if not 0 <= label < len(names)]
+        if wrong:
+            raise ValueError(
+                f"{self._index.describe(number)}: labels must be in 0…{len(names) - 1} "
+                f"(the class names); received {wrong}. Fix the record, or give the "
+                "set's `label_offset` (--label_offset)."
+            )
+        return tuple(names[label] for label in labels)
+
+    def read(self, entry: Entry) -> bytes:
+        """Return the encoded image of a record."""
+        example = read_example(self._index, entry.place)
+        return feature_values(example, self.source.features.image)[0]
+
+    @functools.cached_property
+    def _rows(self) -> list[tuple[int, str, list[int], int]]:
+        """The number, key, labels and size of every record to include."""
+        features, rows = self.source.features, []
+        kept = None if self.keep is None else set(self.keep)
+        for number, data in self._index.read_records():
+            if kept is not None and number not in kept:
+                continue
+            try:
+                example = parse_example(data)
+                labels = features.labels(example)
+                rows.append((number, self._key(example, number), labels, len(data)))
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{self._index.describe(number)}: {error}") from error
+        return rows
+
+    def _key(self, example: tf.train.Example, number: int) -> str:
+        features = self.source.features
+        if features.key != features.image:
+            (key,) = feature_values(example, features.key)
+            return key.decode()
+        path, number_in_file = self._index.locate(number)
+        return f"{path.rsplit('/', 1)[-1]}:{number_in_file}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Digits:
+    """scikit-learn's handwritten digits: 1,797 real images of 8×8, no download.
+
+    Args:
+        split: "test" (every fifth image, 359) or "train" (the other 1,438). Both
+            contain all writers: this is a first example, not a benchmark.
+        scale: Factor by which each image is enlarged in both directions.
+
+    References: Alpaydin and Kaynak 1998, the UCI test set of optical digits.
+    """
+
+    split: str = "train"
+    scale: int = 1
+
+    def __post_init__(self) -> None:
+        check_known("split", self.split, ("train", "test"))
+
+    def class_names(self) -> tuple[str, ...]:
+        """Return "0" to "9"."""
+        return tuple("0123456789")
+
+    def entries(self) -> list[Entry]:
+        """Return the images of the split."""
+        wanted = self.split == "test"
+        return [
+            Entry(f"digits/{i:04d}.png", (str(target),), i, 200)
+            for i, target in enumerate(_digits().target)
+            if (i % 5 == 4) == wanted
+        ]
+
+    def read(self, entry: Entry) -> bytes:
+        """Return the image as a grey PNG, its 17 levels spread over 0 to 255."""
+        from PIL import Image
+
+        levels = _digits().images[entry.place]
+        pixels = np.round(levels * (255 / 16)).astype(np.uint8)
+        pixels = pixels.repeat(self.scale, axis=0).repeat(self.scale, axis=1)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+@functools.cache
+def _digits() -> Any:
+    from sklearn.datasets import load_digits  # pip install scikit-learn
+
+    return load_digits()
+
 
 FORMS = (
     "folder:PATH (a subfolder per class), csv:FILE (columns path, labels), tar:GLOB, "

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from vit_scaling.data.examples import feature_values, parse_example
+from vit_scaling.data.examples import Source, feature_values, parse_example
 from vit_scaling.data.image_data import MAX_PIXELS
 from vit_scaling.data.pipeline import EvalData, TrainData
 from vit_scaling.data.record_files import file_size
 from vit_scaling.data.record_index import RecordIndex
-from vit_scaling.data.sources import Source
 from vit_scaling.data.writing.image_checks import check_image
 from vit_scaling.image_preprocessing import CentralCrop
 

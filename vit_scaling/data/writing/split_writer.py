@@ -18,8 +18,8 @@ from vit_scaling.data.manifests import (
     make_manifest,
     manifest_path,
 )
-from vit_scaling.data.shard_names import NUMBERS_PATTERN, shard_name
 from vit_scaling.data.sidecar_files import INDEX_FOLDER
+from vit_scaling.data.tfrecords import NUMBERS_PATTERN, shard_name
 from vit_scaling.data.writing import shard_writer
 from vit_scaling.data.writing.class_names import assign_class_names
 from vit_scaling.data.writing.image_entries import Entry, EntrySource
