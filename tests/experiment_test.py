@@ -4,7 +4,7 @@
 import pytest
 
 from tests.training import small
-from vit_scaling.optimization.schedules import ReciprocalSqrt
+from vit_scaling.optimization.learning_rate_schedules import ReciprocalSqrt
 from vit_scaling.training.evaluator import InLoopEvaluator
 from vit_scaling.training.options import RunOptions
 from vit_scaling.training.strategy import make_strategy
