@@ -5,7 +5,7 @@ import pytest
 
 from tests.training import small
 from vit_scaling.experiment import check_batch, check_best_metric
-from vit_scaling.optimization.schedules import ReciprocalSqrt
+from vit_scaling.optimization.learning_rate_schedules import ReciprocalSqrt
 from vit_scaling.training.evaluator import InLoopEvaluator
 from vit_scaling.training.options import RunOptions
 from vit_scaling.training.strategy import make_strategy

@@ -17,7 +17,7 @@ from vit_scaling import configurables, gin_files, runs
 from vit_scaling.data.preprocessing import InceptionCrop
 from vit_scaling.image_preprocessing import CentralCrop
 from vit_scaling.optimization.adafactor import Adafactor
-from vit_scaling.optimization.schedules import ReciprocalSqrt
+from vit_scaling.optimization.learning_rate_schedules import ReciprocalSqrt
 from vit_scaling.training.losses import sigmoid_cross_entropy
 from vit_scaling.training.step import make_train_step
 from vit_scaling.training.strategy import make_strategy

@@ -17,8 +17,8 @@ from vit_scaling.data.preprocessing import InceptionCrop
 from vit_scaling.image_preprocessing import CentralCrop, Resize
 from vit_scaling.modeling.positions import resample
 from vit_scaling.modeling.vit import vit
+from vit_scaling.optimization.learning_rate_schedules import Constant, Cosine
 from vit_scaling.optimization.momentum import Momentum
-from vit_scaling.optimization.schedules import Constant, Cosine
 from vit_scaling.training.checkpoint_files import checkpoint_folder
 from vit_scaling.training.losses import softmax_cross_entropy
 from vit_scaling.training.options import RunOptions

@@ -47,7 +47,7 @@ WITHOUT_TENSORFLOW = [  # These run where TensorFlow and Keras are not installed
     ),
     *(
         PACKAGE / "optimization" / f"{name}.py"
-        for name in ("state_size", "update_rule", "update_rules", "weight_decay")
+        for name in ("path_rules", "state_size", "update_rule", "update_rules")
     ),
 ]
 

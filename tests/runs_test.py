@@ -15,9 +15,9 @@ from tests.training import small
 from vit_scaling import runs
 from vit_scaling.optimization.accumulation import accumulate_gradients
 from vit_scaling.optimization.adam import Adam
+from vit_scaling.optimization.learning_rate_schedules import ReciprocalSqrt
 from vit_scaling.optimization.momentum import Momentum
 from vit_scaling.optimization.optimizer import Optimizer
-from vit_scaling.optimization.schedules import ReciprocalSqrt
 from vit_scaling.run_record import load_run_record
 from vit_scaling.training import checkpoint_evaluation
 from vit_scaling.training.checkpoint_files import (

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from vit_scaling.data.pipeline import EvalData, TrainData
-from vit_scaling.optimization.schedule import Schedule
+from vit_scaling.optimization.base_schedule import Schedule
 from vit_scaling.training.evaluator import InLoopEvaluator
 from vit_scaling.training.losses import LossFunction, sigmoid_cross_entropy
 from vit_scaling.training.options import RunOptions

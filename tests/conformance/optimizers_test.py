@@ -12,9 +12,9 @@ from tests.optimization.cases import relative_error, traced_apply, variables_for
 from tests.optimization.replicas import BATCH, Run, batch_of, small_mlp, small_vit
 from vit_scaling.optimization.adafactor import Adafactor
 from vit_scaling.optimization.averaging import AverageDecay
+from vit_scaling.optimization.learning_rate_schedules import ReciprocalSqrt
 from vit_scaling.optimization.momentum import Momentum
 from vit_scaling.optimization.optimizer import Optimizer
-from vit_scaling.optimization.schedules import ReciprocalSqrt
 from vit_scaling.optimization.update_rules import RULES_BY_FLAG
 from vit_scaling.optimization.weight_decay import head_and_body
 

@@ -21,11 +21,11 @@ from tests.oracles.momentum import Momentum as MomentumOracle
 from vit_scaling.optimization.adafactor import Adafactor
 from vit_scaling.optimization.adam import Adam
 from vit_scaling.optimization.averaging import AverageDecay
+from vit_scaling.optimization.learning_rate_schedules import Linear
 from vit_scaling.optimization.lion import Lion
 from vit_scaling.optimization.momentum import Momentum
 from vit_scaling.optimization.optimizer import Optimizer
-from vit_scaling.optimization.schedules import Linear
-from vit_scaling.optimization.tensors import mean_along, sum_of_squares
+from vit_scaling.optimization.reductions import mean_along, sum_of_squares
 
 RATE = Linear(1e-3, total_steps=25, warmup_steps=5)
 DECAY = ((r".*_0\d/kernel", 3.0), (r".*/kernel", 0.03))

@@ -14,9 +14,9 @@ from tests.optimization.cases import (
     weights_for,
 )
 from tests.oracles.lion import Lion as LionOracle
+from vit_scaling.optimization.learning_rate_schedules import Linear
 from vit_scaling.optimization.lion import Lion
 from vit_scaling.optimization.optimizer import Optimizer
-from vit_scaling.optimization.schedules import Linear
 
 RATE = Linear(1e-4, total_steps=25, warmup_steps=5)
 SHAPES = ((), (33,), (4, 5), (40, 31), (4, 40, 36), (4, 4, 3, 40))

@@ -16,10 +16,10 @@ from tests.optimization.cases import (
 from tests.optimization.replicas import strategy_of
 from vit_scaling.optimization.adam import Adam
 from vit_scaling.optimization.averaging import AverageDecay, averaged_weights
-from vit_scaling.optimization.layerwise import freeze
+from vit_scaling.optimization.learning_rate_multipliers import freeze
+from vit_scaling.optimization.learning_rate_schedules import Constant, Linear
 from vit_scaling.optimization.momentum import Momentum
 from vit_scaling.optimization.optimizer import Optimizer
-from vit_scaling.optimization.schedules import Constant, Linear
 from vit_scaling.optimization.update_rule import UpdateRule
 from vit_scaling.optimization.weight_decay import head_and_body
 

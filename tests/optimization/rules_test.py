@@ -7,9 +7,13 @@ import pytest
 
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.modeling.vit import vit
-from vit_scaling.optimization.layerwise import freeze, layerwise_decay, train_only
-from vit_scaling.optimization.regularizers import HalfL2, regularize_head
-from vit_scaling.optimization.weight_decay import head_and_body, value_for
+from vit_scaling.optimization.learning_rate_multipliers import (
+    freeze,
+    layerwise_decay,
+    train_only,
+)
+from vit_scaling.optimization.path_rules import value_for
+from vit_scaling.optimization.weight_decay import HalfL2, head_and_body, regularize_head
 
 SHAPE = ViTShape(patch=8, width=16, depth=3, mlp_width=24, heads=2)
 

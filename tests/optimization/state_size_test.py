@@ -15,7 +15,7 @@ from vit_scaling.modeling.shapes import ViTShape, shape_named
 from vit_scaling.modeling.vit import vit
 from vit_scaling.optimization.adafactor import Adafactor, factored_axes
 from vit_scaling.optimization.adam import Adam
-from vit_scaling.optimization.layerwise import freeze
+from vit_scaling.optimization.learning_rate_multipliers import freeze
 from vit_scaling.optimization.momentum import Momentum
 from vit_scaling.optimization.optimizer import Optimizer
 from vit_scaling.optimization.state_size import (

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tests.training import small
 from vit_scaling import io_files, runs
-from vit_scaling.optimization.schedules import Linear, ReciprocalSqrt
+from vit_scaling.optimization.learning_rate_schedules import Linear, ReciprocalSqrt
 from vit_scaling.training.branches import prepare_branch, read_branch_record
 from vit_scaling.training.checkpoint_files import (
     CorruptCheckpointError,

@@ -16,8 +16,8 @@ from vit_scaling.image_preprocessing import CentralCrop
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.modeling.vit import vit
 from vit_scaling.optimization.adam import Adam
+from vit_scaling.optimization.learning_rate_schedules import ReciprocalSqrt
 from vit_scaling.optimization.optimizer import Optimizer
-from vit_scaling.optimization.schedules import ReciprocalSqrt
 from vit_scaling.optimization.weight_decay import head_and_body
 
 SIDE = 8

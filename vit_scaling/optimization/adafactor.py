@@ -166,7 +166,7 @@ def _normalize_factored(
     """
     import tensorflow as tf
 
-    from vit_scaling.optimization.tensors import mean_along
+    from vit_scaling.optimization.reductions import mean_along
 
     second, largest = axes
     row, column = state["second_moment_row"], state["second_moment_column"]

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from vit_scaling.optimization.configuration import DataclassConfig
+from vit_scaling.optimization.serialization import DataclassConfig
 
 
 @keras.saving.register_keras_serializable("vit_scaling")

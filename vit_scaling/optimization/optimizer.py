@@ -14,16 +14,16 @@ import tensorflow as tf
 
 from vit_scaling.backend import require_tensorflow
 from vit_scaling.optimization import averaging
-from vit_scaling.optimization.schedule import Schedule
-from vit_scaling.optimization.tensors import (
+from vit_scaling.optimization.base_schedule import Schedule
+from vit_scaling.optimization.path_rules import check_path_rules, value_for
+from vit_scaling.optimization.reductions import (
     global_norm,
-    squares_of,
-    state_variable,
     sum_over_replicas,
+    sums_of_squares,
 )
+from vit_scaling.optimization.state_variables import make_state_variable
 from vit_scaling.optimization.update_rule import Tensors, UpdateRule
 from vit_scaling.optimization.update_rules import RULE_CLASSES
-from vit_scaling.optimization.weight_decay import checked_rules, value_for
 
 require_tensorflow()
 
@@ -114,11 +114,11 @@ class Optimizer(keras.Optimizer):
                 f"{clip_norm!r}."
             )
         self.rule = rule
-        self.weight_decay = checked_rules("weight_decay", weight_decay)
+        self.weight_decay = check_path_rules("weight_decay", weight_decay)
         self.absolute_weight_decay = bool(absolute_weight_decay)
         self.clip_norm = clip_norm
         self.skip_nonfinite = bool(skip_nonfinite)
-        self.learning_rate_multipliers = checked_rules(
+        self.learning_rate_multipliers = check_path_rules(
             "learning_rate_multipliers", learning_rate_multipliers
         )
         self.average_decay = average_decay
@@ -157,11 +157,11 @@ class Optimizer(keras.Optimizer):
             "rule": serialize(self.rule),
             "learning_rate": super().get_config()["learning_rate"],
             # Plain tuples: Keras wraps those that are attributes of an optimizer.
-            "weight_decay": checked_rules("weight_decay", self.weight_decay),
+            "weight_decay": check_path_rules("weight_decay", self.weight_decay),
             "absolute_weight_decay": self.absolute_weight_decay,
             "clip_norm": self.clip_norm,
             "skip_nonfinite": self.skip_nonfinite,
-            "learning_rate_multipliers": checked_rules(
+            "learning_rate_multipliers": check_path_rules(
                 "learning_rate_multipliers", self.learning_rate_multipliers
             ),
             "average_decay": serialize(self.average_decay),
@@ -238,7 +238,7 @@ class Optimizer(keras.Optimizer):
         initializer: Any = "zeros",
         aggregation: str = "none",
     ) -> keras.Variable:
-        variable = state_variable(
+        variable = make_state_variable(
             f"{self.name}/{path}",
             shape=tuple(shape),
             dtype=dtype,
@@ -347,7 +347,7 @@ class Optimizer(keras.Optimizer):
             if self.skip_nonfinite:
                 value = tf.where(scalars["finite"], value, target)
             target.assign(value)
-        return squares_of(change, updated) if self.measure_norms else tf.zeros(2)
+        return sums_of_squares(change, updated) if self.measure_norms else tf.zeros(2)
 
     def _change(self, index: int, direction: Any, weights: Any, rate: Any) -> Any:
         """Return direction and decay times their rates, to be subtracted."""

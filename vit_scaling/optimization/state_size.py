@@ -5,9 +5,9 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from vit_scaling.optimization.path_rules import value_for
 from vit_scaling.optimization.update_rule import BYTES, UpdateRule
 from vit_scaling.optimization.update_rules import UPDATE_RULES
-from vit_scaling.optimization.weight_decay import value_for
 
 
 class StateCost(NamedTuple):

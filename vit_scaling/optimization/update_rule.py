@@ -9,7 +9,7 @@ import abc
 import dataclasses
 from typing import Any, NamedTuple, TypeAlias
 
-from vit_scaling.optimization.configuration import DataclassConfig
+from vit_scaling.optimization.serialization import DataclassConfig
 
 # Dtypes that state may have, and the bytes of one value.
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}

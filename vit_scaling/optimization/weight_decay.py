@@ -1,27 +1,27 @@
-"""Decoupled weight decay by rules over variable paths: head and body apart (§3.1)."""
+"""Weight decay of head and body apart: decoupled, or as an L2 penalty (§3.1)."""
 # SPDX-License-Identifier: Apache-2.0
 
 import math
-import re
-from collections.abc import Iterable
-from typing import TypeAlias
+from typing import Any
 
-# ((regular expression over the whole variable path, value), …): the first match wins.
-Rules: TypeAlias = tuple[tuple[str, float], ...]
+import keras
+from keras import ops
 
-# The classifier is the layer `head`, alone or inside another model.
+from vit_scaling.optimization.path_rules import PathRules, check_path_rules
+
+# The classifier is the layer `head`, also inside another model.
 HEAD_KERNEL = r"(.*/)?head/kernel"
 BODY_KERNEL = r"(.*/)?kernel"
 
 
-def head_and_body(head: float = 3.0, body: float = 0.03) -> Rules:
-    """Return the paper's decay: one strength for the classifier, one for all else.
+def head_and_body(head: float = 3.0, body: float = 0.03) -> PathRules:
+    """Return the paper's decay: one strength for the classifier, one for the rest.
 
     Only kernels decay: no bias, no normalisation, no position embedding, no probe.
 
     Args:
         head: Strength of the classifier's kernel, as the paper writes it; default 3.0,
-            that of all its runs (App. B). It multiplies the learning rate of the step.
+            as in all its runs (App. B). It multiplies the learning rate of the step.
         body: Strength of every other kernel; default 0.03.
 
     Returns:
@@ -35,47 +35,73 @@ def head_and_body(head: float = 3.0, body: float = 0.03) -> Rules:
         Zhai et al. 2022, §3.1, Fig. 5, Appendix C (there as 0.03 · 8e-4, times 100 for
         the head, times a schedule of base 1: the same at a base rate of 8e-4).
     """
-    return checked_rules("weight_decay", ((HEAD_KERNEL, head), (BODY_KERNEL, body)))
+    return check_path_rules("weight_decay", ((HEAD_KERNEL, head), (BODY_KERNEL, body)))
 
 
-def checked_rules(name: str, rules: Iterable[tuple[str, float]] | None) -> Rules:
-    """Return the rules as tuples.
+@keras.saving.register_keras_serializable("vit_scaling")
+class HalfL2(keras.regularizers.Regularizer):
+    """The penalty strength / 2 · Σ w², whose gradient is strength · w.
+
+    Under plain SGD with learning rate lr it subtracts lr · strength · w from a weight,
+    like decoupled decay of the same strength. Under Adam and Adafactor it does not:
+    they divide the penalty's gradient by the second moment. (Keras' `L2` is twice this
+    penalty.)
+
+    Args:
+        strength: Factor of the weight in the gradient, at least 0.
 
     Raises:
-        ValueError: A rule is not a pair, its expression does not compile, or its value
-            is negative or not finite.
+        ValueError: `strength` is negative or not finite.
     """
-    checked = []
-    for rule in rules or ():
-        if not isinstance(rule, list | tuple) or len(rule) != 2:
+
+    def __init__(self, strength: float) -> None:
+        if not (math.isfinite(strength) and strength >= 0):
             raise ValueError(
-                f"`{name}` must be pairs of a regular expression over variable paths "
-                f"and a number, such as (('(.*/)?head/kernel', 3.0),); received "
-                f"{rule!r}."
+                f"`strength` must be finite and at least 0; received {strength!r}."
             )
-        pattern, value = rule
-        try:
-            re.compile(pattern)
-        except (re.error, TypeError) as error:
-            raise ValueError(
-                f"`{name}`: {pattern!r} is not a regular expression: {error}."
-            ) from error
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(
-                f"`{name}`: {pattern!r} needs a number; received {value!r}."
-            )
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(
-                f"`{name}`: the value of {pattern!r} must be finite and at least 0; "
-                f"received {value!r}."
-            )
-        checked.append((pattern, float(value)))
-    return tuple(checked)
+        self.strength = float(strength)
+
+    def __call__(self, x: Any) -> Any:
+        """Return the penalty of the weight `x`, a scalar."""
+        return 0.5 * self.strength * ops.sum(ops.square(x))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {"strength": self.strength}
 
 
-def value_for(path: str, rules: Rules, *, default: float) -> float:
-    """Return the value of the first rule to match all of `path`, else `default`."""
-    for pattern, value in rules:
-        if re.fullmatch(pattern, path):
-            return value
-    return default
+def regularize_head(
+    model: keras.Model, strength: float, *, layer: str = "head"
+) -> keras.Model:
+    """Add the L2 penalty of the classifier's kernel to `model.losses`, in place.
+
+    The training step adds `model.losses` to the loss. It does not replace the
+    optimizers' `weight_decay`; either or both may be used. A saved model keeps it.
+
+    Args:
+        model: A model with a classifier, a layer with a `kernel`.
+        strength: See `HalfL2`; 0 removes the penalty.
+        layer: Name of the classifier; default "head".
+
+    Returns:
+        The same model.
+
+    Raises:
+        ValueError: The model has no such layer, or the layer has no kernel.
+
+    References:
+        Zhai et al. 2022, §3.1 ("decoupled weight decay for the head").
+    """
+    head = next((part for part in model.layers if part.name == layer), None)
+    kernel = getattr(head, "kernel", None)
+    if head is None or kernel is None:
+        raise ValueError(
+            f"`layer` must name a layer with a kernel; the model {model.name!r} has no "
+            f"{layer!r} with one. Build it with `classes`, or give the classifier's "
+            "name."
+        )
+    penalty = HalfL2(strength) if strength else None
+    # The layer's attribute is saved, the variable's is added to the loss.
+    head.kernel_regularizer = penalty
+    kernel.regularizer = penalty
+    return model

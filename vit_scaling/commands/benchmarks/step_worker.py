@@ -31,8 +31,8 @@ class Runner:
         from vit_scaling.experiment import Experiment
         from vit_scaling.modeling.vit import vit
         from vit_scaling.optimization.adam import Adam
+        from vit_scaling.optimization.learning_rate_schedules import Constant
         from vit_scaling.optimization.optimizer import Optimizer
-        from vit_scaling.optimization.schedules import Constant
         from vit_scaling.training.options import RunOptions
         from vit_scaling.training.strategy import make_strategy
 

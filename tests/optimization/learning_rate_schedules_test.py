@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from tests.oracles import schedules as oracle
-from vit_scaling.optimization.schedule import Schedule
-from vit_scaling.optimization.schedules import (
+from vit_scaling.optimization.base_schedule import Schedule
+from vit_scaling.optimization.learning_rate_schedules import (
     Constant,
     Cosine,
     Linear,

@@ -1,33 +1,32 @@
 """Learning-rate multipliers by path: layer-wise decay and freezing, for fine-tuning."""
 # SPDX-License-Identifier: Apache-2.0
 
-import re
+from vit_scaling.optimization.path_rules import PathRules, check_pattern
 
-from vit_scaling.optimization.weight_decay import Rules
-
-# What comes before the first block: the layer furthest from the loss.
+# The weights before the first block, the layer furthest from the loss.
 EMBEDDINGS = (
     r"(.*/)?(patch_embedding|position_embedding|class_token|register_tokens)/.*"
 )
 
 
-def layerwise_decay(depth: int, decay: float = 0.9) -> Rules:
-    """Return multipliers that fall from the head of a ViT to its patches.
+def layerwise_decay(depth: int, decay: float = 0.9) -> PathRules:
+    """Return multipliers that decrease from the head of a ViT to its patches.
 
-    The k-th block from the top learns at decay^k of the rate: 1 for what follows the
-    blocks (final norm, pooling, classifier), decay^(depth + 1) for the embeddings.
+    The multiplier of the k-th block from the top is decay^k. It is 1 for the layers
+    after the blocks (final norm, pooling, classifier) and decay^(depth + 1) for the
+    embeddings.
 
     Args:
         depth: Number of encoder blocks, named `block_00` and so on.
         decay: Factor from one layer to the one below; default 0.9, which the paper's
-            authors took later for fine-tuning at 518 px (Alabdulmohsin et al. 2023,
+            authors later used for fine-tuning at 518 px (Alabdulmohsin et al. 2023,
             Appendix E). 1 changes nothing.
 
     Returns:
-        Rules for the optimizers' `learning_rate_multipliers`.
+        Rules for an optimizer's `learning_rate_multipliers`.
 
     Raises:
-        ValueError: `depth` is below 1, or `decay` outside of (0, 1].
+        ValueError: `depth` is below 1, or `decay` is not in (0, 1].
 
     Example:
         >>> layerwise_decay(2, 0.5)[1:]
@@ -39,7 +38,7 @@ def layerwise_decay(depth: int, decay: float = 0.9) -> Rules:
         )
     if not 0 < decay <= 1:
         raise ValueError(
-            f"`decay` must lie in (0, 1]; received {decay!r}. To freeze, use `freeze`."
+            f"`decay` must be in (0, 1]; received {decay!r}. To freeze, use `freeze`."
         )
     blocks = tuple(
         (rf"(.*/)?block_{number:02d}/.*", decay ** (depth - number))
@@ -48,43 +47,34 @@ def layerwise_decay(depth: int, decay: float = 0.9) -> Rules:
     return ((EMBEDDINGS, decay ** (depth + 1)), *blocks)
 
 
-def freeze(*patterns: str) -> Rules:
-    """Return multipliers of 0 for the paths that a pattern matches as a whole.
+def freeze(*patterns: str) -> PathRules:
+    """Return multipliers of 0 for the paths that a pattern matches completely.
 
     Put them before other rules, since the first match wins:
     `(*freeze(r".*/bias"), *layerwise_decay(12))`.
 
     Raises:
-        ValueError: A pattern is no regular expression.
+        ValueError: A pattern is not a regular expression.
 
     Example:
         >>> freeze("patch_embedding/.*")
         (('patch_embedding/.*', 0.0),)
     """
     for pattern in patterns:
-        _check(pattern)
+        check_pattern("patterns", pattern)
     return tuple((pattern, 0.0) for pattern in patterns)
 
 
-def train_only(*patterns: str) -> Rules:
+def train_only(*patterns: str) -> PathRules:
     """Return multipliers that freeze everything but the paths that a pattern matches.
 
     Raises:
-        ValueError: A pattern is no regular expression.
+        ValueError: A pattern is not a regular expression.
 
     Example:
         >>> train_only("(.*/)?head/.*")
         (('(.*/)?head/.*', 1.0), ('.*', 0.0))
     """
     for pattern in patterns:
-        _check(pattern)
+        check_pattern("patterns", pattern)
     return (*((pattern, 1.0) for pattern in patterns), (".*", 0.0))
-
-
-def _check(pattern: str) -> None:
-    try:
-        re.compile(pattern)
-    except (re.error, TypeError) as error:
-        raise ValueError(
-            f"{pattern!r} is not a regular expression: {error}."
-        ) from error

@@ -18,8 +18,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from vit_scaling.optimization.configuration import DataclassConfig
-from vit_scaling.optimization.lengths import Length, checked, length_in_steps
+from vit_scaling.optimization.durations import (
+    Duration,
+    check_duration,
+    duration_in_steps,
+)
+from vit_scaling.optimization.serialization import DataclassConfig
 
 # Steps are float32 in the graph, which represents every whole number up to this one.
 MAX_STEPS = 2**24
@@ -30,7 +34,7 @@ class Schedule(DataclassConfig, keras.optimizers.schedules.LearningRateSchedule)
     """The part common to all schedules; a subclass adds fields and `decay`.
 
     Fields whose names end in `_steps` are lengths. Each may be a number of steps or a
-    pair in epochs, examples or percent (see `lengths.Length`); those that depend on
+    pair in epochs, examples or percent (see `durations.Duration`); those that depend on
     the data's size are replaced by `in_steps`.
 
     Args:
@@ -51,7 +55,7 @@ class Schedule(DataclassConfig, keras.optimizers.schedules.LearningRateSchedule)
 
     base_learning_rate: float
     _: dataclasses.KW_ONLY
-    # `Length`s when given, numbers of steps once they are known.
+    # `Duration`s when given, numbers of steps once they are known.
     total_steps: Any
     warmup_steps: Any = 0
     cooldown_steps: Any = 0
@@ -60,7 +64,7 @@ class Schedule(DataclassConfig, keras.optimizers.schedules.LearningRateSchedule)
         self.base_learning_rate = positive(
             "base_learning_rate", self.base_learning_rate
         )
-        self.total_steps = checked("total_steps", self.total_steps)
+        self.total_steps = check_duration("total_steps", self.total_steps)
         if isinstance(self.total_steps, tuple) and self.total_steps[0] == "percent":
             raise ValueError(
                 "`total_steps` is what percent are taken of: give it in steps, epochs "
@@ -103,12 +107,12 @@ class Schedule(DataclassConfig, keras.optimizers.schedules.LearningRateSchedule)
             ValueError: A length needs what was not given, or they do not fit together.
         """
         known = {"batch_size": batch_size, "train_examples": train_examples}
-        total = length_in_steps("total_steps", self.total_steps, **known)
+        total = duration_in_steps("total_steps", self.total_steps, **known)
         lengths: dict[str, Any] = {
-            name: length_in_steps(name, length, total_steps=total, **known)
+            name: duration_in_steps(name, length, total_steps=total, **known)
             for name, length in self._lengths().items()
         }
-        return dataclasses.replace(self, **lengths)
+        return dataclasses.replace(self, **lengths)  # type: ignore[arg-type]
 
     def branch(self, start_step: int, cooldown_steps: int) -> "Schedule":
         """Return the schedule that follows this one to `start_step`, then cools down.
@@ -147,13 +151,13 @@ class Schedule(DataclassConfig, keras.optimizers.schedules.LearningRateSchedule)
     def _lengths(self) -> dict[str, Any]:
         return {k: v for k, v in self.get_config().items() if k.endswith("_steps")}
 
-    def _make_steps(self, name: str, length: Length) -> Length:
+    def _make_steps(self, name: str, duration: Duration) -> Duration:
         """Return a length, in steps if only the total is needed for that."""
-        length = checked(name, length)
-        percent = isinstance(length, tuple) and length[0] == "percent"
+        duration = check_duration(name, duration)
+        percent = isinstance(duration, tuple) and duration[0] == "percent"
         if percent and isinstance(self.total_steps, int):
-            return length_in_steps(name, length, total_steps=self.total_steps)
-        return length
+            return duration_in_steps(name, duration, total_steps=self.total_steps)
+        return duration
 
     def _factor(self, step: Any, maths: Any) -> Any:
         factor = self.decay(step, maths)

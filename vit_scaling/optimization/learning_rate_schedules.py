@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import keras
 
-from vit_scaling.optimization.schedule import Schedule, positive
+from vit_scaling.optimization.base_schedule import Schedule, positive
 
 
 @keras.saving.register_keras_serializable("vit_scaling")

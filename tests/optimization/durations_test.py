@@ -3,7 +3,7 @@
 
 import pytest
 
-from vit_scaling.optimization.lengths import length_in_steps
+from vit_scaling.optimization.durations import duration_in_steps
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from vit_scaling.optimization.lengths import length_in_steps
     ],
 )
 def test_every_unit_becomes_steps(length, steps):
-    got = length_in_steps(
+    got = duration_in_steps(
         "warmup_steps", length, batch_size=10, train_examples=1000, total_steps=1000
     )
     assert got == steps
@@ -38,4 +38,4 @@ def test_every_unit_becomes_steps(length, steps):
 )
 def test_a_unit_says_what_it_needs(length, missing):
     with pytest.raises(ValueError, match=f"needs {missing}"):
-        length_in_steps("warmup_steps", length)
+        duration_in_steps("warmup_steps", length)
