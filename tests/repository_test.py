@@ -21,16 +21,16 @@ _REASONS: dict[str, tuple[str, ...]] = {
     "packaging and tools/test.sh: --help; the library call in its package": (
         "commands/optimizer_state.py",
     ),
-    "optimization: classes_test, formulas_test, optimizer_test, rules_test": (
+    "optimization: classes_test, formulas_test, optimizer_test, path_rules_test": (
         "optimization/adafactor.py",
         "optimization/adam.py",
         "optimization/averaging.py",
-        "optimization/configuration.py",
-        "optimization/layerwise.py",
+        "optimization/serialization.py",
+        "optimization/learning_rate_multipliers.py",
         "optimization/momentum.py",
-        "optimization/regularizers.py",
-        "optimization/schedule.py",
-        "optimization/tensors.py",
+        "optimization/state_variables.py",
+        "optimization/base_schedule.py",
+        "optimization/reductions.py",
         "optimization/update_rule.py",
         "optimization/weight_decay.py",
     ),

@@ -15,7 +15,7 @@ def check_duration(name: str, duration: Duration) -> Duration:
 
     Args:
         name: Name of the argument, for the errors.
-        duration: Steps, or a pair of a unit out of `UNITS` and an amount. Percent counts
+        duration: Steps, or a pair of a unit of `UNITS` and an amount. Percent counts
             from 0 to 100, of the run's total.
 
     Raises:
@@ -25,7 +25,7 @@ def check_duration(name: str, duration: Duration) -> Duration:
     if isinstance(duration, list | tuple):
         if len(duration) != 2 or duration[0] not in UNITS:
             raise ValueError(
-                f"{expected} with a unit out of {', '.join(UNITS)}; received {duration!r}."
+                f"{expected} with a unit of {', '.join(UNITS)}; received {duration!r}."
             )
         unit, amount = duration
     else:
@@ -65,7 +65,7 @@ def duration_in_steps(
         total_steps: Duration of the whole run; percent needs it.
 
     Raises:
-        ValueError: The duration is malformed, or an argument that its unit needs is missing.
+        ValueError: The duration is malformed, or an argument for its unit is missing.
     """
     duration = check_duration(name, duration)
     if isinstance(duration, int):
