@@ -23,6 +23,7 @@ from vit_scaling.training.checkpoint_evaluation import evaluate_as_they_appear
 from vit_scaling.training.options import RunOptions
 from vit_scaling.training.preemption import PreemptionNotice
 from vit_scaling.training.run import Run, describe_run
+from vit_scaling.training.run_lock import hold_run_lock
 
 
 def train(
@@ -50,11 +51,14 @@ def train(
         ValueError: Settings are inconsistent; nothing that was saved is lost.
         DivergedError: The loss diverged (NonFiniteError: it is not finite).
         PreemptedError: SIGTERM came; the run is saved and can be started again.
+        RunLockedError: Another process trains in `model_dir`.
         OSError: A checkpoint or the log could not be written; earlier ones exist.
     """
     options = options or RunOptions()
+    is_chief = strategies.is_chief(strategy)
+    lock = hold_run_lock(model_dir) if is_chief else contextlib.nullcontext()
     preemption = PreemptionNotice(strategies.sum_over_processes(strategy))
-    with preemption.catch_sigterm():
+    with lock as held, preemption.catch_sigterm():
         run = build_run(
             experiment,
             options,
@@ -62,9 +66,10 @@ def train(
             strategy=strategy,
             preemption=preemption,
         )
+        if held is not None:
+            run.check_lock = held.check
         run.restore()
         _announce(run, experiment, strategy)
-        is_chief = strategies.is_chief(strategy)
         if is_chief:
             record = make_run_record(experiment, run.model, options)
             run_files.write_run_files(model_dir, run.model, record, texts())

@@ -35,6 +35,7 @@ class Run:
         evaluated_weights: Context manager in which the model has the weights to
             evaluate, such as averages.
         resumed: Whether the run continues from a checkpoint.
+        check_lock: Raises if another process has taken over the run's folder.
     """
 
     options: RunOptions
@@ -47,6 +48,7 @@ class Run:
     batches_from: Callable[[int], Any]
     evaluated_weights: Callable[[], contextlib.AbstractContextManager[Any]]
     resumed: bool = False
+    check_lock: Callable[[], None] = lambda: None
 
     @property
     def step(self) -> int:
@@ -70,6 +72,7 @@ class Run:
             DivergedError: The loss diverged, and the options do not allow (another)
                 roll-back.
             PreemptedError: SIGTERM came; the run is saved.
+            RunLockedError: Another process has taken over the run's folder.
             OSError: A checkpoint or the log could not be written.
         """
         metrics: Metrics = {}
@@ -81,8 +84,10 @@ class Run:
             try:
                 outputs = self.trainer.train(tf.constant(steps))
             except DivergedError as error:
+                self.check_lock()
                 self.roll_back(error)
                 continue
+            self.check_lock()
             self.log_loop(outputs)
             if self.options.is_checkpoint_due(self.step, self.total_steps):
                 self.state.save()
