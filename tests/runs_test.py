@@ -275,7 +275,7 @@ def test_averages_are_evaluated_on_request_and_training_continues_with_its_own(
     assert saved(tmp_path) == saved(finished[0])
     assert results["eval"]["loss"] != finished[1]["eval"]["loss"]
     trained = read_metrics(tmp_path, "eval")
-    for averages in (True, False):
+    for averages in (True, None, False):
         found = runs.evaluate(
             small.experiment(**changes),
             model_dir=tmp_path,
@@ -283,7 +283,7 @@ def test_averages_are_evaluated_on_request_and_training_continues_with_its_own(
             averages=averages,
             jit_compile=False,
         )
-        expected = results if averages else finished[1]
+        expected = finished[1] if averages is False else results
         assert found["eval"] == pytest.approx(expected["eval"], rel=1e-6)
     # Figures of the weights that training did not evaluate hide none of its own.
     after = read_metrics(tmp_path, "eval")

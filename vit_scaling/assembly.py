@@ -16,7 +16,7 @@ from etils import epath
 from vit_scaling.experiment import Experiment
 from vit_scaling.image_preprocessing import CentralCrop, EvaluationPreprocessing
 from vit_scaling.optimization.averaging import averaged_weights
-from vit_scaling.run_record import RunRecord
+from vit_scaling.run_record import RunRecord, uses_averages
 from vit_scaling.training import run_files
 from vit_scaling.training import strategy as strategies
 from vit_scaling.training.checkpoint_evaluation import CheckpointEvaluation
@@ -58,6 +58,8 @@ def build_run(
         ValueError: Settings are inconsistent.
     """
     experiment.check(strategy, options)
+    averages = uses_averages(model_dir, options.evaluate_averages)
+    options = dataclasses.replace(options, evaluate_averages=averages)
     keras.utils.set_random_seed(options.seed)
     schedule = experiment.schedule_in_steps()
     options.check_total_steps(schedule.total_steps)
@@ -108,7 +110,7 @@ def build_checkpoint_evaluation(
     *,
     model_dir: epath.PathLike,
     strategy: tf.distribute.Strategy,
-    averages: bool,
+    averages: bool | None,
 ) -> CheckpointEvaluation:
     """Assemble the parts of a run that evaluate its checkpoints.
 
@@ -117,7 +119,8 @@ def build_checkpoint_evaluation(
         options: Of which only `jit_compile` is used.
         model_dir: Folder of the run.
         strategy: Strategy under which it is evaluated.
-        averages: Whether averaged weights are evaluated.
+        averages: Whether averaged weights are evaluated. None: those that training
+            evaluates.
     """
     with strategy.scope():
         model = experiment.build_model()
@@ -150,7 +153,7 @@ def make_run_record(
         value_range=experiment.train_data.value_range,
         loss=experiment.loss.__name__,
         seed=options.seed,
-        evaluates_averages=options.evaluate_averages,
+        evaluates_averages=bool(options.evaluate_averages),
         train_images=int(experiment.train_data.num_examples),
         parameters=sum(math.prod(v.shape) for v in model.trainable_variables),
         versions=run_files.versions(),

@@ -34,7 +34,10 @@ class RunRecord:
             resized before the crop. None, in records of older versions, is 8/7 of the
             crop's longer side (256 before 224).
         seed: Seed of the run.
-        evaluates_averages: Whether training evaluates averaged weights.
+        evaluates_averages: Whether the run's averaged weights count instead of the last
+            ones: training evaluates them, and later programs take them by default.
+        weights: Which weights an export holds, "averaged" or "last"; None in a
+            `run.json`, and for exports of files.
         train_images: Number of different training images; None: not recorded.
         parameters: Number of trained weights; None: not recorded.
         versions: Versions of the packages that trained, by name.
@@ -53,6 +56,7 @@ class RunRecord:
     resize: int | None = None
     seed: int = 0
     evaluates_averages: bool = False
+    weights: str | None = None
     train_images: int | None = None
     parameters: int | None = None
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -119,6 +123,20 @@ def find_run_record(model_dir: epath.PathLike) -> RunRecord | None:
     if not path.exists():
         return None
     return record_from_json(io_files.read_json(path), source=str(path))
+
+
+def uses_averages(model_dir: epath.PathLike, requested: bool | None = None) -> bool:
+    """Whether a run's averaged weights are taken instead of the last ones.
+
+    Args:
+        model_dir: Folder of the run.
+        requested: The user's choice. None: those that the run itself evaluates, as its
+            `run.json` says; without that file, the last ones.
+    """
+    if requested is not None:
+        return requested
+    record = find_run_record(model_dir)
+    return record is not None and record.evaluates_averages
 
 
 def record_from_json(fields: Mapping[str, Any], *, source: str) -> RunRecord:

@@ -71,7 +71,7 @@ def train(
         run.restore()
         _announce(run, experiment, strategy)
         if is_chief:
-            record = make_run_record(experiment, run.model, options)
+            record = make_run_record(experiment, run.model, run.options)
             run_files.write_run_files(model_dir, run.model, record, texts())
         if not run.resumed:
             run.state.save(wait=True)  # A run that cannot save stops before it trains.
@@ -89,7 +89,7 @@ def evaluate(
     *,
     model_dir: epath.PathLike,
     strategy: tf.distribute.Strategy,
-    averages: bool = False,
+    averages: bool | None = None,
     step: int | None = None,
     jit_compile: bool | None = None,
 ) -> dict[str, Any]:
@@ -99,7 +99,8 @@ def evaluate(
         experiment: As it was trained; its `eval_data` and `evaluators` are evaluated.
         model_dir: Folder of the run.
         strategy: From `training.strategy.make_strategy`; need not be the run's.
-        averages: Whether averaged weights are evaluated.
+        averages: Whether averaged weights are evaluated. None: those that training
+            evaluates.
         step: Which checkpoint. None takes the newest complete one.
         jit_compile: Whether XLA compiles the step. None: on a single device only.
 
@@ -121,7 +122,7 @@ def evaluate_continuously(
     *,
     model_dir: epath.PathLike,
     strategy: tf.distribute.Strategy,
-    averages: bool = False,
+    averages: bool | None = None,
     jit_compile: bool | None = None,
     timeout_seconds: float = 3600.0,
 ) -> dict[str, Any]:
@@ -131,7 +132,8 @@ def evaluate_continuously(
         experiment: As it is trained.
         model_dir: Folder of the run.
         strategy: From `training.strategy.make_strategy`, of a single process.
-        averages: Whether averaged weights are evaluated.
+        averages: Whether averaged weights are evaluated. None: those that training
+            evaluates.
         jit_compile: Whether XLA compiles the step. None: on a single device only.
         timeout_seconds: How long to wait for the next checkpoint before giving up.
 
@@ -225,6 +227,8 @@ def _announce(
     """Print the cost of the optimizer's state, and what is trained from which step."""
     variables = run.model.trainable_variables
     run.log.say(cost_text([cost_of(run.trainer.optimizer, variables)]))
+    if run.options.evaluate_averages:
+        run.log.say("Averaged weights are evaluated, not the last ones.")
     run.log.say(
         describe_run(
             run,

@@ -18,7 +18,11 @@ def test_run_gives_its_model_back(tmp_path):
     for mine, its in zip(model.variables, read.variables, strict=True):
         np.testing.assert_array_equal(mine.numpy(), its.numpy())
     assert record == RunRecord(
-        runs.CLASS_NAMES, runs.IMAGE_SIZE, runs.STEP, loss="sigmoid_cross_entropy"
+        runs.CLASS_NAMES,
+        runs.IMAGE_SIZE,
+        runs.STEP,
+        loss="sigmoid_cross_entropy",
+        weights="last",
     )
 
 

@@ -8,6 +8,7 @@ import pathlib
 import keras
 import numpy as np
 import PIL.Image
+import tensorflow as tf
 
 from vit_scaling.modeling.vit import vit
 from vit_scaling.training import checkpoints
@@ -35,8 +36,14 @@ def small_model(dtype: str = "float32", **options) -> keras.Model:
     return model
 
 
-def write_run(model_dir: pathlib.Path, model: keras.Model, **record) -> None:
-    """Write model.json, run.json and one checkpoint of `model`."""
+def write_run(
+    model_dir: pathlib.Path,
+    model: keras.Model,
+    *,
+    averages: dict[str, np.ndarray] | None = None,
+    **record,
+) -> None:
+    """Write model.json, run.json and one checkpoint of `model`, perhaps averages."""
     model_dir.mkdir(parents=True, exist_ok=True)
     (model_dir / "model.json").write_text(model.to_json())
     fields = {
@@ -48,9 +55,12 @@ def write_run(model_dir: pathlib.Path, model: keras.Model, **record) -> None:
     }
     (model_dir / "run.json").write_text(json.dumps({**fields, **record}))
     saver = checkpoints.Checkpoints(model_dir, asynchronous=False)
-    saver.save(
-        STEP, {f"model/{v.path}": v.value.read_value() for v in model.variables}, {}
-    )
+    values = {f"model/{v.path}": v.value.read_value() for v in model.variables}
+    averaged = {
+        f"averages/{path}": tf.constant(value)
+        for path, value in (averages or {}).items()
+    }
+    saver.save(STEP, values | averaged, {})
 
 
 def image_file(height: int, width: int, *, seed: int = 0, format: str = "PNG") -> bytes:

@@ -10,7 +10,10 @@ import tensorflow as tf
 
 from tests.training import small
 from vit_scaling import io_files, runs
+from vit_scaling.optimization.adam import Adam
 from vit_scaling.optimization.learning_rate_schedules import Linear, ReciprocalSqrt
+from vit_scaling.optimization.optimizer import Optimizer
+from vit_scaling.run_record import load_run_record
 from vit_scaling.training.branches import prepare_branch, read_branch_record
 from vit_scaling.training.checkpoint_files import (
     CorruptCheckpointError,
@@ -101,6 +104,34 @@ def test_each_branch_may_have_a_different_length(tmp_path, monkeypatch):
     assert sorted(ends(1).values()) == [5, 6]
     with pytest.raises(ValueError, match="one length for all branches or one for each"):
         ends([3, 2, 1])
+
+
+def test_branch_of_an_averaged_run_evaluates_averages(tmp_path):
+    averaged = functools.partial(Optimizer, Adam(), average_decay=0.5)
+    changes = {"make_optimizer": averaged}
+    experiment = small.experiment(schedule=SCHEDULE(total_steps=4), **changes)
+    options = {"model_dir": tmp_path, "strategy": make_strategy()}
+    averaging = dataclasses.replace(OPTIONS, evaluate_averages=True)
+    runs.train(experiment, averaging, **options)
+    branch = {"branch_at": [2], "cooldown_steps": 1}
+    results = runs.branch_cooldowns(experiment, OPTIONS, **options, **branch)
+    ((folder, metrics),) = results.items()
+    assert load_run_record(folder).evaluates_averages
+    values, _ = read_checkpoint(checkpoint_folder(Path(folder) / "checkpoints", 3))
+    model = small.linear()
+    for variable in model.variables:
+        variable.assign(values[f"averages/{variable.path}"])
+    loss = evaluated_loss(experiment, model)
+    assert metrics["eval"]["loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def evaluated_loss(experiment, model):
+    """Return the mean loss over the evaluation set, batch by batch."""
+    losses = [
+        experiment.loss(model(batch["images"]), batch["labels"])
+        for batch in experiment.eval_data.dataset(batch_size=1)
+    ]
+    return float(tf.reduce_mean(losses))
 
 
 def test_a_branch_that_was_prepared_is_found_again(tmp_path):

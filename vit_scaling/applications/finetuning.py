@@ -59,7 +59,7 @@ def load_for_finetuning(
     source: str,
     *,
     classifier: bool = False,
-    averages: bool = False,
+    averages: bool | None = None,
     heads: int | None = None,
     head: str | None = None,
     source_image_size: int | tuple[int, int] | None = None,
@@ -76,7 +76,8 @@ def load_for_finetuning(
         source: A run's folder, a `.keras`, or any file, address or published name that
             `read_weights` knows.
         classifier: Whether to load the classifier too (same classes).
-        averages: Whether to load a run's averaged weights if it has them.
+        averages: Whether to load a run's averaged weights instead of its last ones.
+            None: those that the run evaluates.
         heads: See `read_weights`, as for the next three; for other projects' files.
         head: The head to read from the file.
         source_image_size: Image size of the file's positions, if they form no square.
@@ -90,9 +91,13 @@ def load_for_finetuning(
             unchanged then.
     """
     options = ReadOptions(
-        head=head, heads=heads, source_image_size=source_image_size, ignore=ignore
+        head=head,
+        heads=heads,
+        source_image_size=source_image_size,
+        ignore=ignore,
+        averages=averages,
     )
-    variables, arguments, old_grid = _read(source, averages, options)
+    variables, arguments, old_grid = _read(source, options)
     values, initialised = _select_values(model, variables, classifier, source)
     resampled: tuple[str, ...] = ()
     if POSITIONS in values:
@@ -138,12 +143,12 @@ def _select_values(
 
 
 def _read(
-    source: str, averages: bool, options: ReadOptions
+    source: str, options: ReadOptions
 ) -> tuple[Arrays, dict[str, Any], tuple[int, int] | None]:
     """Return variables by path and, of a ViT, `vit`'s arguments and the grid."""
     path = local_path(source)
     if is_folder(path) or path.endswith(".keras"):
-        model = load_trained(path, averages=averages)
+        model = load_trained(path, averages=options.averages)
         variables = {
             v.path: np.asarray(v)
             for v in model.variables

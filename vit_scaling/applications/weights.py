@@ -31,6 +31,7 @@ def read_weights(
     approximate_gelu: bool | None = None,
     norm_epsilon: float | None = None,
     ignore: str | None = None,
+    averages: bool | None = None,
 ) -> ViTWeights:
     """Read weights of any known format; layout and shape are recognised.
 
@@ -46,6 +47,8 @@ def read_weights(
         approximate_gelu: GELU by tanh or erf; None as in the source.
         norm_epsilon: Epsilon of all norms; None as in the source.
         ignore: Regular expression of arrays to leave out.
+        averages: A run's averaged weights (True) or its last ones (False); None takes
+            those that the run evaluates.
 
     Returns:
         Variables by path, the arguments of `vit`, and the use of every array.
@@ -56,11 +59,19 @@ def read_weights(
             not have the requested shape or head.
     """
     options = ReadOptions(
-        shape, head, heads, source_image_size, approximate_gelu, norm_epsilon, ignore
+        shape,
+        head,
+        heads,
+        source_image_size,
+        approximate_gelu,
+        norm_epsilon,
+        ignore,
+        averages,
     )
     path = local_path(source)
     if is_folder(path) or path.endswith(".keras"):
-        return reconvert(weights_of_model(load_trained(path)), options)
+        model = load_trained(path, averages=averages)
+        return reconvert(weights_of_model(model), options)
     arrays, metadata = array_files.read_arrays(path)
     if sidecar_files.METADATA_KEY in metadata:
         options, config = sidecar_files.apply_metadata(
@@ -165,12 +176,13 @@ def resample_positions(model: keras.Model, weights: ViTWeights) -> Arrays:
     return variables
 
 
-def load_trained(path: str, *, averages: bool = False) -> keras.Model:
+def load_trained(path: str, *, averages: bool | None = None) -> keras.Model:
     """Load the model of a `.keras` file or a run folder, with its weights.
 
     Args:
         path: The file or folder.
-        averages: Whether to load a run's averaged weights.
+        averages: Whether to load a run's averaged weights instead of its last ones.
+            None: those that the run evaluates.
 
     Raises:
         ValueError: The file is truncated, is not a `.keras`, or has layers that are

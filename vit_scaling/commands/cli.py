@@ -41,6 +41,15 @@ def add_feature_flags(parser: argparse.ArgumentParser) -> None:
     add("--label_offset", type=int, help="added to labels; -1 if labels start at 1")
 
 
+def add_averages_flag(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that chooses between a run's averaged and last weights."""
+    parser.add_argument(
+        "--averages",
+        action=argparse.BooleanOptionalAction,
+        help="averaged or last weights of a run; default: those that the run evaluates",
+    )
+
+
 def features_from_flags(arguments: argparse.Namespace) -> Any:
     """Return the `Features` that the flags of `add_feature_flags` describe."""
     from vit_scaling.data.examples import Features

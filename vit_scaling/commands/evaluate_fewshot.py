@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--application", help="name such as ViTS16")
     add("--weights", help="file of the application's weights (default: random)")
     add("--image_size", type=int, help="of the application, pixels (default: 224)")
-    add("--averages", action="store_true", help="the run's Polyak averages")
+    cli.add_averages_flag(parser)
     add("--layer", help="layer whose output the features are (default: pre_logits)")
     add("--train", help="TFRecords to take shots from, or a TFDS split with --tfds")
     add("--test", help="TFRecords to test on, or a TFDS split with --tfds")

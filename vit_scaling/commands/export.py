@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="what to write",
     )
     add("--step", type=int, help="checkpoint to take (default: newest)")
-    add("--averages", action="store_true", help="take Polyak averages")
+    cli.add_averages_flag(parser)
     add("--class_names", help="file with a name a line (with --model)")
     add(
         "--loss",
@@ -126,7 +126,7 @@ def _check_flags(arguments: argparse.Namespace) -> None:
     }
     source = "model_dir" if arguments.model is None else "model"
     for name in without_use[source]:
-        if getattr(arguments, name) not in (None, False):
+        if getattr(arguments, name) is not None:
             raise ValueError(f"--{name} has no effect with --{source}.")
     if arguments.version is not None and arguments.serving_kit is None:
         raise ValueError("--version needs --serving_kit=NAME.")
@@ -147,8 +147,9 @@ def _check_flags(arguments: argparse.Namespace) -> None:
 
 def _show(report: Mapping[str, Any]) -> str:
     rows = [[name, f"{value:g}"] for name, value in report["max_difference"].items()]
+    weights = f"{report['weights']} weights, " if report.get("weights") else ""
     lines = [
-        f"Wrote {report['output_dir']}: step {report['step']}, "
+        f"Wrote {report['output_dir']}: step {report['step']}, {weights}"
         f"{report['parameters']:,} parameters, {report['classes']} classes, "
         f"{report['bytes'] / 2**20:.1f} MiB.",
         cli.table(rows, ["output", "largest difference from the model"]),

@@ -13,6 +13,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--source", required=True, help=".keras, run folder, or any importable file")
     add("--output", required=True, help=".npz: big_vision; .safetensors: timm")
+    cli.add_averages_flag(parser)
     add("--shape", help="shape of the source, if its heads are unknown")
     add("--gelu", choices=("tanh", "erf"), help="default: as the source computes it")
     add(
@@ -29,6 +30,7 @@ def _export(args: Any) -> Mapping[str, Any]:
         shape=args.shape,
         approximate_gelu=None if args.gelu is None else args.gelu == "tanh",
         norm_epsilon=args.norm_epsilon,
+        averages=args.averages,
     )
     return {"output": args.output, **weights.export_weights(read, args.output)}
 

@@ -13,6 +13,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--source", required=True, help="file, run folder, address or published name")
     add("--output", required=True, help="file to write: .keras or .npz")
+    cli.add_averages_flag(parser)
     add("--shape", help="shape the file must have, such as B/16; default: the file's")
     add("--head", help="token, gap, map or none; default: the file's")
     add(
@@ -49,6 +50,7 @@ def _import(args: Any) -> Mapping[str, Any]:
         approximate_gelu=None if args.gelu is None else args.gelu == "tanh",
         norm_epsilon=args.norm_epsilon,
         ignore=args.ignore,
+        averages=args.averages,
     )
     return import_weights(
         args.source,

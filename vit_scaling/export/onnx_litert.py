@@ -29,7 +29,7 @@ def export_run(
     output_dir: str | os.PathLike[str],
     *,
     kind: str,
-    averages: bool = False,
+    averages: bool | None = None,
     step: int | None = None,
     preprocess: str | None = None,
     resize: int | None = None,
@@ -40,7 +40,8 @@ def export_run(
         model_dir: Folder of the run.
         output_dir: Folder of the file, which must not exist yet.
         kind: "onnx" or "litert".
-        averages: Take the Polyak averages instead of the weights.
+        averages: Take the Polyak averages (True) or the last weights (False); None
+            takes those that the run evaluates.
         step: Which checkpoint; None takes the newest.
         preprocess: As in `saved_model.export_run`; only written into the record.
         resize: The same.
@@ -77,9 +78,9 @@ def export_model(
         seed: Of the random images of the comparison.
 
     Returns:
-        `output_dir`, `file`, `kind`, `step`, `classes`, `parameters`, `bytes`, and per
-        output `max_difference` between the file in its runtime and the model in a
-        `tf.function`: rounding, since the runtimes sum in other orders. With
+        `output_dir`, `file`, `kind`, `step`, `weights`, `classes`, `parameters`,
+        `bytes`, and per output `max_difference` between the file in its runtime and the
+        model in a `tf.function`: rounding, since the runtimes sum in other orders. With
         `run_model` also `max_difference_to_run_precision` of the logits.
 
     Raises:
@@ -110,6 +111,7 @@ def export_model(
             "file": FILES[kind],
             "kind": kind,
             "step": record.step,
+            "weights": record.weights,
             "classes": len(record.class_names),
             "parameters": int(model.count_params()),
             "bytes": file.stat().st_size,

@@ -11,7 +11,12 @@ import keras
 import vit_scaling.modeling.vit  # noqa: F401  (registers its layers)
 from vit_scaling import io_files
 from vit_scaling.export.records import LOSSES, with_preprocess
-from vit_scaling.run_record import PREPROCESSING_NAMES, RunRecord, load_run_record
+from vit_scaling.run_record import (
+    PREPROCESSING_NAMES,
+    RunRecord,
+    load_run_record,
+    uses_averages,
+)
 from vit_scaling.training import checkpoints
 
 LOWER_PRECISIONS = ("mixed_bfloat16", "mixed_float16", "bfloat16", "float16")
@@ -20,7 +25,7 @@ LOWER_PRECISIONS = ("mixed_bfloat16", "mixed_float16", "bfloat16", "float16")
 def load_run(
     model_dir: str | os.PathLike[str],
     *,
-    averages: bool = False,
+    averages: bool | None = None,
     step: int | None = None,
     float32: bool = True,
 ) -> tuple[keras.Model, RunRecord]:
@@ -29,29 +34,32 @@ def load_run(
     Args:
         model_dir: Folder that a training run wrote: `model.json`, `run.json` and
             `checkpoints/`.
-        averages: Take the Polyak averages instead of the weights.
+        averages: Take the Polyak averages (True) or the last weights (False); None
+            takes those that the run evaluates.
         step: Which checkpoint; None takes the newest.
         float32: Compute in float32 (default: what exports do); False keeps the
             precision of the run.
 
     Returns:
-        (model, record); the record's `step` is the checkpoint's.
+        (model, record); the record's `step` is the checkpoint's, and its `weights`
+        says which weights were taken.
 
     Raises:
         FileNotFoundError: A file of the run is missing.
         ValueError: A file of the run is damaged, or names and logits disagree.
     """
-    path = os.path.join(os.fspath(model_dir), "model.json")
-    config = _read_json(path, model_dir)
-    if float32:
-        config = config_in_float32(config)
-    model = keras.models.model_from_json(json.dumps(config))
+    model = _build_model(model_dir, float32=float32)
     record = load_run_record(model_dir)
     restored = checkpoints.restore_model(
         model, os.fspath(model_dir), averages=averages, step=step
     )
     names = record.class_names or tuple(map(str, range(model.output_shape[-1])))
-    record = dataclasses.replace(record, step=int(restored), class_names=names)
+    record = dataclasses.replace(
+        record,
+        step=int(restored),
+        class_names=names,
+        weights="averaged" if uses_averages(model_dir, averages) else "last",
+    )
     check_classes(model, record)
     return model, record
 
@@ -59,7 +67,7 @@ def load_run(
 def load_for_export(
     model_dir: str | os.PathLike[str],
     *,
-    averages: bool = False,
+    averages: bool | None = None,
     step: int | None = None,
     preprocess: str | None = None,
     resize: int | None = None,
@@ -68,7 +76,8 @@ def load_for_export(
 
     Args:
         model_dir: As the next two, see `load_run`.
-        averages: Take the Polyak averages instead of the weights.
+        averages: Take the Polyak averages (True) or the last weights (False); None
+            takes those that the run evaluates.
         step: Which checkpoint; None takes the newest.
         preprocess: See `with_preprocess`.
         resize: The same.
@@ -79,8 +88,11 @@ def load_for_export(
     """
     model, record = load_run(model_dir, averages=averages, step=step)
     record = with_preprocess(record, preprocess, resize)
-    as_run, _ = load_run(model_dir, averages=averages, step=record.step, float32=False)
-    return model, record, None if computes_in_float32(as_run) else as_run
+    as_run = _build_model(model_dir, float32=False)
+    if computes_in_float32(as_run):
+        return model, record, None
+    as_run.set_weights(model.get_weights())
+    return model, record, as_run
 
 
 def check_exportable(model: keras.Model, record: RunRecord) -> None:
@@ -145,6 +157,15 @@ def check_classes(model: keras.Model, record: RunRecord) -> None:
             f"{logits} logits, the record names {len(record.class_names)} classes. "
             "Correct `class_names` in run.json, or the file of --class_names."
         )
+
+
+def _build_model(model_dir: str | os.PathLike[str], *, float32: bool) -> keras.Model:
+    """Build a run's model with initial weights, in float32 or in its own precision."""
+    path = os.path.join(os.fspath(model_dir), "model.json")
+    config = _read_json(path, model_dir)
+    if float32:
+        config = config_in_float32(config)
+    return keras.models.model_from_json(json.dumps(config))
 
 
 def _read_json(path: str, model_dir: str | os.PathLike[str]) -> Any:

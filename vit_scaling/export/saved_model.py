@@ -23,7 +23,7 @@ def export_run(
     model_dir: str | os.PathLike[str],
     output_dir: str | os.PathLike[str],
     *,
-    averages: bool = False,
+    averages: bool | None = None,
     step: int | None = None,
     top_k: int = 5,
     preprocess: str | None = None,
@@ -36,7 +36,8 @@ def export_run(
     Args:
         model_dir: Folder of the run.
         output_dir: Folder of the SavedModel, which must not exist yet.
-        averages: Take the Polyak averages instead of the weights.
+        averages: Take the Polyak averages (True) or the last weights (False); None
+            takes those that the run evaluates.
         step: Which checkpoint; None takes the newest.
         top_k: Number of best classes that the SavedModel lists.
         preprocess: "central_crop" or "resize" of images given as bytes; None takes what
@@ -88,10 +89,10 @@ def export_model(
         seed: Of the random images of the comparison.
 
     Returns:
-        `output_dir`, `step`, `classes`, `parameters`, `bytes` (of the folder),
-        per output `max_difference` against the model in a `tf.function` (0 expected)
-        and `max_difference_eager` against it op by op (rounding); with `run_model` also
-        `max_difference_to_run_precision` of the logits.
+        `output_dir`, `step`, `weights`, `classes`, `parameters`, `bytes` (of the
+        folder), per output `max_difference` against the model in a `tf.function` (0
+        expected) and `max_difference_eager` against it op by op (rounding); with
+        `run_model` also `max_difference_to_run_precision` of the logits.
 
     Raises:
         FileExistsError: `output_dir` exists already.
@@ -105,6 +106,7 @@ def export_model(
         report = {
             "output_dir": os.fspath(output_dir),
             "step": record.step,
+            "weights": record.weights,
             "classes": len(record.class_names),
             "parameters": int(model.count_params()),
             "jit_compile": jit_compile,

@@ -6,6 +6,7 @@ from typing import Any
 from etils import epath
 
 from vit_scaling import io_files
+from vit_scaling.run_record import RUN_FILE
 from vit_scaling.training.checkpoint_files import (
     MANIFEST,
     checkpoint_folder,
@@ -24,8 +25,9 @@ def prepare_branch(
     """Copy the parent's last checkpoint at or before a step into the branch's folder.
 
     From that checkpoint to `start_step` the branch repeats the parent's steps. The
-    parent is only read. A branch that was prepared before is left unchanged, so that
-    one that was killed continues.
+    parent is only read; its run.json is copied, so that the branch evaluates averages
+    if the parent does. A branch that was prepared before is left unchanged, so that one
+    that was killed continues.
 
     Args:
         parent_dir: `model_dir` of the long run.
@@ -56,6 +58,8 @@ def prepare_branch(
         source = checkpoint_folder(parent / FOLDER, steps[-1])
         _, manifest = read_checkpoint(source, prefixes=["run/"])
         _copy_checkpoint(source, checkpoint_folder(model_dir / FOLDER, steps[-1]))
+        if (parent / RUN_FILE).exists():
+            io_files.write_text(model_dir / RUN_FILE, (parent / RUN_FILE).read_text())
         io_files.write_json(
             record,
             {

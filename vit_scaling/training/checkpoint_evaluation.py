@@ -12,7 +12,7 @@ import tensorflow as tf
 from absl import logging
 from etils import epath
 
-from vit_scaling.run_record import find_run_record
+from vit_scaling.run_record import uses_averages
 from vit_scaling.training import strategy as strategies
 from vit_scaling.training.checkpoint_files import (
     MANIFEST,
@@ -40,7 +40,8 @@ class CheckpointEvaluation:
         global_step: Step of the weights, for the log.
         model_dir: Folder of the run.
         strategy: Strategy under which the model was built.
-        averages: Whether averaged weights are evaluated.
+        averages: Whether averaged weights are evaluated. None: those that training
+            evaluates.
     """
 
     model: keras.Model
@@ -48,7 +49,7 @@ class CheckpointEvaluation:
     global_step: tf.Variable
     model_dir: epath.PathLike
     strategy: tf.distribute.Strategy
-    averages: bool
+    averages: bool | None = None
 
     def evaluate(self, step: int | None = None) -> dict[str, Any]:
         """Evaluate the checkpoint of a step; None takes the newest complete one.
@@ -68,12 +69,10 @@ class CheckpointEvaluation:
         if not chief:
             restore(step=restored)
         self.global_step.assign(restored)
-        record = find_run_record(self.model_dir)  # A branch may not have one yet.
-        as_trained = record is not None and record.evaluates_averages
-        names = {True: "_averages", False: "_last"}
-        self.evaluator.suffix = (
-            "" if self.averages == as_trained else names[self.averages]
-        )
+        averages = uses_averages(self.model_dir, self.averages)
+        as_trained = averages == uses_averages(self.model_dir)
+        other = "_averages" if averages else "_last"
+        self.evaluator.suffix = "" if as_trained else other
         return {"step": restored, **self.evaluator.evaluate()}
 
 

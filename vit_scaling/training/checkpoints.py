@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from absl import logging
 from etils import epath
 
 from vit_scaling import io_files
+from vit_scaling.run_record import uses_averages
 from vit_scaling.training.checkpoint_files import (
     PARTIAL_PREFIX,
     CorruptCheckpointError,
@@ -262,15 +264,19 @@ def restore_model(
     model: keras.Model,
     model_dir: epath.PathLike,
     *,
-    averages: bool = False,
+    averages: bool | None = None,
     step: int | None = None,
 ) -> int:
     """Assign a run's weights to a model of the same shape; return their step.
 
+    All programs that use a trained run read its weights here. If the checkpoint holds
+    averaged weights too, a line on standard error says which were taken.
+
     Args:
         model: Built as the run's model was, under any strategy and precision.
         model_dir: The run's folder.
-        averages: Whether averaged weights are taken instead of the last ones.
+        averages: Whether averaged weights are taken instead of the last ones. None:
+            those that the run itself evaluates, as its `run.json` says.
         step: Which checkpoint. None takes the newest complete one.
 
     Raises:
@@ -288,18 +294,28 @@ def restore_model(
     folder = checkpoint_folder(directory, manifest["step"])
     averaged_keys = [key for key in values if key.startswith("averages/")]
     averaged = {key: values.pop(key) for key in averaged_keys}
-    if averages and not averaged:
+    takes_averages = uses_averages(model_dir, averages)
+    if takes_averages and not averaged:
+        asked = "run.json" if averages is None else "`averages`"
         raise ValueError(
-            f"`averages` asks for averaged weights, and `{folder}` holds none; "
-            "bind the optimizer's `average_decay` when training."
+            f"{asked} asks for averaged weights, and `{folder}` holds none. Take the "
+            "last weights by averages=False (--no-averages), or bind the optimizer's "
+            "`average_decay` when training."
         )
     variables = variables_of(model)
     _check_same_variables(folder, variables, values)
     for key, variable in variables.items():
         value = values[key]
-        if averages:
+        if takes_averages:
             value = averaged.get("averages/" + key.removeprefix("model/"), value)
         variable.assign(value)
+    if averaged:
+        kind = "averaged" if takes_averages else "last"
+        why = "as the run evaluates them" if averages is None else "as requested"
+        print(
+            f"{model_dir}: {kind} weights of step {manifest['step']:,}, {why}.",
+            file=sys.stderr,
+        )
     return int(manifest["step"])
 
 

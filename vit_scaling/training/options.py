@@ -30,6 +30,8 @@ class RunOptions:
             metric is kept too.
         asynchronous_checkpoints: Whether a thread writes checkpoints.
         evaluate_averages: Whether averaged weights are evaluated instead of the last.
+            None: as the run did before, or as its parent if it is a branch; a new run
+            evaluates the last ones.
         loss_guard: When a loss counts as diverged, and what happens then.
         evaluate: Whether the evaluation sets are evaluated during and after training.
         jit_compile: Whether XLA compiles the step. None: on a single device only.
@@ -51,7 +53,7 @@ class RunOptions:
     keep_steps: Sequence[int] = ()
     best_metric: str | None = None
     asynchronous_checkpoints: bool = True
-    evaluate_averages: bool = False
+    evaluate_averages: bool | None = None
     loss_guard: LossGuard = dataclasses.field(default_factory=LossGuard)
     # The command line sets the following ones.
     evaluate: bool = True

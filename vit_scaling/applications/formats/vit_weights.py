@@ -22,6 +22,8 @@ class ReadOptions:
         approximate_gelu: GELU by tanh (True) or by erf (False).
         norm_epsilon: Epsilon of all norms.
         ignore: Regular expression of arrays that may be left out.
+        averages: A run's averaged weights (True) or its last ones (False); None: those
+            that the run evaluates.
     """
 
     shape: str | ViTShape | None = None
@@ -31,6 +33,7 @@ class ReadOptions:
     approximate_gelu: bool | None = None
     norm_epsilon: float | None = None
     ignore: str | None = None
+    averages: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True)
