@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import shutil
 
+import gin
 import keras
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from vit_scaling.modeling.positions import resample
 from vit_scaling.modeling.vit import vit
 from vit_scaling.optimization.learning_rate_schedules import Constant, Cosine
 from vit_scaling.optimization.momentum import Momentum
+from vit_scaling.run_record import load_run_record
 from vit_scaling.training.checkpoint_files import checkpoint_folder
 from vit_scaling.training.losses import softmax_cross_entropy
 from vit_scaling.training.options import RunOptions
@@ -136,7 +138,9 @@ def test_model_starts_from_the_source_with_a_new_classifier(
         pytest.param("finetune_g14", marks=pytest.mark.slow),
     ],
 )
-def test_each_experiment_trains_three_steps(name, source, digit_records, tmp_path):
+def test_each_experiment_trains_three_steps(
+    name, source, digit_records, tmp_path, capsys
+):
     experiment = small(
         source, digit_records, f"experiments/{name}.gin", "data/held_out.gin",
         more=["TRAIN_FRACTION = 0.9", "EVAL_BATCH_SIZE = 64"],
@@ -151,6 +155,28 @@ def test_each_experiment_trains_three_steps(name, source, digit_records, tmp_pat
     assert results["step"] == 3 and np.isfinite(results["held_out"]["loss"])
     assert results["held_out"]["examples"] == sets["held_out"].num_examples
     assert results["eval"]["examples"] == whole
+    start = load_run_record(tmp_path).initial_weights
+    assert start["source"] == str(source[0])
+    assert start["initialised"] == ["head/kernel", "head/bias"]
+    assert start["resampled"] == ["position_embedding/embedding"]
+    said = capsys.readouterr().err
+    assert "1 resampled to another grid: position_embedding/embedding" in said
+    assert "2 with initial values: head/kernel, head/bias" in said
+
+
+def test_head_that_the_source_lacks_needs_consent(source, digit_records, tmp_path):
+    start = {"model_dir": tmp_path, "strategy": make_strategy()}
+    name, more = "experiments/finetune.gin", ["HEAD = 'token'"]
+    options = RunOptions(jit_compile=False, evaluate=False, steps_per_loop=1)
+    with pytest.raises(ValueError, match=r"has no 'class_token/token', which the mod"):
+        runs.train(small(source, digit_records, name, more=more), options, **start)
+    assert not any(path.is_dir() for path in tmp_path.iterdir())  # No checkpoint.
+    gin.clear_config()
+    more += ["load_for_finetuning.allow_initialised = 'class_token/.*'"]
+    runs.train(small(source, digit_records, name, more=more), options, **start)
+    record = load_run_record(tmp_path).initial_weights
+    assert record["initialised"] == ["class_token/token", "head/kernel", "head/bias"]
+    assert {path.split("/")[0] for path in record["left"]} == {"map_head", "head"}
 
 
 def test_preempted_run_resumes_when_its_source_is_gone(source, digit_records, tmp_path):
@@ -163,6 +189,7 @@ def test_preempted_run_resumes_when_its_source_is_gone(source, digit_records, tm
     load = functools.partial(load_for_finetuning, source=str(tmp_path / "gone.keras"))
     gone = dataclasses.replace(experiment, load_weights=load)
     assert runs.train(gone, options, **start)["step"] == 3
+    assert load_run_record(tmp_path).initial_weights["source"] == str(source[0])
     with pytest.raises(FileNotFoundError, match=r"gone\.keras"):
         runs.train(gone, options, **{**start, "model_dir": tmp_path / "new"})
 

@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -16,7 +16,7 @@ from etils import epath
 from vit_scaling.experiment import Experiment
 from vit_scaling.image_preprocessing import CentralCrop, EvaluationPreprocessing
 from vit_scaling.optimization.averaging import averaged_weights
-from vit_scaling.run_record import RunRecord, uses_averages
+from vit_scaling.run_record import RunRecord, find_run_record, uses_averages
 from vit_scaling.training import run_files
 from vit_scaling.training import strategy as strategies
 from vit_scaling.training.checkpoint_evaluation import CheckpointEvaluation
@@ -70,8 +70,7 @@ def build_run(
     has_checkpoint = preemption.sum_over_processes(saved) > 0
     with strategy.scope():
         model = experiment.build_model()
-        if experiment.load_weights is not None and not has_checkpoint:
-            experiment.load_weights(model)
+        initial_weights = parts.load_initial_weights(model, resumes=has_checkpoint)
         optimizer = experiment.build_optimizer(model, schedule)
         global_step = orbit.utils.create_global_step()
     state = RunState(
@@ -101,6 +100,7 @@ def build_run(
             experiment.train_batches, strategy, options.seed
         ),
         evaluated_weights=evaluated_weights,
+        initial_weights=initial_weights,
     )
 
 
@@ -137,7 +137,10 @@ def build_checkpoint_evaluation(
 
 
 def make_run_record(
-    experiment: Experiment, model: keras.Model, options: RunOptions
+    experiment: Experiment,
+    model: keras.Model,
+    options: RunOptions,
+    initial_weights: Mapping[str, Any] | None = None,
 ) -> RunRecord:
     """Return what later programs need to know of the run and its data."""
     first = next(iter(experiment.eval_sets().values()), None)
@@ -154,6 +157,7 @@ def make_run_record(
         loss=experiment.loss.__name__,
         seed=options.seed,
         evaluates_averages=bool(options.evaluate_averages),
+        initial_weights=initial_weights,
         train_images=int(experiment.train_data.num_examples),
         parameters=sum(math.prod(v.shape) for v in model.trainable_variables),
         versions=run_files.versions(),
@@ -173,6 +177,20 @@ class _Assembly:
     @functools.cached_property
     def log(self) -> RunLog:
         return RunLog(self.model_dir, writes=strategies.is_chief(self.strategy))
+
+    def load_initial_weights(
+        self, model: keras.Model, *, resumes: bool
+    ) -> Mapping[str, Any] | None:
+        """Load the weights that a new run starts from; return the record of them."""
+        if resumes:
+            record = find_run_record(self.model_dir)
+            return None if record is None else record.initial_weights
+        load = self.experiment.load_weights
+        report = None if load is None else load(model)
+        if report is None:
+            return None
+        self.log.say(str(report))
+        return report.as_dict()
 
     def build_checkpoints(self, total_steps: int) -> Checkpoints:
         options = self.options

@@ -3,7 +3,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import tensorflow as tf
@@ -14,6 +14,13 @@ from vit_scaling.training.evaluator import InLoopEvaluator
 from vit_scaling.training.losses import LossFunction, sigmoid_cross_entropy
 from vit_scaling.training.options import RunOptions
 from vit_scaling.training.step import TrainStep, make_train_step
+
+
+class InitialWeights(Protocol):
+    """Report of which weights were loaded; `str` of it is printed."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as JSON values, for `run.json`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +41,7 @@ class Experiment:
         accumulate: Accumulates gradients over micro-batches. None takes a batch whole.
         prepare_model: Called with the built model, such as to regularize it.
         load_weights: Called with the built model if the run has no checkpoint yet, to
-            load initial weights.
+            load initial weights. What it returns is printed and recorded.
     """
 
     make_model: Callable[[], keras.Model]
@@ -48,7 +55,7 @@ class Experiment:
     evaluators: Sequence[InLoopEvaluator] = ()
     accumulate: Callable[..., Any] | None = None
     prepare_model: Callable[[keras.Model], Any] | None = None
-    load_weights: Callable[[keras.Model], Any] | None = None
+    load_weights: Callable[[keras.Model], InitialWeights | None] | None = None
 
     def check(self, strategy: tf.distribute.Strategy, options: RunOptions) -> None:
         """Check that all settings are consistent before building anything.

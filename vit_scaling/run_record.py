@@ -38,6 +38,8 @@ class RunRecord:
             ones: training evaluates them, and later programs take them by default.
         weights: Which weights an export holds, "averaged" or "last"; None in a
             `run.json`, and for exports of files.
+        initial_weights: Where the weights came from that training started with, and
+            which variables kept initial values; None: all of them did.
         train_images: Number of different training images; None: not recorded.
         parameters: Number of trained weights; None: not recorded.
         versions: Versions of the packages that trained, by name.
@@ -57,6 +59,7 @@ class RunRecord:
     seed: int = 0
     evaluates_averages: bool = False
     weights: str | None = None
+    initial_weights: Mapping[str, Any] | None = None
     train_images: int | None = None
     parameters: int | None = None
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -71,7 +71,9 @@ def train(
         run.restore()
         _announce(run, experiment, strategy)
         if is_chief:
-            record = make_run_record(experiment, run.model, run.options)
+            record = make_run_record(
+                experiment, run.model, run.options, run.initial_weights
+            )
             run_files.write_run_files(model_dir, run.model, record, texts())
         if not run.resumed:
             run.state.save(wait=True)  # A run that cannot save stops before it trains.

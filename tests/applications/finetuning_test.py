@@ -87,10 +87,16 @@ def test_run_folder_gives_its_newest_weights(averages, monkeypatch, tmp_path):
     )
 
 
-def test_another_head_is_initialised_over_the_same_body():
+def test_another_head_is_initialised_over_the_same_body_if_allowed():
     model = vit(TINY, "map", image_size=4, classes=2)
     before = values_of(model)
-    start = load_for_finetuning(model, NAMED["augreg"].path)
+    with pytest.raises(ValueError, match=r"no 'map_head/probe'.*='\(map_head\)/\.\*'"):
+        load_for_finetuning(model, NAMED["augreg"].path)
+    for path, value in values_of(model).items():
+        np.testing.assert_array_equal(value, before[path])
+    start = load_for_finetuning(
+        model, NAMED["augreg"].path, allow_initialised="(map_head)/.*"
+    )
     assert all(p.startswith(("map_head/", "head/")) for p in start.initialised)
     assert "class_token/token" in start.left
     np.testing.assert_array_equal(values_of(model)["map_head/probe"],

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -19,7 +20,6 @@ from vit_scaling.applications.weights import load_trained, read_weights
 from vit_scaling.array_files import Arrays
 from vit_scaling.modeling.positions import resample
 from vit_scaling.modeling.shapes import ViTShape
-from vit_scaling.modeling.variables import is_pooling_variable
 
 CLASSIFIER = re.compile(r"head/.*")
 STATE = re.compile(r"mask_seed/.*|.*seed_generator.*")
@@ -32,6 +32,7 @@ class FineTuningStart:
     """Report of `load_for_finetuning`, as variable paths.
 
     Attributes:
+        source: Where the weights come from.
         taken: Variables with the source's values.
         resampled: Variables with the source's positions on another grid.
         initialised: Variables that keep the new model's initial values.
@@ -39,6 +40,7 @@ class FineTuningStart:
         differences: Options with which source and model compute differently.
     """
 
+    source: str
     taken: tuple[str, ...]
     resampled: tuple[str, ...]
     initialised: tuple[str, ...]
@@ -46,12 +48,20 @@ class FineTuningStart:
     differences: tuple[str, ...]
 
     def __str__(self) -> str:
-        lines = [f"{len(self.taken)} variables taken"]
-        for name in ("resampled", "initialised", "left", "differences"):
-            paths = getattr(self, name)
+        lines = [f"Starts from {self.source}: {len(self.taken)} variables taken"]
+        for text, paths in (
+            ("resampled to another grid", self.resampled),
+            ("with initial values", self.initialised),
+            ("of the source left out", self.left),
+            ("options that differ", self.differences),
+        ):
             if paths:
-                lines.append(f"{len(paths)} {name}: {', '.join(paths)}")
+                lines.append(f"  {len(paths)} {text}: {', '.join(paths)}")
         return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report for a run's record; `taken` as a number."""
+        return {**dataclasses.asdict(self), "taken": len(self.taken)}
 
 
 def load_for_finetuning(
@@ -64,12 +74,13 @@ def load_for_finetuning(
     head: str | None = None,
     source_image_size: int | tuple[int, int] | None = None,
     ignore: str | None = None,
+    allow_initialised: str | None = None,
 ) -> FineTuningStart:
     """Load trained weights into a new model, for another set or resolution.
 
-    The classifier keeps its initial values, positions are resampled to the model's
-    grid (as in the authors' transfers), and a pooling head that the source lacks keeps
-    its initial values. All other variables must be in the source.
+    The classifier keeps its initial values, and positions are resampled to the model's
+    grid (as in the authors' transfers). All other variables must be in the source, but
+    for those of `allow_initialised`.
 
     Args:
         model: Built for the new task: its image size, classes and head.
@@ -82,13 +93,16 @@ def load_for_finetuning(
         head: The head to read from the file.
         source_image_size: Image size of the file's positions, if they form no square.
         ignore: Regular expression of arrays to leave out.
+        allow_initialised: Regular expression of variables that may keep their initial
+            values if the source lacks them, such as "map_head/.*"; None: no others
+            than the classifier's.
 
     Returns:
         The paths that were taken, resampled, initialised and left.
 
     Raises:
-        ValueError: A variable of the body is missing or of another shape. The model is
-            unchanged then.
+        ValueError: The source lacks a variable, or has it with another shape. The model
+            is unchanged then.
     """
     options = ReadOptions(
         head=head,
@@ -98,7 +112,8 @@ def load_for_finetuning(
         averages=averages,
     )
     variables, arguments, old_grid = _read(source, options)
-    values, initialised = _select_values(model, variables, classifier, source)
+    values, initialised = _select_values(model, variables, classifier)
+    _check_initialised(source, initialised, classifier, allow_initialised)
     resampled: tuple[str, ...] = ()
     if POSITIONS in values:
         grid = tuple(model.get_layer("position_embedding").grid)
@@ -112,6 +127,7 @@ def load_for_finetuning(
         if variable.path in values:
             variable.assign(values[variable.path])
     return FineTuningStart(
+        source=os.fspath(source),
         taken=tuple(path for path in values if path not in resampled),
         resampled=resampled,
         initialised=initialised,
@@ -121,25 +137,36 @@ def load_for_finetuning(
 
 
 def _select_values(
-    model: keras.Model, variables: Arrays, classifier: bool, source: str
+    model: keras.Model, variables: Arrays, classifier: bool
 ) -> tuple[Arrays, tuple[str, ...]]:
     """Return the values for the model's variables, and the paths without a value."""
-    values: Arrays = {}
-    initialised = []
-    for variable in model.variables:
-        path = variable.path
-        is_new_classifier = CLASSIFIER.fullmatch(path) and not classifier
-        if path in variables and not is_new_classifier:
-            values[path] = variables[path]
-        elif is_new_classifier or is_pooling_variable(path) or STATE.fullmatch(path):
-            initialised.append(path)
-        else:
-            raise ValueError(
-                f"{source!r} has no {path!r}, which the model needs. Build the model "
-                "with the shape and options of the source, which are in "
-                "`read_weights(source).arguments`."
-            )
-    return values, tuple(initialised)
+    values = {
+        v.path: variables[v.path]
+        for v in model.variables
+        if v.path in variables and (classifier or not CLASSIFIER.fullmatch(v.path))
+    }
+    return values, tuple(v.path for v in model.variables if v.path not in values)
+
+
+def _check_initialised(
+    source: str, initialised: Sequence[str], classifier: bool, allowed: str | None
+) -> None:
+    """Raise if variables keep initial values that the user did not allow to."""
+    missing = [
+        path
+        for path in initialised
+        if not STATE.fullmatch(path)
+        and (classifier or not CLASSIFIER.fullmatch(path))
+        and not (allowed and re.fullmatch(allowed, path))
+    ]
+    if missing:
+        layers = "|".join(dict.fromkeys(path.split("/")[0] for path in missing))
+        raise ValueError(
+            f"{source!r} has no {list_some([*map(repr, missing)])}, which the model "
+            f"needs: {len(missing)} variables. Build the model with the head, shape "
+            "and options of the source (`read_weights(source).arguments`), or let them "
+            f"start from initial values by allow_initialised='({layers})/.*'."
+        )
 
 
 def _read(

@@ -34,6 +34,7 @@ class Run:
         batches_from: From the number of the first batch to the training data.
         evaluated_weights: Context manager in which the model has the weights to
             evaluate, such as averages.
+        initial_weights: Record of the weights that the run started from.
         resumed: Whether the run continues from a checkpoint.
         check_lock: Raises if another process has taken over the run's folder.
     """
@@ -47,6 +48,7 @@ class Run:
     preemption: PreemptionNotice
     batches_from: Callable[[int], Any]
     evaluated_weights: Callable[[], contextlib.AbstractContextManager[Any]]
+    initial_weights: Mapping[str, Any] | None = None
     resumed: bool = False
     check_lock: Callable[[], None] = lambda: None
 
