@@ -3,11 +3,13 @@
 
 import dataclasses
 import inspect
+import re
 
 import gin
 import pytest
 
-from vit_scaling import configurables
+from vit_scaling import configurables, gin_files
+from vit_scaling.training import settings
 
 FILES = ["quickstart"]
 DATA = ["TRAIN_PATTERN = 'train-*'", "EVAL_PATTERN = 'test-*'"]
@@ -102,3 +104,52 @@ def test_an_earlier_name_of_a_binding_raises_with_the_new_name(old):
     assert parameter in inspect.signature(known[name]).parameters
     with pytest.raises(ValueError, match=f"^{old} was renamed: bind {new}."):
         configurables.parse(FILES, [*DATA, f"{old} = None"])
+
+
+# What may happen to settings when a run resumes.
+
+KNOWN = {part.__name__: part for part in configurables.PARTS} | configurables.ROOTS
+TABLES = {"fixed": settings.FIXED, "exact": settings.EXACT, "initial": settings.INITIAL}
+# Macros of gin files with which a run cannot resume, or not without permission.
+REJECTED_MACROS = {
+    "fixed": {"CLASSES", "DEPTH", "HEAD", "IMAGE_SIZE", "SHAPE"},
+    "exact": {"BATCH_SIZE", "SEED", "SHUFFLE_WINDOW", "TRAIN_FRACTION"},
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_tables_of_settings_name_arguments_of_parts(table):
+    for name in set(TABLES[table]) - {settings.TRAIN_DATA}:
+        function, _, parameter = name.partition(".")
+        assert parameter in inspect.signature(KNOWN[function]).parameters, name
+
+
+def test_every_setting_is_in_one_table_at_most():
+    assert sum(map(len, TABLES.values())) == len(set().union(*TABLES.values()))
+
+
+def test_every_argument_of_a_model_is_sorted():
+    """A new argument must be added to a table, or here: it may change."""
+    may_change = {"vit.dropout", "vit.dtype", "vit.rematerialize"}
+    may_change |= {"vit.stochastic_depth", "vit.input_tensor", "keras_backbone.dtype"}
+    names = {
+        f"{name}.{parameter}"
+        for name in ("vit", "keras_backbone", "as_shape", "ViTShape")
+        for parameter in inspect.signature(KNOWN[name]).parameters
+    }
+    assert names == may_change | names & set().union(*TABLES.values())
+
+
+def test_every_macro_of_gin_files_is_sorted_by_what_it_binds():
+    macros, found = set(), {"fixed": set(), "exact": set()}
+    for path in gin_files.root().rglob("*.gin"):
+        for name, value in re.findall(r"^(\S+)\s*= *(.*)", path.read_text(), re.M):
+            if name.isupper():
+                macros.add(name)
+            for macro in re.findall(r"%([A-Z_0-9]+)", value):
+                for table in found:
+                    if name.rpartition("/")[2] in TABLES[table]:
+                        found[table].add(macro)
+    assert "TOTAL_STEPS" in macros and macros > set().union(*found.values())
+    found["exact"] -= found["fixed"]
+    assert found == REJECTED_MACROS

@@ -232,3 +232,38 @@ def test_defaults_in_use_are_in_the_text(tmp_path):
     called()
     text = gin_files.operative_text()
     assert "run.also = None" in text and "big/part.depth = %DEPTH" in text
+
+
+def effective(text, *bindings, tmp_path):
+    gin.clear_config()
+    parse(text, *bindings, tmp_path=tmp_path)
+    return gin_files.effective_settings({SELECTOR: run})
+
+
+def test_every_setting_that_a_root_reads_has_its_name_and_value(tmp_path):
+    settings = effective(GOOD, tmp_path=tmp_path)
+    prefix = "tests"
+    assert settings == {
+        f"{prefix}.run.make": (f"{prefix}.run.make", "@big/part()"),
+        f"{prefix}.run.steps": ("STEPS", "7"),
+        f"{prefix}.run.also": (f"{prefix}.run.also", "None"),
+        f"big/{prefix}.part.width": (f"big/{prefix}.part.width", "5"),
+        f"big/{prefix}.part.depth": ("DEPTH", "3"),
+    }
+
+
+def test_settings_are_equal_wherever_a_value_is_bound(tmp_path):
+    direct = GOOD.replace("%STEPS\nSTEPS = 7", "7").replace(
+        "big/part.width", "part.width"
+    )
+    before, now = (effective(text, tmp_path=tmp_path) for text in (GOOD, direct))
+    assert {key: value for key, (_, value) in before.items()} == {
+        key: value for key, (_, value) in now.items()
+    }
+
+
+def test_macros_inside_collections_are_settings_too(tmp_path):
+    text = "run.also = {'a': [%ONE, @part]}\nONE = 1\npart.depth = 2"
+    settings = effective(text, tmp_path=tmp_path)
+    assert settings["tests.run.also"][1] == "{'a': [1, @part]}"
+    assert settings["tests.part.depth"][1] == "2"

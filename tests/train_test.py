@@ -3,6 +3,7 @@
 
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -303,10 +304,63 @@ def test_a_folder_of_another_model_is_rejected_and_stays(run, digit_records, tmp
     args = [*arguments(digit_records, steps=2, every=2), model_dir(tmp_path)]
     code, err = run(*args, "--nojit_compile", "--mode=train")
     assert code == 0, err
-    files = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    saved = files(tmp_path)
     code, err = run(*args, "--gin_param=digits/ViTShape.width = 32")
-    assert code == 1 and "`model_dir` holds another model" in err
-    assert files == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    assert code == 1 and "`digits/ViTShape.width` was 16 and is now 32" in err
+    assert files(tmp_path) == saved
+
+
+# A run that resumes with other settings.
+
+
+def files(folder):
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_changes_at_resume_are_printed_and_recorded_and_every_configuration_stays(
+    run, digit_records, tmp_path
+):
+    args = [*arguments(digit_records, steps=2, every=2), model_dir(tmp_path)]
+    args += ["--mode=train", "--nojit_compile"]
+    assert run(*args)[0] == 0
+    longer = [*args, "--gin_param=TOTAL_STEPS = 4", "--gin_param=CLIP_NORM = 0.5"]
+    before = (tmp_path / "config.gin").read_text()
+    code, err = run(*longer)
+    assert code == 0, err
+    assert "  TOTAL_STEPS: 2 → 4\n" in err and "  CLIP_NORM: 1.0 → 0.5\n" in err
+    (row,) = read_metrics(tmp_path, "settings")
+    assert row["step"] == 2
+    changes = [["TOTAL_STEPS", "2", "4"], ["CLIP_NORM", "1.0", "0.5"]]
+    assert sorted(row["changes"]) == sorted(changes)
+    assert (tmp_path / "config_0001.gin").read_text() == before
+    assert "TOTAL_STEPS = 4" in (tmp_path / "config.gin").read_text()
+
+    code, err = run(*longer)  # Finished and unchanged.
+    assert code == 0 and "changed" not in err
+    assert not (tmp_path / "config_0002.gin").exists()
+    saved = files(tmp_path)
+    code, err = run(*args, "--gin_param=TOTAL_STEPS = 3")
+    assert code == 1 and "`total_steps` is 3, below step 4" in err
+    assert files(tmp_path) == saved
+
+
+def test_other_training_images_at_resume_are_rejected_unless_allowed(
+    run, digit_records, tmp_path
+):
+    args = [*arguments(digit_records, steps=2, every=2), "--mode=train"]
+    args += [model_dir(tmp_path / "run"), "--nojit_compile"]
+    assert run(*args)[0] == 0
+    moved = shutil.copytree(digit_records, tmp_path / "moved")
+    code, err = run(*args, f"--gin_param=TRAIN_PATTERN = '{moved}/train-*'")
+    assert code == 0 and "  TRAIN_PATTERN: " in err  # The same images.
+    fewer = f"--gin_param=TRAIN_PATTERN = '{digit_records}/train-00000*'"
+    saved = files(tmp_path / "run")
+    code, err = run(*args, fewer)
+    assert code == 1 and "`the training data` was " in err
+    assert files(tmp_path / "run") == saved
+    allow = "--gin_param=RunOptions.allow_changes = ['train_data']"
+    code, err = run(*args, fewer, allow)
+    assert code == 0 and "  the training data: " in err
 
 
 def test_an_experiment_without_its_parts_is_reported_without_a_traceback(run, tmp_path):

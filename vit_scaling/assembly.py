@@ -81,6 +81,7 @@ def build_run(
         seed=options.seed,
         sum_over_processes=preemption.sum_over_processes,
         pipelines=strategies.count_input_pipelines(strategy),
+        allow_changes=options.allow_changes,
     )
     evaluated_weights: Callable[[], Any] = contextlib.nullcontext
     if options.evaluate_averages:

@@ -151,3 +151,10 @@ def parse(
         roots=[f"vit_scaling.{name}" for name in ROOTS],
         renamed=RENAMED_BINDINGS,
     )
+
+
+def effective_settings() -> dict[str, tuple[str, str]]:
+    """Return every setting that training reads (see `gin_files.effective_settings`)."""
+    return gin_files.effective_settings(
+        {f"vit_scaling.{name}": ROOTS[name] for name in ("Experiment", "RunOptions")}
+    )

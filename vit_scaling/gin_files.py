@@ -23,6 +23,7 @@ _UNKNOWN_PARAMETER = re.compile(
 _MISSING_VALUE = re.compile(r"^(\S+) = %gin\.REQUIRED$", re.MULTILINE)
 _roots: tuple[str, ...] = ()
 _renamed: dict[str, str] = {}
+_config: Mapping[Any, Any] = {}  # Gin's own, after the last `parse`.
 
 
 def root() -> Path:
@@ -124,9 +125,77 @@ def operative_text() -> str:
     return "\n".join([operative, "# Bound as well:", *later, ""]).lstrip()
 
 
+def effective_settings(
+    roots: Mapping[str, Callable[..., Any]],
+) -> dict[str, tuple[str, str]]:
+    """Return every setting that the roots read, defaults included.
+
+    Args:
+        roots: Functions by selector, such as {"vit_scaling.Experiment": Experiment}.
+
+    Returns:
+        {"train/TFRecords.pattern": ("TRAIN_PATTERN", "'x-*'"), …}: by scope, function
+        and parameter, the name that binds the setting and the value as text.
+    """
+    settings: dict[str, tuple[str, str]] = {}
+    to_visit: list[Any] = [((), *root) for root in roots.items()]
+    while to_visit:
+        scopes, selector, _ = call = to_visit.pop()
+        for parameter, (scope, bound) in _arguments(*call).items():
+            key = _binding_name(("/".join(scopes), selector), parameter)
+            if key in settings:
+                continue
+            value = _without_macros(bound)
+            text = (
+                repr(value) if not inspect.isfunction(value) else f"@{value.__name__}"
+            )
+            name = _binding_name((scope, selector), parameter)
+            settings[key] = "/".join(bound.scopes) if _is_macro(bound) else name, text
+            for reference in gin_config.iterate_references({"": value}):
+                target = reference.configurable
+                inner = tuple(reference.scopes) or scopes
+                to_visit.append((inner, target.selector, target.wrapped))
+    return settings
+
+
+def _arguments(
+    scopes: tuple[str, ...], selector: str, function: Callable[..., Any]
+) -> dict[str, tuple[str, Any]]:
+    """Return a call's arguments by parameter: the scope that binds it, the value."""
+    arguments = {
+        parameter.name: ("", parameter.default)
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is not parameter.empty
+    }
+    for depth in range(len(scopes) + 1):  # A scope also reads its outer scopes.
+        scope = "/".join(scopes[:depth])
+        bindings = _config.get((scope, selector), {})
+        arguments |= {name: (scope, value) for name, value in bindings.items()}
+    return arguments
+
+
+def _without_macros(value: Any) -> Any:
+    """Return a bound value with every macro replaced by the macro's value."""
+    if _is_macro(value):
+        return _without_macros(_config[value.config_key]["value"])
+    if isinstance(value, dict):
+        return {key: _without_macros(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_without_macros(item) for item in value)
+    return value
+
+
+def _is_macro(value: Any) -> bool:
+    return isinstance(value, gin_config.ConfigurableReference) and (
+        value.configurable.selector == MACRO
+    )
+
+
 @gin_config.register_finalize_hook
 def _check_all_bindings_are_read(config: dict[Any, Any]) -> None:
     """Raise if a binding cannot be reached from a root."""
+    global _config
+    _config = config
     if not _roots:
         return
     _raise_if_renamed(config)

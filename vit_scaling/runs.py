@@ -4,6 +4,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import tensorflow as tf
@@ -20,10 +21,18 @@ from vit_scaling.training import run_files
 from vit_scaling.training import strategy as strategies
 from vit_scaling.training.branches import prepare_branch
 from vit_scaling.training.checkpoint_evaluation import evaluate_as_they_appear
+from vit_scaling.training.logs import RunLog
 from vit_scaling.training.options import RunOptions
 from vit_scaling.training.preemption import PreemptionNotice
 from vit_scaling.training.run import Run, describe_run
 from vit_scaling.training.run_lock import hold_run_lock
+from vit_scaling.training.settings import (
+    TRAIN_DATA,
+    Settings,
+    changes_at_resume,
+    describe_changes,
+    save_settings,
+)
 
 
 def train(
@@ -33,6 +42,7 @@ def train(
     model_dir: epath.PathLike,
     strategy: tf.distribute.Strategy,
     texts: Callable[[], Mapping[str, str]] = dict,
+    settings: Settings = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Train from the newest checkpoint, or from scratch, to the end of the schedule.
 
@@ -43,12 +53,16 @@ def train(
         strategy: From `training.strategy.make_strategy`.
         texts: Called at start and end; returns files to write to `model_dir`, such as
             {"config.gin": …}.
+        settings: What the run is compared with when it resumes, such as
+            `configurables.effective_settings()`; the training data, and the versions of
+            packages, are always compared.
 
     Returns:
         {"step", "traced", SET: {"top1", …}}: the metrics of the last evaluation.
 
     Raises:
-        ValueError: Settings are inconsistent; nothing that was saved is lost.
+        ValueError: Settings are inconsistent, or differ from those of the run that
+            is resumed and may not; nothing that was saved is lost.
         DivergedError: The loss diverged (NonFiniteError: it is not finite).
         PreemptedError: SIGTERM came; the run is saved and can be started again.
         RunLockedError: Another process trains in `model_dir`.
@@ -59,6 +73,10 @@ def train(
     lock = hold_run_lock(model_dir) if is_chief else contextlib.nullcontext()
     preemption = PreemptionNotice(strategies.sum_over_processes(strategy))
     with lock as held, preemption.catch_sigterm():
+        settings = {**settings, **_data_and_versions(experiment)}
+        changes = changes_at_resume(model_dir, settings, options.allow_changes)
+        if changes:
+            RunLog(model_dir, writes=is_chief).say(describe_changes(changes))
         run = build_run(
             experiment,
             options,
@@ -74,7 +92,12 @@ def train(
             record = make_run_record(
                 experiment, run.model, run.options, run.initial_weights
             )
+            if changes:
+                run_files.number_config(model_dir)
+                rows = [[change.name, change.before, change.now] for change in changes]
+                run.log.record("settings", run.step, {"changes": rows})
             run_files.write_run_files(model_dir, run.model, record, texts())
+            save_settings(model_dir, settings)
         if not run.resumed:
             run.state.save(wait=True)  # A run that cannot save stops before it trains.
         with contextlib.closing(run.trainer.profiler):
@@ -173,6 +196,7 @@ def branch_cooldowns(
     branch_at: Sequence[int],
     cooldown_steps: int | Sequence[int] | None = None,
     texts: Callable[[], Mapping[str, str]] = dict,
+    settings: Settings = MappingProxyType({}),
 ) -> dict[str, dict[str, Any]]:
     """Turn a long run into finished models at several durations (§3.5).
 
@@ -189,6 +213,7 @@ def branch_cooldowns(
         cooldown_steps: Length of the cooldowns, one for all or one for each. None: that
             of the run's schedule.
         texts: As `train` takes it.
+        settings: As `train` takes it; a branch is compared with its parent.
 
     Returns:
         {branch's folder: the result of `train`}.
@@ -218,8 +243,22 @@ def branch_cooldowns(
             model_dir=folder,
             strategy=strategy,
             texts=texts,
+            settings=settings,
         )
         for folder, branch_schedule in zip(folders, schedules, strict=True)
+    }
+
+
+def _data_and_versions(experiment: Experiment) -> Settings:
+    """Return the facts of a run that no setting names, in the form of settings."""
+    data = "the training data", experiment.train_data.describe()
+    versions = run_files.versions().items()
+    return {
+        TRAIN_DATA: data,
+        **{
+            f"versions/{name}": (f"version of {name}", value)
+            for name, value in versions
+        },
     }
 
 

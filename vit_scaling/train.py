@@ -127,10 +127,13 @@ def _run(_: Sequence[str]) -> None:
             branch_at=branch_at,
             cooldown_steps=_branch_lengths(),
             texts=_run_texts,
+            settings=_settings(),
             **launch,
         )
     else:
-        runs.train(experiment, options, texts=_run_texts, **launch)
+        runs.train(
+            experiment, options, texts=_run_texts, settings=_settings(), **launch
+        )
 
 
 def _run_texts() -> Mapping[str, str]:
@@ -138,6 +141,17 @@ def _run_texts() -> Mapping[str, str]:
     from vit_scaling import gin_files
 
     return {"config.gin": gin_files.operative_text(), "flags.txt": _flag_text()}
+
+
+def _settings() -> Mapping[str, tuple[str, str]]:
+    """Return what a run that resumes is compared with: gin's settings and flags."""
+    from vit_scaling import configurables
+
+    names = [name for name in RUN_FLAGS if name != "seed"]  # SEED is one of gin's.
+    return {
+        **configurables.effective_settings(),
+        **{f"--{name}": (f"--{name}", str(flags.FLAGS[name].value)) for name in names},
+    }
 
 
 def _peak_flops_per_core(strategy: Any) -> float | None:

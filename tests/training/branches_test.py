@@ -196,3 +196,17 @@ def test_a_branch_that_the_schedule_cannot_have_is_rejected_at_once(
             strategy=make_strategy(),
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_a_branch_is_compared_with_its_parent(tmp_path):
+    experiment = long_run(tmp_path)
+    data = experiment.train_data
+    fewer = dataclasses.replace(data, images=data.images[1:], labels=data.labels[1:])
+    with pytest.raises(ValueError, match="was 200 images and is now 199 images"):
+        runs.branch_cooldowns(
+            dataclasses.replace(experiment, train_data=fewer),
+            OPTIONS,
+            model_dir=tmp_path,
+            branch_at=[4],
+            strategy=make_strategy(),
+        )

@@ -105,3 +105,9 @@ def test_evaluations_are_due_at_multiples_and_at_the_end():
     assert due(eval_every_steps=4) == [4, 8, 10]
     assert due(eval_every_steps=None) == [10]
     assert due(eval_every_steps=4, evaluate=False) == []
+
+
+def test_changes_that_cannot_be_allowed_are_rejected_by_name():
+    RunOptions(allow_changes=["train_data", "seed"])
+    with pytest.raises(ValueError, match=r"`allow_changes`.*'classes'"):
+        RunOptions(allow_changes=["classes"])

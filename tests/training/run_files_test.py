@@ -55,3 +55,13 @@ def test_a_full_disk_leaves_what_was_there_and_is_reported_with_what_to_do(tmp_p
 def test_reading_a_folder_that_is_not_a_run_raises(tmp_path):
     with pytest.raises(FileNotFoundError, match="`model_dir` must be the folder of a"):
         run_files.read_model(tmp_path)
+
+
+def test_each_configuration_that_is_replaced_is_numbered_once(tmp_path):
+    run_files.number_config(tmp_path)  # Nothing to keep yet.
+    for text in ("A = 1\n", "A = 1\n", "A = 2\n"):
+        run_files.write_texts(tmp_path, {"config.gin": text})
+        run_files.number_config(tmp_path)
+    copies = sorted(tmp_path.glob("config_*"))
+    assert [path.name for path in copies] == ["config_0001.gin", "config_0002.gin"]
+    assert [path.read_text() for path in copies] == ["A = 1\n", "A = 2\n"]

@@ -88,6 +88,28 @@ def test_another_batch_size_is_rejected_with_the_right_one(tmp_path):
     assert state_of(tmp_path, batch_size=4).restore()
 
 
+def test_seed_and_batch_size_may_change_where_that_is_allowed(tmp_path):
+    state_of(tmp_path, seed=3, batch_size=4).save()
+    again = state_of(tmp_path, seed=4, batch_size=8)
+    again.allow_changes = ["batch_size"]
+    with pytest.raises(ValueError, match="`seed`"):
+        again.restore()
+    again.allow_changes = ["batch_size", "seed"]
+    assert again.restore()
+
+
+def test_a_total_below_the_step_that_was_reached_is_rejected(tmp_path):
+    state = state_of(tmp_path)
+    at(state, 40)
+    state.save()
+    state.progress.total_steps = 40
+    assert state.restore()  # A finished run.
+    state.progress.total_steps = 39
+    message = "`total_steps` is 39, below step 40, .* Bind TOTAL_STEPS = 40 or more"
+    with pytest.raises(ValueError, match=message):
+        state.restore()
+
+
 def test_another_number_of_hosts_is_warned_of(tmp_path, caplog):
     state_of(tmp_path, pipelines=2).save()
     assert state_of(tmp_path, pipelines=2).restore()

@@ -55,6 +55,9 @@ class Arrays:
     def num_examples(self) -> int:
         return len(self.images)
 
+    def describe(self) -> str:
+        return f"{self.num_examples} images"
+
     def dataset(
         self, *, batch_size: int, seed: int, start_step: int = 0, input_context=None
     ) -> tf.data.Dataset:

@@ -3,6 +3,9 @@
 
 import dataclasses
 import functools
+import hashlib
+import json
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -11,7 +14,8 @@ import tensorflow as tf
 from vit_scaling.checks import check_at_least
 from vit_scaling.data.block_table import BlockTable, make_block_table
 from vit_scaling.data.examples import Source
-from vit_scaling.data.record_index import RecordIndex
+from vit_scaling.data.record_files import file_size
+from vit_scaling.data.record_index import RecordIndex, Shard
 from vit_scaling.data.subsets import read_key_hashes
 from vit_scaling.naming import check_known
 
@@ -101,6 +105,22 @@ class ImageData:
             )
         return self.source.index(on_bad_record=self.on_bad_record)
 
+    def describe(self) -> str:
+        """Return the number of images and a fingerprint of files, counts and classes.
+
+        Sets that are equal have the same description wherever they are stored.
+        """
+        index = self.index
+        content = [
+            (os.path.basename(shard.path), shard.skip, int(count), _size_bytes(shard))
+            for shard, count in zip(index.shards, index.counts, strict=True)
+        ]
+        text = json.dumps([content, self.source.class_names])
+        return (
+            f"{index.num_records} images in {len(content)} files (fingerprint "
+            f"{hashlib.sha256(text.encode()).hexdigest()[:12]})"
+        )
+
     @functools.cached_property
     def selected(self) -> np.ndarray | None:
         """Increasing numbers of the records to use; None is all."""
@@ -127,3 +147,10 @@ class ImageData:
             "images": tf.TensorSpec([batch_size, side, side, 3], tf.float32),
             "labels": tf.TensorSpec([batch_size, self.classes], tf.float32),
         }
+
+
+def _size_bytes(shard: Shard) -> int | None:
+    """Return a file's size, or None for TFDS' many files, which would take long."""
+    if shard.size_bytes is None and shard.records is None:
+        return file_size(shard.path)
+    return shard.size_bytes

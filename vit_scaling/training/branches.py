@@ -15,6 +15,7 @@ from vit_scaling.training.checkpoint_files import (
     saved_steps,
 )
 from vit_scaling.training.checkpoints import FOLDER
+from vit_scaling.training.settings import read_settings, save_settings
 
 RECORD_FILE = "branch.json"
 
@@ -57,6 +58,9 @@ def prepare_branch(
             )
         source = checkpoint_folder(parent / FOLDER, steps[-1])
         _, manifest = read_checkpoint(source, prefixes=["run/"])
+        settings = read_settings(parent)
+        if settings is not None:  # The branch is compared with its parent.
+            save_settings(model_dir, settings)
         _copy_checkpoint(source, checkpoint_folder(model_dir / FOLDER, steps[-1]))
         if (parent / RUN_FILE).exists():
             io_files.write_text(model_dir / RUN_FILE, (parent / RUN_FILE).read_text())

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from absl import logging
 
 from vit_scaling.checks import check_at_least
+from vit_scaling.naming import check_known
 from vit_scaling.training.divergence import LossGuard
+from vit_scaling.training.settings import ALLOWABLE
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,9 @@ class RunOptions:
             None: as the run did before, or as its parent if it is a branch; a new run
             evaluates the last ones.
         loss_guard: When a loss counts as diverged, and what happens then.
+        allow_changes: Names of `settings.ALLOWABLE`, such as "train_data": settings
+            that may differ from those of the run that is resumed, although it will then
+            not continue with the batches that it would have seen.
         evaluate: Whether the evaluation sets are evaluated during and after training.
         jit_compile: Whether XLA compiles the step. None: on a single device only.
         branch_at: Steps at which cooldowns will be branched off: saved and kept.
@@ -55,6 +60,7 @@ class RunOptions:
     asynchronous_checkpoints: bool = True
     evaluate_averages: bool | None = None
     loss_guard: LossGuard = dataclasses.field(default_factory=LossGuard)
+    allow_changes: Sequence[str] = ()
     # The command line sets the following ones.
     evaluate: bool = True
     jit_compile: bool | None = None
@@ -72,6 +78,8 @@ class RunOptions:
         }
         given = {name: value for name, value in numbers.items() if value is not None}
         check_at_least(1, **given)
+        for name in self.allow_changes:
+            check_known("allow_changes", name, ALLOWABLE)
         steps = self.profile_steps
         if steps and not (len(steps) == 2 and 0 <= steps[0] < steps[1]):
             raise ValueError(

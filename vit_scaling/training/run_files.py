@@ -14,6 +14,7 @@ from vit_scaling import io_files
 from vit_scaling.run_record import RUN_FILE, RunRecord
 from vit_scaling.training.checkpoint_files import write_failure_advice
 
+CONFIG_FILE = "config.gin"
 MODEL_FILE = "model.json"
 
 
@@ -65,6 +66,16 @@ def write_texts(model_dir: epath.PathLike, texts: Mapping[str, str]) -> None:
                 f"`{name}` could not be written to `{model_dir}`: {error}. "
                 f"{write_failure_advice(error)}"
             ) from error
+
+
+def number_config(model_dir: epath.PathLike) -> None:
+    """Copy `config.gin`, before it is replaced, to the next free `config_NNNN.gin`."""
+    path = epath.Path(model_dir) / CONFIG_FILE
+    copies = sorted(path.parent.glob("config_[0-9]*.gin"))
+    if not path.exists() or (copies and copies[-1].read_text() == path.read_text()):
+        return
+    name = f"config_{len(copies) + 1:04d}.gin"
+    write_texts(model_dir, {name: path.read_text()})
 
 
 def read_model(model_dir: epath.PathLike) -> keras.Model:

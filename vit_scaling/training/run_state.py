@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from absl import logging
@@ -25,6 +25,8 @@ class RunState:
         sum_over_processes: From `strategy.sum_over_processes`.
         pipelines: Number of hosts that each read their part of the data
             (`strategy.count_input_pipelines`).
+        allow_changes: "seed" and "batch_size" where they may differ from the run's
+            earlier ones.
     """
 
     variables: Mapping[str, Any]
@@ -34,6 +36,7 @@ class RunState:
     seed: int
     sum_over_processes: Callable[[int], int] = int
     pipelines: int = 1
+    allow_changes: Collection[str] = ()
 
     @property
     def step(self) -> int:
@@ -53,7 +56,8 @@ class RunState:
                 in between, as at SIGTERM, which an uninterrupted run would not have.
 
         Raises:
-            ValueError: It is of another model, optimizer, seed or batch size.
+            ValueError: It is of another model, optimizer, seed or batch size, or after
+                the schedule's end.
         """
         checkpoints = self.checkpoints
         state = None
@@ -65,7 +69,8 @@ class RunState:
             return False
         if state is None:
             state = checkpoints.restore(self.variables, step=step) or {}
-        if state["seed"] != self.seed:
+        self._check_step()
+        if state["seed"] != self.seed and "seed" not in self.allow_changes:
             raise ValueError(
                 f"`seed` must be the one that the run began with, {state['seed']}, or "
                 f"its batches would change; received {self.seed}. Pass "
@@ -77,6 +82,16 @@ class RunState:
         checkpoints.discard_after(self.step)
         return True
 
+    def _check_step(self) -> None:
+        """Raise if the run, as configured now, ended before the checkpoint."""
+        total = self.progress.total_steps
+        if self.step > total:
+            raise ValueError(
+                f"`total_steps` is {total}, below step {self.step}, which the run has "
+                f"reached. Bind TOTAL_STEPS = {self.step} or more, or branch a shorter "
+                "run off an earlier checkpoint (--mode=branch_cooldown)."
+            )
+
     def _check_batches(self, state: Mapping[str, Any]) -> None:
         """Raise for another batch size, and warn of another number of hosts.
 
@@ -85,7 +100,7 @@ class RunState:
         """
         size = self.progress.batch_size
         before = state.get("batch_size", size)
-        if before != size:
+        if before != size and "batch_size" not in self.allow_changes:
             raise ValueError(
                 f"`batch_size` must be the one that the run began with, {before}, or "
                 "its schedule and batches would change in the middle; received "
