@@ -1,6 +1,7 @@
 """A new model takes a trained body and positions, and draws its own classifier."""
 # SPDX-License-Identifier: Apache-2.0
 
+import keras
 import numpy as np
 import pytest
 
@@ -151,3 +152,26 @@ def test_backbone_takes_a_backbone(tmp_path):
     wanted, after = values_of(trained), values_of(model)
     for name in start.taken:
         np.testing.assert_array_equal(after[name], wanted[name])
+
+
+def test_layers_in_front_of_the_source_must_be_in_the_model(tmp_path):
+    images = keras.Input((4, 4, 3))
+    scaling = {"scale": 1 / 127.5, "offset": -1, "name": "scale"}
+    front = keras.layers.Rescaling(**scaling)(images)
+    path = str(tmp_path / "scaled.keras")
+    drawn(vit(TINY, input_tensor=front, classes=3)).save(path)
+    with pytest.raises(ValueError, match=r"scaled\.keras' has 'scale' \(Rescaling\)"):
+        load_for_finetuning(vit(TINY, image_size=4, classes=2), path)
+    same = keras.layers.Rescaling(**{**scaling, "name": "other"})(images)
+    load_for_finetuning(vit(TINY, input_tensor=same, classes=2), path)
+    other = keras.layers.Rescaling(**{**scaling, "offset": 0})(images)
+    with pytest.raises(ValueError, match="would get other inputs"):
+        load_for_finetuning(vit(TINY, input_tensor=other, classes=2), path)
+
+
+def test_vit_inside_a_sequential_source_is_named(tmp_path):
+    inner = vit(TINY, image_size=4, classes=None, name="inner")
+    path = str(tmp_path / "s.keras")
+    keras.Sequential([keras.Input((4, 4, 3)), inner, keras.layers.Dense(2)]).save(path)
+    with pytest.raises(ValueError, match=r"s\.keras' has 'inner' \(Functional\)"):
+        load_for_finetuning(vit(TINY, image_size=4, classes=2), path)

@@ -7,10 +7,12 @@ import pytest
 
 from tests.applications.cases import NAMED, TINY, stack_blocks
 from vit_scaling import array_files as files
+from vit_scaling.applications.backbones import keras_backbone
 from vit_scaling.applications.formats.keras_models import weights_of_model
 from vit_scaling.applications.weights import (
     assign_weights,
     build_model,
+    check_takes_default_range,
     export_weights,
     load_trained,
     read_weights,
@@ -33,6 +35,38 @@ def random_vit(**options):
         value.flat[0] = -0.0
         variable.assign(value)
     return model
+
+
+def test_layers_in_front_of_the_new_model_keep_their_own_variables():
+    weights = weights_of_model(random_vit())
+    images = keras.Input((4, 4, 3))
+    flipped = keras.layers.RandomFlip()(images)
+    x = keras.layers.Normalization(mean=2.0, variance=4.0)(flipped)
+    model = vit(TINY, "map", input_tensor=x, classes=3)
+    assign_weights(model, weights)
+    batch = np.random.default_rng(0).uniform(-1, 1, (2, 4, 4, 3)).astype("f")
+    expected = random_vit()(batch)
+    outputs = model(batch * 2 + 2, training=False)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_layers_around_a_vit_are_named_with_the_file(tmp_path):
+    images = keras.Input((4, 4, 3))
+    scaled = keras.layers.Rescaling(2.0, name="scale")(images)
+    path = str(tmp_path / "scaled.keras")
+    vit(TINY, "map", input_tensor=scaled, classes=3).save(path)
+    with pytest.raises(ValueError, match=r"scaled\.keras': .*'scale' \(Rescaling\)"):
+        read_weights(path)
+
+
+def test_range_of_pixels_is_not_guessed_behind_layers_in_front():
+    check_takes_default_range(random_vit())
+    check_takes_default_range(keras_backbone("MobileNet", image_size=32, classes=2))
+    images = keras.Input((4, 4, 3))
+    scaled = keras.layers.Rescaling(2.0, name="scale")(images)
+    model = vit(TINY, "map", input_tensor=scaled, classes=3)
+    with pytest.raises(ValueError, match=r"starts with 'scale' .*--value_range"):
+        check_takes_default_range(model)
 
 
 def assert_same_bits(variables, model):

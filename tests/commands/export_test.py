@@ -4,7 +4,9 @@
 import json
 
 import keras
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.applications.cases import NAMED
 from tests.export import runs
@@ -140,3 +142,20 @@ def test_weights_without_a_classifier_are_refused(tmp_path, capsys):
 def test_flags_that_do_not_go_together_are_named(flags, message, tmp_path, capsys):
     assert export.main([*flags, f"--output_dir={tmp_path}/out"]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_sequential_model_with_a_rescaling_needs_its_range(tmp_path, capsys):
+    inner = runs.small_model()
+    scale = keras.layers.Rescaling(1 / 127.5, -1)
+    layers = [keras.Input((*runs.IMAGE_SIZE, 3)), scale, inner]
+    model = keras.Sequential([*layers, keras.layers.Dense(2)])
+    model.save(tmp_path / "s.keras")
+    flags = [f"--model={tmp_path}/s.keras", f"--output_dir={tmp_path}/out"]
+    assert export.main(flags) == 1
+    assert "(Rescaling), so the range of its pixels" in capsys.readouterr().err
+    assert export.main([*flags, "--value_range", "0", "255"]) == 0
+    assert saved_model.read_record(tmp_path / "out").value_range == (0.0, 255.0)
+    images = np.random.default_rng(0).uniform(0, 255, (2, *runs.IMAGE_SIZE, 3))
+    served = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"]
+    logits = served(images=tf.constant(images, tf.float32))["logits"]
+    np.testing.assert_allclose(logits, model(images), rtol=1e-5, atol=1e-5)

@@ -13,7 +13,11 @@ import numpy as np
 
 from vit_scaling.applications.addresses import is_folder, local_path
 from vit_scaling.applications.formats.conversion_checks import list_some
-from vit_scaling.applications.formats.keras_models import weights_of_model
+from vit_scaling.applications.formats.keras_models import (
+    describe_layers,
+    preprocessing_layers,
+    weights_of_model,
+)
 from vit_scaling.applications.formats.token_positions import POSITIONS
 from vit_scaling.applications.formats.vit_weights import ReadOptions, fitting_shapes
 from vit_scaling.applications.weights import load_trained, read_weights
@@ -111,7 +115,7 @@ def load_for_finetuning(
         ignore=ignore,
         averages=averages,
     )
-    variables, arguments, old_grid = _read(source, options)
+    variables, arguments, old_grid = _read(model, source, options)
     values, initialised = _select_values(model, variables, classifier)
     _check_initialised(source, initialised, classifier, allow_initialised)
     resampled: tuple[str, ...] = ()
@@ -170,20 +174,21 @@ def _check_initialised(
 
 
 def _read(
-    source: str, options: ReadOptions
+    model: keras.Model, source: str, options: ReadOptions
 ) -> tuple[Arrays, dict[str, Any], tuple[int, int] | None]:
     """Return variables by path and, of a ViT, `vit`'s arguments and the grid."""
     path = local_path(source)
     if is_folder(path) or path.endswith(".keras"):
-        model = load_trained(path, averages=options.averages)
+        trained = load_trained(path, averages=options.averages)
+        _check_preprocessing(trained, model, source)
         variables = {
             v.path: np.asarray(v)
-            for v in model.variables
+            for v in trained.variables
             if not STATE.fullmatch(v.path)
         }
-        layers = {layer.name: layer for layer in model.layers}
+        layers = {layer.name: layer for layer in trained.layers}
         grid = getattr(layers.get("position_embedding"), "grid", None)
-        return variables, _arguments(model), grid
+        return variables, _arguments(trained), grid
     weights = read_weights(path, **vars(options))
     grid = weights.shape.grid(weights.arguments["image_size"])
     return weights.variables, weights.arguments, grid
@@ -195,6 +200,33 @@ def _arguments(model: keras.Model) -> dict[str, Any]:
         return weights_of_model(model).arguments
     except ValueError:
         return {}
+
+
+def _check_preprocessing(trained: keras.Model, model: keras.Model, source: str) -> None:
+    """Raise if layers in front of or around the trained weights would be lost."""
+    present = list(map(_function_of, preprocessing_layers(model)))
+    lost = [
+        layer
+        for layer in preprocessing_layers(trained)
+        if _function_of(layer) not in present
+    ]
+    nested = [layer for layer in trained.layers if isinstance(layer, keras.Model)]
+    if nested and not any(isinstance(layer, keras.Model) for layer in model.layers):
+        lost = [*lost, *(layer for layer in nested if layer not in lost)]
+    if lost:
+        raise ValueError(
+            f"The model in {source!r} has {describe_layers(lost)}, which the new model "
+            "has not, so its weights would get other inputs. Save the inner model "
+            "alone (model.get_layer(NAME).save), or build the new model with these "
+            "layers."
+        )
+
+
+def _function_of(layer: Any) -> Any:
+    """Return what a layer computes: its class and options other than its name."""
+    ignored = ("name", "dtype", "trainable", "seed")
+    config = layer.get_config()
+    return type(layer), {key: config[key] for key in config if key not in ignored}
 
 
 def _check_body(model: keras.Model, values: Arrays, left: list[str]) -> None:

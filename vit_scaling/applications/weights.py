@@ -10,9 +10,15 @@ import keras
 
 from vit_scaling import array_files, io_files
 from vit_scaling.applications.addresses import is_folder, local_path
+from vit_scaling.applications.backbones import ScaleImages
 from vit_scaling.applications.formats import native_npz, registry, sidecar_files
 from vit_scaling.applications.formats.conversion import reconvert
-from vit_scaling.applications.formats.keras_models import weights_of_model
+from vit_scaling.applications.formats.keras_models import (
+    describe_layers,
+    layers_before,
+    preprocessing_layers,
+    weights_of_model,
+)
 from vit_scaling.applications.formats.token_positions import POSITIONS
 from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
 from vit_scaling.array_files import Arrays
@@ -71,7 +77,10 @@ def read_weights(
     path = local_path(source)
     if is_folder(path) or path.endswith(".keras"):
         model = load_trained(path, averages=averages)
-        return reconvert(weights_of_model(model), options)
+        try:
+            return reconvert(weights_of_model(model), options)
+        except ValueError as error:
+            raise ValueError(f"{source!r}: {error}") from error
     arrays, metadata = array_files.read_arrays(path)
     if sidecar_files.METADATA_KEY in metadata:
         options, config = sidecar_files.apply_metadata(
@@ -143,6 +152,19 @@ def load_classifier(source: str) -> tuple[keras.Model, tuple[str, ...]]:
     return model, assumed
 
 
+def check_takes_default_range(model: keras.Model) -> None:
+    """Raise if layers in front of a model's weights may expect pixels outside [-1, 1].
+
+    Models of this package take [-1, 1]; `ScaleImages` converts it for backbones.
+    """
+    front = preprocessing_layers(model)
+    if front and not isinstance(front[0], ScaleImages):
+        raise ValueError(
+            f"Model {model.name!r} starts with {describe_layers(front)}, so the range "
+            "of its pixels is unknown. Give it by --value_range, such as 0 255."
+        )
+
+
 def assign_weights(model: keras.Model, weights: ViTWeights) -> None:
     """Assign the weights to a model built for them, with resampled positions.
 
@@ -151,7 +173,9 @@ def assign_weights(model: keras.Model, weights: ViTWeights) -> None:
             shape. The model is unchanged then.
     """
     values = resample_positions(model, weights)
-    for variable in model.variables:
+    preprocessing = {id(v) for layer in layers_before(model) for v in layer.variables}
+    variables = [v for v in model.weights if id(v) not in preprocessing]
+    for variable in variables:
         if variable.path not in values:
             raise ValueError(
                 f"The weights have no {variable.path!r}, which model {model.name!r} "
@@ -162,7 +186,7 @@ def assign_weights(model: keras.Model, weights: ViTWeights) -> None:
                 f"The weights' {variable.path!r} has shape "
                 f"{values[variable.path].shape}, the model's {tuple(variable.shape)}."
             )
-    for variable in model.variables:
+    for variable in variables:
         variable.assign(values[variable.path])
 
 

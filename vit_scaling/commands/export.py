@@ -101,11 +101,16 @@ def _load_model_and_record(
     arguments: argparse.Namespace,
 ) -> tuple[dict[str, Any], Sequence[str]]:
     """Return the arguments of `export_model` for a file, and all assumptions."""
-    from vit_scaling.applications.weights import load_classifier
+    from vit_scaling.applications.weights import (
+        check_takes_default_range,
+        load_classifier,
+    )
     from vit_scaling.data.tfrecords import read_class_names
     from vit_scaling.export import records, run_loading
 
     model, assumed = load_classifier(arguments.model)
+    if arguments.value_range is None:
+        check_takes_default_range(model)
     names = ("loss", "value_range", "preprocess", "resize")
     fields = {name: getattr(arguments, name) for name in names}
     record = records.make_record(

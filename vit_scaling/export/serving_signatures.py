@@ -50,7 +50,7 @@ def make_output_model(model: keras.Model) -> keras.Model:
     outputs = {"logits": last.output, "features": classifier.input}
     if LAST_NORM in layers and len(layers[LAST_NORM].output.shape) == 3:
         outputs["tokens"] = layers[LAST_NORM].output
-    return keras.Model(model.input, outputs, name=model.name)
+    return keras.Model(model.inputs[0], outputs, name=model.name)
 
 
 def _is_activation(layer: keras.Layer) -> bool:

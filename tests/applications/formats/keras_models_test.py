@@ -1,11 +1,17 @@
 """Arguments and weights are read from a ViT and its copies, not from other models."""
 # SPDX-License-Identifier: Apache-2.0
 
+import re
+
 import keras
 import pytest
 
 from tests.applications.cases import TINY
-from vit_scaling.applications.formats.keras_models import weights_of_model
+from vit_scaling.applications.formats.keras_models import (
+    layers_before,
+    preprocessing_layers,
+    weights_of_model,
+)
 from vit_scaling.modeling.vit import vit
 
 # Keras turns its variables into arrays in a way that NumPy 2 warns of.
@@ -31,15 +37,56 @@ def test_clone_with_a_softmax_has_the_arguments_of_its_original(options):
     assert weights.variables.keys() == {v.path for v in model.variables}
 
 
-def test_layers_in_front_do_not_change_the_size_of_the_positions():
-    images = keras.Input((6, 8, 3))
-    cropped = keras.layers.CenterCrop(4, 4)(images)
-    model = vit(TINY, head="map", input_tensor=cropped, classes=3)
-    model = keras.Model(images, model.output)
-    weights = weights_of_model(model)
-    assert weights.arguments["image_size"] == (4, 4)
-    path = "position_embedding/embedding"
-    assert weights.variables[path].shape == (1, 4, TINY.width)
+def vit_behind(layers):
+    """Return a ViT on the output of `layers`, a function of the images."""
+    images = keras.Input((4, 4, 3))
+    return vit(TINY, input_tensor=layers(images), classes=3)
+
+
+def second_vit(images):
+    inner = vit(TINY, head="none", image_size=4, classes=None, name="inner")
+    return keras.layers.Dense(3)(keras.layers.Reshape((4, 4, 2))(inner(images)))
+
+
+@pytest.mark.parametrize(
+    ("layers", "name"),
+    [
+        (keras.layers.Rescaling(1 / 127.5, -1, name="scale"), "'scale' (Rescaling)"),
+        (keras.layers.Normalization(name="norm", mean=0.5, variance=2), "'norm' (Norm"),
+        (keras.layers.RandomFlip(name="flip"), "'flip' (RandomFlip)"),
+        (lambda images: images / 127.5 - 1, "(TrueDivide)"),  # Not Keras layers.
+        (second_vit, "'inner' (Functional)"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_layers_before_the_vit_are_named(layers, name):
+    message = re.escape(name) + r".* before it, which would be lost"
+    with pytest.raises(ValueError, match=message):
+        weights_of_model(vit_behind(layers))
+
+
+def test_layers_after_or_inside_the_vit_are_named():
+    model = vit(TINY, image_size=4, classes=3)
+    scaled = keras.layers.Rescaling(2.0, name="temperature")(model.output)
+    message = r"'temperature' \(Rescaling\) in or after it"
+    with pytest.raises(ValueError, match=message):
+        weights_of_model(keras.Model(model.input, scaled))
+
+
+def test_vit_inside_a_sequential_model_is_named():
+    inner = vit(TINY, image_size=4, classes=None, name="inner")
+    model = keras.Sequential([keras.Input((4, 4, 3)), inner, keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match=r"has 'inner' \(Functional\), 'dense.*Take a"):
+        weights_of_model(model)
+
+
+def test_advice_for_layers_in_front_gives_the_vit_alone():
+    model = vit_behind(keras.layers.Rescaling(1 / 127.5, -1))
+    part = model.get_layer("patch_embedding").input
+    alone = keras.Model(part, model.get_layer("head").output)
+    weights = weights_of_model(alone)
+    assert weights.variables.keys() == {v.path for v in model.variables}
+    assert preprocessing_layers(alone) == layers_before(alone) == []
 
 
 def test_model_whose_parts_do_not_fit_together_is_no_vit():

@@ -1,20 +1,51 @@
 """Read the arguments and weights of a Keras model that `vit` built."""
 # SPDX-License-Identifier: Apache-2.0
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
+import keras
 import numpy as np
 
+from vit_scaling.applications.formats.conversion_checks import list_some
 from vit_scaling.applications.formats.vit_weights import (
     ViTWeights,
     arguments_from_variables,
 )
 from vit_scaling.array_files import Arrays
+from vit_scaling.modeling.blocks import EncoderBlock
 from vit_scaling.modeling.head_specs import HEADS, POOLING_HEADS, head_layer_name
+from vit_scaling.modeling.heads import PoolingHead
+from vit_scaling.modeling.layers import PatchEmbedding
+from vit_scaling.modeling.noise import Dropout, MaskSeed
+from vit_scaling.modeling.positions import Positions
 from vit_scaling.modeling.shapes import ViTShape
+from vit_scaling.modeling.tokens import ClassToken, DropRegisters, RegisterTokens
 from vit_scaling.modeling.variables import vit_variables
 
-LAYERS = {"patch_embedding", "position_embedding", "block_00", "encoder_norm"}
+REQUIRED = {"patch_embedding", "position_embedding", "block_00", "encoder_norm"}
+# All layers of `vit`, by a pattern of their names.
+VIT_LAYERS: dict[str, Any] = {
+    "patch_embedding": PatchEmbedding,
+    "position_embedding": Positions,
+    "class_token": ClassToken,
+    "register_tokens": RegisterTokens,
+    "mask_seed": MaskSeed,
+    "dropout": Dropout,
+    r"block_\d+": EncoderBlock,
+    "drop_registers": DropRegisters,
+    "encoder_norm": keras.layers.LayerNormalization,
+    f"({'|'.join(map(head_layer_name, POOLING_HEADS))})": PoolingHead,
+    "pre_logits": (keras.layers.Identity, keras.layers.Dense),
+    "head": keras.layers.Dense,
+    # Forms of the output that applications add; weights do not depend on them.
+    "predictions": (keras.layers.Activation, keras.layers.Softmax),
+    "patches_only": keras.layers.Cropping1D,
+    "feature_grid": keras.layers.Reshape,
+    "avg_pool": keras.layers.GlobalAveragePooling2D,
+    "max_pool": keras.layers.GlobalMaxPooling2D,
+}
 
 
 def weights_of_model(model: Any) -> ViTWeights:
@@ -24,19 +55,21 @@ def weights_of_model(model: Any) -> ViTWeights:
     from a `.keras`, cloned, or with a softmax after the classifier.
 
     Raises:
-        ValueError: The model is not such a ViT.
+        ValueError: The model is not such a ViT, or has other layers as well.
     """
     layers = {layer.name: layer for layer in model.layers}
-    if missing := LAYERS - layers.keys():
+    if missing := REQUIRED - layers.keys():
         raise ValueError(
             f"Model {model.name!r} is not a Vision Transformer of this package: it "
-            f"lacks the layers {', '.join(map(repr, sorted(missing)))}."
+            f"lacks the layers {', '.join(map(repr, sorted(missing)))} and has "
+            f"{describe_layers(model.layers)}. Take a ViT inside it by "
+            "model.get_layer(NAME)."
         )
     variables = {v.path: np.asarray(v) for v in model.variables}
     arguments = _arguments(model, layers, variables)
     expected = vit_variables(**arguments)
     others = variables.keys() - expected.keys()
-    _check_head(model, layers, others)
+    _check_layers(model, others)
     for path, shape in expected.items():
         found = variables[path].shape if path in variables else "missing"
         if found != shape:
@@ -66,7 +99,7 @@ def _arguments(model: Any, layers: dict[str, Any], variables: Arrays) -> dict[st
         "head": next(
             (h for h in POOLING_HEADS if head_layer_name(h) in layers), "none"
         ),
-        "image_size": _image_size(model, layers["position_embedding"].grid, patch),
+        "image_size": tuple(model.input.shape[1:3]),
         "position": "learned" if learned else "sincos",
         **arguments_from_variables(variables),
         "layer_scale": block.options.layer_scale,
@@ -76,25 +109,79 @@ def _arguments(model: Any, layers: dict[str, Any], variables: Arrays) -> dict[st
     }
 
 
-def _image_size(model: Any, grid: tuple[int, int], patch: int) -> tuple[int, int]:
-    """Return the size of the images that are split into patches.
+def layers_before(model: Any, name: str = "patch_embedding") -> list[Any]:
+    """Return the layers and other operations that come before a layer of a model."""
+    before: list[Any] = []
+    for operation in _operations(model):
+        if operation.name == name:
+            return before
+        before.append(operation)
+    return []
 
-    Layers before the patch embedding may change the size of the model's input.
+
+def preprocessing_layers(model: Any) -> list[Any]:
+    """Return the layers in front of a model's first trained one, such as Rescaling."""
+    front: list[Any] = []
+    for operation in _operations(model):
+        if isinstance(operation, keras.Model):
+            front += preprocessing_layers(operation)
+        is_fixed = isinstance(operation, keras.layers.Normalization)
+        if getattr(operation, "weights", ()) and not is_fixed:
+            break
+        if not isinstance(operation, keras.Model):
+            front.append(operation)
+    return front
+
+
+def describe_layers(layers: Any) -> str:
+    """Return names and classes of layers for a message: "'a' (Rescaling), …"."""
+    texts = [f"{layer.name!r} ({type(layer).__name__})" for layer in layers]
+    return list_some(texts, 6)
+
+
+def _operations(model: Any) -> list[Any]:
+    """Return a model's layers and `keras.ops` in order, without inputs and masks."""
+    if isinstance(model, keras.Sequential):
+        model = keras.Model(model.inputs, model.outputs)
+    skipped = keras.layers.InputLayer | MaskSeed
+    return [o for o in model.operations if not isinstance(o, skipped)]
+
+
+def _check_layers(model: Any, unknown: Iterable[str]) -> None:
+    """Raise if the model has other layers than `vit` makes, or a custom head.
+
+    Args:
+        model: Has at least the layers `REQUIRED`.
+        unknown: Paths of variables that `vit` would not create.
     """
-    height, width = model.input.shape[1:3]
-    if height and width and (height // patch, width // patch) == tuple(grid):
-        return height, width
-    return grid[0] * patch, grid[1] * patch
-
-
-def _check_head(model: Any, layers: dict[str, Any], others: set[str]) -> None:
-    """Raise if the model pools its tokens by a head that has no name."""
-    others = {path for path in others if "seed" not in path}
-    pooled = "pre_logits" in layers and len(layers["pre_logits"].output.shape) == 2
-    named = any(head_layer_name(head) in layers for head in POOLING_HEADS)
-    if others or (pooled and not named):
-        listed = f": {', '.join(sorted(others)[:3])}" if others else ""
+    layers = _operations(model)
+    others = [layer for layer in layers if not _is_of_vit(layer)]
+    before = [layer for layer in layers_before(model) if layer in others]
+    after = [layer for layer in others if layer not in before]
+    names = {layer.name: layer for layer in layers}
+    pooled = "pre_logits" in names and len(names["pre_logits"].output.shape) == 2
+    is_named = any(head_layer_name(head) in names for head in POOLING_HEADS)
+    unknown = sorted(path for path in unknown if "seed" not in path)
+    if not before and ((pooled and not is_named) or (unknown and not after)):
         raise ValueError(
-            f"Model {model.name!r} has a custom head, which no other layout can store"
-            f"{listed}. Supported heads: {', '.join(HEADS)}."
+            f"Model {model.name!r} has a custom head, which no other layout can store: "
+            f"{describe_layers(after) or list_some(unknown)}. Supported heads: "
+            f"{', '.join(HEADS)}."
         )
+    if others:
+        parts = [(before, "before"), (after, "in or after")]
+        listed = [f"{describe_layers(part)} {where}" for part, where in parts if part]
+        last = [layer.name for layer in layers if layer not in others][-1]
+        raise ValueError(
+            f"Model {model.name!r} is more than a ViT: it has {' and '.join(listed)} "
+            "it, which would be lost. Take the ViT alone by keras.Model(model.get_layer"
+            f"('patch_embedding').input, model.get_layer({last!r}).output)."
+        )
+
+
+def _is_of_vit(layer: Any) -> bool:
+    """Whether `vit`, or an application around it, makes such a layer."""
+    return any(
+        re.fullmatch(pattern, layer.name) and isinstance(layer, kind)
+        for pattern, kind in VIT_LAYERS.items()
+    )
