@@ -58,18 +58,6 @@ def test_failed_writing_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [item.name for item in tmp_path.iterdir()] == ["a.npz"]
 
 
-def test_suffix_decides_how_a_file_is_read(tmp_path):
-    paths = [str(tmp_path / "a.npz"), str(tmp_path / "a.safetensors")]
-    files.write_npz(paths[0], {"a": VALUES})
-    files.write_safetensors(paths[1], {"a": VALUES}, {"format": "pt"})
-    metadata = []
-    for path in paths:
-        arrays, found = files.read_arrays(path)
-        assert arrays["a"].tobytes() == VALUES.tobytes()
-        metadata.append(found)
-    assert metadata == [{}, {"format": "pt"}]
-
-
 @pytest.mark.parametrize("read", [files.read_npz, files.read_safetensors])
 def test_missing_file_is_named(read, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):

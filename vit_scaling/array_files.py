@@ -15,16 +15,6 @@ Arrays = dict[str, np.ndarray]
 UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)
 
 
-def read_arrays(path: str) -> tuple[Arrays, dict[str, str]]:
-    """Return all arrays of a .safetensors or .npz file, and its metadata.
-
-    An .npz has no metadata. For errors see `read_safetensors` and `read_npz`.
-    """
-    if path.endswith(".safetensors"):
-        return read_safetensors(path)
-    return read_npz(path), {}
-
-
 def read_npz(path: str) -> Arrays:
     """Return all arrays of an .npz; bfloat16, which NumPy stores as |V2, as float32.
 

@@ -275,13 +275,13 @@ def test_weights_that_norm_the_average_give_features_but_no_tokens(monkeypatch):
     monkeypatch.setattr(module, "_read", lambda *_: case.read())
     tiny = module._application("ViTtiny", case.read().shape)
     given, wanted = case.expected()
-    top = tiny(weights="w", classes=3, classifier_activation=None)
+    top = tiny(weights=case.path, classes=3, classifier_activation=None)
     np.testing.assert_allclose(top(given), wanted, atol=1e-5)
-    features = tiny(include_top=False, weights="w", pooling="head")
+    features = tiny(include_top=False, weights=case.path, pooling="head")
     read = outputs_at(top, ["pre_logits"])(given)["pre_logits"]
     np.testing.assert_allclose(features(given), read, atol=1e-6)
     with pytest.raises(ValueError, match="last norm is of the averaged tokens"):
-        tiny(include_top=False, weights="w", pooling="avg")
+        tiny(include_top=False, weights=case.path, pooling="avg")
 
 
 def test_model_trains_by_fit_and_goes_through_a_file_and_a_clone(tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from vit_scaling.applications.addresses import is_folder, local_path
+from vit_scaling.applications.addresses import local_path
 from vit_scaling.applications.formats.conversion_checks import list_some
 from vit_scaling.applications.formats.keras_models import (
     describe_layers,
@@ -20,6 +20,7 @@ from vit_scaling.applications.formats.keras_models import (
 )
 from vit_scaling.applications.formats.token_positions import POSITIONS
 from vit_scaling.applications.formats.vit_weights import ReadOptions, fitting_shapes
+from vit_scaling.applications.sources import find_source
 from vit_scaling.applications.weights import load_trained, read_weights
 from vit_scaling.array_files import Arrays
 from vit_scaling.modeling.positions import resample
@@ -178,7 +179,7 @@ def _read(
 ) -> tuple[Arrays, dict[str, Any], tuple[int, int] | None]:
     """Return variables by path and, of a ViT, `vit`'s arguments and the grid."""
     path = local_path(source)
-    if is_folder(path) or path.endswith(".keras"):
+    if find_source(path).is_model:
         trained = load_trained(path, averages=options.averages)
         _check_preprocessing(trained, model, source)
         variables = {

@@ -7,11 +7,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from vit_scaling import array_files
 from vit_scaling.applications.addresses import local_path
 from vit_scaling.applications.formats.native_npz import arguments_as_text
 from vit_scaling.applications.formats.registry import REFERENCES, reference_outputs
 from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
+from vit_scaling.applications.sources import find_source
 from vit_scaling.applications.weights import build_model, read_weights, save_weights
 
 TOLERANCE = 1e-5  # Of float32 against float64, relative to the largest output.
@@ -42,7 +42,7 @@ def measure_parity(
     shape = (images, *model.input.shape[1:])
     inputs = np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
     outputs = keras.ops.convert_to_numpy(model(inputs, training=False))
-    arrays, _ = array_files.read_arrays(local_path(source))
+    arrays, _ = find_source(local_path(source)).read_arrays()
     expected = reference_outputs(arrays, weights, inputs)
     difference = float(np.abs(outputs - expected).max())
     largest = float(np.abs(expected).max())

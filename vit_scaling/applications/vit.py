@@ -3,14 +3,16 @@
 
 import dataclasses
 import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from vit_scaling.applications import arguments as keras_arguments
-from vit_scaling.applications.addresses import has_suffix, local_path
+from vit_scaling.applications.addresses import local_path
 from vit_scaling.applications.formats.vit_weights import ViTWeights
+from vit_scaling.applications.sources import KERAS_WEIGHTS, find_source
 from vit_scaling.applications.weights import assign_weights, read_weights
 from vit_scaling.modeling.shapes import shape_named
 from vit_scaling.modeling.vit import vit
@@ -118,11 +120,13 @@ def _load(
 ) -> keras.Model:
     """Build the model for `images`, (input_tensor, input_shape), with its weights."""
     read, keras_file = None, None
-    if weights is not None and has_suffix(str(weights), ".h5"):
+    if weights is not None:
         with keras_arguments.missing_weights_error(weights):
-            keras_file = local_path(weights)
-    elif weights is not None:
-        read = _read(weights, shape_name, output)
+            source = find_source(local_path(weights))
+        if source.kind == KERAS_WEIGHTS:
+            keras_file = source.path
+        else:
+            read = _read(weights, shape_name, output)
     image_input = keras_arguments.make_images_input(
         *images,
         patch=shape_named(shape_name).patch,
@@ -133,8 +137,31 @@ def _load(
     if read is not None:
         assign_weights(model, read)
     elif keras_file is not None:
-        model.load_weights(keras_file)
+        _load_keras_weights(model, keras_file)
     return model
+
+
+def _load_keras_weights(model: keras.Model, path: str) -> None:
+    """Load a `.weights.h5`; raise ValueError unless it is of exactly this model."""
+    import h5py  # Comes with Keras.
+
+    try:
+        with h5py.File(path) as file:
+            arrays: list[str] = []
+            file.visit(lambda name: arrays.append(name) if "/vars/" in name else None)
+        if len(arrays) > len(model.variables):
+            raise ValueError(
+                f"It holds {len(arrays)} arrays, the model has {len(model.variables)}."
+            )
+        with warnings.catch_warnings():
+            # Keras only warns of layers that keep their initial weights.
+            warnings.filterwarnings("error", ".*freshly-initialized")
+            model.load_weights(path)
+    except (ValueError, OSError, KeyError, UserWarning) as error:
+        raise ValueError(
+            f"{path!r} can't be loaded into {model.name!r}: {error} Build the model "
+            "with the arguments of the one that wrote the file."
+        ) from error
 
 
 def _read(weights: str, shape_name: str, output: _Output) -> ViTWeights:

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from vit_scaling import array_files, io_files
-from vit_scaling.applications.addresses import is_folder, local_path
+from vit_scaling.applications.addresses import local_path
 from vit_scaling.applications.backbones import ScaleImages
 from vit_scaling.applications.formats import native_npz, registry, sidecar_files
 from vit_scaling.applications.formats.conversion import reconvert
@@ -21,6 +21,13 @@ from vit_scaling.applications.formats.keras_models import (
 )
 from vit_scaling.applications.formats.token_positions import POSITIONS
 from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
+from vit_scaling.applications.sources import (
+    KERAS,
+    RUN,
+    SAFETENSORS,
+    Source,
+    find_source,
+)
 from vit_scaling.array_files import Arrays
 from vit_scaling.modeling.positions import resample
 from vit_scaling.modeling.shapes import ViTShape
@@ -75,21 +82,22 @@ def read_weights(
         averages,
     )
     path = local_path(source)
-    if is_folder(path) or path.endswith(".keras"):
+    found = find_source(path)
+    if found.is_model:
         model = load_trained(path, averages=averages)
         try:
             return reconvert(weights_of_model(model), options)
         except ValueError as error:
             raise ValueError(f"{source!r}: {error}") from error
-    arrays, metadata = array_files.read_arrays(path)
+    _check_averages(found, averages)
+    arrays, metadata = found.read_arrays()
     if sidecar_files.METADATA_KEY in metadata:
         options, config = sidecar_files.apply_metadata(
             options, metadata[sidecar_files.METADATA_KEY]
         )
     else:
-        config = (
-            sidecar_files.read_config(path) if path.endswith(".safetensors") else {}
-        )
+        is_published = found.kind == SAFETENSORS
+        config = sidecar_files.read_config(path) if is_published else {}
     weights = registry.read_arrays(arrays, options, config)
     if weights is None:
         raise ValueError(
@@ -138,7 +146,7 @@ def load_classifier(source: str) -> tuple[keras.Model, tuple[str, ...]]:
         ValueError: See `read_weights`; or a ViT has no classifier.
     """
     path = local_path(source)
-    if path.endswith(".keras"):
+    if find_source(path).kind == KERAS:
         model, assumed = load_trained(path), tuple[str, ...]()
     else:
         weights = read_weights(path)
@@ -213,13 +221,15 @@ def load_trained(path: str, *, averages: bool | None = None) -> keras.Model:
             not registered with Keras.
         FileNotFoundError: The folder holds no run, or no checkpoint yet.
     """
-    if is_folder(path):
+    found = find_source(path)
+    if found.kind == RUN:
         from vit_scaling.training.checkpoints import restore_model
         from vit_scaling.training.run_files import read_model
 
         model = read_model(path)
         restore_model(model, path, averages=averages)
         return model
+    _check_averages(found, averages)
     try:
         return keras.saving.load_model(path, compile=False)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -231,6 +241,14 @@ def load_trained(path: str, *, averages: bool | None = None) -> keras.Model:
             "Layers of other packages must be registered with Keras, by importing "
             "them, before the file is read; no command does that."
         ) from error
+
+
+def _check_averages(source: Source, averages: bool | None) -> None:
+    if averages is not None:
+        raise ValueError(
+            f"`averages` (--averages) chooses between the weights of a run, and "
+            f"{source.path!r} is {source.kind.description}. Leave it out."
+        )
 
 
 def save_weights(

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from tests.applications.cases import CASES
-from vit_scaling import array_files
 from vit_scaling.applications.formats import registry
+from vit_scaling.applications.sources import find_source
 
 LAYOUTS = ("big_vision",)
 
@@ -18,7 +18,7 @@ def test_outputs_are_the_peers(case):
     """The fixture's outputs were computed by the peer, in float32."""
     images, wanted = case.expected()
     found = registry.reference_outputs(
-        array_files.read_arrays(case.path)[0], case.read(), images
+        find_source(case.path).read_arrays()[0], case.read(), images
     )
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())

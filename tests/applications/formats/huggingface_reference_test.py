@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from tests.applications.cases import CASES, NAMED
-from vit_scaling import array_files
 from vit_scaling.applications.formats import huggingface, registry
 from vit_scaling.applications.formats.vit_weights import ReadOptions
+from vit_scaling.applications.sources import find_source
 
 LAYOUTS = ("huggingface_vit", "huggingface_siglip")
 
@@ -19,7 +19,7 @@ def test_outputs_are_the_peers(case):
     """The fixture's outputs were computed by the peer, in float32."""
     images, wanted = case.expected()
     found = registry.reference_outputs(
-        array_files.read_arrays(case.path)[0], case.read(), images
+        find_source(case.path).read_arrays()[0], case.read(), images
     )
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
@@ -38,7 +38,7 @@ def test_names_inside_transformers_5_are_known_too(name):
         ".output.dense": ".mlp.fc2",
     }
     case = NAMED[name]
-    held, _ = array_files.read_safetensors(case.path)
+    held, _ = find_source(case.path).read_arrays()
     for old, new in newer.items():
         held = {key.replace(old, new): value for key, value in held.items()}
     assert sum(".attention.o_proj." in key for key in held) == 4

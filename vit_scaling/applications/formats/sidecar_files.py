@@ -14,12 +14,13 @@ METADATA_KEY = "vit_scaling"
 
 
 def read_config(path: str) -> dict[str, Any]:
-    """Return the publisher's config.json in the folder of a file of weights, or {}.
+    """Return the publisher's config.json in a folder, or next to a file; {} without.
 
     Raises:
         ValueError: The config.json is damaged.
     """
-    config_path = os.path.join(os.path.dirname(path), "config.json")
+    folder = path if os.path.isdir(path) else os.path.dirname(path)
+    config_path = os.path.join(folder, "config.json")
     if not os.path.isfile(config_path):
         return {}
     try:
