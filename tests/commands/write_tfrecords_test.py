@@ -43,6 +43,27 @@ def test_the_summary_names_what_was_left_out(images, tmp_path, capsys):
     assert "cat/bad.png: does not decode" in output
 
 
+def test_the_summary_and_the_manifest_count_every_file_seen(images, tmp_path, capsys):
+    (images / "cat/.DS_Store").touch()
+    (images / "cat/notes.txt").write_text("no image")
+    out = tmp_path / "out"
+    assert run(f"folder:{images}", out) == 0
+    output = capsys.readouterr().out
+    assert "11 files seen: 9 used, 2 skipped." in output
+    assert "1 skipped, hidden: cat/.DS_Store" in output
+    assert "1 skipped, not an image: cat/notes.txt" in output
+    manifest = json.loads((out / "train.manifest.json").read_text())
+    assert manifest["listing"] == {
+        "seen": 11,
+        "used": 9,
+        "skipped": 2,
+        "reasons": {
+            "hidden": {"count": 1, "first": ["cat/.DS_Store"]},
+            "not an image": {"count": 1, "first": ["cat/notes.txt"]},
+        },
+    }
+
+
 def test_subsets_and_order_come_from_flags(images, tmp_path, capsys):
     assert run(f"folder:{images}", tmp_path / "all", "--keep_order") == 0
     pattern = f"tfrecords:{tmp_path}/all/train.manifest.json"

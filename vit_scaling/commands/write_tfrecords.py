@@ -72,10 +72,14 @@ def _write(arguments: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def _format(manifest: Mapping[str, Any]) -> str:
+    from vit_scaling.data.writing.image_entries import format_summary
+
     lines = [
         f"{manifest['records']} images of {len(manifest['class_counts'])} classes in "
         f"{len(manifest['shards'])} shards, {manifest['bytes'] / 2**20:.1f} MiB.",
     ]
+    if "listing" in manifest:  # Manifests of earlier versions have none.
+        lines.append(format_summary(manifest["listing"]))
     if manifest["left_out"]:
         lines.append(f"{manifest['left_out']} images left out:")
         named = manifest["left_out_named"][:20]

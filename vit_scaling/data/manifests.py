@@ -28,6 +28,7 @@ def make_manifest(
     settings: Mapping[str, Any],
     plan: str,
     left_out: Sequence[tuple[str, str]] = (),
+    listing: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the content of a split's manifest.
 
@@ -38,6 +39,7 @@ def make_manifest(
         settings: How the images became records.
         plan: Identifies the content; a writer with another plan does not resume.
         left_out: Key and reason of each image that was left out.
+        listing: Counts of the files that the source saw (`Listing.summarize`).
     """
     return {
         "format": FORMAT_VERSION,
@@ -49,6 +51,7 @@ def make_manifest(
             for row in rows
         ],
         "class_counts": dict(class_counts),
+        **({"listing": dict(listing)} if listing else {}),
         "left_out": len(left_out),
         "left_out_named": [
             {"key": key, "reason": reason}

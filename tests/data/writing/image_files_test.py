@@ -1,34 +1,28 @@
-"""Images in folders, listed in a CSV file or packed in tar files."""
+"""Images in folders or listed in a CSV file."""
 # SPDX-License-Identifier: Apache-2.0
 
-import io
-import tarfile
+import os
 
 import pytest
 
 from tests.data import sets
-from vit_scaling.data.writing.image_files import CsvFile, Folder, TarFiles
-
-
-def tar(path, members):
-    with tarfile.open(path, "w") as file:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            file.addfile(info, io.BytesIO(data))
-    return str(path)
+from vit_scaling.data.writing.image_files import CsvFile, Folder
 
 
 def test_a_csv_line_may_have_any_number_of_labels(tmp_path):
     (tmp_path / "x.png").write_bytes(b"123")
+    (tmp_path / "a,b.png").touch()
+    (tmp_path / "abs.png").touch()
+    absolute = f"{tmp_path}/abs.png"
     listing = tmp_path / "list.csv"
-    listing.write_text('path,labels\nx.png,cat; dog ;cat\n"a,b.png",\n/abs.png,emu\n')
+    lines = ["path,labels", "x.png,cat; dog ;cat", '"a,b.png",', f"{absolute},emu"]
+    listing.write_text("\n".join(lines))
     source = CsvFile(str(listing))
     assert source.class_names() == ("cat", "dog", "emu")
     result = source.entries()
     assert [entry.labels for entry in result] == [("cat", "dog"), (), ("emu",)]
-    assert [entry.key for entry in result] == ["x.png", "a,b.png", "/abs.png"]
-    assert result[2].place == "/abs.png"
+    assert [entry.key for entry in result] == ["x.png", "a,b.png", absolute]
+    assert result[2].place == absolute
     assert [entry.size_bytes for entry in result] == [3, 0, 0]
     assert source.read(result[0]) == b"123"
 
@@ -36,6 +30,7 @@ def test_a_csv_line_may_have_any_number_of_labels(tmp_path):
 def test_a_spreadsheets_byte_order_mark_is_no_part_of_the_column(tmp_path):
     listing = tmp_path / "list.csv"
     listing.write_text("path,labels\nx.png,cat\n", encoding="utf-8-sig")
+    (tmp_path / "x.png").touch()
     (entry,) = CsvFile(str(listing)).entries()
     assert (entry.key, entry.labels) == ("x.png", ("cat",))
 
@@ -54,38 +49,6 @@ def test_a_wrong_line_is_named(tmp_path, text, message):
     listing.write_text(text)
     with pytest.raises(ValueError, match=message):
         CsvFile(str(listing)).entries()
-
-
-def test_a_members_class_is_its_folder_or_the_tars_name(tmp_path):
-    tar(tmp_path / "n01.tar", {"a.JPEG": b"one", "notes.txt": b"-"})
-    tar(tmp_path / "mixed.tar", {"./x/cat/b.png": b"two", "dog/c.png": b"three"})
-    source = TarFiles(str(tmp_path / "*.tar"))
-    result = {entry.key: entry for entry in source.entries()}
-    assert {key: entry.labels for key, entry in result.items()} == {
-        "mixed/x/cat/b.png": ("cat",),
-        "mixed/dog/c.png": ("dog",),
-        "n01/a.JPEG": ("n01",),
-    }
-    assert source.read(result["mixed/dog/c.png"]) == b"three"
-    assert source.class_names() == ("cat", "dog", "n01")
-
-
-def test_compressed_and_missing_tars_raise(tmp_path):
-    with pytest.raises(FileNotFoundError, match="matches no file"):
-        TarFiles(str(tmp_path / "*.tar")).entries()
-    (tmp_path / "x.tar").write_bytes(b"\x1f\x8b" + b"0" * 600)
-    with pytest.raises(ValueError, match="must be an uncompressed tar file"):
-        TarFiles(str(tmp_path / "x.tar")).entries()
-
-
-def test_a_tar_cut_short_names_the_member(tmp_path):
-    path = tar(tmp_path / "x.tar", {"a/b.png": b"x" * 2000})
-    source = TarFiles(path)
-    (entry,) = source.entries()
-    with open(path, "r+b") as file:
-        file.truncate(1000)
-    with pytest.raises(OSError, match=r"ends inside x/a/b\.png"):
-        source.read(entry)
 
 
 def test_a_folder_lists_its_images_by_class_at_any_depth(tmp_path):
@@ -114,3 +77,160 @@ def test_a_folder_without_classes_raises(tmp_path):
         Folder(str(tmp_path))
     with pytest.raises(FileNotFoundError, match="which is not one"):
         Folder(str(tmp_path / "nowhere"))
+
+
+def reasons(source):
+    """The number of skipped files by reason."""
+    return {reason: files.count for reason, files in source.listing.skipped.items()}
+
+
+def count_files(folder):
+    """Files below a folder, counted without following links to folders."""
+    return sum(len(files) for _, _, files in os.walk(folder))
+
+
+def test_hidden_and_system_folders_are_no_classes_and_the_totals_add_up(tmp_path):
+    sets.folder(tmp_path, {"cat": 2, "dog": 1})
+    image = (tmp_path / "cat/0000.png").read_bytes()
+    for name in (
+        "__MACOSX/cat/._0000.png",
+        ".ipynb_checkpoints/0.png",
+        "cat/.ipynb_checkpoints/0000-checkpoint.png",
+        "cat/.DS_Store",
+        "cat/Thumbs.db",
+        "dog/@eaDir/thumbnail.jpg",
+        "readme.txt",
+        "loose.png",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(image if path.suffix in (".png", ".jpg") else b"text")
+    source = Folder(str(tmp_path))
+    assert source.class_names() == ("cat", "dog")
+    keys = [entry.key for entry in source.entries()]
+    assert keys == ["cat/0000.png", "cat/0001.png", "dog/0002.png"]
+    assert reasons(source) == {
+        "hidden": 5,
+        "not an image": 2,
+        "outside the class folders": 1,
+    }
+    summary = source.listing.summarize()
+    assert summary["seen"] == count_files(tmp_path) == 11
+    assert summary["used"] + summary["skipped"] == summary["seen"]
+    assert summary["reasons"]["outside the class folders"]["first"] == ["loose.png"]
+
+
+def test_images_are_recognised_by_suffix_or_content(tmp_path):
+    folder = tmp_path / "set/cat"
+    folder.mkdir(parents=True)
+    pixels = sets.tile(0)
+    for name in ("a.jfif", "b.jpe", "c.JPG", "d", "e.dat", "f.jpg.orig"):
+        (folder / name).write_bytes(sets.jpeg(pixels))
+    for kind in ("PNG", "GIF", "BMP", "WEBP", "TIFF"):
+        (folder / f"g{kind}").write_bytes(sets.encoded(pixels, kind))
+    (folder / "notes").write_text("BMW is a brand, not a bitmap.")
+    (folder / "empty").touch()
+    source = Folder(str(tmp_path / "set"))
+    assert len(source.entries()) == 11
+    assert reasons(source) == {"not an image": 2}
+
+
+def test_links_are_followed_and_dead_or_circular_ones_skipped(tmp_path):
+    sets.folder(tmp_path / "set", {"cat": 1})
+    store = sets.folder(tmp_path, {"store": 5}) / "store"
+    cat = tmp_path / "set/cat"
+    (cat / "more").symlink_to(store)
+    (cat / "file.png").symlink_to(store / "0000.png")
+    (cat / "gone.jpg").symlink_to("/nowhere/gone.jpg")
+    (cat / "around").symlink_to(tmp_path / "set")
+    (cat / "self").symlink_to(cat / "self")
+    (tmp_path / "set/dog").symlink_to(store)
+    os.mkfifo(cat / "pipe.png")
+    source = Folder(str(tmp_path / "set"))
+    assert source.class_names() == ("cat", "dog")
+    labels = [entry.labels[0] for entry in source.entries()]
+    assert (labels.count("cat"), labels.count("dog")) == (7, 5)
+    assert reasons(source) == {
+        "link to a missing file": 2,
+        "not a regular file": 1,
+        "link to a folder around it": 1,
+    }
+    for entry in source.entries():
+        assert source.read(entry).startswith(b"\x89PNG")
+
+
+def test_folders_of_splits_are_no_classes(tmp_path):
+    sets.folder(tmp_path / "train", {"a": 1})
+    sets.folder(tmp_path / "val", {"a": 1})
+    with pytest.raises(ValueError, match=r"has train, val .*folder:PATH/train"):
+        Folder(str(tmp_path))
+
+
+def test_numbered_folders_are_sorted_as_numbers(tmp_path):
+    sets.folder(tmp_path, {str(number): 1 for number in range(11)})
+    assert Folder(str(tmp_path)).class_names()[10] == "10"
+
+
+def test_names_that_are_not_utf8_raise_with_the_name(tmp_path):
+    sets.folder(tmp_path, {"a": 1})
+    (tmp_path / "a" / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
+    with pytest.raises(ValueError, match=r"a/caf\\xe9\.png' is not UTF-8. Rename"):
+        Folder(str(tmp_path)).entries()
+    (tmp_path / os.fsdecode(b"\xe9cole")).mkdir()
+    with pytest.raises(ValueError, match=r"xe9cole' is not UTF-8. Rename"):
+        Folder(str(tmp_path))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be", "utf-32"])
+def test_a_csv_file_is_read_in_the_encoding_of_its_byte_order_mark(tmp_path, encoding):
+    (tmp_path / "é.png").touch()
+    text = "path,labels\né.png,Käfer\n"
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    (tmp_path / "list.csv").write_text(mark + text, encoding=encoding)
+    (entry,) = CsvFile(str(tmp_path / "list.csv")).entries()
+    assert (entry.key, entry.labels) == ("é.png", ("Käfer",))
+
+
+def test_a_csv_file_in_another_encoding_is_named(tmp_path):
+    (tmp_path / "list.csv").write_text("path,labels\nx.png,Käfer\n", encoding="latin1")
+    with pytest.raises(ValueError, match=r"list\.csv is not utf-8.*iconv -f latin1"):
+        CsvFile(str(tmp_path / "list.csv")).entries()
+
+
+def csv_labels(tmp_path, labels):
+    """A CSV file with an image for each of these labels."""
+    lines = ["path,labels"]
+    for number, label in enumerate(labels):
+        (tmp_path / f"{number}.png").touch()
+        lines.append(f"{number}.png,{label}")
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    return CsvFile(str(tmp_path / "list.csv"))
+
+
+def test_integer_labels_of_a_csv_file_are_class_indices(tmp_path):
+    source = csv_labels(tmp_path, ["10", "0", "2"])
+    assert source.class_names().index("10") == 10
+
+
+def test_ambiguous_labels_of_a_csv_file_raise_with_its_name(tmp_path):
+    with pytest.raises(ValueError, match=r"list\.csv: the label '10' is a class"):
+        csv_labels(tmp_path, ["10", "cat"]).class_names()
+
+
+def test_missing_files_of_a_csv_file_are_skipped_and_keep_their_class(tmp_path):
+    source = csv_labels(tmp_path, ["cat", "dog"])
+    (tmp_path / "0.png").unlink()
+    (tmp_path / "1.png").rename(tmp_path / "1")
+    (tmp_path / "1.png").mkdir()
+    assert source.entries() == []
+    assert reasons(source) == {
+        "cannot be read (No such file or directory)": 1,
+        "not a regular file": 1,
+    }
+    assert source.class_names() == ("cat", "dog")
+
+
+def test_a_csv_line_with_too_many_values_raises(tmp_path):
+    source = csv_labels(tmp_path, ["cat,dog"])
+    with pytest.raises(ValueError, match=r"line 2 has more values.*labels by ';'"):
+        source.entries()

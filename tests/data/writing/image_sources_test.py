@@ -12,8 +12,9 @@ from tests.data import sets
 from vit_scaling.data.examples import Features
 from vit_scaling.data.tfds import TFDS
 from vit_scaling.data.tfrecords import TFRecords
-from vit_scaling.data.writing.image_files import CsvFile, Folder, TarFiles
+from vit_scaling.data.writing.image_files import CsvFile, Folder
 from vit_scaling.data.writing.image_sources import Digits, RecordImages, parse_source
+from vit_scaling.data.writing.tar_files import TarFiles
 
 
 def test_every_form_gives_its_source(tmp_path):
@@ -40,6 +41,10 @@ def test_subsets_of_a_finished_set_nest(tmp_path):
 
     assert len(keys()) == 30
     assert len(keys(num_images=5)) == 5
+    part = parse_source(f"tfrecords:{pattern}", split="train", num_images=5)
+    assert part.listing.summarize()["reasons"] == {
+        "outside the subset": {"count": 25, "first": []}
+    }
     assert keys(num_images=5) < keys(num_images=12) < keys()
     assert keys(fraction=0.2) < keys(fraction=0.7)
 

@@ -19,8 +19,9 @@ from tests.data import sets
 from vit_scaling.data.examples import feature_values
 from vit_scaling.data.tfrecords import TFRecords, shard_name
 from vit_scaling.data.writing import shard_writer, split_writer
-from vit_scaling.data.writing.image_files import CsvFile, Folder, TarFiles
+from vit_scaling.data.writing.image_files import CsvFile, Folder
 from vit_scaling.data.writing.image_sources import Digits, RecordImages
+from vit_scaling.data.writing.tar_files import TarFiles
 from vit_scaling.data.writing.verification import verify
 
 

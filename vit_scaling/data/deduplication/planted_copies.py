@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from vit_scaling.data.deduplication import fingerprints
 from vit_scaling.data.deduplication.matching import NearDuplicateIndex, Thresholds
-from vit_scaling.data.writing.image_entries import IMAGE_SUFFIXES
+from vit_scaling.data.writing.file_rules import IMAGE_SUFFIXES
 
 # From an image to an altered one, which is re-encoded afterwards.
 Alteration = Callable[[Image.Image, np.random.Generator], Image.Image]

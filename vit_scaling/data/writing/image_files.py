@@ -1,22 +1,24 @@
-"""Images in folders, listed in a CSV file, or packed in tar files."""
+"""Images in folders, or listed in a CSV file."""
 # SPDX-License-Identifier: Apache-2.0
 
+import codecs
 import csv
 import dataclasses
-import functools
-import glob
 import os
-import tarfile
+import stat
 from collections.abc import Iterator
 
+from vit_scaling.data.writing import file_rules
 from vit_scaling.data.writing.image_entries import (
-    IMAGE_SUFFIXES,
     Entry,
-    PicklesFieldsOnly,
+    ListedSource,
+    Listing,
+    check_utf8,
 )
+from vit_scaling.data.writing.label_names import name_labels, sort_names
 
 
-class _ReadsFiles:
+class _ReadsFiles(ListedSource):
     """Entries whose place is a file."""
 
     def read(self, entry: Entry) -> bytes:
@@ -29,11 +31,16 @@ class _ReadsFiles:
 class Folder(_ReadsFiles):
     """A folder with one subfolder per class, at any depth below it.
 
+    Links to files and folders are followed. Hidden files and folders, and those of the
+    operating system (`__MACOSX`), are skipped.
+
     Args:
-        path: The folder. Its subfolders' names, sorted, are the class names.
+        path: The folder. Its subfolders' names are the class names; they are sorted, as
+            numbers if all are integers.
 
     Raises:
         FileNotFoundError: The folder does not exist or has no subfolder.
+        ValueError: The subfolders are splits, or a name is not UTF-8.
     """
 
     path: str
@@ -43,78 +50,159 @@ class Folder(_ReadsFiles):
             raise FileNotFoundError(
                 f"`path` must be a folder; received {self.path!r}, which is not one."
             )
-        if not self.class_names():
+        names = self.class_names()
+        if not names:
             raise FileNotFoundError(
                 "`path` must have one subfolder per class, with images inside; "
                 f"received {self.path!r}, which has no subfolder."
             )
+        file_rules.check_not_splits(names, self.path)
+        for name in names:
+            check_utf8(name)
 
     def class_names(self) -> tuple[str, ...]:
-        """Return the subfolders' names, sorted."""
+        """Return the subfolders' names in index order."""
         with os.scandir(self.path) as items:
-            names = [item.name for item in items if item.is_dir()]
-        return tuple(sorted(name for name in names if not name.startswith(".")))
+            names = [item.name for item in items if os.path.isdir(item.path)]
+        return sort_names([name for name in names if not file_rules.is_hidden(name)])
 
-    def entries(self) -> list[Entry]:
-        """Return the files with an image's suffix below each class."""
-        entries = []
-        for name in self.class_names():
-            for folder, subfolders, files in os.walk(os.path.join(self.path, name)):
-                subfolders.sort()
-                for file in sorted(filter(_is_image, files)):
-                    path = os.path.join(folder, file)
-                    key = os.path.relpath(path, self.path).replace(os.sep, "/")
-                    entries.append(Entry(key, (name,), path, os.path.getsize(path)))
-        return entries
+    def _list(self) -> Listing:
+        listing = Listing(class_names=self.class_names())
+        start = len(os.path.join(self.path, ""))
+        for item, reason in _scan(self.path):
+            key = item.path[start:].replace(os.sep, "/")
+            label, _, in_class = key.partition("/")
+            if not reason and not in_class:
+                reason = "outside the class folders"
+            if reason:
+                listing.skip(key, reason)
+            else:
+                size = item.stat().st_size
+                listing.use(Entry(key, (label,), item.path, size))
+        return listing
 
 
-class _LabelledEntries(PicklesFieldsOnly):
-    """Entries that are listed once, and whose labels are the class names."""
+def _scan(
+    folder: str,
+    parents: frozenset[tuple[int, int]] = frozenset(),
+    reason: str | None = None,
+) -> Iterator[tuple["os.DirEntry[str]", str | None]]:
+    """Yield every file below a folder, and the reason to skip it or None.
 
-    @functools.cached_property
-    def _entries(self) -> tuple[Entry, ...]:
-        return tuple(self._list_entries())
+    Args:
+        folder: The folder.
+        parents: Device and inode of the folders above, where a link would not end.
+        reason: Reason to skip all files.
+    """
+    parents |= {_identify(folder)}
+    with os.scandir(folder) as items:
+        ordered = sorted(items, key=lambda item: item.name)
+    # A link that cannot be resolved makes DirEntry.is_dir raise; os.path.isdir is slow.
+    subfolders = [
+        item
+        for item in ordered
+        if (os.path.isdir(item.path) if item.is_symlink() else item.is_dir())
+    ]
+    names = {item.name for item in subfolders}
+    for item in ordered:
+        if item.name not in names:
+            yield item, reason or _reason_to_skip(item)
+    for item in subfolders:
+        if item.is_symlink() and _identify(item.path) in parents:
+            yield item, "link to a folder around it"
+            continue
+        hidden = file_rules.HIDDEN if file_rules.is_hidden(item.name) else None
+        yield from _scan(item.path, parents, reason or hidden)
 
-    def _list_entries(self) -> Iterator[Entry]:
-        raise NotImplementedError
 
-    def class_names(self) -> tuple[str, ...]:
-        """Return all labels, sorted."""
-        return tuple(sorted({name for entry in self._entries for name in entry.labels}))
+def _identify(folder: str) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
-    def entries(self) -> list[Entry]:
-        """Return all images."""
-        return list(self._entries)
+
+def _reason_to_skip(item: "os.DirEntry[str]") -> str | None:
+    if file_rules.is_hidden(item.name):
+        return file_rules.HIDDEN
+    if item.is_symlink():
+        if not os.path.exists(item.path):
+            return file_rules.MISSING_TARGET
+        is_file = os.path.isfile(item.path)
+    else:
+        is_file = item.is_file()
+    if not is_file:
+        return file_rules.NOT_A_FILE
+    try:
+        found = file_rules.is_image(item.name, lambda count: _read_head(item, count))
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None if found else file_rules.NOT_AN_IMAGE
+
+
+def _read_head(item: "os.DirEntry[str]", count: int) -> bytes:
+    with open(item.path, "rb", buffering=0) as file:
+        return file.read(count)
 
 
 @dataclasses.dataclass(frozen=True)
-class CsvFile(_ReadsFiles, _LabelledEntries):
+class CsvFile(_ReadsFiles):
     """A CSV file with the columns `path` and `labels`, one image per line.
 
+    If all labels are integers, they are class indices: "10" is the eleventh class.
+
     Args:
-        path: The file. Image paths are absolute, or relative to its folder. Several
-            labels of an image are separated by `separator`; it may have none.
+        path: The file, UTF-8 or UTF-16 with a byte order mark. Image paths are
+            absolute, or relative to its folder. Several labels of an image are
+            separated by `separator`; it may have none.
         separator: Separates labels.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: A column is missing, or a line has no path.
+        ValueError: A column is missing, a line has no path or too many values, labels
+            are ambiguous, or the file has another encoding.
     """
 
     path: str
     separator: str = ";"
 
-    def _list_entries(self) -> Iterator[Entry]:
-        # "-sig" skips the byte order mark that spreadsheets write.
-        with open(self.path, newline="", encoding="utf-8-sig") as file:
+    def _list(self) -> Listing:
+        listing = Listing()
+        labels: set[str] = set()
+        for entry in self._read_rows():
+            labels.update(entry.labels)
+            try:
+                status = os.stat(entry.place)
+            except OSError as error:
+                listing.skip(entry.key, f"cannot be read ({error.strerror})")
+                continue
+            if stat.S_ISREG(status.st_mode):
+                sized = dataclasses.replace(entry, size_bytes=status.st_size)
+                listing.use(sized)
+            else:
+                listing.skip(entry.key, file_rules.NOT_A_FILE)
+        listing.class_names = name_labels(labels, self.path)
+        return listing
+
+    def _read_rows(self) -> Iterator[Entry]:
+        with open(self.path, newline="", encoding=_detect_encoding(self.path)) as file:
             rows = csv.DictReader(file)
-            if not {"path", "labels"} <= set(rows.fieldnames or ()):
+            try:
+                if not {"path", "labels"} <= set(rows.fieldnames or ()):
+                    raise ValueError(
+                        f"{self.path} must begin with a line naming the columns `path` "
+                        f"and `labels` (with a comma); received {rows.fieldnames}."
+                    )
+                for row in rows:
+                    yield self._make_entry(row, rows.line_num)
+            except UnicodeError as error:
                 raise ValueError(
-                    f"{self.path} must begin with a line naming the columns `path` and "
-                    f"`labels`; received {rows.fieldnames}."
-                )
-            for row in rows:
-                yield self._make_entry(row, rows.line_num)
+                    f"{self.path} is not {file.encoding} after line {rows.line_num} "
+                    f"({error}). Save it as UTF-8, for example with `iconv -f latin1 "
+                    "-t utf-8`."
+                ) from error
+            except csv.Error as error:
+                raise ValueError(
+                    f"{self.path}, after line {rows.line_num}: {error}."
+                ) from error
 
     def _make_entry(self, row: dict[str, str], line: int) -> Entry:
         if not row["path"] or row["labels"] is None:
@@ -122,68 +210,24 @@ class CsvFile(_ReadsFiles, _LabelledEntries):
                 f"{self.path}, line {line}: `path` and `labels` must be given; "
                 f"received {row}."
             )
+        if None in row:  # Values beyond the last column.
+            raise ValueError(
+                f"{self.path}, line {line} has more values than columns; received "
+                f"{list(row.values())}. Separate labels by {self.separator!r}, and put "
+                "values with a comma in quotation marks."
+            )
         path = os.path.join(os.path.dirname(self.path), row["path"])
         parts = (part.strip() for part in row["labels"].split(self.separator))
         labels = tuple(dict.fromkeys(part for part in parts if part))
-        size = os.path.getsize(path) if os.path.exists(path) else 0
-        return Entry(row["path"], labels, path, size)
+        return Entry(row["path"], labels, path)
 
 
-@dataclasses.dataclass(frozen=True)
-class TarFiles(_LabelledEntries):
-    """Images in uncompressed tar files.
-
-    An image's class is its folder in the tar file. Without a folder, it is the tar
-    file's own name, as in ImageNet's tar file per class.
-
-    Args:
-        pattern: A glob of tar files.
-
-    Raises:
-        FileNotFoundError: The pattern matches no file.
-        ValueError: A file is compressed or not a tar file.
-    """
-
-    pattern: str
-
-    def read(self, entry: Entry) -> bytes:
-        """Return a member's bytes, read at its offset in the tar file."""
-        path, offset = entry.place
-        with open(path, "rb") as file:
-            file.seek(offset)
-            data = file.read(entry.size_bytes)
-        if len(data) < entry.size_bytes:
-            raise OSError(f"{path} ends inside {entry.key}")
-        return data
-
-    def _list_entries(self) -> Iterator[Entry]:
-        paths = sorted(glob.glob(self.pattern))
-        if not paths:
-            raise FileNotFoundError(
-                f"`pattern` must name tar files; received {self.pattern!r}, which "
-                "matches no file."
-            )
-        for path in paths:
-            yield from _list_members(path)
-
-
-def _list_members(path: str) -> Iterator[Entry]:
-    stem = os.path.splitext(os.path.basename(path))[0]
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                if member.isfile() and _is_image(member.name):
-                    name = member.name.removeprefix("./")
-                    label = os.path.basename(os.path.dirname(name)) or stem
-                    place = (path, member.offset_data)
-                    yield Entry(f"{stem}/{name}", (label,), place, member.size)
-    except tarfile.ReadError as error:
-        raise ValueError(
-            f"{path} must be an uncompressed tar file ({error}), because images are "
-            "read at their offsets in it. Decompress it first (gunzip), or unpack it "
-            "and use folder:."
-        ) from error
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES)
+def _detect_encoding(path: str) -> str:
+    """Return UTF-16 or UTF-32 if a file begins with its byte order mark, or UTF-8."""
+    with open(path, "rb") as file:
+        head = file.read(4)
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    return "utf-8-sig"  # Skips the byte order mark that spreadsheets write.

@@ -20,13 +20,20 @@ from vit_scaling.data.record_index import RecordIndex
 from vit_scaling.data.subsets import read_key_hashes, select_subset
 from vit_scaling.data.tfds import TFDS
 from vit_scaling.data.tfrecords import TFRecords
-from vit_scaling.data.writing.image_entries import Entry, EntrySource, PicklesFieldsOnly
-from vit_scaling.data.writing.image_files import CsvFile, Folder, TarFiles
+from vit_scaling.data.writing.image_entries import (
+    Entry,
+    EntrySource,
+    ListedSource,
+    Listing,
+    SkippedFiles,
+)
+from vit_scaling.data.writing.image_files import CsvFile, Folder
+from vit_scaling.data.writing.tar_files import TarFiles
 from vit_scaling.naming import check_known
 
 
 @dataclasses.dataclass(frozen=True)
-class RecordImages(PicklesFieldsOnly):
+class RecordImages(ListedSource):
     """The images of a `TFRecords` or `TFDS` source.
 
     Args:
@@ -52,17 +59,21 @@ class RecordImages(PicklesFieldsOnly):
         labels = [label for row in self._rows for label in row[2]]
         return tuple(str(number) for number in range(max(labels, default=-1) + 1))
 
-    def entries(self) -> list[Entry]:
+    def _list(self) -> Listing:
         """Return the records, in order; reads each once for its key and labels.
 
         Raises:
             ValueError: A record has no key or label, or a label without a class.
         """
         names = self.class_names()
-        return [
-            Entry(key, self._name_labels(names, labels, number), number, size)
-            for number, key, labels, size in self._rows
-        ]
+        listing = Listing(class_names=names)
+        for number, key, labels, size in self._rows:
+            labels_text = self._name_labels(names, labels, number)
+            listing.use(Entry(key, labels_text, number, size))
+        others = self._index.num_records - len(self._rows)
+        if others:
+            listing.skipped["outside the subset"] = SkippedFiles(others)
+        return listing
 
     def _name_labels(
         self, names: tuple[str, ...], labels: list[int], number: int
@@ -107,7 +118,7 @@ class RecordImages(PicklesFieldsOnly):
 
 
 @dataclasses.dataclass(frozen=True)
-class Digits:
+class Digits(ListedSource):
     """scikit-learn's handwritten digits: 1,797 real images of 8×8, no download.
 
     Args:
@@ -128,14 +139,12 @@ class Digits:
         """Return "0" to "9"."""
         return tuple("0123456789")
 
-    def entries(self) -> list[Entry]:
-        """Return the images of the split."""
-        wanted = self.split == "test"
-        return [
-            Entry(f"digits/{i:04d}.png", (str(target),), i, 200)
-            for i, target in enumerate(_digits().target)
-            if (i % 5 == 4) == wanted
-        ]
+    def _list(self) -> Listing:
+        wanted, listing = self.split == "test", Listing(class_names=self.class_names())
+        for i, target in enumerate(_digits().target):
+            if (i % 5 == 4) == wanted:
+                listing.use(Entry(f"digits/{i:04d}.png", (str(target),), i, 200))
+        return listing
 
     def read(self, entry: Entry) -> bytes:
         """Return the image as a grey PNG, its 17 levels spread over 0 to 255."""

@@ -22,7 +22,12 @@ from vit_scaling.data.sidecar_files import INDEX_FOLDER
 from vit_scaling.data.tfrecords import NUMBERS_PATTERN, shard_name
 from vit_scaling.data.writing import shard_writer
 from vit_scaling.data.writing.class_names import assign_class_names
-from vit_scaling.data.writing.image_entries import Entry, EntrySource
+from vit_scaling.data.writing.image_entries import (
+    Entry,
+    EntrySource,
+    Listing,
+    format_summary,
+)
 from vit_scaling.data.writing.shard_writer import Settings, ShardTask
 from vit_scaling.io_files import PARTIAL_PREFIX, read_json, write_json
 
@@ -66,7 +71,7 @@ def write_tfrecords(
     """
     settings = settings or Settings()
     os.makedirs(os.path.join(output_dir, INDEX_FOLDER), exist_ok=True)
-    entries = _sort_entries(source.entries(), settings.shuffle)
+    entries = _sort_entries(source.listing, settings.shuffle)
     classes = assign_class_names(source, entries, output_dir, split)
     count = num_shards or max(1, -(-sum(e.size_bytes for e in entries) // shard_bytes))
     plan = _fingerprint(entries, classes, count, settings)
@@ -99,6 +104,7 @@ def write_tfrecords(
         left_out=[row for report in reports for row in report["left_out"]],
         settings=dataclasses.asdict(settings),
         plan=plan,
+        listing=source.listing.summarize(),
     )
     write_json(manifest_path(output_dir, split), manifest)
     for task in tasks:
@@ -106,9 +112,13 @@ def write_tfrecords(
     return manifest
 
 
-def _sort_entries(entries: Sequence[Entry], shuffle: bool) -> list[Entry]:
+def _sort_entries(listing: Listing, shuffle: bool) -> list[Entry]:
+    entries = listing.entries
     if not entries:
-        raise ValueError("The source must have images; received none.")
+        raise ValueError(
+            "The source must have images; received none. "
+            f"{format_summary(listing.summarize())}"
+        )
     keys = collections.Counter(entry.key for entry in entries)
     repeated = [key for key, times in keys.items() if times > 1]
     if repeated:
