@@ -89,7 +89,7 @@ class _TarContents:
 
     def __init__(self, path: str, listing: Listing) -> None:
         self._path = path
-        self._stem = os.path.splitext(os.path.basename(path))[0]
+        self._stem = _find_stem(path)
         self._images: dict[str, _Place] = {}
         self._label_files: dict[str, dict[str, _Place]] = {}
         with open(path, "rb") as file:
@@ -99,14 +99,14 @@ class _TarContents:
     def _add(self, name: str, place: _Place, file: BinaryIO, listing: Listing) -> None:
         key, suffix = posixpath.splitext(name)
         if any(map(file_rules.is_hidden, name.split("/"))):
-            listing.skip(f"{self._path}/{name}", file_rules.HIDDEN)
+            listing.skip(f"{self._stem}/{name}", file_rules.HIDDEN)
         elif suffix.lower() in _LABEL_SUFFIXES:
             self._label_files.setdefault(key, {})[suffix.lower()] = place
-            listing.skip(f"{self._path}/{name}", "text or label file")
+            listing.skip(f"{self._stem}/{name}", "text or label file")
         elif file_rules.is_image(name, lambda count: _read_at(file, (place[0], count))):
             self._images[name] = place
         else:
-            listing.skip(f"{self._path}/{name}", file_rules.NOT_AN_IMAGE)
+            listing.skip(f"{self._stem}/{name}", file_rules.NOT_AN_IMAGE)
 
     def has_labels(self) -> bool:
         """Whether an image has a label file."""
@@ -123,7 +123,7 @@ class _TarContents:
                     self._use(listing, name, self._read_label(file, name, files))
                 else:
                     reason = "no label file (.cls, .json or .txt)"
-                    listing.skip(f"{self._path}/{name}", reason)
+                    listing.skip(f"{self._stem}/{name}", reason)
 
     def use_folders(self, listing: Listing) -> None:
         """Use the images with the names of their folders, or of the tar file."""
@@ -177,8 +177,13 @@ def _parse_json(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(value).strip() for value in values))
 
 
+def _find_stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]
+
+
 def _read_members(path: str, file: BinaryIO, listing: Listing) -> dict[str, _Place]:
     """Return the places of a tar file's files by name, links included."""
+    stem = _find_stem(path)
     members: dict[str, _Place | str | None] = {}
     try:
         with tarfile.open(fileobj=file, mode="r:", encoding="utf-8") as tar:
@@ -188,7 +193,7 @@ def _read_members(path: str, file: BinaryIO, listing: Listing) -> dict[str, _Pla
                     continue
                 found = _locate(member, name)
                 if name in members:
-                    listing.skip(f"{path}/{name}", "repeated; the last one is used")
+                    listing.skip(f"{stem}/{name}", "repeated; the last one is used")
                 # GNU tar stores a repeated file as a link to itself.
                 if found != name or name not in members:
                     members[name] = found
@@ -202,13 +207,12 @@ def _read_members(path: str, file: BinaryIO, listing: Listing) -> dict[str, _Pla
     _check_end(path, file, end)
     places = {}
     for name, found in members.items():
-        place = _follow_links(members, name)
+        place = _follow_links(members, name) if isinstance(found, str) else found
         if place is not None:
             places[name] = place
         else:
-            is_link = isinstance(found, str)
-            reason = file_rules.MISSING_TARGET if is_link else file_rules.NOT_A_FILE
-            listing.skip(f"{path}/{name}", reason)
+            reason = file_rules.MISSING_TARGET if found else file_rules.NOT_A_FILE
+            listing.skip(f"{stem}/{name}", reason)
     return places
 
 
