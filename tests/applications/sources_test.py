@@ -7,6 +7,7 @@ import pickle
 import shutil
 import zipfile
 
+import keras
 import numpy as np
 import pytest
 
@@ -176,20 +177,42 @@ def test_averages_are_those_of_a_run():
 
 
 @pytest.mark.parametrize(
-    "write",
+    ("write", "head"),
     [
-        keras_weights,
-        lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n cut off"),
+        (keras_weights, "map"),
+        (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n cut off"), "map"),
+        # A layer without arrays would be dropped.
+        (lambda path: tiny(input_tensor=scaled_images()).save_weights(path), "map"),
         # All of its arrays but those of the MAP head would fit.
-        lambda path: tiny(head="map").save_weights(path),
+        (lambda path: tiny(head="map").save_weights(path), "gap"),
     ],
 )
-def test_keras_weights_that_do_not_fit_are_named(write, tmp_path):
+def test_keras_weights_that_do_not_fit_are_named(write, head, tmp_path):
     path = tmp_path / "other.weights.h5"
     write(path)
     with pytest.raises(ValueError, match=r"other\.weights\.h5' can't be loaded into"):
-        tiny(weights=str(path), head="gap")
+        tiny(weights=str(path), head=head)
+
+
+def scaled_images():
+    return keras.layers.Rescaling(1 / 127.5, -1)(keras.Input((28, 28, 3)))
 
 
 def tiny(**options):
-    return ViTs28(input_shape=(28, 28, 3), classes=2, **options)
+    shape = None if "input_tensor" in options else (28, 28, 3)
+    return ViTs28(input_shape=shape, classes=2, **options)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"include_top": False}, {"include_top": False, "pooling": "max"},
+                {"head": "token", "classifier_activation": None}], ids=str,
+)  # fmt: skip
+def test_keras_weights_of_every_form_of_output_are_read(options, tmp_path):
+    path = str(tmp_path / "own.weights.h5")
+    model = tiny(**options)
+    for variable in model.variables:
+        variable.assign(variable + 1.0)
+    model.save_weights(path)
+    again = tiny(weights=path, **options)
+    for ours, theirs in zip(again.variables, model.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs)

@@ -3,6 +3,7 @@
 
 import dataclasses
 import inspect
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -149,6 +150,11 @@ def _load_keras_weights(model: keras.Model, path: str) -> None:
         with h5py.File(path) as file:
             arrays: list[str] = []
             file.visit(lambda name: arrays.append(name) if "/vars/" in name else None)
+            groups = {re.sub(r"_\d+$", "", name) for name in file.get("layers", ())}
+        own = {_group_name(layer) for layer in model.layers}
+        others = sorted(groups - own - {"activation", "softmax"})
+        if others:
+            raise ValueError(f"It is of a model with {', '.join(others)} layers.")
         if len(arrays) > len(model.variables):
             raise ValueError(
                 f"It holds {len(arrays)} arrays, the model has {len(model.variables)}."
@@ -162,6 +168,12 @@ def _load_keras_weights(model: keras.Model, path: str) -> None:
             f"{path!r} can't be loaded into {model.name!r}: {error} Build the model "
             "with the arguments of the one that wrote the file."
         ) from error
+
+
+def _group_name(layer: keras.Layer) -> str:
+    """Return the name of a layer's group in a `.weights.h5`, without its number."""
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", type(layer).__name__)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 def _read(weights: str, shape_name: str, output: _Output) -> ViTWeights:
