@@ -104,6 +104,14 @@ def test_another_head_is_initialised_over_the_same_body_if_allowed():
                                   before["map_head/probe"])  # fmt: skip
 
 
+def test_assumptions_in_reading_the_source_are_reported():
+    model = vit(TINY, "token", image_size=4, classes=2, approximate_gelu=False)
+    start = load_for_finetuning(model, NAMED["timm_token"].path, heads=2)
+    assert any("GELU by erf" in fact for fact in start.assumed)
+    assert "facts assumed: " in str(start)
+    assert start.as_dict()["assumed"] == start.assumed
+
+
 def test_differences_that_no_shape_betrays_are_warned_of():
     case = NAMED["hf_vit"]
     model = vit(TINY, "token", image_size=4, classes=2)

@@ -35,3 +35,10 @@ def test_other_endings_are_rejected(tmp_path, capsys):
     assert export_weights.main(flags) == 1
     assert "must end in '.safetensors'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_assumptions_in_reading_are_shown(tmp_path, capsys):
+    source = NAMED["bv_gap_sincos2d"].path
+    flags = [f"--source={source}", f"--output={tmp_path}/m.safetensors"]
+    assert export_weights.main(flags) == 0
+    assert "assumed: images of 224 pixels" in capsys.readouterr().out

@@ -43,6 +43,7 @@ class FineTuningStart:
         initialised: Variables that keep the new model's initial values.
         left: Variables of the source that the model does not use.
         differences: Options with which source and model compute differently.
+        assumed: Facts that neither the source nor the caller states.
     """
 
     source: str
@@ -51,6 +52,7 @@ class FineTuningStart:
     initialised: tuple[str, ...]
     left: tuple[str, ...]
     differences: tuple[str, ...]
+    assumed: tuple[str, ...]
 
     def __str__(self) -> str:
         lines = [f"Starts from {self.source}: {len(self.taken)} variables taken"]
@@ -59,6 +61,7 @@ class FineTuningStart:
             ("with initial values", self.initialised),
             ("of the source left out", self.left),
             ("options that differ", self.differences),
+            ("facts assumed", self.assumed),
         ):
             if paths:
                 lines.append(f"  {len(paths)} {text}: {', '.join(paths)}")
@@ -116,7 +119,7 @@ def load_for_finetuning(
         ignore=ignore,
         averages=averages,
     )
-    variables, arguments, old_grid = _read(model, source, options)
+    variables, arguments, old_grid, assumed = _read(model, source, options)
     values, initialised = _select_values(model, variables, classifier)
     _check_initialised(source, initialised, classifier, allow_initialised)
     resampled: tuple[str, ...] = ()
@@ -138,6 +141,7 @@ def load_for_finetuning(
         initialised=initialised,
         left=tuple(left),
         differences=_differences(model, arguments),
+        assumed=assumed,
     )
 
 
@@ -176,8 +180,8 @@ def _check_initialised(
 
 def _read(
     model: keras.Model, source: str, options: ReadOptions
-) -> tuple[Arrays, dict[str, Any], tuple[int, int] | None]:
-    """Return variables by path and, of a ViT, `vit`'s arguments and the grid."""
+) -> tuple[Arrays, dict[str, Any], tuple[int, int] | None, tuple[str, ...]]:
+    """Return variables by path; of a ViT `vit`'s arguments, the grid, assumptions."""
     path = local_path(source)
     if find_source(path).is_model:
         trained = load_trained(path, averages=options.averages)
@@ -189,10 +193,10 @@ def _read(
         }
         layers = {layer.name: layer for layer in trained.layers}
         grid = getattr(layers.get("position_embedding"), "grid", None)
-        return variables, _arguments(trained), grid
+        return variables, _arguments(trained), grid, ()
     weights = read_weights(path, **vars(options))
     grid = weights.shape.grid(weights.arguments["image_size"])
-    return weights.variables, weights.arguments, grid
+    return weights.variables, weights.arguments, grid, weights.assumed
 
 
 def _arguments(model: keras.Model) -> dict[str, Any]:

@@ -128,6 +128,9 @@ def _load(
             keras_file = source.path
         else:
             read = _read(weights, shape_name, output)
+            if read.assumed:
+                assumed = " ".join(read.assumed)
+                warnings.warn(f"{weights!r}: assumed {assumed}", stacklevel=3)
     image_input = keras_arguments.make_images_input(
         *images,
         patch=shape_named(shape_name).patch,

@@ -32,14 +32,17 @@ def _export(args: Any) -> Mapping[str, Any]:
         norm_epsilon=args.norm_epsilon,
         averages=args.averages,
     )
-    return {"output": args.output, **weights.export_weights(read, args.output)}
+    report = weights.export_weights(read, args.output)
+    return {"output": args.output, "assumed": list(read.assumed), **report}
 
 
 def _show(result: Mapping[str, Any]) -> str:
-    return (
-        f"{result['output']}: {result['arrays']} arrays, layout of "
-        f"{result['layout']}\nload with {result['load_with']}"
-    )
+    lines = [
+        f"{result['output']}: {result['arrays']} arrays, layout of {result['layout']}",
+        *(f"  assumed: {fact}" for fact in result["assumed"]),
+        f"load with {result['load_with']}",
+    ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
