@@ -13,6 +13,7 @@ import orbit
 import tensorflow as tf
 from etils import epath
 
+from vit_scaling.data.epoch_order import ORDER_VERSION
 from vit_scaling.experiment import Experiment
 from vit_scaling.image_preprocessing import CentralCrop, EvaluationPreprocessing
 from vit_scaling.optimization.averaging import averaged_weights
@@ -82,6 +83,7 @@ def build_run(
         sum_over_processes=preemption.sum_over_processes,
         pipelines=strategies.count_input_pipelines(strategy),
         allow_changes=options.allow_changes,
+        order_version=ORDER_VERSION,
     )
     evaluated_weights: Callable[[], Any] = contextlib.nullcontext
     if options.evaluate_averages:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import keras
 import tensorflow as tf
 
+from vit_scaling.data.epoch_order import ORDER_VERSION
 from vit_scaling.data.pipeline import EvalData, TrainData
 from vit_scaling.optimization.base_schedule import Schedule
 from vit_scaling.training.evaluator import InLoopEvaluator
@@ -114,7 +115,11 @@ class Experiment:
         return self.schedule.in_steps(batch_size=self.batch_size, train_examples=images)
 
     def train_batches(
-        self, strategy: tf.distribute.Strategy, seed: int, start: int
+        self,
+        strategy: tf.distribute.Strategy,
+        seed: int,
+        start: int,
+        order_version: int = ORDER_VERSION,
     ) -> Any:
         """Return the distributed training batches from batch number `start` on."""
         return strategy.distribute_datasets_from_function(
@@ -122,6 +127,7 @@ class Experiment:
                 batch_size=self.batch_size,
                 seed=seed,
                 start_step=start,
+                order_version=order_version,
                 input_context=context,
             )
         )

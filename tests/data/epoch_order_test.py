@@ -53,6 +53,50 @@ def test_permutations_of_blocks_look_uniform():
     assert near < 0.04  # 0.02 ± 0.0022.
 
 
+def sampled_blocks(size, epoch, seed=0, host=0):
+    """Return the blocks at the same places (all, if few) of an epoch of `size`."""
+    order = EpochOrder(size, 1, 1, seed=seed, host=host)
+    few = size <= 4096
+    draw = np.random.default_rng(0).integers
+    places = np.arange(size) if few else draw(size, size=4096)
+    epoch = tf.constant(epoch, tf.int64)
+    return order.block(epoch, tf.constant(places, tf.int64)).numpy()
+
+
+@pytest.mark.parametrize("changed", ["epoch", "seed", "host"])
+@pytest.mark.parametrize(
+    "size", [16, 64, 100, 255, 256, 1000, 1024, 4096, 65_536, 10**6, 2**24, 3 * 10**9]
+)
+def test_orders_of_epochs_seeds_and_hosts_do_not_correlate(size, changed):
+    draws = 60
+    orders = [sampled_blocks(size, **{"epoch": 3, changed: n}) for n in range(draws)]
+    correlation = np.corrcoef(np.array(orders, np.float64))
+    # Between two independent permutations it is 0 ± 1 / sqrt(n - 1).
+    errors = np.sqrt(len(orders[0]) - 1) * correlation[np.triu_indices(draws, 1)]
+    neighbours = np.sqrt(len(orders[0]) - 1) * np.diag(correlation, 1)
+    assert np.abs(errors).max() < 6
+    assert abs(np.mean(neighbours)) < 4.5 / np.sqrt(len(neighbours))
+    assert abs(np.mean(errors)) < 4.5 / np.sqrt(len(errors))
+    assert 0.85 < np.std(errors) < 1.15  # 1 ± 0.017.
+
+
+def test_no_two_of_many_epochs_have_the_same_order():
+    orders = {tuple(sampled_blocks(3000, epoch)[:50]) for epoch in range(600)}
+    assert len(orders) == 600
+
+
+def test_older_runs_keep_their_order_and_unknown_versions_are_rejected():
+    slots = tf.range(100, dtype=tf.int64)
+    order = EpochOrder(400, 4, 5, seed=7, version=1)
+    epoch = tf.constant(2, tf.int64)
+    # What version 1 always computed.
+    seed = tf.random.experimental.stateless_fold_in(tf.constant([7, 1], tf.int64), 2)
+    expected = tf.random.experimental.index_shuffle(slots, seed, tf.constant(99, "int64"))
+    np.testing.assert_array_equal(order.block(epoch, slots), expected)
+    with pytest.raises(ValueError, match=r"`version`.*\(1, 2\); received 3"):
+        EpochOrder(400, 4, 5, seed=7, version=3)
+
+
 def test_seeds_of_records_and_batches_differ():
     order = EpochOrder(100, 4, 5, seed=7)
     numbers = tf.range(100, dtype=tf.int64)

@@ -118,6 +118,23 @@ def test_another_number_of_hosts_is_warned_of(tmp_path, caplog):
     assert "saved by 2 host(s) and continues with 1" in caplog.text
 
 
+def test_a_run_continues_with_the_order_of_batches_that_it_began_with(tmp_path, caplog):
+    before = state_of(tmp_path)  # Versions were not recorded yet.
+    before.save()
+    state = state_of(tmp_path)
+    state.order_version = 2
+    assert state.restore() and state.order_version == 1
+    assert "continues with the order of batches that it began with" in caplog.text
+    caplog.clear()
+    state.order_version = 2
+    at(state, 20)
+    state.save()
+    again = state_of(tmp_path)
+    again.order_version = 2
+    assert again.restore() and again.order_version == 2
+    assert not caplog.text
+
+
 def test_a_checkpoint_from_before_batch_size_and_hosts_were_kept_is_accepted(
     tmp_path, caplog
 ):

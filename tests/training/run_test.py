@@ -70,7 +70,7 @@ def run_of(path, *, fails=(), guard=None, total=6, start=None, **options):
         state=state,
         log=RunLog(path, screen=io.StringIO()),
         preemption=PreemptionNotice(),
-        batches_from=lambda number: f"batches from {number}",
+        batches_from=lambda number, version: f"batches from {number}",
         evaluated_weights=contextlib.nullcontext,
     )
     run.restore()

@@ -59,7 +59,13 @@ class Arrays:
         return f"{self.num_examples} images"
 
     def dataset(
-        self, *, batch_size: int, seed: int, start_step: int = 0, input_context=None
+        self,
+        *,
+        batch_size: int,
+        seed: int,
+        start_step: int = 0,
+        order_version: int = 2,
+        input_context=None,
     ) -> tf.data.Dataset:
         def batch(number):
             if self.numbers is not None:

@@ -7,6 +7,8 @@ import tensorflow as tf
 
 # Purposes of a seed, folded in so that the random streams are independent.
 _BLOCKS, _WINDOW, _RECORD, _BATCH = 1, 2, 3, 4
+_VERSIONS = (1, 2)
+ORDER_VERSION = _VERSIONS[-1]  # Of new runs.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +28,11 @@ class EpochOrder:
         seed: Seed of the run.
         host: Number of the host: hosts draw different orders.
         shuffle: False keeps the order of the files.
+        version: Version of the order. A run keeps the one it began with: 1 before
+            versions were recorded, now `ORDER_VERSION`.
+
+    Raises:
+        ValueError: The version is unknown.
     """
 
     num_records: int
@@ -34,6 +41,15 @@ class EpochOrder:
     seed: int
     host: int = 0
     shuffle: bool = True
+    version: int = ORDER_VERSION
+
+    def __post_init__(self) -> None:
+        if self.version not in _VERSIONS:
+            raise ValueError(
+                f"`version` of an order must be one of {_VERSIONS}; received "
+                f"{self.version!r}. Continue the run with the vit_scaling that began "
+                "it, or a later one."
+            )
 
     @property
     def num_blocks(self) -> int:
@@ -65,14 +81,22 @@ class EpochOrder:
         return (epoch, *divmod(position_in_epoch, self.window_records))
 
     def block(self, epoch: tf.Tensor, slot: tf.Tensor) -> tf.Tensor:
-        """Return the block at place `slot` of an epoch; int64 scalars."""
+        """Return the block at place `slot` of an epoch; int64, `slot` also a vector."""
         full_blocks = self.num_records // self.block_records
         if not self.shuffle or full_blocks < 2:
             return slot
-        shuffled = tf.random.experimental.index_shuffle(
-            tf.minimum(slot, full_blocks - 1),
-            self._seed(_BLOCKS, epoch),
-            tf.constant(full_blocks - 1, tf.int64),
+        seed = self._seed(_BLOCKS, epoch)
+        index = tf.minimum(slot, full_blocks - 1)
+        last = tf.constant(full_blocks - 1, tf.int64)
+        if self.version == 1:
+            # Orders of different epochs correlate, and repeat every 256 epochs.
+            shuffled = tf.random.experimental.index_shuffle(index, seed, last)
+            return tf.where(slot < full_blocks, shuffled, slot)
+        # The cipher takes as few as 8 bits of each word of its key, so all three are
+        # random; with fewer than 12 rounds, orders of different keys correlate.
+        words = tf.random.stateless_uniform([3], seed, None, None, tf.int32)
+        shuffled = tf.raw_ops.RandomIndexShuffle(
+            index=index, seed=words, max_index=last, rounds=12
         )
         return tf.where(slot < full_blocks, shuffled, slot)
 

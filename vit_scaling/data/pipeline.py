@@ -13,7 +13,7 @@ from vit_scaling import image_preprocessing
 from vit_scaling.data import decoding, preprocessing, subsets, tf_data_service
 from vit_scaling.data.block_table import BlockTable
 from vit_scaling.data.decoding import Augment, Batch, Decoder
-from vit_scaling.data.epoch_order import EpochOrder
+from vit_scaling.data.epoch_order import ORDER_VERSION, EpochOrder
 from vit_scaling.data.image_data import Host, ImageData, Preprocess
 from vit_scaling.data.reading import (
     BlockReader,
@@ -95,6 +95,7 @@ class TrainData(ImageData):
         batch_size: int,
         seed: int,
         start_step: int = 0,
+        order_version: int = ORDER_VERSION,
         input_context: tf.distribute.InputContext | None = None,
     ) -> tf.data.Dataset:
         """Return batches `start_step`, `start_step` + 1, … of the run, without end.
@@ -103,6 +104,7 @@ class TrainData(ImageData):
             batch_size: Images of all replicas together.
             seed: Seed of the run: equal seeds give equal batches, bit for bit.
             start_step: Number of batches already seen; any number costs the same.
+            order_version: Version of the order; see `EpochOrder`.
             input_context: From `distribute_datasets_from_function`. Elements are the
                 batches of this host's replicas, one after the other.
 
@@ -112,7 +114,7 @@ class TrainData(ImageData):
         """
         host = Host.from_context(input_context)
         host_batch = host.local_batch_size(batch_size)
-        stream, decoder = self.make_stream_and_decoder(host, seed)
+        stream, decoder = self.make_stream_and_decoder(host, seed, order_version)
         chunks = stream.dataset(
             start=start_step * host_batch, epochs=None, chunk_records=_CHUNK_RECORDS
         )
@@ -142,7 +144,7 @@ class TrainData(ImageData):
         return tf_data_service.decode_remotely(chunks, decoder.decode, workers)
 
     def make_stream_and_decoder(
-        self, host: Host, seed: int
+        self, host: Host, seed: int, order_version: int = ORDER_VERSION
     ) -> tuple[RecordStream, Decoder]:
         """Return the record stream and the decoder of one host's batches."""
         table = self.block_table(host)
@@ -157,6 +159,7 @@ class TrainData(ImageData):
             window_blocks=max(1, self.shuffle_window // self.block_records),
             seed=seed,
             host=host.index,
+            version=order_version,
         )
         blocks = make_block_reader(table)
         decoder = Decoder(self, blocks, order.record_seed, self.augment)

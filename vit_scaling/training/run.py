@@ -31,7 +31,8 @@ class Run:
         state: Everything that a checkpoint keeps.
         log: Where metrics and messages go.
         preemption: Whether SIGTERM came.
-        batches_from: From the number of the first batch to the training data.
+        batches_from: From the number of the first batch and the version of the order
+            to the training data.
         evaluated_weights: Context manager in which the model has the weights to
             evaluate, such as averages.
         initial_weights: Record of the weights that the run started from.
@@ -46,7 +47,7 @@ class Run:
     state: RunState
     log: RunLog
     preemption: PreemptionNotice
-    batches_from: Callable[[int], Any]
+    batches_from: Callable[[int, int], Any]
     evaluated_weights: Callable[[], contextlib.AbstractContextManager[Any]]
     initial_weights: Mapping[str, Any] | None = None
     resumed: bool = False
@@ -65,7 +66,13 @@ class Run:
     def restore(self) -> None:
         """Restore the newest complete checkpoint, if any, and open the data there."""
         self.resumed = self.state.restore()
-        self.trainer.train_dataset = self.batches_from(self.state.batch)
+        self.open_data()
+
+    def open_data(self) -> None:
+        """Let the trainer read from the next batch on."""
+        self.trainer.train_dataset = self.batches_from(
+            self.state.batch, self.state.order_version
+        )
 
     def train(self) -> Metrics:
         """Train to the last step and return the metrics of the last evaluation.
@@ -123,7 +130,7 @@ class Run:
         """
         self.log.record("diverged", self.step, {"reason": str(error)})
         event = self.state.roll_back(error)
-        self.trainer.train_dataset = self.batches_from(self.state.batch)
+        self.open_data()
         self.log.record("roll_back", self.step, event)
         self.log.say(
             f"{event['reason']} Rolled back from step {event['from_step']:,} to "

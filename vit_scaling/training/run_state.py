@@ -27,6 +27,8 @@ class RunState:
             (`strategy.count_input_pipelines`).
         allow_changes: "seed" and "batch_size" where they may differ from the run's
             earlier ones.
+        order_version: Version of the order of the batches. A checkpoint's own replaces
+            it; one without a version has 1.
     """
 
     variables: Mapping[str, Any]
@@ -37,6 +39,7 @@ class RunState:
     sum_over_processes: Callable[[int], int] = int
     pipelines: int = 1
     allow_changes: Collection[str] = ()
+    order_version: int = 1
 
     @property
     def step(self) -> int:
@@ -93,7 +96,7 @@ class RunState:
             )
 
     def _check_batches(self, state: Mapping[str, Any]) -> None:
-        """Raise for another batch size, and warn of another number of hosts.
+        """Raise for another batch size; warn of another order or number of hosts.
 
         Batch n is a function of the seed, the batch size, the number of hosts and n,
         and the schedule counts batches. Older checkpoints hold none of these numbers.
@@ -107,6 +110,15 @@ class RunState:
                 f"{size}. Bind BATCH_SIZE = {before} (with more replicas each takes "
                 "fewer images), or take a new --model_dir."
             )
+        order_version = state.get("order_version", 1)
+        if order_version != self.order_version:
+            logging.warning(
+                "The run continues with the order of batches that it began with, "
+                "version %d; new runs have version %d.",
+                order_version,
+                self.order_version,
+            )
+            self.order_version = order_version
         hosts = state.get("input_pipelines", self.pipelines)
         if hosts != self.pipelines:
             logging.warning(
@@ -159,6 +171,7 @@ class RunState:
             "seed": self.seed,
             "batch_size": self.progress.batch_size,
             "input_pipelines": self.pipelines,
+            "order_version": self.order_version,
         }
         self.checkpoints.save(self.step, self.variables, state)
         if wait:
