@@ -91,7 +91,9 @@ def test_older_runs_keep_their_order_and_unknown_versions_are_rejected():
     epoch = tf.constant(2, tf.int64)
     # What version 1 always computed.
     seed = tf.random.experimental.stateless_fold_in(tf.constant([7, 1], tf.int64), 2)
-    expected = tf.random.experimental.index_shuffle(slots, seed, tf.constant(99, "int64"))
+    expected = tf.random.experimental.index_shuffle(
+        slots, seed, tf.constant(99, "int64")
+    )
     np.testing.assert_array_equal(order.block(epoch, slots), expected)
     with pytest.raises(ValueError, match=r"`version`.*\(1, 2\); received 3"):
         EpochOrder(400, 4, 5, seed=7, version=3)
