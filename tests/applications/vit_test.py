@@ -269,7 +269,7 @@ def test_features_by_another_head_leave_the_weights_classifier_out(weights_file)
         mu(weights=path, classes=5, head="gap")
 
 
-@pytest.mark.filterwarnings("ignore:.*: assumed ")
+@pytest.mark.filterwarnings("ignore:.*assumed")
 def test_weights_that_norm_the_average_give_features_but_no_tokens(monkeypatch):
     case = NAMED["timm_gap_fc_norm"]
     monkeypatch.setattr(module, "shape_named", lambda name: case.read().shape)

@@ -39,6 +39,6 @@ def test_other_endings_are_rejected(tmp_path, capsys):
 
 def test_assumptions_in_reading_are_shown(tmp_path, capsys):
     source = NAMED["bv_gap_sincos2d"].path
-    flags = [f"--source={source}", f"--output={tmp_path}/m.safetensors"]
+    flags = [f"--source={source}", f"--output={tmp_path}/m.npz"]
     assert export_weights.main(flags) == 0
     assert "assumed: images of 224 pixels" in capsys.readouterr().out
