@@ -64,6 +64,15 @@ def test_the_summary_and_the_manifest_count_every_file_seen(images, tmp_path, ca
     }
 
 
+def test_the_output_may_be_inside_the_source_and_empty_classes_are_named(
+    images, capsys
+):
+    (images / "emu").mkdir()
+    assert run(f"folder:{images}", images / "out") == 0
+    assert "1 classes have no image: emu" in capsys.readouterr().out
+    assert (images / "out/classes.txt").read_text() == "cat\ndog\nemu\n"
+
+
 def test_subsets_and_order_come_from_flags(images, tmp_path, capsys):
     assert run(f"folder:{images}", tmp_path / "all", "--keep_order") == 0
     pattern = f"tfrecords:{tmp_path}/all/train.manifest.json"

@@ -80,6 +80,10 @@ def _format(manifest: Mapping[str, Any]) -> str:
     ]
     if "listing" in manifest:  # Manifests of earlier versions have none.
         lines.append(format_summary(manifest["listing"]))
+    empty = [name for name, count in manifest["class_counts"].items() if not count]
+    if empty:
+        names = ", ".join(empty[:5]) + (", …" if len(empty) > 5 else "")
+        lines.append(f"{len(empty)} classes have no image: {names}")
     if manifest["left_out"]:
         lines.append(f"{manifest['left_out']} images left out:")
         named = manifest["left_out_named"][:20]

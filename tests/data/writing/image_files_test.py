@@ -166,6 +166,16 @@ def test_folders_of_splits_are_no_classes(tmp_path):
         Folder(str(tmp_path))
 
 
+def test_a_folder_of_other_files_is_no_class(tmp_path):
+    sets.folder(tmp_path, {"cat": 1})
+    (tmp_path / "written/index").mkdir(parents=True)
+    (tmp_path / "written/.DS_Store").touch()
+    assert Folder(str(tmp_path)).listing.class_names == ("cat", "written")
+    (tmp_path / "written/train-00000-of-00001.tfrecord").write_bytes(b"records")
+    with pytest.raises(ValueError, match=r"/written has files but no image, for exam"):
+        Folder(str(tmp_path)).entries()
+
+
 def test_numbered_folders_are_sorted_as_numbers(tmp_path):
     sets.folder(tmp_path, {str(number): 1 for number in range(11)})
     assert Folder(str(tmp_path)).class_names()[10] == "10"

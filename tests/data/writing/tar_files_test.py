@@ -163,6 +163,13 @@ def test_a_wrong_label_file_is_named(tmp_path, suffix, content, message):
         TarFiles(path).entries()
 
 
+def test_a_few_label_files_among_folders_of_images_raise(tmp_path):
+    names = ["cat/0.jpg", "cat/0.txt", "cat/1.jpg", "dog/2.jpg"]
+    path = tar(tmp_path / "x.tar", dict.fromkeys(names, b"notes"))
+    with pytest.raises(ValueError, match=r"1 images have a label file .* 2 have none"):
+        TarFiles(path).entries()
+
+
 def test_captions_are_no_classes(tmp_path):
     members = {}
     for number in range(120):

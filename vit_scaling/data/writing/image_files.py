@@ -40,7 +40,8 @@ class Folder(_ReadsFiles):
 
     Raises:
         FileNotFoundError: The folder does not exist or has no subfolder.
-        ValueError: The subfolders are splits, or a name is not UTF-8.
+        ValueError: The subfolders are splits, one has files but no image, or a name is
+            not UTF-8.
     """
 
     path: str
@@ -50,7 +51,7 @@ class Folder(_ReadsFiles):
             raise FileNotFoundError(
                 f"`path` must be a folder; received {self.path!r}, which is not one."
             )
-        names = self.class_names()
+        names = self._find_classes()
         if not names:
             raise FileNotFoundError(
                 "`path` must have one subfolder per class, with images inside; "
@@ -60,14 +61,14 @@ class Folder(_ReadsFiles):
         for name in names:
             check_utf8(name)
 
-    def class_names(self) -> tuple[str, ...]:
-        """Return the subfolders' names in index order."""
+    def _find_classes(self) -> tuple[str, ...]:
         with os.scandir(self.path) as items:
             names = [item.name for item in items if os.path.isdir(item.path)]
         return sort_names([name for name in names if not file_rules.is_hidden(name)])
 
     def _list(self) -> Listing:
-        listing = Listing(class_names=self.class_names())
+        listing = Listing(class_names=self._find_classes())
+        other_files: dict[str, str] = {}
         start = len(os.path.join(self.path, ""))
         for item, reason in _scan(self.path):
             key = item.path[start:].replace(os.sep, "/")
@@ -76,9 +77,17 @@ class Folder(_ReadsFiles):
                 reason = "outside the class folders"
             if reason:
                 listing.skip(key, reason)
+                if in_class and reason != file_rules.HIDDEN:
+                    other_files.setdefault(label, key)
             else:
                 size = item.stat().st_size
                 listing.use(Entry(key, (label,), item.path, size))
+        for label in other_files.keys() - {e.labels[0] for e in listing.entries}:
+            raise ValueError(
+                f"{os.path.join(self.path, label)} has files but no image, for example "
+                f"{other_files[label]!r}. Move the folder out of {self.path} if it is "
+                "not a class, or add its images."
+            )
         return listing
 
 

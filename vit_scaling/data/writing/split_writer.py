@@ -70,8 +70,8 @@ def write_tfrecords(
             same key, or the split exists with other content and `overwrite` is False.
     """
     settings = settings or Settings()
-    os.makedirs(os.path.join(output_dir, INDEX_FOLDER), exist_ok=True)
     entries = _sort_entries(source.listing, settings.shuffle)
+    os.makedirs(os.path.join(output_dir, INDEX_FOLDER), exist_ok=True)
     classes = assign_class_names(source, entries, output_dir, split)
     count = num_shards or max(1, -(-sum(e.size_bytes for e in entries) // shard_bytes))
     plan = _fingerprint(entries, classes, count, settings)

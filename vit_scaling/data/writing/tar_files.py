@@ -21,6 +21,7 @@ _Place = tuple[int, int]  # Offset and size.
 _LABEL_SUFFIXES = (".cls", ".json", ".txt")  # The first that has a label counts.
 _JSON_LABELS = ("label", "labels", "cls", "class")
 _SHARD_STEM = re.compile(r"(.*[-_.])?[0-9]{3,}")
+_NO_LABEL = "no label file (.cls, .json or .txt)"
 _MAX_CAPTION_CLASSES = 100
 
 
@@ -68,6 +69,7 @@ class TarFiles(ListedSource):
             for tar in tars:
                 tar.use_labels(listing)
             labels.update(name for entry in listing.entries for name in entry.labels)
+            _check_most_have_labels(listing, self.pattern)
             _check_not_captions(labels, listing, self.pattern)
             listing.class_names = name_labels(labels, self.pattern)
         else:
@@ -122,8 +124,7 @@ class _TarContents:
                 if files:
                     self._use(listing, name, self._read_label(file, name, files))
                 else:
-                    reason = "no label file (.cls, .json or .txt)"
-                    listing.skip(f"{self._stem}/{name}", reason)
+                    listing.skip(f"{self._stem}/{name}", _NO_LABEL)
 
     def use_folders(self, listing: Listing) -> None:
         """Use the images with the names of their folders, or of the tar file."""
@@ -252,6 +253,16 @@ def _read_at(file: BinaryIO, place: _Place) -> bytes:
     offset, size = place
     file.seek(offset)
     return file.read(size)
+
+
+def _check_most_have_labels(listing: Listing, pattern: str) -> None:
+    without = listing.skipped.get(_NO_LABEL)
+    if without and without.count > len(listing.entries):
+        raise ValueError(
+            f"{pattern}: {len(listing.entries)} images have a label file (.cls, .json "
+            f"or .txt), but {without.count} have none, for example {without.first[0]}. "
+            "Give every image one; or remove them all, so that folders are classes."
+        )
 
 
 def _check_not_captions(labels: set[str], listing: Listing, pattern: str) -> None:
