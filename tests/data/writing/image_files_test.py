@@ -203,7 +203,9 @@ def test_a_csv_file_is_read_in_the_encoding_of_its_byte_order_mark(tmp_path, enc
 
 def test_a_csv_file_in_another_encoding_is_named(tmp_path):
     (tmp_path / "list.csv").write_text("path,labels\nx.png,Käfer\n", encoding="latin1")
-    with pytest.raises(ValueError, match=r"list\.csv is not utf-8.*iconv -f latin1"):
+    with pytest.raises(
+        ValueError, match=r"list\.csv is not text in utf-8.*iconv -f latin1"
+    ):
         CsvFile(str(tmp_path / "list.csv")).entries()
 
 
@@ -229,6 +231,8 @@ def test_ambiguous_labels_of_a_csv_file_raise_with_its_name(tmp_path):
 
 def test_missing_files_of_a_csv_file_are_skipped_and_keep_their_class(tmp_path):
     source = csv_labels(tmp_path, ["cat", "dog"])
+    with open(source.path, "a") as file:
+        file.write("\nnull\0byte.png,emu")
     (tmp_path / "0.png").unlink()
     (tmp_path / "1.png").rename(tmp_path / "1")
     (tmp_path / "1.png").mkdir()
@@ -236,8 +240,9 @@ def test_missing_files_of_a_csv_file_are_skipped_and_keep_their_class(tmp_path):
     assert reasons(source) == {
         "cannot be read (No such file or directory)": 1,
         "not a regular file": 1,
+        "cannot be read (embedded null byte)": 1,
     }
-    assert source.class_names() == ("cat", "dog")
+    assert source.class_names() == ("cat", "dog", "emu")
 
 
 def test_a_csv_line_with_too_many_values_raises(tmp_path):

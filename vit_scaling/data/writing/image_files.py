@@ -180,8 +180,9 @@ class CsvFile(_ReadsFiles):
             labels.update(entry.labels)
             try:
                 status = os.stat(entry.place)
-            except OSError as error:
-                listing.skip(entry.key, f"cannot be read ({error.strerror})")
+            except (OSError, ValueError) as error:  # ValueError: a null byte.
+                reason = getattr(error, "strerror", error)
+                listing.skip(entry.key, f"cannot be read ({reason})")
                 continue
             if stat.S_ISREG(status.st_mode):
                 sized = dataclasses.replace(entry, size_bytes=status.st_size)
@@ -204,9 +205,9 @@ class CsvFile(_ReadsFiles):
                     yield self._make_entry(row, rows.line_num)
             except UnicodeError as error:
                 raise ValueError(
-                    f"{self.path} is not {file.encoding} after line {rows.line_num} "
-                    f"({error}). Save it as UTF-8, for example with `iconv -f latin1 "
-                    "-t utf-8`."
+                    f"{self.path} is not text in {file.encoding} after line "
+                    f"{rows.line_num} ({error}). Save it as UTF-8, for example "
+                    "with `iconv -f latin1 -t utf-8`."
                 ) from error
             except csv.Error as error:
                 raise ValueError(
