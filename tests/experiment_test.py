@@ -47,12 +47,24 @@ def test_a_single_evaluation_set_is_called_eval():
     assert small.experiment(eval_data=None).eval_sets() == {}
 
 
-@pytest.mark.parametrize("batch_size", [0, -4, 6, "8", 8.0])
-def test_a_batch_that_replicas_cannot_share_is_rejected(batch_size):
-    message = rf"`batch_size`.*4 replicas.* {batch_size!r}\."
+@pytest.mark.parametrize("batch_size", [0, -4, "8", 8.0, True])
+def test_a_batch_must_be_a_positive_integer(batch_size):
+    message = rf"`batch_size` must be an integer of at least 1; received {batch_size!r}"
     with pytest.raises(ValueError, match=message):
         check_batch(batch_size, small.mirrored(4))
+    with pytest.raises(ValueError, match=message):
+        small.experiment(batch_size=batch_size)
+
+
+def test_a_batch_that_replicas_cannot_share_is_rejected():
+    with pytest.raises(ValueError, match=r"`batch_size`.*4 replicas.* 6\."):
+        check_batch(6, small.mirrored(4))
+    with pytest.raises(
+        ValueError, match=r"4 replicas.* times `micro_batches` = 3; .*8"
+    ):
+        check_batch(8, small.mirrored(4), micro_batches=3)
     check_batch(8, small.mirrored(4))
+    check_batch(24, small.mirrored(4), micro_batches=3)
 
 
 @pytest.mark.parametrize("metric", ["eval/top2", "evla/top1", "eval", "top1", "few"])

@@ -181,7 +181,7 @@ def test_each_experiment_trains_three_steps(shape, digit_records):
     optimizer = experiment.make_optimizer(learning_rate=schedule)
     optimizer.build(model.trainable_variables)
     step = make_train_step(
-        model, optimizer, experiment.loss, accumulate=experiment.accumulate
+        model, optimizer, experiment.loss, micro_batches=experiment.micro_batches
     )
     batches = experiment.train_data.dataset(batch_size=experiment.batch_size, seed=0)
     losses = [float(step(batch)["loss"]) for batch in batches.take(STEPS)]

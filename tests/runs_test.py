@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from tests.training import small
 from vit_scaling import runs
-from vit_scaling.optimization.accumulation import accumulate_gradients
 from vit_scaling.optimization.adam import Adam
 from vit_scaling.optimization.learning_rate_schedules import ReciprocalSqrt
 from vit_scaling.optimization.momentum import Momentum
@@ -418,8 +417,7 @@ def test_the_model_is_prepared_and_micro_batches_give_the_same_run(tmp_path):
         "prepare_model": lambda model: prepared.append(model.name),
     }
     train(tmp_path / "whole", changes, evaluate=False)
-    pieces = functools.partial(accumulate_gradients, micro_batches=4)
-    train(tmp_path / "pieces", {**changes, "accumulate": pieces}, evaluate=False)
+    train(tmp_path / "pieces", {**changes, "micro_batches": 4}, evaluate=False)
     assert prepared == ["linear", "linear"]
     one, two = (
         read_checkpoint(checkpoint_folder(tmp_path / n / "checkpoints", 6))[0]

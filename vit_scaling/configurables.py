@@ -22,7 +22,6 @@ from vit_scaling.data import (
 from vit_scaling.evaluation import evaluators, label_maps
 from vit_scaling.modeling import shapes, vit
 from vit_scaling.optimization import (
-    accumulation,
     averaging,
     learning_rate_multipliers,
     learning_rate_schedules,
@@ -35,7 +34,6 @@ from vit_scaling.training import divergence, losses, options
 
 # The parts of a run that gin files configure and refer to.
 PARTS: tuple[Callable[..., Any], ...] = (
-    accumulation.accumulate_gradients,
     *update_rules.RULE_CLASSES,
     averaging.AverageDecay,
     mixing.CutMix,
@@ -132,6 +130,8 @@ RENAMED_BINDINGS: dict[str, str] = {
     },
     "Adafactor.least_factored": "Adafactor.min_size_to_factor",
     "Adafactor.factored": "Adafactor.min_size_to_factor",
+    "Experiment.accumulate": "Experiment.micro_batches",
+    "accumulate_gradients.micro_batches": "Experiment.micro_batches",
     "FewShot.linear_probe": "FewShot.probes",
     "FewShot.neighbours": "FewShot.probes",
 }

@@ -9,10 +9,11 @@ import keras
 import tensorflow as tf
 
 from vit_scaling.data.epoch_order import ORDER_VERSION
+from vit_scaling.argument_types import PositiveInt, check_argument, check_arguments
 from vit_scaling.data.pipeline import EvalData, TrainData
 from vit_scaling.optimization.base_schedule import Schedule
 from vit_scaling.training.evaluator import InLoopEvaluator
-from vit_scaling.training.losses import LossFunction, sigmoid_cross_entropy
+from vit_scaling.training.losses import sigmoid_cross_entropy
 from vit_scaling.training.options import RunOptions
 from vit_scaling.training.step import TrainStep, make_train_step
 
@@ -39,7 +40,8 @@ class Experiment:
         eval_data: One evaluation set, or several by name.
         eval_batch_size: Images of an evaluation batch. None: `batch_size`.
         evaluators: Further measurements during training, each at its own interval.
-        accumulate: Accumulates gradients over micro-batches. None takes a batch whole.
+        micro_batches: Pieces of a replica's batch, one after the other, whose gradients
+            are averaged.
         prepare_model: Called with the built model, such as to regularize it.
         load_weights: Called with the built model if the run has no checkpoint yet, to
             load initial weights. What it returns is printed and recorded.
@@ -49,14 +51,19 @@ class Experiment:
     make_optimizer: Callable[..., keras.optimizers.Optimizer]
     schedule: Schedule
     train_data: TrainData
-    batch_size: int
-    loss: LossFunction = sigmoid_cross_entropy
+    batch_size: PositiveInt
+    loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = sigmoid_cross_entropy
     eval_data: EvalData | Mapping[str, EvalData] | None = None
-    eval_batch_size: int | None = None
+    eval_batch_size: PositiveInt | None = None
     evaluators: Sequence[InLoopEvaluator] = ()
-    accumulate: Callable[..., Any] | None = None
+    micro_batches: PositiveInt = 1
     prepare_model: Callable[[keras.Model], Any] | None = None
     load_weights: Callable[[keras.Model], InitialWeights | None] | None = None
+
+    def __post_init__(self) -> None:
+        # Data and evaluators may be any objects with the methods of ours.
+        for name in ("batch_size", "eval_batch_size", "micro_batches"):
+            check_argument(Experiment, name, getattr(self, name))
 
     def check(self, strategy: tf.distribute.Strategy, options: RunOptions) -> None:
         """Check that all settings are consistent before building anything.
@@ -65,7 +72,7 @@ class Experiment:
             ValueError: A batch is not a multiple of the replicas, `best_metric` is not
                 evaluated, or an evaluator cannot run.
         """
-        check_batch(self.batch_size, strategy)
+        check_batch(self.batch_size, strategy, micro_batches=self.micro_batches)
         if self.eval_batch_size is not None:
             check_batch(self.eval_batch_size, strategy, name="eval_batch_size")
         if not options.evaluate:
@@ -104,7 +111,7 @@ class Experiment:
     ) -> TrainStep:
         """Return the training step of one replica; see `make_train_step`."""
         return make_train_step(
-            model, optimizer, self.loss, accumulate=self.accumulate, **options
+            model, optimizer, self.loss, micro_batches=self.micro_batches, **options
         )
 
     def schedule_in_steps(self) -> Schedule:
@@ -150,8 +157,13 @@ class Experiment:
         }
 
 
+@check_arguments
 def check_batch(
-    batch_size: int, strategy: tf.distribute.Strategy, *, name: str = "batch_size"
+    batch_size: PositiveInt,
+    strategy: tf.distribute.Strategy,
+    *,
+    name: str = "batch_size",
+    micro_batches: PositiveInt = 1,
 ) -> None:
     """Check that the replicas can share a batch evenly.
 
@@ -159,15 +171,17 @@ def check_batch(
         batch_size: Images of a batch over all replicas.
         strategy: The run's strategy.
         name: Name of the argument, for the error message.
+        micro_batches: Pieces of each replica's batch.
 
     Raises:
-        ValueError: It is not a positive multiple of the number of replicas.
+        ValueError: It is not a multiple of the number of replicas times micro-batches.
     """
     replicas = strategy.num_replicas_in_sync
-    if not isinstance(batch_size, int) or batch_size < 1 or batch_size % replicas:
+    if batch_size % (replicas * micro_batches):
+        pieces = f" times `micro_batches` = {micro_batches}" * (micro_batches > 1)
         raise ValueError(
-            f"`{name}` must be a positive multiple of the {replicas} replicas that "
-            f"share it; received {batch_size!r}."
+            f"`{name}` must be a multiple of the {replicas} replicas that share it"
+            f"{pieces}; received {batch_size}."
         )
 
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import inspect
-import logging
+import io
 import re
 import tokenize
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +12,7 @@ from typing import Any
 import gin
 from gin import config as gin_config
 
+from vit_scaling.argument_types import annotations_of, check_argument
 from vit_scaling.naming import did_you_mean, nearest
 
 MACRO = "gin.macro"
@@ -21,7 +22,9 @@ _UNKNOWN_PARAMETER = re.compile(
     r"Configurable '(?:\w+\.)*(\w+)' doesn't have a parameter named '(\w+)'"
 )
 _MISSING_VALUE = re.compile(r"^(\S+) = %gin\.REQUIRED$", re.MULTILINE)
+_INCLUDE = re.compile(r"include\s+['\"]([^'\"]*)['\"]")
 _roots: tuple[str, ...] = ()
+_known: dict[str, Callable[..., Any]] = {}
 _renamed: dict[str, str] = {}
 _config: Mapping[Any, Any] = {}  # Gin's own, after the last `parse`.
 
@@ -90,15 +93,13 @@ def parse(
         ValueError: A name or parameter is misspelt, a scope or macro is not read,
             or a required value is missing.
     """
-    global _roots, _renamed
-    _roots, _renamed = tuple(roots), dict(renamed or {})
-    gin.add_config_file_search_path(str(root()))
-    paths = [str(find(name)) for name in files]
-    logging.disable(logging.ERROR)  # Gin logs every folder without the file.
+    global _roots, _renamed, _known
+    _roots, _renamed, _known = tuple(roots), dict(renamed or {}), dict(known)
     try:
-        gin.parse_config_files_and_bindings(
-            paths, list(bindings), finalize_config=False
-        )
+        for path in [find(name) for name in files]:
+            _parse_text(path.read_text(encoding="utf-8"), str(path))
+        _parse_text("\n".join(bindings), "the command line")
+        _check_values(gin_config._CONFIG)
         for name in _MISSING_VALUE.findall(gin.config_str()):
             if name in (defaults or {}):
                 gin.parse_config(f"{name} = {(defaults or {})[name]!r}")
@@ -107,8 +108,28 @@ def parse(
         raise ValueError(_explain(str(error), known)) from error
     except (SyntaxError, tokenize.TokenError, OSError) as error:
         raise ValueError(f"A gin file or binding cannot be read: {error}") from error
-    finally:
-        logging.disable(logging.NOTSET)
+
+
+def _parse_text(text: str, name: str) -> None:
+    """Parse gin text; files that it includes are found as `find` does.
+
+    Gin's own search takes `include 'models/vit.gin'` for a module of a Python package,
+    and fails where the current folder has a folder `models`.
+    """
+    lines = text.splitlines(keepends=True)
+    start = 0
+    for number, line in enumerate([*lines, "include ''"]):
+        include = _INCLUDE.match(line)
+        if not include:
+            continue
+        # Empty lines in front keep the line numbers of gin's messages.
+        part = io.StringIO("\n" * start + "".join(lines[start:number]))
+        part.name = name  # type: ignore[misc]
+        gin.parse_config(part)
+        if include[1]:
+            path = find(include[1])
+            _parse_text(path.read_text(encoding="utf-8"), str(path))
+        start = number + 1
 
 
 def operative_text() -> str:
@@ -244,6 +265,71 @@ def _raise_if_unread(config: Mapping[Any, Any], read: set[tuple[str, str]]) -> N
         f"No run reads these gin bindings: {', '.join(listed)}. Correct the name or "
         "scope, or remove the binding."
     )
+
+
+def _check_values(config: Mapping[Any, Any]) -> None:
+    """Check every bound value against the annotation of its argument.
+
+    Raises:
+        ValueError: A value has the wrong type or is out of range.
+    """
+    for (scope, selector), parameters in config.items():
+        function = _known.get(selector.rpartition(".")[2])
+        for parameter, bound in parameters.items() if function else ():
+            try:
+                value = _resolve(bound, config)
+                check_argument(function, parameter, value)
+            except _UnknownValueError:
+                continue
+            except ValueError as error:
+                name = _binding_name((scope, selector), parameter)
+                raise ValueError(f"{name}: {error}{_hint(bound, value)}") from None
+
+
+class _UnknownValueError(Exception):
+    """The value is required and missing, or the result of a function of any type."""
+
+
+def _resolve(bound: Any, config: Mapping[Any, Any]) -> Any:
+    """Replace macros by their values, and references by functions and instances."""
+    if isinstance(bound, list | tuple):
+        return type(bound)(_resolve(item, config) for item in bound)
+    if isinstance(bound, dict):
+        return {key: _resolve(item, config) for key, item in bound.items()}
+    if bound is gin.REQUIRED:
+        raise _UnknownValueError
+    if not isinstance(bound, gin_config.ConfigurableReference):
+        return bound
+    if bound.configurable.selector == MACRO:
+        macro = config.get(("/".join(bound.scopes), MACRO), {})
+        if "value" not in macro:
+            raise _UnknownValueError
+        return _resolve(macro["value"], config)
+    function = bound.configurable.wrapped
+    return _instance_of_result(function) if bound.evaluate else function
+
+
+def _instance_of_result(function: Callable[..., Any]) -> Any:
+    """Return an uninitialised instance of what a call returns, for its type alone."""
+    result = function
+    if not inspect.isclass(function):
+        result = annotations_of(function).get("return")
+    if not inspect.isclass(result):
+        raise _UnknownValueError
+    return object.__new__(result)
+
+
+def _hint(bound: Any, value: Any) -> str:
+    """Return how to correct a rejected value, or ""."""
+    if isinstance(bound, gin_config.ConfigurableReference):
+        if bound.configurable.selector == MACRO:
+            return f" Correct the macro {'/'.join(bound.scopes)}."
+        with_or_without = "without" if bound.evaluate else "with"
+        call = "" if bound.evaluate else "()"
+        return f" Write @{bound.selector}{call} {with_or_without} parentheses."
+    if isinstance(value, str):
+        return " Numbers, True, False and None have no quotes."
+    return ""
 
 
 def _binding_name(key: tuple[str, str], parameter: str) -> str:

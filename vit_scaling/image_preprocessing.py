@@ -6,9 +6,12 @@ exported model prepares an image exactly as the evaluation of its run did.
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import tensorflow as tf
+from annotated_types import Ge
+
+from vit_scaling.argument_types import PositiveInt, check_fields
 
 Size = int | tuple[int, int]  # One number for both sides, or (height, width).
 
@@ -172,8 +175,11 @@ class CentralCrop(EvaluationPreprocessing):
 
     name = "central_crop"
     resizes_smaller_side = True
-    resize_to: int | None = None
-    ratio: float | None = None
+    resize_to: PositiveInt | None = None
+    ratio: Annotated[float, Ge(1)] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def resized_side(self, size: int) -> int:
         """Return the length of the smaller side before the crop, in pixels."""
@@ -206,7 +212,10 @@ class SquashAndCrop(EvaluationPreprocessing):
     """
 
     name = "squash_and_crop"
-    resize_to: int | None = None
+    resize_to: PositiveInt | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def resized_side(self, size: int) -> int:
         """Return the side of the square before the crop, in pixels."""

@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 from etils import epath
 
+from vit_scaling.argument_types import NonNegativeInt, PositiveFloat
 from vit_scaling.assembly import (
     build_checkpoint_evaluation,
     build_run,
@@ -115,7 +116,7 @@ def evaluate(
     model_dir: epath.PathLike,
     strategy: tf.distribute.Strategy,
     averages: bool | None = None,
-    step: int | None = None,
+    step: NonNegativeInt | None = None,
     jit_compile: bool | None = None,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint on every evaluation set.
@@ -149,7 +150,7 @@ def evaluate_continuously(
     strategy: tf.distribute.Strategy,
     averages: bool | None = None,
     jit_compile: bool | None = None,
-    timeout_seconds: float = 3600.0,
+    timeout_seconds: PositiveFloat = 3600.0,
 ) -> dict[str, Any]:
     """Evaluate checkpoints as another process writes them, until the run's last.
 

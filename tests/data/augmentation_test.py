@@ -63,6 +63,8 @@ def test_randaugment_is_a_function_of_image_and_seed_and_keeps_the_shape():
 
 
 def test_bad_settings_raise():
-    with pytest.raises(ValueError, match="`magnitude` 0 to 10; received layers=2"):
+    with pytest.raises(
+        ValueError, match="`magnitude` must be a number of at least 0 and at most 10"
+    ):
         RandAugment(magnitude=11)
     assert len(augmentation.OPERATIONS) == 14

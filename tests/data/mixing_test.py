@@ -53,7 +53,7 @@ def test_cutmix_exchanges_one_box_and_weighs_labels_by_its_area():
 
 
 def test_bad_settings_raise():
-    with pytest.raises(ValueError, match="`alpha` must be above 0"):
+    with pytest.raises(ValueError, match="`alpha` must be a number above 0"):
         Mixup(0)
-    with pytest.raises(ValueError, match="`alpha` must be above 0"):
+    with pytest.raises(ValueError, match="`alpha` must be a number above 0"):
         CutMix(-1)

@@ -88,5 +88,5 @@ def test_padded_crop_moves_over_black():
 
 
 def test_bad_areas_raise():
-    with pytest.raises(ValueError, match="`area` must be two increasing fractions"):
+    with pytest.raises(ValueError, match="`area` must be increasing"):
         InceptionCrop((0.5, 0.1))

@@ -94,9 +94,9 @@ def test_unknown_names_are_refused_with_the_nearest(name, message):
     ("change", "message"),
     [
         ({"heads": 5}, "`width` must be a multiple of `heads`; received width=64"),
-        ({"depth": 0}, "`depth` must be a positive integer; received 0"),
-        ({"patch": 1.5}, "`patch` must be a positive integer; received 1.5"),
-        ({"width": True}, "`width` must be a positive integer"),
+        ({"depth": 0}, "`depth` must be an integer of at least 1; received 0"),
+        ({"patch": 1.5}, "`patch` must be an integer of at least 1; received 1.5"),
+        ({"width": True}, "`width` must be an integer of at least 1"),
     ],
 )
 def test_impossible_numbers_are_refused(change, message):

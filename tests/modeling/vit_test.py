@@ -218,15 +218,24 @@ def test_a_head_of_ones_own_is_a_function_from_the_shape_to_a_layer():
         ({"position": "learnt"}, r"`position` must be .* mean 'learned'"),
         ({"dtype": "bfloat16"}, r"`dtype` must be .* mean 'mixed_bfloat16'"),
         ({"rematerialize": "every_0"}, r"`rematerialize` must be .*'every_0'"),
-        ({"dropout": 1.0}, r"`dropout` must be in \[0, 1\); received 1.0"),
-        ({"stochastic_depth": -0.1}, r"`stochastic_depth` must be in"),
-        ({"classes": 0}, r"`classes` must be a positive integer; received 0"),
-        ({"representation_width": -1}, r"`representation_width` must be a positive"),
+        (
+            {"dropout": 1.0},
+            r"`dropout` must be a number of at least 0 and below 1; received 1.0",
+        ),
+        ({"stochastic_depth": -0.1}, r"`stochastic_depth` must be a number"),
+        (
+            {"classes": 0},
+            r"`classes` must be an integer of at least 1, or None; received 0",
+        ),
+        ({"representation_width": -1}, r"`representation_width` must be an integer of"),
         ({"register_tokens": -1}, r"`register_tokens` must be"),
-        ({"norm_epsilon": 0.0}, r"`norm_epsilon` must be above 0; received 0.0"),
+        (
+            {"norm_epsilon": 0.0},
+            r"`norm_epsilon` must be a number above 0; received 0.0",
+        ),
         ({"image_size": 3}, r"`image_size` must be at least the patch, 4 pixels"),
-        ({"channels": 0}, r"`channels` must be a positive integer"),
-        ({"image_size": 3.5}, r"`image_size` must be an integer or \(height, width\)"),
+        ({"channels": 0}, r"`channels` must be an integer of at least 1"),
+        ({"image_size": 3.5}, r"`image_size` must be an integer of at least 1, or \("),
     ],
 )
 def test_bad_arguments_are_refused_by_name(arguments, message):

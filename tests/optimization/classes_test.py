@@ -212,11 +212,14 @@ def test_the_factored_second_moment_has_two_small_factors():
             lambda: Optimizer(Adam(), 1e-3, weight_decay=(("(", 1.0),)),
             "regular expression",
         ),
-        (lambda: Optimizer(Adam(), 1e-3, weight_decay=(3.0,)), "pairs"),
+        (
+            lambda: Optimizer(Adam(), 1e-3, weight_decay=(3.0,)),
+            "each .a string, a number",
+        ),
         (lambda: Optimizer(Adam(), 1e-3, weight_decay=((".*", -1.0),)), "at least 0"),
         (
             lambda: Optimizer(Adam(), 1e-3, weight_decay=((".*", "1"),)),
-            "needs a number",
+            "each .a string, a number",
         ),
         (lambda: Optimizer(Adam(), Linear(1.0, total_steps=("epochs", 1))), "in_steps"),
     ],

@@ -204,7 +204,7 @@ def test_a_branch_that_makes_no_sense_is_refused():
             "slopes",
         ),
         (lambda: Linear(1e-3, total_steps=("percent", 10)), "percent are taken of"),
-        (lambda: Linear(1e-3, total_steps=("days", 10)), "unit out of steps"),
+        (lambda: Linear(1e-3, total_steps=("days", 10)), "unit of steps"),
         (lambda: Linear(1e-3, total_steps=9, warmup_steps=-1), "at least 0"),
         (lambda: Linear(1e-3, total_steps=9, warmup_steps=1.5), "whole number"),
         (lambda: Linear(1e-3, total_steps=9, warmup_steps="1"), "pair such as"),

@@ -355,5 +355,5 @@ def test_a_rule_must_define_slots_and_a_direction():
 
     with pytest.raises(TypeError, match=r"direction.*slots"):
         Unfinished()
-    with pytest.raises(ValueError, match="`rule` must be an update rule"):
+    with pytest.raises(ValueError, match="`rule` must be of type UpdateRule"):
         Optimizer(1e-3, 1e-3)

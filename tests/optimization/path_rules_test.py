@@ -91,7 +91,7 @@ def test_freezing_goes_before_other_rules():
         (lambda: freeze("("), "regular expression"),
         (lambda: train_only("["), "regular expression"),
         (lambda: head_and_body(head=-1), "at least 0"),
-        (lambda: head_and_body(body=float("nan")), "finite"),
+        (lambda: head_and_body(body=float("nan")), "`body` must be a number"),
         (lambda: HalfL2(-1.0), "strength"),
     ],
 )

@@ -7,9 +7,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from vit_scaling.modeling.head_specs import HEADS
+from vit_scaling.argument_types import (
+    NonNegativeInt,
+    PositiveInt,
+    check_arguments,
+)
+from vit_scaling.modeling.head_specs import HEADS, HeadName
 from vit_scaling.modeling.heads import HeadMaker, make_head
 from vit_scaling.modeling.shapes import ViTShape
+from vit_scaling.modeling.vit import Dtype
 from vit_scaling.naming import check_known, did_you_mean
 
 # From a pattern of names to the scaling by the family's `preprocess_input` in Keras.
@@ -54,19 +60,20 @@ class ScaleImages(keras.layers.Layer):
         return (levels / 255.0 - mean) / tf.constant(IMAGENET_DEVIATION, images.dtype)
 
 
+@check_arguments
 def keras_backbone(
     name: str,
-    head: str | HeadMaker = "gap",
+    head: HeadName | HeadMaker = "gap",
     *,
-    image_size: int | tuple[int, int] = 224,
-    classes: int | None = 1000,
+    image_size: PositiveInt | tuple[PositiveInt, PositiveInt] = 224,
+    classes: PositiveInt | None = 1000,
     weights: str | None = None,
     head_bias: float = 0.0,
-    heads: int | None = None,
-    mlp_width: int | None = None,
+    heads: PositiveInt | None = None,
+    mlp_width: PositiveInt | None = None,
     scaling: str | None = None,
-    dtype: str = "float32",
-    seed: int = 0,
+    dtype: Dtype = "float32",
+    seed: NonNegativeInt = 0,
 ) -> keras.Model:
     """Build a `keras.applications` model with this package's head and classifier.
 

@@ -22,6 +22,7 @@ from vit_scaling.applications.formats.token_positions import POSITIONS
 from vit_scaling.applications.formats.vit_weights import ReadOptions, fitting_shapes
 from vit_scaling.applications.sources import find_source
 from vit_scaling.applications.weights import load_trained, read_weights
+from vit_scaling.argument_types import PositiveInt
 from vit_scaling.array_files import Arrays
 from vit_scaling.modeling.positions import resample
 from vit_scaling.modeling.shapes import ViTShape
@@ -78,9 +79,9 @@ def load_for_finetuning(
     *,
     classifier: bool = False,
     averages: bool | None = None,
-    heads: int | None = None,
+    heads: PositiveInt | None = None,
     head: str | None = None,
-    source_image_size: int | tuple[int, int] | None = None,
+    source_image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
     ignore: str | None = None,
     allow_initialised: str | None = None,
 ) -> FineTuningStart:

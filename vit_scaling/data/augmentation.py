@@ -9,9 +9,12 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import tensorflow as tf
+from annotated_types import Ge, Le
+
+from vit_scaling.argument_types import PositiveInt, check_fields
 
 # uint8 image, level 0…1, sign ±1, fill → uint8 image
 Operation = Callable[[tf.Tensor, float, tf.Tensor, int], tf.Tensor]
@@ -29,16 +32,12 @@ class RandAugment:
     References: Cubuk et al. 2020, "RandAugment".
     """
 
-    layers: int = 2
-    magnitude: float = 9.0
-    fill: int = 128
+    layers: PositiveInt = 2
+    magnitude: Annotated[float, Ge(0), Le(10)] = 9.0
+    fill: Annotated[int, Ge(0), Le(255)] = 128
 
     def __post_init__(self) -> None:
-        if self.layers < 1 or not 0 <= self.magnitude <= 10:
-            raise ValueError(
-                "`layers` must be at least 1 and `magnitude` 0 to 10; received "
-                f"layers={self.layers}, magnitude={self.magnitude}."
-            )
+        check_fields(self)
 
     def __call__(self, image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Return a changed uint8 image of the same shape."""

@@ -7,17 +7,17 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
 
-from vit_scaling.checks import check_at_least
+from vit_scaling.argument_types import PositiveInt, check_fields
 from vit_scaling.data.block_table import BlockTable, make_block_table
 from vit_scaling.data.examples import Source
 from vit_scaling.data.record_files import file_size
 from vit_scaling.data.record_index import RecordIndex, Shard
 from vit_scaling.data.subsets import read_key_hashes
-from vit_scaling.naming import check_known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,6 @@ class Host:
         return batch_size // self.count
 
 
-POLICIES = ("stop", "skip")
 MAX_PIXELS = 100_000_000  # 300 MB decoded.
 # encoded bytes, image size, seed (2,) → uint8 (size, size, 3)
 Preprocess = Callable[[tf.Tensor, int, tf.Tensor], tf.Tensor]
@@ -75,18 +74,16 @@ class ImageData:
     """The settings and steps that training and evaluation data have in common."""
 
     source: Source = dataclasses.field(kw_only=False)
-    image_size: int
-    classes: int
-    block_records: int = 16
-    on_bad_record: str = "stop"
-    max_pixels: int = MAX_PIXELS
+    image_size: PositiveInt
+    classes: PositiveInt
+    block_records: PositiveInt = 16
+    on_bad_record: Literal["stop", "skip"] = "stop"
+    max_pixels: PositiveInt = MAX_PIXELS
     value_range: tuple[float, float] = (-1.0, 1.0)
     preprocess: Preprocess
 
     def __post_init__(self) -> None:
-        names = ("image_size", "classes", "block_records", "max_pixels")
-        check_at_least(1, **{name: getattr(self, name) for name in names})
-        check_known("on_bad_record", self.on_bad_record, POLICIES)
+        check_fields(self)
 
     @property
     def num_examples(self) -> int:

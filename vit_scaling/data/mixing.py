@@ -9,7 +9,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from vit_scaling.checks import check_above
+from vit_scaling.argument_types import PositiveFloat, check_fields
 
 
 def _sample_beta(seed: tf.Tensor, alpha: float) -> tf.Tensor:
@@ -20,10 +20,10 @@ def _sample_beta(seed: tf.Tensor, alpha: float) -> tf.Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class _Mixing:
-    alpha: float
+    alpha: PositiveFloat
 
     def __post_init__(self) -> None:
-        check_above(0, alpha=self.alpha)
+        check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Mixup(_Mixing):
     References: Zhang et al. 2018, "mixup".
     """
 
-    alpha: float = 0.2
+    alpha: PositiveFloat = 0.2
 
     def __call__(
         self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor
@@ -67,7 +67,7 @@ class CutMix(_Mixing):
     References: Yun et al. 2019, "CutMix".
     """
 
-    alpha: float = 1.0
+    alpha: PositiveFloat = 1.0
 
     def __call__(
         self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor

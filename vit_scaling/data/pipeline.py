@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from vit_scaling import image_preprocessing
+from vit_scaling.argument_types import Fraction, PositiveInt
 from vit_scaling.data import decoding, preprocessing, subsets, tf_data_service
 from vit_scaling.data.block_table import BlockTable
 from vit_scaling.data.decoding import Augment, Batch, Decoder
@@ -63,9 +64,9 @@ class TrainData(ImageData):
     )
     augment: Augment | None = None
     mix: Mix | None = None
-    shuffle_window: int = 2048
-    fraction: float | None = None
-    num_images: int | None = None
+    shuffle_window: PositiveInt = 2048
+    fraction: Fraction | None = None
+    num_images: PositiveInt | None = None
     service: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
@@ -204,7 +205,7 @@ class EvalData(ImageData):
     preprocess: Preprocess = dataclasses.field(
         default_factory=image_preprocessing.CentralCrop
     )
-    beyond_fraction: float | None = None
+    beyond_fraction: Fraction | None = None
 
     @functools.cached_property
     def selected(self) -> np.ndarray | None:

@@ -5,6 +5,12 @@ import dataclasses
 
 import tensorflow as tf
 
+from vit_scaling.argument_types import (
+    Fraction,
+    NonNegativeInt,
+    PositiveFloat,
+    check_fields,
+)
 from vit_scaling.image_preprocessing import decode, resize
 
 # Attempts to draw a box of the wanted area and aspect; then the entire image is used
@@ -51,17 +57,19 @@ class InceptionCrop:
     References: Szegedy et al. 2015; Zhai et al. 2022, App. B.
     """
 
-    area: tuple[float, float] = (0.05, 1.0)
-    aspect: tuple[float, float] = (0.75, 4 / 3)
+    area: tuple[Fraction, Fraction] = (0.05, 1.0)
+    aspect: tuple[PositiveFloat, PositiveFloat] = (0.75, 4 / 3)
     flip: bool = True
     antialias: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.area[0] <= self.area[1] <= 1:
-            raise ValueError(
-                "`area` must be two increasing fractions, above 0 and at most 1; "
-                f"received {self.area}."
-            )
+        check_fields(self)
+        for name in ("area", "aspect"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(
+                    f"`{name}` must be increasing; received {(low, high)}."
+                )
 
     def __call__(self, encoded: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
         """Return uint8 (size, size, 3), a pure function of the bytes and the seed."""
@@ -111,8 +119,11 @@ class PaddedCrop:
         flip: Mirror left and right with probability one half.
     """
 
-    padding: int = 4
+    padding: NonNegativeInt = 4
     flip: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __call__(self, encoded: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
         """Return uint8 (size, size, 3), a pure function of the bytes and the seed."""

@@ -4,12 +4,18 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from vit_scaling.checks import check_at_least
+from vit_scaling.argument_types import (
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    check_arguments,
+)
 from vit_scaling.evaluation import fewshot
 from vit_scaling.evaluation.images import (
     Batch,
@@ -22,7 +28,6 @@ from vit_scaling.evaluation.images import (
 )
 from vit_scaling.evaluation.label_maps import LabelMap
 from vit_scaling.evaluation.probes import linear_probe, nearest_neighbours
-from vit_scaling.naming import check_known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +45,7 @@ class FewShotSet:
     name: str
     train: Images
     test: Images
-    shots: Sequence[int] | None = None
+    shots: Sequence[PositiveInt] | None = None
 
 
 # Names of the probes of the whole training part, and how they predict the test part.
@@ -54,7 +59,6 @@ class _PeriodicEvaluator:
     """Base class: runs every `interval_steps`, compiled once for each model."""
 
     def __init__(self, name: str, interval_steps: int) -> None:
-        check_at_least(1, interval_steps=interval_steps)
         self.name, self.interval_steps = name, interval_steps
         # The compiled pass is made again only for another model or strategy.
         self._get_pass = functools.lru_cache(maxsize=1)(self._make_pass)
@@ -79,17 +83,18 @@ class FewShot(_PeriodicEvaluator):
     Example: bind `Experiment.evaluators = [@FewShot()]` (gin/evaluation/fewshot.gin).
     """
 
+    @check_arguments
     def __init__(
         self,
         sets: Sequence[FewShotSet],
         *,
-        interval_steps: int = 25_000,
-        shots: Sequence[int] = fewshot.SHOTS,
-        seeds: Sequence[int] = fewshot.SEEDS,
-        strengths: Sequence[float] = (fewshot.STRENGTH,),
+        interval_steps: PositiveInt = 25_000,
+        shots: Sequence[PositiveInt] = fewshot.SHOTS,
+        seeds: Sequence[NonNegativeInt] = fewshot.SEEDS,
+        strengths: Sequence[PositiveFloat] = (fewshot.STRENGTH,),
         layer: str = "pre_logits",
-        batch_size: int = 1024,
-        probes: Sequence[str] = (),
+        batch_size: PositiveInt = 1024,
+        probes: Sequence[Literal["linear_probe", "neighbours"]] = (),
         name: str = "fewshot",
     ) -> None:
         """Store the sets and the settings, and check them.
@@ -117,8 +122,6 @@ class FewShot(_PeriodicEvaluator):
                 "`sets` must be one or more few-shot sets of different names; received "
                 f"names {names}."
             )
-        for probe in probes:
-            check_known("probes", probe, PROBES)
         fewshot.check_numbers(seeds=seeds, strengths=strengths)
         own_shots = [part.shots for part in sets if part.shots is not None]
         for numbers in (shots, *own_shots):
@@ -194,14 +197,15 @@ class MappedAccuracy(_PeriodicEvaluator):
     Metrics: `top1`, `top5` in [0, 1] and `examples`, the number of images that count.
     """
 
+    @check_arguments
     def __init__(
         self,
         images: Images,
         label_map: LabelMap,
         *,
         name: str,
-        interval_steps: int,
-        batch_size: int = 1024,
+        interval_steps: PositiveInt,
+        batch_size: PositiveInt = 1024,
     ) -> None:
         """Store the set and its label map, and check them.
 

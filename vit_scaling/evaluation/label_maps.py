@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from vit_scaling import io_files
+from vit_scaling.argument_types import NonNegativeInt, PositiveInt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,12 +87,12 @@ class LabelMap:
         }
 
 
-def same_classes(classes: int) -> LabelMap:
+def same_classes(classes: PositiveInt) -> LabelMap:
     """Return the map of a set with the model's own classes (V2, Sketch, ReaL)."""
     return LabelMap(tuple((number,) for number in range(classes)), classes)
 
 
-def competing(present: Sequence[int], classes: int) -> LabelMap:
+def competing(present: Sequence[NonNegativeInt], classes: PositiveInt) -> LabelMap:
     """Return the map of a set with the model's numbering, of which few are present.
 
     TFDS' `imagenet_a` and `imagenet_r` are such sets: labels of 1,000, images of 200.

@@ -7,6 +7,7 @@ the same names in `heads.py`.
 
 import dataclasses
 from collections.abc import Callable
+from typing import Literal
 
 from vit_scaling.modeling.layer_variables import (
     VariableShapes,
@@ -58,6 +59,7 @@ HEADS: dict[str, HeadSpec] = {
     "token": HeadSpec("class token", uses_class_token=True),
     "none": HeadSpec("tokens"),  # No layer: the model's output is the tokens.
 }
+HeadName = Literal[tuple(HEADS)]  # type: ignore[valid-type]
 POOLING_HEADS = tuple(name for name in HEADS if name != "none")
 
 

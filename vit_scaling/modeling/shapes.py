@@ -3,7 +3,7 @@
 
 import dataclasses
 
-from vit_scaling.checks import check_positive_integer
+from vit_scaling.argument_types import PositiveInt, check_fields
 from vit_scaling.naming import did_you_mean
 
 
@@ -23,14 +23,14 @@ class ViTShape:
             `width`.
     """
 
-    patch: int
-    width: int
-    depth: int
-    mlp_width: int
-    heads: int
+    patch: PositiveInt
+    width: PositiveInt
+    depth: PositiveInt
+    mlp_width: PositiveInt
+    heads: PositiveInt
 
     def __post_init__(self) -> None:
-        check_positive_integer(**vars(self))
+        check_fields(self)
         if self.width % self.heads:
             raise ValueError(
                 "`width` must be a multiple of `heads`; received "
@@ -135,7 +135,7 @@ def shape_named(name: str) -> ViTShape:
     )
 
 
-def as_shape(shape: str | ViTShape, depth: int | None = None) -> ViTShape:
+def as_shape(shape: str | ViTShape, depth: PositiveInt | None = None) -> ViTShape:
     """Return `shape`, looked up if it is a name, with `depth` blocks if given.
 
     A small depth serves to try a big shape.

@@ -2,13 +2,21 @@
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
-from vit_scaling.checks import check_above, check_positive_integer
+from vit_scaling.argument_types import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    check_arguments,
+)
 from vit_scaling.modeling import noise
 from vit_scaling.modeling.blocks import BlockOptions, EncoderBlock
+from vit_scaling.modeling.head_specs import HeadName
 from vit_scaling.modeling.heads import HeadMaker, make_head
 from vit_scaling.modeling.layers import PatchEmbedding, layer_norm
 from vit_scaling.modeling.positions import LearnedPositions, SinCosPositions
@@ -17,31 +25,32 @@ from vit_scaling.modeling.shapes import ViTShape, as_shape
 from vit_scaling.modeling.tokens import ClassToken, DropRegisters, RegisterTokens
 from vit_scaling.naming import check_known
 
-POSITIONS = ("learned", "sincos")
-DTYPES = ("float32", "mixed_bfloat16")
+Dtype = Literal["float32", "mixed_bfloat16"]
 
 
+@check_arguments
 def vit(
     shape: str | ViTShape,
-    head: str | HeadMaker = "map",
+    head: HeadName | HeadMaker = "map",
     *,
-    image_size: int | tuple[int, int] = 224,
-    channels: int = 3,
-    classes: int | None = 1000,
-    position: str = "learned",
-    representation_width: int | None = None,
+    image_size: PositiveInt | tuple[PositiveInt, PositiveInt] = 224,
+    channels: PositiveInt = 3,
+    classes: PositiveInt | None = 1000,
+    position: Literal["learned", "sincos"] = "learned",
+    representation_width: PositiveInt | None = None,
     head_bias: float = 0.0,
-    dropout: float = 0.0,
-    stochastic_depth: float = 0.0,
-    dtype: str = "float32",
+    dropout: Probability = 0.0,
+    stochastic_depth: Probability = 0.0,
+    dtype: Dtype = "float32",
     rematerialize: str = "none",
     approximate_gelu: bool = True,
-    norm_epsilon: float = 1e-6,
-    layer_scale: float | None = None,
+    norm_epsilon: PositiveFloat = 1e-6,
+    layer_scale: NonNegativeFloat | None = None,
     qk_norm: bool = False,
-    register_tokens: int = 0,
+    register_tokens: NonNegativeInt = 0,
     norm_after_pooling: bool = False,
-    seed: int = 0,
+    crop_to_patches: bool = False,
+    seed: NonNegativeInt = 0,
     input_tensor: Any = None,
     name: str = "vit",
 ) -> keras.Model:
@@ -75,6 +84,8 @@ def vit(
         register_tokens: Number of register tokens.
         norm_after_pooling: Average the tokens and then normalise the average, as
             timm's `fc_norm`; only with the GAP head. The paper normalises the tokens.
+        crop_to_patches: Ignore the pixels at the lower and right edge that fill no
+            patch, as 6 of 384 with patches of 14; False raises an error.
         seed: Seed of initial values and dropout masks.
         input_tensor: A Keras tensor of images (batch, h, w, c) to build on.
         name: The model's name.
@@ -91,18 +102,10 @@ def vit(
         (None, 10)
     """
     shape = as_shape(shape)
-    check_known("position", position, POSITIONS)
-    check_known("dtype", dtype, DTYPES)
-    _check_fractions(dropout=dropout, stochastic_depth=stochastic_depth)
-    _check_sizes(
-        channels=channels,
-        classes=classes,
-        representation_width=representation_width,
-        register_tokens=register_tokens or None,
-    )
-    check_above(0, norm_epsilon=norm_epsilon)
-    grid = shape.grid(image_size if input_tensor is None else input_tensor.shape[1:3])
     images = _images(image_size, channels, input_tensor)
+    sides = images.shape[1:3]
+    grid = shape.grid(sides)
+    _check_whole_patches(shape.patch, sides, crop_to_patches)
 
     def options(part: str) -> dict[str, Any]:
         return {"name": part, "dtype": dtype, "seed": noise.seed_for(seed, part)}
@@ -223,12 +226,11 @@ def _check_order(norm_after_pooling: bool, head: Any) -> None:
         )
 
 
-def _check_sizes(**sizes: int | None) -> None:
-    given = {name: size for name, size in sizes.items() if size is not None}
-    check_positive_integer(**given)
-
-
-def _check_fractions(**values: float) -> None:
-    for argument, value in values.items():
-        if not 0.0 <= value < 1.0:
-            raise ValueError(f"`{argument}` must be in [0, 1); received {value!r}.")
+def _check_whole_patches(patch: int, sides: tuple[int, int], crop: bool) -> None:
+    if not crop and any(side % patch for side in sides):
+        nearest = [max(1, round(side / patch)) * patch for side in sides]
+        raise ValueError(
+            f"`image_size` must be a multiple of the patch, {patch} pixels; received "
+            f"{sides}. Use {nearest[0]} x {nearest[1]}, or bind "
+            "`crop_to_patches` = True to ignore the pixels at the edge."
+        )

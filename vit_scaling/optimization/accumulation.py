@@ -6,11 +6,14 @@ from typing import Any
 
 import tensorflow as tf
 
+from vit_scaling.argument_types import PositiveInt, check_arguments
+
 LossAndGradients = Callable[[Any], tuple[Any, list[Any]]]
 
 
+@check_arguments
 def accumulate_gradients(
-    loss_and_gradients: LossAndGradients, batch: Any, micro_batches: int
+    loss_and_gradients: LossAndGradients, batch: Any, micro_batches: PositiveInt
 ) -> tuple[Any, list[Any]]:
     """Return the mean outputs and gradients over equal pieces of a replica's batch.
 
@@ -36,14 +39,6 @@ def accumulate_gradients(
         ValueError: `micro_batches` is not a positive whole number, or does not divide
             the batch, or the batch's size is not static.
     """
-    if isinstance(micro_batches, bool) or not isinstance(micro_batches, int):
-        raise ValueError(
-            f"`micro_batches` must be a whole number; received {micro_batches!r}."
-        )
-    if micro_batches < 1:
-        raise ValueError(
-            f"`micro_batches` must be at least 1; received {micro_batches}."
-        )
     if micro_batches == 1:
         return loss_and_gradients(batch)
     pieces = tf.nest.map_structure(lambda leaf: _split(leaf, micro_batches), batch)

@@ -4,14 +4,20 @@
 import dataclasses
 from typing import Any
 
+from vit_scaling.argument_types import (
+    Decay,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 from vit_scaling.optimization.update_rule import (
     Shape,
     Slot,
     Slots,
+    StateDtype,
     Tensors,
     UpdateRule,
-    check_dtype,
-    check_fraction,
 )
 
 # Smallest scale that `scale_by_parameters` gives a weight (Shazeer & Stern 2018, ε₂).
@@ -58,28 +64,16 @@ class Adafactor(UpdateRule):
         Zhai et al. 2022, §3.4, Appendices B and C.
     """
 
-    momentum: float | None = 0.9
-    momentum_dtype: str = "bfloat16"
-    beta2_cap: float | None = 0.999
-    decay_exponent: float = 0.8
-    decay_offset: int = 0
-    clipping_threshold: float | None = None
+    momentum: Decay | None = 0.9
+    momentum_dtype: StateDtype = "bfloat16"
+    beta2_cap: Decay | None = 0.999
+    decay_exponent: PositiveFloat = 0.8
+    decay_offset: NonNegativeInt = 0
+    clipping_threshold: PositiveFloat | None = None
     scale_by_parameters: bool = False
-    epsilon: float = 1e-30
-    min_size_to_factor: int | None = 32
-    second_moment_dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        for name in ("momentum", "beta2_cap"):
-            if getattr(self, name) is not None:
-                check_fraction(name, getattr(self, name))
-        if self.clipping_threshold is not None and not self.clipping_threshold > 0:
-            raise ValueError(
-                "`clipping_threshold` must be above 0, or None for no clipping; "
-                f"received {self.clipping_threshold!r}."
-            )
-        check_dtype("momentum_dtype", self.momentum_dtype)
-        check_dtype("second_moment_dtype", self.second_moment_dtype)
+    epsilon: NonNegativeFloat = 1e-30
+    min_size_to_factor: PositiveInt | None = 32
+    second_moment_dtype: StateDtype = "float32"
 
     def slots(self, shape: Shape) -> Slots:
         """Return the first moment, and the second complete or as two factors."""

@@ -5,14 +5,14 @@ import dataclasses
 import math
 from typing import Any
 
+from vit_scaling.argument_types import Decay, NonNegativeFloat
 from vit_scaling.optimization.update_rule import (
     Shape,
     Slot,
     Slots,
+    StateDtype,
     Tensors,
     UpdateRule,
-    check_dtype,
-    check_fraction,
 )
 
 
@@ -35,17 +35,11 @@ class Adam(UpdateRule):
         Zhai et al. 2022, §3.4.
     """
 
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    first_moment_dtype: str = "float32"
-    second_moment_dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        check_fraction("beta1", self.beta1)
-        check_fraction("beta2", self.beta2)
-        check_dtype("first_moment_dtype", self.first_moment_dtype)
-        check_dtype("second_moment_dtype", self.second_moment_dtype)
+    beta1: Decay = 0.9
+    beta2: Decay = 0.999
+    epsilon: NonNegativeFloat = 1e-8
+    first_moment_dtype: StateDtype = "float32"
+    second_moment_dtype: StateDtype = "float32"
 
     def slots(self, shape: Shape) -> Slots:
         """Return both moments, of the weight's shape."""

@@ -3,13 +3,13 @@
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from vit_scaling.argument_types import Decay, NonNegativeInt, check_fields
 from vit_scaling.optimization.serialization import DataclassConfig
 
 
@@ -31,20 +31,11 @@ class AverageDecay(DataclassConfig):
         ValueError: The decay is not in (0, 1), or the warm-up is negative.
     """
 
-    decay: float
-    warmup_steps: int = 0
+    decay: Decay
+    warmup_steps: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.decay) and 0 < self.decay < 1):
-            raise ValueError(
-                "`average_decay` must be between 0 and 1 (0.9999, for example), or "
-                f"None for no average; received {self.decay!r}."
-            )
-        if not isinstance(self.warmup_steps, int) or self.warmup_steps < 0:
-            raise ValueError(
-                "`warmup_steps` of an average must be a whole number of steps, at "
-                f"least 0; received {self.warmup_steps!r}."
-            )
+        check_fields(self)
 
     def at(self, step: Any) -> Any:
         """Return the decay of update `step`, 1 for the first; a scalar tensor."""

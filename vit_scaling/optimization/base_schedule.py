@@ -11,15 +11,16 @@ under one of them can be continued, or cooled down from any of its steps (`branc
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
-import math
 from typing import Any, ClassVar
 
 import keras
 import numpy as np
 from keras import ops
 
+from vit_scaling.argument_types import PositiveFloat, check_fields
 from vit_scaling.optimization.durations import (
     Duration,
+    DurationArgument,
     check_duration,
     duration_in_steps,
 )
@@ -53,17 +54,14 @@ class Schedule(DataclassConfig, keras.optimizers.schedules.LearningRateSchedule)
     # Whether the decay does not depend on the total.
     open_ended: ClassVar[bool] = False
 
-    base_learning_rate: float
+    base_learning_rate: PositiveFloat
     _: dataclasses.KW_ONLY
     # `Duration`s when given, numbers of steps once they are known.
-    total_steps: Any
-    warmup_steps: Any = 0
-    cooldown_steps: Any = 0
+    total_steps: DurationArgument
+    warmup_steps: DurationArgument = 0
+    cooldown_steps: DurationArgument = 0
 
     def __post_init__(self) -> None:
-        self.base_learning_rate = positive(
-            "base_learning_rate", self.base_learning_rate
-        )
         self.total_steps = check_duration("total_steps", self.total_steps)
         if isinstance(self.total_steps, tuple) and self.total_steps[0] == "percent":
             raise ValueError(
@@ -72,6 +70,7 @@ class Schedule(DataclassConfig, keras.optimizers.schedules.LearningRateSchedule)
             )
         for name, length in self._lengths().items():
             setattr(self, name, self._make_steps(name, length))
+        check_fields(self)
         if self.resolved:
             self._check_phases()
 
@@ -195,16 +194,3 @@ class Schedule(DataclassConfig, keras.optimizers.schedules.LearningRateSchedule)
                 f"The phases must not exceed `total_steps` = {total}; received "
                 f"{received}. Shorten them, or train longer."
             )
-
-
-def positive(name: str, value: float) -> float:
-    """Return `value` as a float.
-
-    Raises:
-        ValueError: It is no finite number above 0.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"`{name}` must be a number; received {value!r}.")
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"`{name}` must be finite and above 0; received {value!r}.")
-    return float(value)

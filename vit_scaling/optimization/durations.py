@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import math
-from typing import TypeAlias
+from typing import Annotated, Any, TypeAlias
+
+from vit_scaling.argument_types import Check
 
 # A number of steps, or a pair such as ("epochs", 5): values that gin can bind.
 Duration: TypeAlias = int | tuple[str, float]
@@ -45,6 +47,16 @@ def check_duration(name: str, duration: Duration) -> Duration:
             f"`{name}` must be a whole number of steps; received {duration!r}."
         )
     return int(amount)
+
+
+# As an argument of a schedule, checked where it is bound.
+DurationArgument: TypeAlias = Annotated[
+    Any,
+    Check(
+        lambda value: check_duration("duration", value),
+        f"a number of steps or a pair of a unit ({', '.join(UNITS)}) and an amount",
+    ),
+]
 
 
 def duration_in_steps(

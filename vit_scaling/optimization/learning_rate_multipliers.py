@@ -1,6 +1,7 @@
 """Learning-rate multipliers by path: layer-wise decay and freezing, for fine-tuning."""
 # SPDX-License-Identifier: Apache-2.0
 
+from vit_scaling.argument_types import Fraction, PositiveInt, check_arguments
 from vit_scaling.optimization.path_rules import PathRules, check_pattern
 
 # The weights before the first block, the layer furthest from the loss.
@@ -9,7 +10,8 @@ EMBEDDINGS = (
 )
 
 
-def layerwise_decay(depth: int, decay: float = 0.9) -> PathRules:
+@check_arguments
+def layerwise_decay(depth: PositiveInt, decay: Fraction = 0.9) -> PathRules:
     """Return multipliers that decrease from the head of a ViT to its patches.
 
     The multiplier of the k-th block from the top is decay^k. It is 1 for the layers
@@ -32,14 +34,6 @@ def layerwise_decay(depth: int, decay: float = 0.9) -> PathRules:
         >>> layerwise_decay(2, 0.5)[1:]
         (('(.*/)?block_00/.*', 0.25), ('(.*/)?block_01/.*', 0.5))
     """
-    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
-        raise ValueError(
-            f"`depth` must be a positive whole number; received {depth!r}."
-        )
-    if not 0 < decay <= 1:
-        raise ValueError(
-            f"`decay` must be in (0, 1]; received {decay!r}. To freeze, use `freeze`."
-        )
     blocks = tuple(
         (rf"(.*/)?block_{number:02d}/.*", decay ** (depth - number))
         for number in range(depth)

@@ -7,7 +7,9 @@ from typing import Any, ClassVar
 
 import keras
 
-from vit_scaling.optimization.base_schedule import Schedule, positive
+from vit_scaling.argument_types import NonNegativeFloat, PositiveFloat
+from vit_scaling.optimization.base_schedule import Schedule
+from vit_scaling.optimization.durations import DurationArgument
 
 
 @keras.saving.register_keras_serializable("vit_scaling")
@@ -34,10 +36,10 @@ class ReciprocalSqrt(Schedule):
 
     open_ended: ClassVar[bool] = True
 
-    warmup_steps: Any = 10_000
-    cooldown_steps: Any = 50_000
-    timescale_steps: Any = 10_000
-    shift_steps: Any = 0
+    warmup_steps: DurationArgument = 10_000
+    cooldown_steps: DurationArgument = 50_000
+    timescale_steps: DurationArgument = 10_000
+    shift_steps: DurationArgument = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,12 +73,8 @@ class Constant(Schedule):
     phases: ClassVar[tuple[str, ...]] = ("warmup_steps", "fall_steps", "cooldown_steps")
     open_ended: ClassVar[bool] = True
 
-    plateau: float = 1.0
-    fall_steps: Any = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.plateau = positive("plateau", self.plateau)
+    plateau: PositiveFloat = 1.0
+    fall_steps: DurationArgument = 0
 
     def decay(self, step: Any, maths: Any) -> Any:
         """Return 1, falling to `plateau` over the first `fall_steps` after warm-up."""
@@ -133,7 +131,7 @@ class Linear(Schedule):
         Zhai et al. 2022, §3.5: slightly the best where the length is known.
     """
 
-    end_learning_rate: float = 0.0
+    end_learning_rate: NonNegativeFloat = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,14 +4,14 @@
 import dataclasses
 from typing import Any
 
+from vit_scaling.argument_types import Decay
 from vit_scaling.optimization.update_rule import (
     Shape,
     Slot,
     Slots,
+    StateDtype,
     Tensors,
     UpdateRule,
-    check_dtype,
-    check_fraction,
 )
 
 
@@ -33,14 +33,9 @@ class Lion(UpdateRule):
         Chen et al. 2023, "Symbolic Discovery of Optimization Algorithms", Algorithm 2.
     """
 
-    beta1: float = 0.9
-    beta2: float = 0.99
-    momentum_dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        check_fraction("beta1", self.beta1)
-        check_fraction("beta2", self.beta2)
-        check_dtype("momentum_dtype", self.momentum_dtype)
+    beta1: Decay = 0.9
+    beta2: Decay = 0.99
+    momentum_dtype: StateDtype = "float32"
 
     def slots(self, shape: Shape) -> Slots:
         """Return m, of the weight's shape."""

@@ -4,14 +4,14 @@
 import dataclasses
 from typing import Any
 
+from vit_scaling.argument_types import Decay
 from vit_scaling.optimization.update_rule import (
     Shape,
     Slot,
     Slots,
+    StateDtype,
     Tensors,
     UpdateRule,
-    check_dtype,
-    check_fraction,
 )
 
 
@@ -33,16 +33,14 @@ class Momentum(UpdateRule):
         Zhai et al. 2022, Appendix D.
     """
 
-    momentum: float | None = 0.9
+    momentum: Decay | None = 0.9
     nesterov: bool = False
-    momentum_dtype: str = "float32"
+    momentum_dtype: StateDtype = "float32"
 
     def __post_init__(self) -> None:
-        if self.momentum is not None:
-            check_fraction("momentum", self.momentum)
-        elif self.nesterov:
+        super().__post_init__()
+        if self.nesterov and self.momentum is None:
             raise ValueError("`nesterov` needs a momentum; received momentum=None.")
-        check_dtype("momentum_dtype", self.momentum_dtype)
 
     def slots(self, shape: Shape) -> Slots:
         """Return m, of the weight's shape."""

@@ -6,12 +6,13 @@ depends on replicas, the schedule, weight decay and averages is here.
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Self
 
 import keras
 import tensorflow as tf
 
+from vit_scaling.argument_types import Decay, PositiveFloat, check_arguments
 from vit_scaling.backend import require_tensorflow
 from vit_scaling.optimization import averaging
 from vit_scaling.optimization.base_schedule import Schedule
@@ -88,41 +89,35 @@ class Optimizer(keras.Optimizer):
         "nonfinite_steps",
     )
 
+    @check_arguments
     def __init__(
         self,
         rule: UpdateRule,
-        learning_rate: float | Schedule,
+        learning_rate: PositiveFloat
+        | keras.optimizers.schedules.LearningRateSchedule
+        | Callable[[], float],
         *,
         weight_decay: Iterable[tuple[str, float]] | None = None,
         absolute_weight_decay: bool = False,
-        clip_norm: float | None = None,
+        clip_norm: PositiveFloat | None = None,
         skip_nonfinite: bool = False,
         learning_rate_multipliers: Iterable[tuple[str, float]] | None = None,
-        average_decay: float | averaging.AverageDecay | None = None,
+        average_decay: Decay | averaging.AverageDecay | None = None,
         measure_norms: bool = True,
     ) -> None:
-        if not isinstance(rule, UpdateRule):
-            raise ValueError(
-                f"`rule` must be an update rule such as Adam(); received {rule!r}."
-            )
         super().__init__(learning_rate, name=rule.name)
         if isinstance(learning_rate, Schedule) and not learning_rate.resolved:
             learning_rate(0)  # Raises, naming the lengths that are not in steps.
-        if clip_norm is not None and not clip_norm > 0:
-            raise ValueError(
-                f"`clip_norm` must be above 0, or None for no clipping; received "
-                f"{clip_norm!r}."
-            )
         self.rule = rule
         self.weight_decay = check_path_rules("weight_decay", weight_decay)
-        self.absolute_weight_decay = bool(absolute_weight_decay)
+        self.absolute_weight_decay = absolute_weight_decay
         self.clip_norm = clip_norm
-        self.skip_nonfinite = bool(skip_nonfinite)
+        self.skip_nonfinite = skip_nonfinite
         self.learning_rate_multipliers = check_path_rules(
             "learning_rate_multipliers", learning_rate_multipliers
         )
         self.average_decay = average_decay
-        self.measure_norms = bool(measure_norms)
+        self.measure_norms = measure_norms
         self._average_decay = averaging.make_average_decay(average_decay)
         self._base_learning_rate = _find_base_rate(learning_rate)
         self.diagnostics = {

@@ -7,8 +7,9 @@ where they are not installed. Rules are listed in `update_rules.py`.
 
 import abc
 import dataclasses
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
+from vit_scaling.argument_types import check_fields
 from vit_scaling.optimization.serialization import DataclassConfig
 
 # Dtypes that state may have, and the bytes of one value.
@@ -16,6 +17,7 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
 
 Shape: TypeAlias = tuple[int, ...]
 Tensors: TypeAlias = dict[str, Any]
+StateDtype: TypeAlias = Literal["float32", "bfloat16", "float16", "float64"]
 
 
 class Slot(NamedTuple):
@@ -33,7 +35,13 @@ class UpdateRule(DataclassConfig, abc.ABC):
     """A rule that turns gradients into directions; its fields are hyper-parameters.
 
     `Optimizer` does the rest of a step: see there.
+
+    Raises:
+        ValueError: A field has another type, or is out of its range.
     """
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def name(self) -> str:
@@ -60,17 +68,3 @@ class UpdateRule(DataclassConfig, abc.ABC):
             The direction and the new state, both unrounded. The state is then stored in
             the dtypes of its slots.
         """
-
-
-def check_dtype(name: str, dtype: str) -> None:
-    """Raise ValueError unless state may be stored in `dtype`."""
-    if dtype not in BYTES:
-        raise ValueError(
-            f"`{name}` must be one of {', '.join(BYTES)}; received {dtype!r}."
-        )
-
-
-def check_fraction(name: str, value: float) -> None:
-    """Raise ValueError unless `value` is between 0 and 1, both excluded."""
-    if not 0 < value < 1:
-        raise ValueError(f"`{name}` must be between 0 and 1; received {value!r}.")

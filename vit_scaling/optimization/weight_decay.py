@@ -1,12 +1,12 @@
 """Weight decay of head and body apart: decoupled, or as an L2 penalty (§3.1)."""
 # SPDX-License-Identifier: Apache-2.0
 
-import math
 from typing import Any
 
 import keras
 from keras import ops
 
+from vit_scaling.argument_types import NonNegativeFloat, check_arguments
 from vit_scaling.optimization.path_rules import PathRules, check_path_rules
 
 # The classifier is the layer `head`, also inside another model.
@@ -14,7 +14,10 @@ HEAD_KERNEL = r"(.*/)?head/kernel"
 BODY_KERNEL = r"(.*/)?kernel"
 
 
-def head_and_body(head: float = 3.0, body: float = 0.03) -> PathRules:
+@check_arguments
+def head_and_body(
+    head: NonNegativeFloat = 3.0, body: NonNegativeFloat = 0.03
+) -> PathRules:
     """Return the paper's decay: one strength for the classifier, one for the rest.
 
     Only kernels decay: no bias, no normalisation, no position embedding, no probe.
@@ -54,11 +57,8 @@ class HalfL2(keras.regularizers.Regularizer):
         ValueError: `strength` is negative or not finite.
     """
 
-    def __init__(self, strength: float) -> None:
-        if not (math.isfinite(strength) and strength >= 0):
-            raise ValueError(
-                f"`strength` must be finite and at least 0; received {strength!r}."
-            )
+    @check_arguments
+    def __init__(self, strength: NonNegativeFloat) -> None:
         self.strength = float(strength)
 
     def __call__(self, x: Any) -> Any:
@@ -70,8 +70,9 @@ class HalfL2(keras.regularizers.Regularizer):
         return {"strength": self.strength}
 
 
+@check_arguments
 def regularize_head(
-    model: keras.Model, strength: float, *, layer: str = "head"
+    model: keras.Model, strength: NonNegativeFloat, *, layer: str = "head"
 ) -> keras.Model:
     """Add the L2 penalty of the classifier's kernel to `model.losses`, in place.
 

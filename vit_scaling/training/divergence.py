@@ -5,9 +5,11 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from vit_scaling.checks import check_above, check_at_least
+from annotated_types import Ge, Gt
+
+from vit_scaling.argument_types import PositiveInt, check_fields
 
 _MIN_LOOPS = 3  # For a median; one of fewer means little.
 
@@ -42,19 +44,14 @@ class LossGuard:
         ValueError: A number is out of range.
     """
 
-    explodes_at: float | None = None
-    window_loops: int = 20
+    explodes_at: Annotated[float, Gt(1)] | None = None
+    window_loops: Annotated[int, Ge(_MIN_LOOPS)] = 20
     roll_back: bool = False
-    max_roll_backs: int = 3
-    max_lost_loops: int = 3
+    max_roll_backs: PositiveInt = 3
+    max_lost_loops: PositiveInt = 3
 
     def __post_init__(self) -> None:
-        if self.explodes_at is not None:
-            check_above(1, explodes_at=self.explodes_at)
-        check_at_least(_MIN_LOOPS, window_loops=self.window_loops)
-        check_at_least(
-            1, max_roll_backs=self.max_roll_backs, max_lost_loops=self.max_lost_loops
-        )
+        check_fields(self)
 
 
 class LossWatch:

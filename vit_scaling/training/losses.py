@@ -5,11 +5,14 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from vit_scaling.argument_types import Probability, check_arguments
+
 LossFunction = Callable[..., tf.Tensor]
 
 
+@check_arguments
 def sigmoid_cross_entropy(
-    logits: tf.Tensor, labels: tf.Tensor, *, label_smoothing: float = 0.0
+    logits: tf.Tensor, labels: tf.Tensor, *, label_smoothing: Probability = 0.0
 ) -> tf.Tensor:
     """Return -sum over classes of y log σ(z) + (1 - y) log σ(-z), per example.
 
@@ -25,14 +28,15 @@ def sigmoid_cross_entropy(
     Returns:
         (batch,) float32, in nats.
     """
-    logits, labels = _check_and_cast(logits, labels, label_smoothing)
+    logits, labels = _check_and_cast(logits, labels)
     labels = labels * (1.0 - label_smoothing) + 0.5 * label_smoothing
     losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)
     return tf.reduce_sum(losses, axis=-1)  # (batch,)
 
 
+@check_arguments
 def softmax_cross_entropy(
-    logits: tf.Tensor, labels: tf.Tensor, *, label_smoothing: float = 0.0
+    logits: tf.Tensor, labels: tf.Tensor, *, label_smoothing: Probability = 0.0
 ) -> tf.Tensor:
     """Return -sum over classes of y log softmax(z), per example (fine-tuning, App. D).
 
@@ -44,7 +48,7 @@ def softmax_cross_entropy(
     Returns:
         (batch,) float32, in nats.
     """
-    logits, labels = _check_and_cast(logits, labels, label_smoothing)
+    logits, labels = _check_and_cast(logits, labels)
     mass = tf.reduce_sum(labels, axis=-1, keepdims=True)  # (batch, 1)
     labels = tf.math.divide_no_nan(labels, mass)
     classes = tf.cast(tf.shape(labels)[-1], tf.float32)
@@ -53,12 +57,8 @@ def softmax_cross_entropy(
 
 
 def _check_and_cast(
-    logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float
+    logits: tf.Tensor, labels: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    if not 0.0 <= label_smoothing < 1.0:
-        raise ValueError(
-            f"`label_smoothing` must lie in [0, 1); received {label_smoothing}."
-        )
     if not logits.shape.is_compatible_with(labels.shape):
         raise ValueError(
             "`logits` and `labels` must have the same shape (batch, classes); received "

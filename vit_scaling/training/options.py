@@ -4,11 +4,16 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 from absl import logging
 
-from vit_scaling.checks import check_at_least
-from vit_scaling.naming import check_known
+from vit_scaling.argument_types import (
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    check_fields,
+)
 from vit_scaling.training.divergence import LossGuard
 from vit_scaling.training.settings import ALLOWABLE
 
@@ -49,39 +54,29 @@ class RunOptions:
         ValueError: A value is out of range.
     """
 
-    seed: int = 0
-    steps_per_loop: int = 100
-    checkpoint_every_steps: int | None = 1000
-    eval_every_steps: int | None = None
-    keep_last: int | None = 3
-    keep_every_steps: int | None = 10_000
-    keep_steps: Sequence[int] = ()
+    seed: NonNegativeInt = 0
+    steps_per_loop: PositiveInt = 100
+    checkpoint_every_steps: PositiveInt | None = 1000
+    eval_every_steps: PositiveInt | None = None
+    keep_last: PositiveInt | None = 3
+    keep_every_steps: PositiveInt | None = 10_000
+    keep_steps: Sequence[NonNegativeInt] = ()
     best_metric: str | None = None
     asynchronous_checkpoints: bool = True
     evaluate_averages: bool | None = None
     loss_guard: LossGuard = dataclasses.field(default_factory=LossGuard)
-    allow_changes: Sequence[str] = ()
+    allow_changes: Sequence[Literal[ALLOWABLE]] = ()  # type: ignore[valid-type]
     # The command line sets the following ones.
     evaluate: bool = True
     jit_compile: bool | None = None
-    branch_at: Sequence[int] = ()
-    profile_steps: Sequence[int] = ()
-    peak_flops_per_core: float | None = None
+    branch_at: Sequence[NonNegativeInt] = ()
+    profile_steps: Sequence[NonNegativeInt] = ()
+    peak_flops_per_core: PositiveFloat | None = None
 
     def __post_init__(self) -> None:
-        numbers = {
-            "steps_per_loop": self.steps_per_loop,
-            "checkpoint_every_steps": self.checkpoint_every_steps,
-            "eval_every_steps": self.eval_every_steps,
-            "keep_last": self.keep_last,
-            "keep_every_steps": self.keep_every_steps,
-        }
-        given = {name: value for name, value in numbers.items() if value is not None}
-        check_at_least(1, **given)
-        for name in self.allow_changes:
-            check_known("allow_changes", name, ALLOWABLE)
+        check_fields(self)
         steps = self.profile_steps
-        if steps and not (len(steps) == 2 and 0 <= steps[0] < steps[1]):
+        if steps and not (len(steps) == 2 and steps[0] < steps[1]):
             raise ValueError(
                 "`profile_steps` must be two rising steps, such as 20,30; received "
                 f"{','.join(map(str, steps))}."

@@ -5,8 +5,17 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Ge
+
+from vit_scaling.argument_types import (
+    Decay,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    check_fields,
+)
 from vit_scaling.modeling.shapes import ViTShape, as_shape
 from vit_scaling.scaling.laws.run_tables import parse_quantity
 from vit_scaling.scaling.planning.flops import flops
@@ -58,14 +67,14 @@ class Sweep:
     name: str
     gin_files: Sequence[str]
     models: Mapping[str, Any]
-    durations: Sequence[int]
-    batch_size: int
-    classes: int
+    durations: Sequence[Annotated[int, Ge(2)]]
+    batch_size: PositiveInt
+    classes: PositiveInt
     data_sizes: Sequence[Any] = (None,)
-    image_size: int | Mapping[str, int] = 224
+    image_size: PositiveInt | Mapping[str, PositiveInt] = 224
     head: str = "map"
-    cooldown_share: float | None = 0.2
-    seeds: Sequence[int] = (0,)
+    cooldown_share: Decay | None = 0.2
+    seeds: Sequence[NonNegativeInt] = (0,)
     variants: Mapping[str, Sequence[str]] = dataclasses.field(
         default_factory=lambda: {"": ()}
     )
@@ -74,10 +83,11 @@ class Sweep:
     metrics: Mapping[str, str] = dataclasses.field(
         default_factory=lambda: {"upstream": "eval/top1"}
     )
-    flops_per_second: float = 3e10
+    flops_per_second: PositiveFloat = 3e10
     shape_scope: str = "study"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for field in _LISTS:
             values = list(getattr(self, field))
             if not values or len(set(values)) != len(values):
@@ -85,16 +95,6 @@ class Sweep:
                     f"`{field}` must name at least one, and none twice; received "
                     f"{values!r}."
                 )
-        if self.cooldown_share is not None and not 0 < self.cooldown_share < 1:
-            raise ValueError(
-                "`cooldown_share` must be between 0 and 1, or None for no cooldowns; "
-                f"received {self.cooldown_share!r}."
-            )
-        if min(self.durations) < 2 or not self.flops_per_second > 0:
-            raise ValueError(
-                "`durations` must be at least 2 steps and `flops_per_second` above 0; "
-                f"received {list(self.durations)!r} and {self.flops_per_second!r}."
-            )
         if isinstance(self.image_size, Mapping) and set(self.image_size) != set(
             self.models
         ):
