@@ -17,14 +17,16 @@ REQUIRES = [
     "keras>=3.12,<3.16; python_version >= '3.11'",
     "tensorflow-datasets>=4.9.9",
     "absl-py>=1.4",
+    "annotated-types>=0.6",
     "etils[epath]>=1.9",
     "gin-config>=0.5,<0.6",
     "google-crc32c>=1.5",
     "jinja2>=3.1",
     "ml-dtypes>=0.5",
     "importlib_resources>=6",  # tensorflow-datasets imports it, and leaves it out.
-    "numpy>=1.26",
+    "numpy>=2.0",
     "pillow>=10",
+    "pydantic>=2.7",
     "safetensors>=0.4",
     "scikit-learn>=1.5",  # Probes of features; the embedded digits.
     "scipy>=1.13",

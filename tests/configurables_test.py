@@ -153,3 +153,24 @@ def test_every_macro_of_gin_files_is_sorted_by_what_it_binds():
     assert "TOTAL_STEPS" in macros and macros > set().union(*found.values())
     found["exact"] -= found["fixed"]
     assert found == REJECTED_MACROS
+
+
+def test_folders_named_as_gin_folders_do_not_hide_the_package_files(
+    tmp_path, monkeypatch
+):
+    for name in ("data", "models", "runtime"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))  # As `python -m` does.
+    configurables.parse(
+        ["experiments/vit_b16.gin"],
+        ["TRAIN_PATTERN = 'x'", "EVAL_PATTERN = 'x'", "TOTAL_STEPS = 10"],
+        defaults={"BATCH_SIZE": 8},
+    )
+    assert gin.query_parameter("vit.image_size").scoped_configurable_fn() == 224
+
+
+def test_bindings_may_include_files():
+    configurables.parse(
+        [], ["include 'models/vit.gin'", "SHAPE = 'S/16'"], {"CLASSES": 5}
+    )

@@ -1,10 +1,13 @@
 """An experiment checks its settings and knows its schedule, before it is built."""
 # SPDX-License-Identifier: Apache-2.0
 
+import functools
+
 import pytest
 
 from tests.training import small
 from vit_scaling.experiment import check_batch, check_best_metric
+from vit_scaling.modeling.vit import vit
 from vit_scaling.optimization.learning_rate_schedules import ReciprocalSqrt
 from vit_scaling.training.evaluator import InLoopEvaluator
 from vit_scaling.training.options import RunOptions
@@ -81,3 +84,12 @@ def test_a_metric_that_something_measures_passes(metric):
 def test_no_metric_is_best_where_nothing_is_evaluated():
     with pytest.raises(ValueError, match="nothing is evaluated"):
         check_best_metric("eval/top1", (), ())
+
+
+def test_a_model_without_the_logits_of_the_data_is_rejected_before_training():
+    message = r"`make_model` must .* \(None, 10\); received \(None, 7\)"
+    with pytest.raises(ValueError, match=message):
+        small.experiment(make_model=lambda: small.linear(7)).build_model()
+    tokens = functools.partial(vit, small.SHAPE, "none", image_size=8, classes=10)
+    with pytest.raises(ValueError, match=r"received \(None, 4, 10\).* HEAD = 'map'"):
+        small.experiment(make_model=tokens).build_model()

@@ -93,9 +93,11 @@ def check_argument(function: Callable[..., Any], name: str, value: Any) -> None:
     except pydantic.ValidationError as error:
         details = [each["msg"] for each in error.errors() if each["type"] == "detail"]
         detail = f" ({'; '.join(dict.fromkeys(details))})" if details else ""
+        is_text = isinstance(value, str)
+        suggestion = did_you_mean(value, _choices(annotation)) if is_text else ""
         raise ValueError(
             f"`{name}` must be {_describe(annotation)}; received {_shorten(value)}"
-            f"{detail}.{did_you_mean(value, _choices(annotation))}"
+            f"{detail}.{suggestion}"
         ) from None
 
 

@@ -84,8 +84,19 @@ class Experiment:
             evaluator.check()
 
     def build_model(self) -> keras.Model:
-        """Build and prepare the model; must be called in the strategy's scope."""
+        """Build and prepare the model; must be called in the strategy's scope.
+
+        Raises:
+            ValueError: The model's outputs are not logits of the data's classes.
+        """
         model = self.make_model()
+        expected = (None, self.train_data.classes)
+        if model.output_shape != expected:
+            raise ValueError(
+                "`make_model` must return a model with outputs of the data's shape, "
+                f"{expected}; received {model.output_shape}. Bind the same CLASSES for "
+                "both, and a head that pools, such as HEAD = 'map'."
+            )
         if self.prepare_model is not None:
             self.prepare_model(model)
         return model

@@ -49,6 +49,7 @@ class Arrays:
     numbers: Callable[[Any], Any] | None = None
 
     value_range = (-1.0, 1.0)
+    classes = CLASSES
     source = types.SimpleNamespace(class_names=tuple("0123456789"))
 
     @property
