@@ -1,3 +1,6 @@
+"""Values are checked against the types and ranges of arguments."""
+# SPDX-License-Identifier: Apache-2.0
+
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 

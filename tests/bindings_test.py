@@ -2,6 +2,7 @@
 
 The wrong values are derived from the annotation of each argument.
 """
+# SPDX-License-Identifier: Apache-2.0
 
 import inspect
 import itertools
@@ -82,7 +83,8 @@ def makes_another_type(annotation):
     """Whether the annotation is of functions whose results are no `Mixup`."""
     if typing.get_origin(annotation) is not Callable:
         return False
-    return typing.get_args(annotation)[1] is not typing.Any
+    returned = typing.get_args(annotation)[1]
+    return returned is not typing.Any and inspect.isclass(returned)
 
 
 def vars_of(limit):

@@ -19,7 +19,6 @@ from vit_scaling.image_preprocessing import CentralCrop
 from vit_scaling.optimization.adafactor import Adafactor
 from vit_scaling.optimization.learning_rate_schedules import ReciprocalSqrt
 from vit_scaling.training.losses import sigmoid_cross_entropy
-from vit_scaling.training.step import make_train_step
 from vit_scaling.training.strategy import make_strategy
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -132,7 +131,7 @@ def test_smoke_lowers_only_what_it_may():
     names = {name for name in names if not name.startswith("#")}
     sizes = {"BATCH_SIZE", "IMAGE_SIZE", "CLASSES"}
     lengths = {"TOTAL_STEPS", "WARMUP_STEPS", "COOLDOWN_STEPS", "STEPS_PER_LOOP"}
-    assert names <= sizes | lengths | {"EVAL_EVERY"}
+    assert names <= sizes | lengths | {"EVAL_EVERY", "vit.crop_to_patches"}
 
 
 def smoke(shape, records):
@@ -180,9 +179,7 @@ def test_each_experiment_trains_three_steps(shape, digit_records):
 
     optimizer = experiment.make_optimizer(learning_rate=schedule)
     optimizer.build(model.trainable_variables)
-    step = make_train_step(
-        model, optimizer, experiment.loss, micro_batches=experiment.micro_batches
-    )
+    step = experiment.make_step(model, optimizer)
     batches = experiment.train_data.dataset(batch_size=experiment.batch_size, seed=0)
     losses = [float(step(batch)["loss"]) for batch in batches.take(STEPS)]
     assert len(losses) == STEPS and np.isfinite(losses).all()

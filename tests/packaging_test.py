@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 PACKAGE_OF_MODULE = {  # Modules whose package has another name.
     "absl": "absl-py",
+    "annotated_types": "annotated-types",
     "gin": "gin-config",
     "sklearn": "scikit-learn",
     "skimage": "scikit-image",

@@ -703,11 +703,15 @@ def unmade():
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [
-        ({"batch_size": 9}, {}, r"`batch_size` must be a positive multiple of the 2"),
-        ({"batch_size": 0}, {}, "`batch_size` must be a positive multiple"),
-        ({"eval_batch_size": 7}, {}, "`eval_batch_size` must be a positive multiple"),
+        ({"batch_size": 9}, {}, r"`batch_size` must be a multiple of the 2"),
+        ({"batch_size": 0}, {}, "`batch_size` must be an integer of at least 1"),
+        ({"eval_batch_size": 7}, {}, "`eval_batch_size` must be a multiple"),
         ({}, {"best_metric": "eval/top3"}, "`best_metric` must be eval/top1"),
-        ({}, {"steps_per_loop": 0}, "`steps_per_loop` must be at least 1"),
+        (
+            {},
+            {"steps_per_loop": 0},
+            "`steps_per_loop` must be an integer of at least 1",
+        ),
         ({}, {"branch_at": [7]}, "`branch_at` must be steps of the run"),
         ({}, {"profile_steps": [6, 9]}, "`profile_steps` must begin before"),
     ],

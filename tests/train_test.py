@@ -261,7 +261,7 @@ def test_the_seed_flag_reaches_weights_and_batches(
         (["--gin_param=BATCH_SIZE = '8'"], "`batch_size`"),
         (["--profile_steps=5"], "`profile_steps` must be two rising steps"),
         (["--profile_steps=a,b"], "`profile_steps` must be steps of the run"),
-        (["--gin_param=EXPLODES_AT = 0.5"], "`explodes_at` must be above 1"),
+        (["--gin_param=EXPLODES_AT = 0.5"], "`explodes_at` must be a number above 1"),
         (["--distribution=tpu"], "`tpu` names the TPU"),
         (["--num_virtual_devices=3"], "goes with no other"),
         (["--distribution=multi_worker_mirrored"], "TF_CONFIG"),

@@ -91,7 +91,8 @@ def check_argument(function: Callable[..., Any], name: str, value: Any) -> None:
     try:
         _adapter(annotation).validate_python(value)
     except pydantic.ValidationError as error:
-        details = [each["msg"] for each in error.errors() if each["type"] == "detail"]
+        causes = [each.get("ctx", {}).get("error", "") for each in error.errors()]
+        details = [str(cause) for cause in causes if str(cause)]
         detail = f" ({'; '.join(dict.fromkeys(details))})" if details else ""
         is_text = isinstance(value, str)
         suggestion = did_you_mean(value, _choices(annotation)) if is_text else ""
@@ -205,14 +206,9 @@ def _by_instance(annotation: Any) -> Any:
 def _validator(check: Callable[[Any], Any]) -> Any:
     """Return pydantic's validator that calls `check` and keeps the value."""
     import pydantic
-    import pydantic_core
 
     def validate(value: Any) -> Any:
-        try:
-            check(value)
-        except ValueError as error:
-            text = str(error).replace("{", "{{").replace("}", "}}")
-            raise pydantic_core.PydanticCustomError("detail", text) from None
+        check(value)
         return value
 
     return pydantic.AfterValidator(validate)

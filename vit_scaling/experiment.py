@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ import tensorflow as tf
 from vit_scaling.data.epoch_order import ORDER_VERSION
 from vit_scaling.argument_types import PositiveInt, check_argument, check_arguments
 from vit_scaling.data.pipeline import EvalData, TrainData
+from vit_scaling.optimization.accumulation import accumulate_gradients
 from vit_scaling.optimization.base_schedule import Schedule
 from vit_scaling.training.evaluator import InLoopEvaluator
 from vit_scaling.training.losses import sigmoid_cross_entropy
@@ -121,8 +123,13 @@ class Experiment:
         **options: Any,
     ) -> TrainStep:
         """Return the training step of one replica; see `make_train_step`."""
+        accumulate = None
+        if self.micro_batches > 1:
+            accumulate = functools.partial(
+                accumulate_gradients, micro_batches=self.micro_batches
+            )
         return make_train_step(
-            model, optimizer, self.loss, micro_batches=self.micro_batches, **options
+            model, optimizer, self.loss, accumulate=accumulate, **options
         )
 
     def schedule_in_steps(self) -> Schedule:

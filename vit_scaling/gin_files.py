@@ -95,8 +95,9 @@ def parse(
     """
     global _roots, _renamed, _known
     _roots, _renamed, _known = tuple(roots), dict(renamed or {}), dict(known)
+    paths = [find(name) for name in files]
     try:
-        for path in [find(name) for name in files]:
+        for path in paths:
             _parse_text(path.read_text(encoding="utf-8"), str(path))
         _parse_text("\n".join(bindings), "the command line")
         _check_values(gin_config._CONFIG)

@@ -214,7 +214,7 @@ def test_a_head_of_ones_own_is_a_function_from_the_shape_to_a_layer():
     ("arguments", "message"),
     [
         ({"shape": "B16"}, r"No shape is called 'B16'. Did you mean 'B/16'"),
-        ({"head": "mpa"}, r"`head` must be one of .* received 'mpa'. .* 'map'"),
+        ({"head": "mpa"}, r"`head` must be one of .* received 'mpa'.* 'map'"),
         ({"position": "learnt"}, r"`position` must be .* mean 'learned'"),
         ({"dtype": "bfloat16"}, r"`dtype` must be .* mean 'mixed_bfloat16'"),
         ({"rematerialize": "every_0"}, r"`rematerialize` must be .*'every_0'"),
@@ -252,3 +252,14 @@ def test_sincos_positions_need_a_width_of_fours():
     shape = SHAPE.__class__(patch=4, width=6, depth=1, mlp_width=8, heads=2)
     with pytest.raises(ValueError, match=r"`width` that is a multiple of 4"):
         vit(shape, image_size=8, position="sincos")
+
+
+def test_pixels_that_fill_no_patch_raise_unless_they_may_be_ignored():
+    with pytest.raises(
+        ValueError, match=r"multiple of the patch, 4 .*\(13, 18\).*12 x 16"
+    ):
+        vit(SHAPE, image_size=(13, 18), classes=5)
+    model = small_vit()
+    larger = small_vit(image_size=(13, 18), crop_to_patches=True)
+    pixels = images(size=(13, 18))
+    np.testing.assert_array_equal(larger(pixels), model(pixels[:, :12, :16]))

@@ -4,7 +4,7 @@
 import gin
 import pytest
 
-from vit_scaling import configurables
+from vit_scaling import configurables, gin_files
 from vit_scaling.training import settings
 
 DATA = ["TRAIN_PATTERN = 'train-*'", "EVAL_PATTERN = 'test-*'"]
@@ -94,6 +94,7 @@ EXACT = {
 
 def effective(bindings=""):
     configurables.parse(["quickstart"], DATA)
+    gin.add_config_file_search_path(str(gin_files.root()))
     with gin.unlock_config():
         gin.parse_config(bindings)
     return configurables.effective_settings()

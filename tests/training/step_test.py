@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tests.training import small
+from vit_scaling.optimization.accumulation import accumulate_gradients
 from vit_scaling.training.losses import sigmoid_cross_entropy
 from vit_scaling.training.step import make_train_step
 
@@ -73,8 +74,12 @@ def test_penalties_of_layers_are_reported_apart_and_move_the_weights():
 
 def test_micro_batches_give_the_gradients_of_the_whole_batch():
     model = small.linear()
+
+    def accumulate(loss_and_gradients, batch):
+        return accumulate_gradients(loss_and_gradients, batch, micro_batches=4)
+
     whole, expected = run(model)
-    outputs, gradients = run(model, micro_batches=4)
+    outputs, gradients = run(model, accumulate=accumulate)
     assert float(outputs["loss"]) == pytest.approx(float(whole["loss"]), rel=1e-6)
     for path, gradient in gradients.items():
         np.testing.assert_allclose(gradient, expected[path], rtol=1e-4, atol=1e-6)

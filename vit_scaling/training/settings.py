@@ -47,6 +47,7 @@ FIXED = frozenset(
         "vit.approximate_gelu",
         "vit.channels",
         "vit.classes",
+        "vit.crop_to_patches",
         "vit.head",
         "vit.image_size",
         "vit.layer_scale",

@@ -7,11 +7,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from vit_scaling.optimization.accumulation import accumulate_gradients
 from vit_scaling.training.losses import LossFunction
 
 Batch = Mapping[str, tf.Tensor]
 TrainStep = Callable[[Batch], dict[str, tf.Tensor]]
+Accumulate = Callable[..., tuple[Any, list[tf.Tensor]]]
 
 
 def make_train_step(
@@ -20,7 +20,7 @@ def make_train_step(
     loss: LossFunction,
     *,
     replicas: int = 1,
-    micro_batches: int = 1,
+    accumulate: Accumulate | None = None,
     compile_gradients: bool = False,
     compile_step: bool = False,
 ) -> TrainStep:
@@ -38,8 +38,8 @@ def make_train_step(
             over replicas.
         loss: (logits, labels) to (batch,) float32.
         replicas: Number of replicas, by which the gradients are divided.
-        micro_batches: Pieces of the batch, one after the other, whose gradients are
-            averaged; less memory for the activations.
+        accumulate: From (loss_and_gradients, batch) to the same outputs, accumulated
+            over micro-batches. None takes the batch in one piece.
         compile_gradients: Whether XLA compiles only the forward and backward pass, as
             several replicas need it.
         compile_step: Whether XLA compiles the whole step. It cannot compile the sum
@@ -50,6 +50,8 @@ def make_train_step(
         float32 means over the replica's batch.
     """
     variables = model.trainable_variables
+    if accumulate is not None:  # It is all tensors: nothing for AutoGraph to change.
+        accumulate = tf.autograph.experimental.do_not_convert(accumulate)
 
     def loss_and_gradients(batch: Batch) -> tuple[dict[str, tf.Tensor], list[Any]]:
         with tf.GradientTape() as tape:
@@ -63,12 +65,13 @@ def make_train_step(
         gradients = tape.gradient(total, [variable.value for variable in variables])
         return {"loss": mean, "regularization": penalty}, gradients
 
-    # It is all tensors: nothing for AutoGraph to change.
-    accumulate = tf.autograph.experimental.do_not_convert(accumulate_gradients)
     forward_backward = _maybe_compile(loss_and_gradients, compile_gradients)
 
     def train_step(batch: Batch) -> dict[str, tf.Tensor]:
-        outputs, gradients = accumulate(forward_backward, batch, micro_batches)
+        if accumulate is None:
+            outputs, gradients = forward_backward(batch)
+        else:
+            outputs, gradients = accumulate(forward_backward, batch)
         optimizer.apply(gradients, variables)
         return outputs
 
