@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import keras
 import tensorflow as tf
 
-from vit_scaling.data.epoch_order import ORDER_VERSION
 from vit_scaling.argument_types import PositiveInt, check_argument, check_arguments
+from vit_scaling.data.epoch_order import ORDER_VERSION
 from vit_scaling.data.pipeline import EvalData, TrainData
 from vit_scaling.optimization.accumulation import accumulate_gradients
 from vit_scaling.optimization.base_schedule import Schedule
