@@ -22,7 +22,7 @@ LAYERS = [  # A package imports only from lines below its own.
     {"modeling", "optimization", "data", "training", "evaluation", "gin_files"},
     {"array_files", "run_record"},
     {"backend", "checks", "image_preprocessing", "io_files"},
-    {"argument_types"},
+    {"argument_types", "class_names"},
     {"naming"},
 ]
 NESTED = {name for names in LAYERS for name in names if "." in name}

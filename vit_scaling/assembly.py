@@ -59,6 +59,8 @@ def build_run(
         ValueError: Settings are inconsistent.
     """
     experiment.check(strategy, options)
+    names = experiment.train_data.source.class_names or ()
+    experiment = experiment.with_class_names(names, reference="the training set")
     averages = uses_averages(model_dir, options.evaluate_averages)
     options = dataclasses.replace(options, evaluate_averages=averages)
     keras.utils.set_random_seed(options.seed)
@@ -125,6 +127,9 @@ def build_checkpoint_evaluation(
         averages: Whether averaged weights are evaluated. None: those that training
             evaluates.
     """
+    record = find_run_record(model_dir)
+    names = record.class_names if record else ()
+    experiment = experiment.with_class_names(names, reference="the run")
     with strategy.scope():
         model = experiment.build_model()
         global_step = orbit.utils.create_global_step()

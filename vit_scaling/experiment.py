@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from vit_scaling.argument_types import PositiveInt, check_argument, check_arguments
+from vit_scaling.class_names import with_class_names
 from vit_scaling.data.epoch_order import ORDER_VERSION
 from vit_scaling.data.pipeline import EvalData, TrainData
 from vit_scaling.optimization.accumulation import accumulate_gradients
@@ -156,6 +157,24 @@ class Experiment:
                 input_context=context,
             )
         )
+
+    def with_class_names(self, names: Sequence[str], *, reference: str) -> "Experiment":
+        """Return the experiment with evaluation labels mapped by name to `names`.
+
+        Args:
+            names: Class names in the order of the logits; empty if unknown.
+            reference: What has these names, for messages.
+
+        Raises:
+            ValueError: An evaluation set has a class that is not among them.
+        """
+        sets = {
+            name: with_class_names(
+                data, names, source=f"Evaluation set {name!r}", reference=reference
+            )
+            for name, data in self.eval_sets().items()
+        }
+        return dataclasses.replace(self, eval_data=sets or None)
 
     def eval_sets(self) -> dict[str, EvalData]:
         """Return the evaluation sets by name; a single one is called "eval"."""

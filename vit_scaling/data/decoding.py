@@ -104,7 +104,17 @@ class Decoder:
             keys.label: tf.io.VarLenFeature(tf.int64),
         }
         parsed = tf.io.parse_single_example(data, spec)
-        return parsed[keys.image], parsed[keys.label].values + keys.label_offset
+        labels = parsed[keys.label].values + keys.label_offset
+        return parsed[keys.image], self._map_labels(labels)
+
+    def _map_labels(self, labels: tf.Tensor) -> tf.Tensor:
+        """Map the set's class numbers by name; -1 for those that the set lacks."""
+        if self.data.label_map is None:
+            return labels
+        table = tf.constant([*self.data.label_map, -1], tf.int64)
+        last = len(self.data.label_map)
+        known = (labels >= 0) & (labels < last)
+        return tf.gather(table, tf.where(known, labels, last))
 
     def _are_valid_labels(self, labels: tf.Tensor) -> tf.Tensor:
         return tf.reduce_all((labels >= 0) & (labels < self.data.classes))

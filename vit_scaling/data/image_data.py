@@ -6,13 +6,14 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 import tensorflow as tf
 
 from vit_scaling.argument_types import PositiveInt, check_fields
+from vit_scaling.class_names import map_by_name
 from vit_scaling.data.block_table import BlockTable, make_block_table
 from vit_scaling.data.examples import Source
 from vit_scaling.data.record_files import file_size
@@ -80,6 +81,7 @@ class ImageData:
     on_bad_record: Literal["stop", "skip"] = "stop"
     max_pixels: PositiveInt = MAX_PIXELS
     value_range: tuple[float, float] = (-1.0, 1.0)
+    class_names: Sequence[str] | None = None
     preprocess: Preprocess
 
     def __post_init__(self) -> None:
@@ -116,6 +118,20 @@ class ImageData:
         return (
             f"{index.num_records} images in {len(content)} files (fingerprint "
             f"{hashlib.sha256(text.encode()).hexdigest()[:12]})"
+        )
+
+    @functools.cached_property
+    def label_map(self) -> tuple[int, ...] | None:
+        """From the source's class numbers to those of `class_names`; None: the same.
+
+        Raises:
+            ValueError: The source has a class that is not in `class_names`.
+        """
+        own = self.source.class_names
+        if self.class_names is None or own is None:
+            return None
+        return map_by_name(
+            own, self.class_names, source="The set", reference="`class_names`"
         )
 
     @functools.cached_property

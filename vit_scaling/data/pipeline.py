@@ -48,6 +48,8 @@ class TrainData(ImageData):
             "skipped" to batches: float32 (batch,), 1 for replaced images.
         max_pixels: Images with more pixels are bad records.
         value_range: Values of pixels 0 and 255.
+        class_names: Names of the classes to which labels are mapped by name. None: the
+            labels stay as they are.
         fraction: Fraction of the set to train on, chosen by a hash of each record's
             key, so that each subset is contained in every larger one; None is all.
         num_images: The same as a number of images.
@@ -195,6 +197,8 @@ class EvalData(ImageData):
             masks the image out.
         max_pixels: Images with more pixels are bad records.
         value_range: Values of pixels 0 and 255.
+        class_names: Names of the classes to which labels are mapped by name. None: the
+            labels stay as they are.
         beyond_fraction: Only the images that a `TrainData.fraction` of this leaves out:
             0.98 is the 2 % held out of a training set (App. D); None is all.
 

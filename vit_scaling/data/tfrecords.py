@@ -6,7 +6,7 @@ import fnmatch
 import functools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import tensorflow as tf
 
@@ -106,11 +106,35 @@ class TFRecords:
         paths = [shard.path for shard in self.shards]
         return tuple(find_missing_shards(paths, self.patterns))
 
-    @functools.cached_property
+    @property
     def class_names(self) -> tuple[str, ...] | None:
-        """The lines of `classes.txt` in the first shard's folder, or None."""
-        path = os.path.join(os.path.dirname(self.shards[0].path), CLASSES_FILE)
-        return read_class_names(path) if tf.io.gfile.exists(path) else None
+        """The lines of `classes.txt` in the shards' folder, or None.
+
+        Raises:
+            ValueError: The shards are in several folders with different names.
+        """
+        folders = self.class_names_by_folder
+        first = next(iter(folders))
+        other = next((f for f in folders if folders[f] != folders[first]), None)
+        if other is not None:
+            raise ValueError(
+                "`pattern` names shards of two sets with different class names: "
+                f"{_describe_names(first, folders)} and "
+                f"{_describe_names(other, folders)}. Write one set of both, whose "
+                "labels are mapped by name: vit-scaling-write-tfrecords "
+                "--source=tfrecords:PATTERN."
+            )
+        return folders[first]
+
+    @functools.cached_property
+    def class_names_by_folder(self) -> dict[str, tuple[str, ...] | None]:
+        """The lines of `classes.txt` in each folder of shards, or None."""
+        names = {}
+        for folder in sorted({os.path.dirname(shard.path) for shard in self.shards}):
+            path = os.path.join(folder, CLASSES_FILE)
+            exists = tf.io.gfile.exists(path)
+            names[folder] = read_class_names(path) if exists else None
+        return names
 
     @functools.cached_property
     def _indexes(self) -> dict[str, RecordIndex]:
@@ -155,6 +179,13 @@ def _match(pattern: str) -> list[str]:
         for path in tf.io.gfile.glob(pattern)
         if not is_partial(path) and not path.endswith(".part")
     ]
+
+
+def _describe_names(folder: str, names_of: Mapping[str, tuple[str, ...] | None]) -> str:
+    names = names_of[folder]
+    if names is None:
+        return f"{folder} (without {CLASSES_FILE})"
+    return f"{folder} ({len(names)} names: {', '.join(names[:3])}, …)"
 
 
 def read_class_names(path: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from vit_scaling.class_names import with_class_names
 from vit_scaling.evaluation.fewshot import FeatureSet
 
 Batch = Mapping[str, tf.Tensor]
@@ -174,6 +175,10 @@ def make_feature_set(extract: ImagePass, train: Images, test: Images) -> Feature
             "Both parts of a few-shot set must have the same classes; received "
             f"{train.classes} (train) and {test.classes} (test)."
         )
+    names = getattr(getattr(train, "source", None), "class_names", None) or ()
+    test = with_class_names(
+        test, names, source="The few-shot test part", reference="the training part"
+    )
     shots, tests = extract(train), extract(test)
     return FeatureSet(
         shots["features"],

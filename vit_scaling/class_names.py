@@ -1,0 +1,74 @@
+"""Class names of sets and models: compared, and labels mapped by name."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from absl import logging
+
+
+def map_by_name(
+    names: Sequence[str], target: Sequence[str], *, source: str, reference: str
+) -> tuple[int, ...]:
+    """Return the index in `target` of each of `names`.
+
+    Args:
+        names: Class names of a set, in index order.
+        target: Class names of the model, or of another set.
+        source: What has `names`, for the error message.
+        reference: What has `target`.
+
+    Raises:
+        ValueError: A name is not in `target`.
+
+    Example:
+        >>> map_by_name(["dog"], ["cat", "dog"], source="a", reference="b")
+        (1,)
+    """
+    unknown = [name for name in names if name not in target]
+    if unknown:
+        raise ValueError(
+            f"{source} has classes that {reference} does not have: "
+            f"{_list(unknown)} ({len(unknown)} of {len(names)}); {reference} has "
+            f"{_list(target)}. Use a set with the same classes, or leave these out."
+        )
+    index = {name: place for place, name in enumerate(target)}
+    return tuple(index[name] for name in names)
+
+
+def union(*several: Sequence[str]) -> tuple[str, ...]:
+    """Return all names once, in the order in which they appear."""
+    return tuple(dict.fromkeys(name for names in several for name in names))
+
+
+def with_class_names(
+    data: Any, names: Sequence[str], *, source: str, reference: str
+) -> Any:
+    """Return evaluation data whose labels are those of `names`.
+
+    Nothing changes where one side has no names, or both have the same.
+
+    Args:
+        data: An `EvalData`, or another set without a `source`.
+        names: Class names of the model, in the order of its logits; may be empty.
+        source: What `data` is, for messages.
+        reference: What has `names`.
+
+    Raises:
+        ValueError: The set has a class that is not among `names`.
+    """
+    own = getattr(getattr(data, "source", None), "class_names", None)
+    if not own or not names or data.class_names or tuple(own) == tuple(names):
+        return data
+    map_by_name(own, names, source=source, reference=reference)
+    logging.warning(
+        "%s has other class numbers than %s: its labels are mapped by name.",
+        source,
+        reference,
+    )
+    return dataclasses.replace(data, class_names=tuple(names))
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
