@@ -269,6 +269,8 @@ def _announce(
     """Print the cost of the optimizer's state, and what is trained from which step."""
     variables = run.model.trainable_variables
     run.log.say(cost_text([cost_of(run.trainer.optimizer, variables)]))
+    for line in run.trainer.optimizer.describe_rules(variables):
+        run.log.say(line)
     if run.options.evaluate_averages:
         run.log.say("Averaged weights are evaluated, not the last ones.")
     run.log.say(

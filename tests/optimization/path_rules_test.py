@@ -7,11 +7,13 @@ import pytest
 
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.modeling.vit import vit
+from vit_scaling.optimization.adam import Adam
 from vit_scaling.optimization.learning_rate_multipliers import (
     freeze,
     layerwise_decay,
     train_only,
 )
+from vit_scaling.optimization.optimizer import Optimizer
 from vit_scaling.optimization.path_rules import value_for
 from vit_scaling.optimization.weight_decay import HalfL2, head_and_body, regularize_head
 
@@ -126,3 +128,50 @@ def test_the_penalty_has_the_strength_of_decay_under_sgd():
     with tf.GradientTape() as tape:
         loss = HalfL2(3.0)(weight)
     np.testing.assert_allclose(tape.gradient(loss, weight), 3.0 * weight.numpy())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"weight_decay": (("hed/kernel", 3.0), (".*/kernel", 0.03))},
+            r"`weight_decay`: 'hed/kernel' matches none.*nearest paths are head/kernel",
+        ),
+        (
+            {"learning_rate_multipliers": layerwise_decay(4)},  # The model has three.
+            r"`learning_rate_multipliers`: .*block_03.*matches none.*nearest.*block_0",
+        ),
+        (
+            {"learning_rate_multipliers": freeze("patch_embeding/.*")},
+            r"'patch_embeding/\.\*' matches none.*patch_embedding",
+        ),
+        ({"learning_rate_multipliers": train_only("zzz")}, "first paths are"),
+    ],
+)
+def test_a_rule_that_matches_no_variable_is_rejected_with_the_nearest(options, message):
+    variables = small_vit().trainable_variables
+    optimizer = Optimizer(Adam(), 1e-3, **options)
+    with pytest.raises(ValueError, match=message):
+        optimizer.build(variables)
+    assert not optimizer.built
+
+
+def test_every_rule_says_how_many_variables_and_parameters_it_took():
+    model = small_vit()
+    rates = (*freeze("block_00/.*"), *layerwise_decay(3, 0.5))
+    optimizer = Optimizer(
+        Adam(), 1e-3, weight_decay=head_and_body(), learning_rate_multipliers=rates
+    )
+    lines = optimizer.describe_rules(model.trainable_variables)
+    head = f"weight_decay 3 ('(.*/)?head/kernel'): 1 variable(s), {16 * 4} parameters"
+    assert lines[0] == head
+    frozen = sum(v.size for v in map(np.asarray, model.get_layer("block_00").get_weights()))
+    assert any(
+        line.startswith("learning_rate_multipliers 0 ('block_00/.*')")
+        and line.endswith(f" {frozen:,} parameters")
+        for line in lines
+    )
+    # Shadowed by the rule before, but not misspelt.
+    assert any("block_00/.*'): 0 variable(s), 0 parameters" in line for line in lines)
+    counts = [int(line.split(" variable(s), ")[1].split()[0].replace(",", "")) for line in lines]
+    assert sum(counts) == 2 * model.count_params()  # For decay, and for rates.

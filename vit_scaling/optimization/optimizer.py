@@ -6,6 +6,7 @@ depends on replicas, the schedule, weight decay and averages is here.
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Self
 
@@ -16,7 +17,12 @@ from vit_scaling.argument_types import Decay, PositiveFloat, check_arguments
 from vit_scaling.backend import require_tensorflow
 from vit_scaling.optimization import averaging
 from vit_scaling.optimization.base_schedule import Schedule
-from vit_scaling.optimization.path_rules import check_path_rules, value_for
+from vit_scaling.optimization.path_rules import (
+    check_path_rules,
+    check_rules_match,
+    describe_rules,
+    value_for,
+)
 from vit_scaling.optimization.reductions import (
     global_norm,
     sum_over_replicas,
@@ -180,7 +186,7 @@ class Optimizer(keras.Optimizer):
         Build before restoring a checkpoint, which needs the variables.
 
         Raises:
-            ValueError: Two variables have the same path.
+            ValueError: Two variables have the same path, or a rule matches no variable.
         """
         if self.built:
             return
@@ -193,8 +199,10 @@ class Optimizer(keras.Optimizer):
                 f"received more than one of {', '.join(repeated)}. Give the layers "
                 "different names."
             )
-        super().build(variables)
         rates = self.learning_rate_multipliers
+        check_rules_match("weight_decay", self.weight_decay, paths)
+        check_rules_match("learning_rate_multipliers", rates, paths)
+        super().build(variables)
         self._multipliers = [value_for(path, rates, default=1.0) for path in paths]
         self._strengths = [
             value_for(path, self.weight_decay, default=0.0) for path in paths
@@ -203,6 +211,16 @@ class Optimizer(keras.Optimizer):
             self._make_state(variable) if multiplier else None
             for variable, multiplier in zip(variables, self._multipliers, strict=True)
         ]
+
+    def describe_rules(self, variables: Sequence[keras.Variable]) -> list[str]:
+        """Return lines: how many variables and parameters each rule takes."""
+        sizes = {v.path: math.prod(v.shape) for v in variables}
+        decay, rates = self.weight_decay, self.learning_rate_multipliers
+        lines = describe_rules("weight_decay", decay, sizes, default=0.0)
+        if rates:
+            name = "learning_rate_multipliers"
+            lines += describe_rules(name, rates, sizes, default=1.0)
+        return lines
 
     def _make_state(self, variable: keras.Variable) -> dict[str, keras.Variable]:
         state = {

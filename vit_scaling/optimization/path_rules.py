@@ -3,8 +3,10 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
+
+from vit_scaling.naming import nearest
 
 # ((regular expression over the complete variable path, value), …).
 PathRules: TypeAlias = tuple[tuple[str, float], ...]
@@ -60,3 +62,61 @@ def value_for(path: str, rules: PathRules, *, default: float) -> float:
         if re.fullmatch(pattern, path):
             return value
     return default
+
+
+def check_rules_match(name: str, rules: PathRules, paths: Iterable[str]) -> None:
+    """Check that every rule matches a variable, be it one that an earlier rule takes.
+
+    Args:
+        name: Name of the argument, for the error.
+        rules: Pairs of a regular expression and a value.
+        paths: Paths of the variables.
+
+    Raises:
+        ValueError: A rule matches none; the message has the nearest paths.
+    """
+    known = list(paths)
+    for pattern, _ in rules:
+        if any(re.fullmatch(pattern, path) for path in known):
+            continue
+        literal = re.sub(r"\(\.\*/\)\?|[^\w/]", "", pattern).rstrip("/")
+        depth = literal.count("/") + 1
+        layers = ["/".join(path.split("/")[:depth]) for path in known]
+        close = nearest(literal, [*known, *layers], count=3)
+        listed = ", ".join(close or known[:3])
+        raise ValueError(
+            f"`{name}`: {pattern!r} matches none of the {len(known)} variables, whose "
+            f"{'nearest' if close else 'first'} paths are {listed}. An expression must "
+            f"match a whole path; correct it, or leave the rule out."
+        )
+
+
+def describe_rules(
+    name: str, rules: PathRules, sizes: Mapping[str, int], *, default: float
+) -> list[str]:
+    """Return a line for each rule: how many variables and parameters it takes.
+
+    Args:
+        name: Name of the argument.
+        rules: Pairs of a regular expression and a value.
+        sizes: Number of parameters by variable path.
+        default: Value of the variables that no rule takes, which have the last line.
+
+    Example:
+        >>> rules, sizes = (("a/.*", 0.5),), {"a/b": 9, "c": 1}
+        >>> print(*describe_rules("rate", rules, sizes, default=1.0), sep="\\n")
+        rate 0.5 ('a/.*'): 1 variable(s), 9 parameters
+        rate 1 (no rule): 1 variable(s), 1 parameters
+    """
+    taken: dict[str | None, list[int]] = {pattern: [] for pattern, _ in rules}
+    taken[None] = []
+    for path, size in sizes.items():
+        matches = (p for p, _ in rules if re.fullmatch(p, path))
+        taken[next(matches, None)].append(size)
+    values: dict[str | None, float] = {None: default}
+    values.update(reversed(rules))
+    return [
+        f"{name} {values[pattern]:g} ({'no rule' if pattern is None else repr(pattern)})"
+        f": {len(found)} variable(s), {sum(found):,} parameters"
+        for pattern, found in taken.items()
+    ]
