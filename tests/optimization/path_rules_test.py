@@ -165,7 +165,9 @@ def test_every_rule_says_how_many_variables_and_parameters_it_took():
     lines = optimizer.describe_rules(model.trainable_variables)
     head = f"weight_decay 3 ('(.*/)?head/kernel'): 1 variable(s), {16 * 4} parameters"
     assert lines[0] == head
-    frozen = sum(v.size for v in map(np.asarray, model.get_layer("block_00").get_weights()))
+    frozen = sum(
+        v.size for v in map(np.asarray, model.get_layer("block_00").get_weights())
+    )
     assert any(
         line.startswith("learning_rate_multipliers 0 ('block_00/.*')")
         and line.endswith(f" {frozen:,} parameters")
@@ -173,5 +175,8 @@ def test_every_rule_says_how_many_variables_and_parameters_it_took():
     )
     # Shadowed by the rule before, but not misspelt.
     assert any("block_00/.*'): 0 variable(s), 0 parameters" in line for line in lines)
-    counts = [int(line.split(" variable(s), ")[1].split()[0].replace(",", "")) for line in lines]
+    counts = [
+        int(line.split(" variable(s), ")[1].split()[0].replace(",", ""))
+        for line in lines
+    ]
     assert sum(counts) == 2 * model.count_params()  # For decay, and for rates.

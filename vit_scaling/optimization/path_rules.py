@@ -104,7 +104,8 @@ def describe_rules(
 
     Example:
         >>> rules, sizes = (("a/.*", 0.5),), {"a/b": 9, "c": 1}
-        >>> print(*describe_rules("rate", rules, sizes, default=1.0), sep="\\n")
+        >>> for line in describe_rules("rate", rules, sizes, default=1.0):
+        ...     print(line)
         rate 0.5 ('a/.*'): 1 variable(s), 9 parameters
         rate 1 (no rule): 1 variable(s), 1 parameters
     """
@@ -116,7 +117,7 @@ def describe_rules(
     values: dict[str | None, float] = {None: default}
     values.update(reversed(rules))
     return [
-        f"{name} {values[pattern]:g} ({'no rule' if pattern is None else repr(pattern)})"
-        f": {len(found)} variable(s), {sum(found):,} parameters"
+        f"{name} {values[pattern]:g} ({repr(pattern) if pattern else 'no rule'}): "
+        f"{len(found)} variable(s), {sum(found):,} parameters"
         for pattern, found in taken.items()
     ]
