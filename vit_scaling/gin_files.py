@@ -276,7 +276,9 @@ def _check_values(config: Mapping[Any, Any]) -> None:
     """
     for (scope, selector), parameters in config.items():
         function = _known.get(selector.rpartition(".")[2])
-        for parameter, bound in parameters.items() if function else ():
+        if function is None:
+            continue
+        for parameter, bound in parameters.items():
             try:
                 value = _resolve(bound, config)
                 check_argument(function, parameter, value)
@@ -312,9 +314,8 @@ def _resolve(bound: Any, config: Mapping[Any, Any]) -> Any:
 
 def _instance_of_result(function: Callable[..., Any]) -> Any:
     """Return an uninitialised instance of what a call returns, for its type alone."""
-    result = function
-    if not inspect.isclass(function):
-        result = annotations_of(function).get("return")
+    is_class = inspect.isclass(function)
+    result = function if is_class else annotations_of(function).get("return")
     if not inspect.isclass(result):
         raise _UnknownValueError
     return object.__new__(result)

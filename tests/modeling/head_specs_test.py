@@ -1,9 +1,11 @@
 """The registry of pooling heads agrees with the Keras layers."""
 # SPDX-License-Identifier: Apache-2.0
 
+import typing
+
 import pytest
 
-from vit_scaling.modeling.head_specs import HEADS, POOLING_HEADS, head_named
+from vit_scaling.modeling.head_specs import HEADS, POOLING_HEADS, HeadName, head_named
 from vit_scaling.modeling.heads import HEAD_LAYERS
 
 
@@ -19,3 +21,7 @@ def test_heads_are_found_by_name():
         head_named("maap")
     with pytest.raises(ValueError, match=r"received 'xyz'\.$"):  # Nothing is close.
         head_named("xyz")
+
+
+def test_the_type_of_names_lists_the_registry():
+    assert typing.get_args(HeadName) == tuple(HEADS)

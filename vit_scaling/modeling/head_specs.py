@@ -51,6 +51,7 @@ def _map_flops(shape: ViTShape, tokens: int) -> float:
     return 4.0 * tokens * d * d + 4.0 * d * d + 4.0 * tokens * d + 4.0 * d * m
 
 
+HeadName = Literal["map", "gap", "token", "none"]  # The keys of `HEADS`.
 HEADS: dict[str, HeadSpec] = {
     "map": HeadSpec("MAP head", variables=_map_variables, flops=_map_flops),
     "gap": HeadSpec(
@@ -59,7 +60,6 @@ HEADS: dict[str, HeadSpec] = {
     "token": HeadSpec("class token", uses_class_token=True),
     "none": HeadSpec("tokens"),  # No layer: the model's output is the tokens.
 }
-HeadName = Literal[tuple(HEADS)]  # type: ignore[valid-type]
 POOLING_HEADS = tuple(name for name in HEADS if name != "none")
 
 
