@@ -199,6 +199,16 @@ def test_a_damaged_newest_checkpoint_costs_its_steps_and_nothing_else(
     assert (copy / "checkpoints" / "damaged_000000006").is_dir()
 
 
+def test_a_run_whose_checkpoints_were_removed_does_not_start_again(finished, tmp_path):
+    copy = shutil.copytree(finished[0], tmp_path / "copy")
+    shutil.rmtree(copy / "checkpoints")
+    before = sorted(path.name for path in copy.iterdir())
+    message = r"metrics\.jsonl` ends at step 6, but .*checkpoints` has no checkpoint.*new"
+    with pytest.raises(FileNotFoundError, match=message):
+        train(copy, {"make_optimizer": AVERAGED})
+    assert sorted(path.name for path in copy.iterdir()) == before
+
+
 def test_images_and_core_hours_continue_counting_over_a_restart(tmp_path):
     with pytest.raises(tf.errors.InvalidArgumentError):
         train(tmp_path, {"train_data": failing_at(5)}, evaluate=False)

@@ -24,7 +24,7 @@ from vit_scaling.training.checkpoint_evaluation import CheckpointEvaluation
 from vit_scaling.training.checkpoints import GLOBAL_STEP, Checkpoints, variables_of
 from vit_scaling.training.divergence import LossWatch
 from vit_scaling.training.evaluator import Evaluator
-from vit_scaling.training.logs import RunLog
+from vit_scaling.training.logs import RunLog, check_logged_steps_are_saved
 from vit_scaling.training.model_flops import training_flops_per_image
 from vit_scaling.training.options import RunOptions
 from vit_scaling.training.preemption import PreemptionNotice
@@ -57,6 +57,7 @@ def build_run(
 
     Raises:
         ValueError: Settings are inconsistent.
+        FileNotFoundError: The run's checkpoints were removed.
     """
     experiment.check(strategy, options)
     names = experiment.train_data.source.class_names or ()
@@ -69,6 +70,8 @@ def build_run(
     preemption = preemption or PreemptionNotice(strategies.sum_over_processes(strategy))
     parts = _Assembly(experiment, options, model_dir, strategy)
     checkpoints = parts.build_checkpoints(schedule.total_steps)
+    if checkpoints.writes:
+        check_logged_steps_are_saved(model_dir)
     saved = len(checkpoints.steps()) if checkpoints.writes else 0
     has_checkpoint = preemption.sum_over_processes(saved) > 0
     with strategy.scope():

@@ -233,10 +233,42 @@ def test_nothing_is_assigned_where_every_checkpoint_is_damaged(tmp_path):
         damage(saved.path(step), "cut")
     variables = plain(-1)
     with pytest.raises(
-        CorruptCheckpointError, match=r"No complete checkpoint.*0002.*0001"
+        CorruptCheckpointError,
+        match=r"No complete checkpoint.*0002.*0001.*Put back.*new --model_dir",
     ):
         saved.restore(variables)
     assert variables["model/v"].numpy().tolist() == [-1, -1, -1]
+
+
+def test_a_file_in_the_place_of_a_checkpoint_is_passed_over(tmp_path, caplog):
+    saved = saver(tmp_path, keep_last=5)
+    saved.save(1, plain(1), {})
+    saved.path(2).write_text("not a folder")
+    variables = plain(0)
+    assert saved.restore(variables)["step"] == 1
+    assert variables["model/v"].numpy().tolist() == plain(1)["model/v"].numpy().tolist()
+    assert "is a file, not a folder" in caplog.text
+    saved.discard_after(1)
+    saved.path(2).write_text("once more")
+    saved.discard_after(1)  # The earlier damaged file is replaced.
+    saved.save(2, plain(2), {})
+    assert saved.steps() == [1, 2]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", '{"step": 1}'])
+def test_a_damaged_record_of_the_best_loses_no_checkpoint(tmp_path, text, caplog):
+    saved = saver(tmp_path, keep_last=1)
+    saved.save(1, plain(1), {})
+    saved.mark_best(1, "eval/top1", 0.5)
+    (saved.directory / "best.json").write_text(text)
+    saved.save(2, plain(2), {})
+    saved.save(3, plain(3), {})
+    assert saved.steps() == [1, 2, 3] and "best.json` is damaged" in caplog.text
+    variables = plain(0)
+    assert saved.restore(variables)["step"] == 3 and saved.best() is None
+    saved.discard_after(3)
+    saved.mark_best(3, "eval/top1", 0.6)
+    assert saved.best()["step"] == 3 and saved.steps() == [3]
 
 
 def test_a_lost_future_is_set_aside_not_deleted(tmp_path):

@@ -126,3 +126,18 @@ def test_checkpoints_from_before_restore_to_nothing():
 def test_rules_out_of_range_are_rejected(name, value):
     with pytest.raises(ValueError, match=f"`{name}` must be"):
         LossGuard(**{name: value})
+
+
+@pytest.mark.parametrize("skips", [False, True])
+@pytest.mark.parametrize("rolls_back", [False, True])
+def test_the_advice_leaves_out_what_is_bound_already(skips, rolls_back):
+    made = watch(roll_back=rolls_back)
+    with pytest.raises(NonFiniteError, match="lower learning rate") as raised:
+        made.check(7, {"loss": math.nan}, skips_nonfinite=skips)
+    assert ("skip_nonfinite = True" in str(raised.value)) == (not skips)
+    assert ("LossGuard.roll_back = True" in str(raised.value)) == (not rolls_back)
+    made = watch(*[1.0] * 10, roll_back=rolls_back, explodes_at=2.0)
+    with pytest.raises(DivergedError, match="lower learning rate") as raised:
+        made.check(11, {"loss": 9.0}, skips_nonfinite=skips)
+    assert "skip_nonfinite" not in str(raised.value)  # The loss is finite.
+    assert ("LossGuard.roll_back = True" in str(raised.value)) == (not rolls_back)

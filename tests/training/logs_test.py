@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vit_scaling.training.logs import METRICS_FILE, RunLog, read_metrics
+from vit_scaling.training.logs import (
+    METRICS_FILE,
+    RunLog,
+    check_logged_steps_are_saved,
+    read_metrics,
+)
 
 
 def tensorboard_scalars(folder):
@@ -127,3 +132,15 @@ def test_a_log_that_cannot_be_written_is_reported_with_what_to_do(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     log.record("train", 3, {"loss": 0.5})
     assert [row["step"] for row in read_metrics(tmp_path)] == [1, 3]
+
+
+def test_logged_steps_without_any_checkpoint_are_an_error(tmp_path):
+    check_logged_steps_are_saved(tmp_path)  # A new folder.
+    log = RunLog(tmp_path)
+    log.record("few-shot", 50, {"top1": 0.5})
+    check_logged_steps_are_saved(tmp_path)  # Nothing was trained here.
+    log.record("train", 50, {"loss": 0.5})
+    with pytest.raises(FileNotFoundError, match=r"step 50.*Put the checkpoints back"):
+        check_logged_steps_are_saved(tmp_path)
+    (tmp_path / "checkpoints" / "step_000000050").mkdir(parents=True)
+    check_logged_steps_are_saved(tmp_path)  # Damaged: `restore` says so.

@@ -254,3 +254,27 @@ def test_the_description_counts_parameters_and_names_the_first_step():
     for part in ("1,930 parameters", "1,438 training", "2 replica(s)", "starts"):
         assert part in first
     assert "resumes at step 1,200" in second and "5,000 steps" in second
+
+
+def test_a_failed_write_stops_the_run_after_the_next_loop(tmp_path):
+    run = run_of(tmp_path, total=40, checkpoint_every_steps=20, eval_every_steps=None)
+    checkpoints = run.state.checkpoints
+    checkpoints.asynchronous = True
+    write = checkpoints._write
+
+    def fails(step, values, state):
+        values.clear()  # Nothing to write: TensorFlow rejects an empty bundle.
+        write(step, {"key": object()}, state)
+
+    checkpoints._write = fails
+    train = run.trainer.train
+
+    def train_after_the_write(steps):
+        if checkpoints._thread is not None:
+            checkpoints._thread.join()
+        return train(steps)
+
+    run.trainer.train = train_after_the_write
+    with pytest.raises(OSError, match=r"could not be written.*Complete.*\[0\]"):
+        run.train()
+    assert run.step == 21  # Not 40, where the next checkpoint is due.

@@ -75,8 +75,13 @@ def new_checkpoint(folder: epath.Path) -> Iterator[epath.Path]:
 
 
 def remove_checkpoint(folder: epath.Path) -> None:
-    """Remove a folder, its manifest first, so that it stops being a checkpoint."""
-    if folder.exists():
+    """Remove a folder, its manifest first, so that it stops being a checkpoint.
+
+    A file in its place is removed as well.
+    """
+    if folder.exists() and not folder.is_dir():
+        folder.unlink()
+    elif folder.exists():
         (folder / MANIFEST).unlink(missing_ok=True)
         folder.rmtree()
 
@@ -133,6 +138,10 @@ def read_checkpoint(
         ValueError: Its format is newer than this code.
     """
     folder = epath.Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise CorruptCheckpointError(
+            f"The checkpoint `{folder}` is damaged: it is a file, not a folder."
+        )
     if not folder.is_dir():
         steps = saved_steps(folder.parent)
         raise FileNotFoundError(
@@ -176,7 +185,7 @@ def _verify_manifest(folder: epath.Path) -> dict[str, Any]:
     damage = f"The checkpoint `{folder}` is damaged:"
     try:
         manifest = dict(json.loads((folder / MANIFEST).read_text()))
-    except (FileNotFoundError, TypeError, ValueError) as error:
+    except (FileNotFoundError, IsADirectoryError, TypeError, ValueError) as error:
         raise CorruptCheckpointError(
             f"{damage} {MANIFEST} is missing or not JSON."
         ) from error

@@ -144,6 +144,11 @@ class Checkpoints:
             self._write(*arguments)
             self.wait()
 
+    def check(self) -> None:
+        """Raise OSError if a write in the background has failed; do not wait for it."""
+        if self._thread is not None and not self._thread.is_alive():
+            self.wait()
+
     def wait(self) -> None:
         """Wait for the write in the background; raise OSError if it failed."""
         if self._thread is not None:
@@ -219,9 +224,24 @@ class Checkpoints:
             self._remove_old()
 
     def best(self) -> dict[str, Any] | None:
-        """Return {"step", "metric", "value"} of the best checkpoint so far, or None."""
+        """Return {"step", "metric", "value"} of the best checkpoint so far, or None.
+
+        A damaged `best.json` is logged and counts as none.
+        """
         path = self._best_file
-        return io_files.read_json(path) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            best = io_files.read_json(path)
+            return {key: best[key] for key in ("step", "metric", "value")}
+        except (IsADirectoryError, KeyError, TypeError, ValueError) as error:
+            logging.error(
+                "`%s` is damaged: %s. No checkpoint is removed until another is the "
+                "best or the file is deleted.",
+                path,
+                error,
+            )
+            return None
 
     @property
     def _best_file(self) -> epath.Path:
@@ -240,6 +260,8 @@ class Checkpoints:
     def _remove_old(self) -> None:
         steps = self.steps()
         best = self.best()
+        if best is None and self._best_file.exists():
+            return  # Damaged: the best is one of them.
         scheduled = list(filter(self._scheduled_or_best(best), steps))
         last = scheduled if self.keep_last is None else scheduled[-self.keep_last :]
         kept = {*last, *self.keep_steps}
@@ -337,7 +359,8 @@ def _read_newest(
             logging.error("%s The checkpoint before it is tried.", error)
             damaged.append(str(error))
     raise CorruptCheckpointError(
-        f"No complete checkpoint is left in `{directory}`: {' '.join(damaged)}"
+        f"No complete checkpoint is left in `{directory}`: {' '.join(damaged)} Put back "
+        "one of its folders from a copy, or start again with a new --model_dir."
     )
 
 

@@ -98,10 +98,8 @@ class LossWatch:
             raise NonFiniteError(
                 f"{nonfinite_steps:.0f} of the steps up to {step} had gradients that "
                 f"are not finite (mean loss {loss}, norm of the weights {norm}). "
-                "Nothing of them was saved. Start again from the last checkpoint with "
-                "a lower learning rate, bind the optimizer's `skip_nonfinite = True` "
-                "to leave such steps out, or `LossGuard.roll_back = True` to go back "
-                "and leave their batches out."
+                "Nothing of them was saved. "
+                + self._advice(skips_nonfinite=skips_nonfinite)
             )
         self._count_lost_loop(skipped and nonfinite_steps >= steps > 0, step)
         if skipped:  # The mean over such a loop is not a loss.
@@ -112,11 +110,23 @@ class LossWatch:
             raise DivergedError(
                 f"The mean loss of the steps up to {step}, {loss:.6g}, is more than "
                 f"{limit:g} times the median of the loops before, {usual:.6g}. Nothing "
-                "of them was saved. Start again from the last checkpoint with a lower "
-                "learning rate, or bind `LossGuard.roll_back = True` to go back and "
-                "leave their batches out."
+                "of them was saved. " + self._advice()
             )
         self.losses = [*self.losses, float(loss)][-self.guard.window_loops :]
+
+    def _advice(self, *, skips_nonfinite: bool = True) -> str:
+        """Return what may be changed, without what is bound already."""
+        advice = ["Start again from the last checkpoint with a lower learning rate"]
+        if not skips_nonfinite:
+            advice.append(
+                "bind the optimizer's `skip_nonfinite = True` to leave such steps out"
+            )
+        if not self.guard.roll_back:
+            advice.append(
+                "bind `LossGuard.roll_back = True` to go back and leave their batches "
+                "out"
+            )
+        return ", or ".join(advice) + "."
 
     def _count_lost_loop(self, is_lost: bool, step: int) -> None:
         """Count loops in a row that lost all their steps; raise if there are many."""
@@ -126,9 +136,7 @@ class LossWatch:
                 f"No step of the last {self.lost_loops} loops, up to {step}, had "
                 "finite gradients: all were left out, and the weights do not change. "
                 "Nothing of them was saved since the last checkpoint. Check the data "
-                "and the initial weights, start a new run with a lower learning rate, "
-                "or bind `LossGuard.roll_back = True` to go back and leave their "
-                "batches out."
+                "and the initial weights. " + self._advice()
             )
 
     def skip(self, batches: int, *, roll_backs: int) -> None:

@@ -11,7 +11,8 @@ from typing import Any, TextIO
 import tensorflow as tf
 from etils import epath
 
-from vit_scaling.training.checkpoint_files import write_failure_advice
+from vit_scaling.training.checkpoint_files import step_folders, write_failure_advice
+from vit_scaling.training.checkpoints import FOLDER
 from vit_scaling.training.progress import duration_text
 
 METRICS_FILE = "metrics.jsonl"
@@ -128,6 +129,24 @@ def read_metrics(
         if kind in (None, row["kind"]):
             rows[row["step"], row["kind"]] = row
     return [rows[key] for key in sorted(rows)]
+
+
+def check_logged_steps_are_saved(model_dir: epath.PathLike) -> None:
+    """Check that a folder with the log of a run has a checkpoint, damaged or not.
+
+    Raises:
+        FileNotFoundError: It has none, so that the run would start at step 0 again.
+    """
+    directory = epath.Path(model_dir) / FOLDER
+    if step_folders(directory):
+        return
+    steps = [row["step"] for row in read_metrics(model_dir, "train")]
+    if steps and steps[-1] > 0:
+        raise FileNotFoundError(
+            f"`{epath.Path(model_dir) / METRICS_FILE}` ends at step {steps[-1]}, but "
+            f"`{directory}` has no checkpoint. Put the checkpoints back, or start "
+            "again with a new --model_dir."
+        )
 
 
 def _is_cut_off(path: str) -> bool:

@@ -98,6 +98,7 @@ class Run:
                 continue
             self.check_lock()
             self.log_loop(outputs)
+            self.state.checkpoints.check()
             if self.options.is_checkpoint_due(self.step, self.total_steps):
                 self.state.save()
             self.stop_if_preempted()
