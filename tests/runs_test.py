@@ -203,7 +203,9 @@ def test_a_run_whose_checkpoints_were_removed_does_not_start_again(finished, tmp
     copy = shutil.copytree(finished[0], tmp_path / "copy")
     shutil.rmtree(copy / "checkpoints")
     before = sorted(path.name for path in copy.iterdir())
-    message = r"metrics\.jsonl` ends at step 6, but .*checkpoints` has no checkpoint.*new"
+    message = (
+        r"metrics\.jsonl` ends at step 6, but .*checkpoints` has no checkpoint.*new"
+    )
     with pytest.raises(FileNotFoundError, match=message):
         train(copy, {"make_optimizer": AVERAGED})
     assert sorted(path.name for path in copy.iterdir()) == before

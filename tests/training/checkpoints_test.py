@@ -234,7 +234,7 @@ def test_nothing_is_assigned_where_every_checkpoint_is_damaged(tmp_path):
     variables = plain(-1)
     with pytest.raises(
         CorruptCheckpointError,
-        match=r"No complete checkpoint.*0002.*0001.*Put back.*new --model_dir",
+        match=r"No complete checkpoint.*0002.*0001.*Put one.*back.*new --model_dir",
     ):
         saved.restore(variables)
     assert variables["model/v"].numpy().tolist() == [-1, -1, -1]

@@ -359,8 +359,8 @@ def _read_newest(
             logging.error("%s The checkpoint before it is tried.", error)
             damaged.append(str(error))
     raise CorruptCheckpointError(
-        f"No complete checkpoint is left in `{directory}`: {' '.join(damaged)} Put back "
-        "one of its folders from a copy, or start again with a new --model_dir."
+        f"No complete checkpoint is left in `{directory}`: {' '.join(damaged)} "
+        "Put one of its folders back from a copy, or start again with a new --model_dir."
     )
 
 
