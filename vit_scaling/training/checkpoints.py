@@ -360,7 +360,7 @@ def _read_newest(
             damaged.append(str(error))
     raise CorruptCheckpointError(
         f"No complete checkpoint is left in `{directory}`: {' '.join(damaged)} "
-        "Put one of its folders back from a copy, or start again with a new --model_dir."
+        "Put one of its folders back from a copy, or take a new --model_dir."
     )
 
 
