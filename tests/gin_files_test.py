@@ -267,3 +267,16 @@ def test_macros_inside_collections_are_settings_too(tmp_path):
     settings = effective(text, tmp_path=tmp_path)
     assert settings["tests.run.also"][1] == "{'a': [1, @part]}"
     assert settings["tests.part.depth"][1] == "2"
+
+
+@pytest.mark.parametrize("value", ["map", "B/16", "/data/train-*", "gs://b/x", "./x"])
+def test_a_text_without_quotes_gets_the_binding_to_write(value, tmp_path):
+    advice = f"""Write --gin_param="DEPTH = '{value}'"."""
+    with pytest.raises(ValueError, match=r"A text needs quotes") as caught:
+        parse(GOOD, f"DEPTH={value}", tmp_path=tmp_path)
+    assert str(caught.value).endswith(advice)
+
+
+def test_a_text_without_quotes_in_a_file_is_named_with_its_line(tmp_path):
+    with pytest.raises(ValueError, match=r"line 2 of .*gin.*Write DEPTH = 'map'"):
+        parse("WIDTH = 0.5\nDEPTH = map  # The depth.\n", tmp_path=tmp_path)

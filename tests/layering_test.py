@@ -21,9 +21,9 @@ LAYERS = [  # A package imports only from lines below its own.
     {"data.writing", "scaling.laws"},
     {"modeling", "optimization", "data", "training", "evaluation", "gin_files"},
     {"array_files", "run_record"},
-    {"backend", "checks", "image_preprocessing", "io_files"},
+    {"backend", "checks", "image_preprocessing", "io_files", "library_messages"},
     {"argument_types", "class_names"},
-    {"naming"},
+    {"naming", "unquoted_texts"},
 ]
 NESTED = {name for names in LAYERS for name in names if "." in name}
 LEVEL = {name: -row for row, names in enumerate(LAYERS) for name in names}

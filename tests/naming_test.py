@@ -29,3 +29,26 @@ def test_names_that_begin_with_the_given_text_are_suggested_first():
     )
     assert naming.nearest("", ["v100"]) == []
     assert naming.nearest("x", []) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("Q/16", ["S/16", "M/16", "L/16"]),  # As near to one as to the others.
+        ("E", ["EvalData", "Adam"]),
+        ("resnet", ["Resize"]),
+        ("size", ["Cosine"]),
+        ("image", ["imagenet_wordnet_numbers"]),
+    ],
+)
+def test_names_that_are_not_a_typing_error_away_are_not_suggested(name, known):
+    assert naming.nearest(name, known) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("mpa", "map"), ("L/61", "L/16"), ("fewshot", "FewShot"), ("AdamW", "Adam")],
+)
+def test_a_typing_error_or_another_case_is_recognised(name, expected):
+    known = ["map", "gap", "L/16", "S/16", "FewShot", "FewShotSet", "Adam"]
+    assert naming.nearest(name, known) == [expected]

@@ -3,6 +3,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -295,8 +296,8 @@ def test_bad_input_is_reported_in_one_line_before_the_first_step(
 def test_an_unknown_shape_is_rejected_with_the_nearest(run, digit_records, tmp_path):
     data = arguments(digit_records, steps=3, every=3)[-3:-1]
     files = ["--gin_file=vit_s16", "--gin_file=smoke", model_dir(tmp_path / "run")]
-    code, err = run(*data, *files, "--gin_param=SHAPE = 'Q/16'")
-    assert code == 1 and "No shape is called 'Q/16'. Did you mean" in err
+    code, err = run(*data, *files, "--gin_param=SHAPE = 'L/61'")
+    assert code == 1 and "No shape is called 'L/61'. Did you mean 'L/16'?" in err
     assert not (tmp_path / "run").exists()
 
 
@@ -414,6 +415,24 @@ def test_flag_help_names_every_mode_and_distribution():
         assert mode in text
     values = flags.FLAGS["distribution"].parser.enum_values
     assert [*values] == ["one_device", "mirrored", "multi_worker_mirrored", "tpu"]
+
+
+def test_help_of_the_installed_command_lists_every_flag():
+    code = (
+        "import sys; sys.argv[0] = 'vit-scaling-train'; from vit_scaling import train"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; train.main()", "--help"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    listed = set(
+        re.findall(r"^  (?:-v,)?--(?:\[no\])?(\w+):", done.stdout, re.MULTILINE)
+    )
+    own = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(train)}
+    assert listed >= {*own, "verbosity"} and len(own) > 10
 
 
 def test_importing_the_binary_starts_no_tensorflow():

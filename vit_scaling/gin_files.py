@@ -14,6 +14,7 @@ from gin import config as gin_config
 
 from vit_scaling.argument_types import annotations_of, check_argument
 from vit_scaling.naming import did_you_mean, nearest
+from vit_scaling.unquoted_texts import explain_unquoted_text
 
 MACRO = "gin.macro"
 # A binding as gin prints it: on one line, or indented behind a backslash.
@@ -105,10 +106,12 @@ def parse(
             if name in (defaults or {}):
                 gin.parse_config(f"{name} = {(defaults or {})[name]!r}")
         gin.finalize()
-    except ValueError as error:
-        raise ValueError(_explain(str(error), known)) from error
-    except (SyntaxError, tokenize.TokenError, OSError) as error:
-        raise ValueError(f"A gin file or binding cannot be read: {error}") from error
+    except (ValueError, SyntaxError, tokenize.TokenError, OSError) as error:
+        message = explain_unquoted_text(str(error), paths, bindings)
+        if message is None and isinstance(error, ValueError):
+            message = _explain(str(error), known)
+        message = message or f"A gin file or binding cannot be read: {error}"
+        raise ValueError(message) from error
 
 
 def _parse_text(text: str, name: str) -> None:

@@ -1,27 +1,61 @@
 """Suggestions for misspelt names in error messages."""
 # SPDX-License-Identifier: Apache-2.0
 
-import difflib
 from collections.abc import Iterable
+
+_SAME_BEGINNING = 1  # Distance of names of which one begins with the other.
 
 
 def nearest(name: object, known: Iterable[str], *, count: int = 1) -> list[str]:
     """Return at most `count` known names that are close to `name`, the closest first.
 
-    Case is ignored. Names that begin with `name` come first. The list is empty where
-    nothing is close: a far-fetched suggestion is worse than none.
+    Close are names that begin or end with `name`, or it with them, and names that
+    differ from it by one typing error in four characters. Case is ignored. Where more
+    than `count` names are equally close, they are left out unless they begin alike: a
+    far-fetched suggestion is worse than none.
 
     Example:
         >>> nearest("adafacter", ["Adam", "Adafactor"])
         ['Adafactor']
-        >>> nearest("zzz", ["Adam", "Adafactor"])
+        >>> nearest("Q/16", ["S/16", "L/16"])
         []
     """
-    by_folded = {one.casefold(): one for one in known}
-    wanted = str(name).casefold()
-    longer = [folded for folded in by_folded if wanted and folded.startswith(wanted)]
-    close = difflib.get_close_matches(wanted, by_folded, n=count, cutoff=0.6)
-    return [by_folded[folded] for folded in dict.fromkeys([*longer, *close])][:count]
+    by_distance: dict[int, list[str]] = {}
+    for one in known:
+        distance = _distance(str(name).casefold(), one.casefold())
+        if distance is not None:
+            by_distance.setdefault(distance, []).append(one)
+    names: list[str] = []
+    for distance, equal in sorted(by_distance.items()):
+        if distance > _SAME_BEGINNING and len(names) + len(equal) > count:
+            break
+        names += equal
+    return names[:count]
+
+
+def _distance(wanted: str, name: str) -> int | None:
+    """Return how far a known name is from the wanted one; None: it is not close."""
+    errors = _count_typing_errors(wanted, name)
+    shorter, longer = sorted([wanted, name], key=len)
+    if errors and 3 * len(shorter) >= len(longer):
+        if longer.startswith(shorter):
+            return _SAME_BEGINNING
+        if longer.endswith(shorter):
+            return _SAME_BEGINNING + 1
+    allowed = min(max(1, len(name) // 4), len(wanted) - 1)
+    return 2 * errors if errors <= allowed else None
+
+
+def _count_typing_errors(text: str, other: str) -> int:
+    """Return how many characters to insert, delete, replace or swap (Damerau 1964)."""
+    before, row = [0] * (len(other) + 1), list(range(len(other) + 1))
+    for i, a in enumerate(text):
+        before, last, row = row, before, [i + 1]
+        for j, b in enumerate(other):
+            row.append(min(before[j] + (a != b), before[j + 1] + 1, row[j] + 1))
+            if i and j and a == other[j - 1] and text[i - 1] == b:
+                row[-1] = min(row[-1], last[j - 1] + 1)
+    return row[-1]
 
 
 def did_you_mean(name: object, known: Iterable[str], *, count: int = 1) -> str:

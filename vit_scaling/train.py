@@ -10,9 +10,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from absl import app, flags
 
-from absl import app, flags, logging
+from vit_scaling.library_messages import (
+    hide_first_compilation,
+    hide_library_messages,
+)
 
 MODES = ("train", "eval", "train_and_eval", "continuous_eval", "branch_cooldown")
 DISTRIBUTIONS = ("one_device", "mirrored", "multi_worker_mirrored", "tpu")
@@ -81,8 +84,7 @@ _BRANCH_STEPS = flags.DEFINE_list(
 
 
 def _run(_: Sequence[str]) -> None:
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # RunLog prints the progress.
+    hide_library_messages(max(0, flags.FLAGS.verbosity))
     # Imported here, so that --help and a misspelt flag respond at once.
     from vit_scaling import configurables, runs
     from vit_scaling.training import strategy as strategies
@@ -94,6 +96,8 @@ def _run(_: Sequence[str]) -> None:
         tpu=_TPU.value,
         num_virtual_devices=_VIRTUAL.value,
     )
+    if strategies.choose_xla(strategy, _JIT.value).on:
+        hide_first_compilation()
     seed = [] if _SEED.value is None else [f"SEED = {_SEED.value}"]
     configurables.parse(_GIN_FILE.value, [*_GIN_PARAM.value, *seed])
     experiment = configurables.Experiment()
@@ -202,7 +206,8 @@ def main() -> None:
     flags.register_validator(
         "gin_file", bool, "must name at least one gin file, such as quickstart"
     )
-    logging.use_absl_handler()
+    for flag in [*flags.FLAGS.get_flags_for_module(__name__), flags.FLAGS["verbosity"]]:
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # For --help.
     try:
         app.run(_run)
     except Exception as error:

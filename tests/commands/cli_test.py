@@ -2,6 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -89,3 +93,51 @@ def test_keys_of_records_come_from_flags_all_commands_share():
     assert cli.features_from_flags(made.parse_args(flags)) == Features(
         "a", "b", "c", -1
     )
+
+
+# A wrong argument is reported before TensorFlow is imported, which takes seconds.
+
+
+@pytest.mark.parametrize(
+    ("command", "source", "message"),
+    [
+        ("write_tfrecords", "digts", "`source` must be one of folder:PATH"),
+        ("write_tfrecords", "fodler:x", "Did you mean 'folder'?"),
+        ("import_weights", "no/such.npz", "No weights found at 'no/such.npz'"),
+        ("export_weights", "i1k-s16-90e", "Did you mean 'i1k-s16-90ep'?"),
+    ],
+)
+def test_a_wrong_source_is_rejected_without_tensorflow(
+    tmp_path, command, source, message
+):
+    output = "output_dir" if command == "write_tfrecords" else "output"
+    code = f"""
+import sys
+from vit_scaling.commands import {command}
+code = {command}.main(["--source={source}", "--{output}={tmp_path / "x.npz"}"])
+assert "tensorflow" not in sys.modules
+sys.exit(code)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        path
+        for path in sorted(pathlib.Path(cli.__file__).parent.glob("*.py"))
+        if "\ndef main(" in path.read_text()
+    ],
+    ids=lambda path: path.stem,
+)
+def test_every_command_runs_as_a_module(path):
+    assert path.read_text().rstrip().endswith("main())"), "python -m does nothing"

@@ -1,21 +1,25 @@
 """Vision Transformers with the interface of Keras Applications."""
 # SPDX-License-Identifier: Apache-2.0
 
-from vit_scaling.applications.imagenet import decode_predictions, preprocess_input
-from vit_scaling.applications.vit import (
-    ViTB16,
-    ViTB28,
-    ViTB32,
-    ViTG14,
-    ViTg14,
-    ViTL16,
-    ViTS16,
-    ViTs16,
-    ViTs28,
-    ViTS32,
-    ViTSo400m14,
-    ViTTi16,
-)
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vit_scaling.applications.imagenet import decode_predictions, preprocess_input
+    from vit_scaling.applications.vit import (
+        ViTB16,
+        ViTB28,
+        ViTB32,
+        ViTG14,
+        ViTg14,
+        ViTL16,
+        ViTS16,
+        ViTs16,
+        ViTs28,
+        ViTS32,
+        ViTSo400m14,
+        ViTTi16,
+    )
 
 __all__ = [
     "ViTB16",
@@ -33,3 +37,11 @@ __all__ = [
     "decode_predictions",
     "preprocess_input",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import Keras with the first function: commands check their flags before."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = "imagenet" if name in ("decode_predictions", "preprocess_input") else "vit"
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)

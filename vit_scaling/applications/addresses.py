@@ -6,8 +6,6 @@ import re
 import tempfile
 from urllib.parse import urlsplit
 
-import keras
-
 from vit_scaling import io_files
 from vit_scaling.naming import did_you_mean
 
@@ -56,6 +54,24 @@ PUBLISHED: dict[str, str] = {
 # fmt: on
 
 
+def resolve(source: str) -> str:
+    """Return the path or address of a source, downloading nothing.
+
+    Raises:
+        FileNotFoundError: `source` is not a file, folder, published name or address.
+    """
+    source = os.path.expanduser(os.fspath(source))
+    if os.path.exists(source):
+        return source
+    address = re.sub(r"(\.npz):[\w/]+$", r"\1", PUBLISHED.get(source, source))
+    if not os.path.exists(address) and "://" not in address:
+        raise FileNotFoundError(
+            f"No weights found at {source!r}. It is not a file, folder, address or "
+            f"name of published weights.{did_you_mean(source, PUBLISHED)}"
+        )
+    return address
+
+
 def local_path(source: str) -> str:
     """Return the path of a file or folder, downloading what is not local.
 
@@ -73,18 +89,10 @@ def local_path(source: str) -> str:
         ValueError: An http(s) address does not end in a suffix of weights files.
         OSError: The address can't be fetched.
     """
-    source = os.path.expanduser(os.fspath(source))
-    if os.path.exists(source):
-        return source
-    address = re.sub(r"(\.npz):[\w/]+$", r"\1", PUBLISHED.get(source, source))
-    if os.path.exists(address):
-        return address
+    address = resolve(source)
     scheme, separator, rest = address.partition("://")
     if not separator:
-        raise FileNotFoundError(
-            f"No weights found at {source!r}. It is not a file, folder, address or "
-            f"name of published weights.{did_you_mean(source, PUBLISHED)}"
-        )
+        return address
     parts = urlsplit(address)
     if scheme in ("http", "https") and not parts.path.endswith(SUFFIXES):
         raise ValueError(
@@ -130,6 +138,8 @@ def _fetch(address: str, path: str) -> None:
     try:
         if address.startswith(("http://", "https://")):
             folder, name = os.path.split(path)
+            import keras  # Not at import: a wrong source is rejected at once.
+
             keras.utils.get_file(
                 name, address, cache_dir=folder, cache_subdir="", force_download=True
             )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vit_scaling.io_files import json_text
+from vit_scaling.library_messages import hide_library_messages
 
 EXPECTED_ERRORS = (ValueError, OSError, ImportError, RuntimeError, KeyError)
 
@@ -25,6 +26,12 @@ def make_parser(description: str) -> argparse.ArgumentParser:
         "--json",
         action="store_true",
         help="print one JSON object on standard output, all else on standard error",
+    )
+    parser.add_argument(
+        "--verbosity",
+        type=int,
+        default=0,
+        help="1: also print the messages of TensorFlow and other libraries",
     )
     return parser
 
@@ -86,7 +93,7 @@ def run(
         show: Formats the result as text (without `--json`).
     """
     arguments = parser.parse_args(argv)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    hide_library_messages(arguments.verbosity)
     try:
         with contextlib.redirect_stdout(sys.stderr):
             result = command(arguments)

@@ -69,3 +69,7 @@ def _show(result: Mapping[str, Any]) -> str:
 
 def _interval(ends: Sequence[float] | None) -> str:
     return "" if ends is None else f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -48,3 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _format(result: Mapping[str, Any]) -> str:
     return f"DATA_SERVICE = {result['addresses']!r}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

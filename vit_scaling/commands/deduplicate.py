@@ -96,3 +96,7 @@ def _show(result: Mapping[str, Any]) -> str:
         f"{result['unreadable_against']} evaluation images."
     )
     return "\n".join([*lines, "Look at report.html; removed.csv lists all."])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

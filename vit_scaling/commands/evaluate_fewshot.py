@@ -217,3 +217,7 @@ def _show(result: Mapping[str, Any]) -> str:
         if name in result:
             lines.append(f"{name}: {100 * result[name]['accuracy']:.2f}%")
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

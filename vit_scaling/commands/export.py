@@ -164,3 +164,7 @@ def _show(report: Mapping[str, Any]) -> str:
         difference = report["max_difference_to_run_precision"]["logits"]
         lines.append(f"Logits differ from the run's own precision by {difference:g}.")
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -68,3 +68,7 @@ def _show(report: Mapping[str, Any]) -> str:
             f"by {report['model_dir']}",
         ]
     )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -119,3 +119,7 @@ def _show(result: Mapping[str, Any]) -> str:
             lines += ["", cli.table(rows, header)]
     lines += [f"wrote {path}" for path in result["files"]]
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

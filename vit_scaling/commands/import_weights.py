@@ -39,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _import(args: Any) -> Mapping[str, Any]:
+    from vit_scaling.applications import addresses
+
+    addresses.resolve(args.source)  # Raises before TensorFlow is imported.
     from vit_scaling.applications.formats.vit_weights import ReadOptions
     from vit_scaling.applications.parity import import_weights
 

@@ -58,3 +58,7 @@ def _format(result: Mapping[str, Any]) -> str:
     if len(counts) > len(shown):
         lines.append(f"… and {len(counts) - len(shown)} more classes (--json has all)")
     return "\n".join([*lines, *result.get("sheets", [])])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -193,3 +193,7 @@ def _rows(name: str, value: Any) -> list[list[str]]:
         return [[name, " ".join(f"{v:.4g}" if isinstance(v, float) else str(v)
                                 for v in value)]]  # fmt: skip
     return [[name, str(value)]]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -108,3 +108,7 @@ def _show(result: Mapping[str, Any]) -> str:
         )
     ]
     return cli.table(rows, ["image", "label", "predicted", "probability"])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

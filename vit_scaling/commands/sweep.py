@@ -77,3 +77,7 @@ def _show(result: Mapping[str, Any]) -> str:
         lines.append(f"{result['finished']} runs finished: {result['runs_csv']}")
     lines += [f"failed: {folder}" for folder in result.get("failed", ())]
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -45,3 +45,7 @@ def _format(result: Mapping[str, Any]) -> str:
     else:
         lines.append("No fault.")
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

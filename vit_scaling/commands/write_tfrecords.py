@@ -39,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _write(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    from vit_scaling.data.writing.source_names import check_source
+
+    check_source(arguments.source)  # Before TensorFlow is imported.
     from vit_scaling.data.writing import image_sources, shard_writer, split_writer
 
     subset = cli.select_flags(arguments, "fraction", "num_images")
@@ -89,3 +92,7 @@ def _format(manifest: Mapping[str, Any]) -> str:
         named = manifest["left_out_named"][:20]
         lines += [f"  {row['key']}: {row['reason']}" for row in named]
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

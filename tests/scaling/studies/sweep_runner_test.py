@@ -14,6 +14,7 @@ from vit_scaling.scaling.laws.run_tables import read_runs
 from vit_scaling.scaling.studies.jobs import group_by_process, make_command
 from vit_scaling.scaling.studies.sweep import Sweep
 from vit_scaling.scaling.studies.sweep_runner import (
+    read_error,
     read_result,
     run_command,
     run_sweep,
@@ -147,3 +148,22 @@ def test_commands_are_run_and_their_output_is_logged(tmp_path):
     code = run_command(["sh", "-c", "echo said; exit 3"], tmp_path / "log")
     assert code == 3
     assert (tmp_path / "log").read_text() == "said\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["vit-scaling-train: error: No shape is called 'Q'.", "I tsl: end"], "No sha"),
+        (["vit-scaling-train: error: These differ:", "  head", "  body"], "These diff"),
+        (["Traceback", "tf.errors.InternalError: gone", "[[node]]", ""], "tf.errors.I"),
+        (["ValueError: an earlier one", "ValueError: the last"], "ValueError: the l"),
+        (["step 1/2 loss 3.0", "Killed", ""], "Killed"),
+        ([], ""),
+    ],
+)
+def test_the_error_of_a_log_is_found_among_other_lines(tmp_path, lines, expected):
+    log = tmp_path / "run.log"
+    log.write_text("\n".join(["step 0/2 loss 3.0"] * 300 * bool(lines) + lines))
+    error = read_error(log)
+    assert error.startswith(expected) and bool(error) == bool(expected)
+    assert "error: " not in error

@@ -3,7 +3,6 @@
 
 import functools
 import json
-import os
 import sys
 import tempfile
 import time
@@ -11,8 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from vit_scaling.training.malloc import keep_freed_memory
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 TOTAL_STEPS = 10_000_000  # More than any measurement runs.
 

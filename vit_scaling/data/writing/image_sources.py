@@ -30,6 +30,7 @@ from vit_scaling.data.writing.image_entries import (
     SkippedFiles,
 )
 from vit_scaling.data.writing.image_files import CsvFile, Folder
+from vit_scaling.data.writing.source_names import check_source
 from vit_scaling.data.writing.tar_files import TarFiles
 from vit_scaling.naming import check_known
 
@@ -185,10 +186,6 @@ def _digits() -> Any:
     return load_digits()
 
 
-FORMS = (
-    "folder:PATH (a subfolder per class), csv:FILE (columns path, labels), tar:GLOB, "
-    "tfds:NAME[:SPLIT], tfrecords:PATTERN, digits"
-)
 _DEFAULT_FEATURES = Features()
 _FILE_SOURCES = {"folder": Folder, "csv": CsvFile, "tar": TarFiles}
 
@@ -205,7 +202,7 @@ def parse_source(
     """Return the source of images that a text names.
 
     Args:
-        text: One of the forms of `FORMS`.
+        text: One of the forms of `source_names.FORMS`.
         split: The split to write; also the split of digits and, by default, of TFDS.
         tfds_data_dir: TFDS' folder.
         fraction: Fraction of an existing set's records (tfds and tfrecords); subsets
@@ -216,6 +213,7 @@ def parse_source(
     Raises:
         ValueError: The form is unknown, or an argument does not apply to it.
     """
+    check_source(text)
     kind, _, rest = text.partition(":")
     is_subset = fraction is not None or num_images is not None
     if features != _DEFAULT_FEATURES and kind != "tfrecords":
@@ -223,7 +221,7 @@ def parse_source(
             "`features` (--image_key, --label_key, --key, --label_offset) are keys of "
             f"existing records, of tfrecords:; received source {text!r}."
         )
-    if kind in ("tfds", "tfrecords") and rest:
+    if kind in ("tfds", "tfrecords"):
         records = _parse_records(kind, rest, split, tfds_data_dir, features)
         if not is_subset:
             return RecordImages(records)
@@ -237,9 +235,7 @@ def parse_source(
         )
     if text == "digits":
         return Digits(split)
-    if rest and kind in _FILE_SOURCES:
-        return _FILE_SOURCES[kind](rest)
-    raise ValueError(f"`source` must be one of {FORMS}; received {text!r}.")
+    return _FILE_SOURCES[kind](rest)
 
 
 def _parse_records(

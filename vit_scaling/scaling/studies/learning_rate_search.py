@@ -17,7 +17,7 @@ from vit_scaling.scaling.studies.run_settings import (
 from vit_scaling.scaling.studies.sweep_runner import (
     Runner,
     print_to_stderr,
-    read_last_line,
+    read_error,
     read_metrics,
     run_command,
 )
@@ -88,7 +88,10 @@ def choose_learning_rate(
     ) -> dict[str, Any]:
         log(f"Train at {rate:g}: {output / name}")
         arguments = [*arguments, f"--gin_param=BASE_LEARNING_RATE = {rate}"]
-        return _train(arguments, output / name, runner, sets)
+        result = _train(arguments, output / name, runner, sets)
+        if "failed" in result:
+            log(f"Training at {rate:g} failed: {result['failed']}")
+        return result
 
     runs = []
     for rate in learning_rates:
@@ -162,7 +165,7 @@ def _train(
     command = [sys.executable, *TRAIN_MODULE, *arguments, f"--model_dir={folder}"]
     code = runner(command, log)
     if code:
-        reason = read_last_line(log) or f"exit code {code}"
+        reason = read_error(log) or f"exit code {code}"
         return {"model_dir": str(folder), "failed": reason}
     top1 = {row["kind"]: row["top1"] for row in read_metrics(folder) if "top1" in row}
     if missing := [name for name in sets if name not in top1]:

@@ -9,6 +9,7 @@ import dataclasses
 import io
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -35,6 +36,8 @@ from vit_scaling.scaling.studies.sweep import Sweep
 METRICS_FILE = "metrics.jsonl"
 SETTINGS_FILE = "job.json"
 RUN_COLUMNS = (*CSV_COLUMNS, "steps", "core_hours", "folder", *SHAPE_COLUMNS)
+# A user's error as the training binary prints it, or the last line of a trace.
+_ERROR = re.compile(r"(?:vit-scaling-train: error: |(?=[\w.]+Error\b))(.+)")
 FAILURE_COLUMNS = ("time", "folder", "exit_code", "last_line", "command")
 Runner = Callable[[list[str], pathlib.Path], int]
 
@@ -226,10 +229,17 @@ def _row(
     }
 
 
-def read_last_line(log: pathlib.Path) -> str:
-    """Return a log's last line that is not blank; "" if there is none."""
-    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
-    return next((line for line in reversed(lines) if line.strip()), "")
+def read_error(log: pathlib.Path) -> str:
+    """Return the error in the log of a run that failed, in one line.
+
+    It is the last line that begins with an error's name or the training binary's, or
+    else the last one that is not blank; "" if there is none. What a library prints
+    after the error, and an error's further lines, are left out.
+    """
+    text = log.read_text(errors="replace") if log.is_file() else ""
+    lines = [line for line in text.splitlines() if line.strip()]
+    errors = [match[1] for match in map(_ERROR.match, lines) if match]
+    return (errors or lines or [""])[-1]
 
 
 def _append_failure(
@@ -242,4 +252,4 @@ def _append_failure(
             writer.writerow(FAILURE_COLUMNS)
         now = time.strftime("%Y-%m-%dT%H:%M:%S")
         command = make_shell_command([job], str(work))
-        writer.writerow([now, job.folder, code, read_last_line(log), command])
+        writer.writerow([now, job.folder, code, read_error(log), command])

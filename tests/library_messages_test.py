@@ -1,0 +1,82 @@
+"""Programs print this package's own lines; `--verbosity=1` shows the others."""
+# SPDX-License-Identifier: Apache-2.0
+
+import logging
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import vit_scaling
+from vit_scaling.library_messages import _is_shown as is_shown
+
+ROOT = Path(__file__).resolve().parents[1]
+TRAIN = (
+    "digits/ViTShape.width = 16",
+    "digits/ViTShape.mlp_width = 16",
+    "digits/ViTShape.heads = 2",
+    "digits/ViTShape.depth = 1",
+    "BATCH_SIZE = 8",
+    "TOTAL_STEPS = 2",
+    "WARMUP_STEPS = 1",
+    "COOLDOWN_STEPS = 1",
+    "EVAL_EVERY = None",
+)
+OWN_LINES = (  # All that a short training run prints.
+    r"optimizer +weights .*",
+    r"adam +[\d. ]+",
+    r"vit_gap|vit: [\d,]+ parameters, .*",
+    r"step +\d+/2 .*",
+    r"step +2 eval: .*",
+)
+
+
+def run(module, *arguments):
+    """Run a program as a user does; return its lines on standard error."""
+    hidden = ("TF_CPP_MIN_LOG_LEVEL", "CUDA_VISIBLE_DEVICES", "PYTHONWARNINGS")
+    kept = {name: value for name, value in os.environ.items() if name not in hidden}
+    done = subprocess.run(
+        [sys.executable, "-m", f"vit_scaling.{module}", *arguments],
+        env={**kept, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr.splitlines()
+
+
+def test_training_export_and_prediction_print_only_own_lines(digit_records, tmp_path):
+    patterns = (
+        f"TRAIN_PATTERN = '{digit_records}/train-*'",
+        f"EVAL_PATTERN = '{digit_records}/test-*'",
+    )
+    bindings = [f"--gin_param={text}" for text in (*TRAIN, *patterns)]
+    model_dir = tmp_path / "run"
+    train = ["--gin_file=quickstart", *bindings, f"--model_dir={model_dir}"]
+    lines = run("train", *train)
+    assert len(lines) >= 4
+    for line in lines:
+        assert any(re.fullmatch(own, line) for own in OWN_LINES), lines
+
+    exported = [f"--model_dir={model_dir}", f"--output_dir={tmp_path / 'export'}"]
+    assert run("commands.export", *exported) == []
+    predict = [f"--saved_model={tmp_path / 'export'}", "--limit=2"]
+    predict.append(f"--tfrecords={digit_records}/test-*")
+    assert run("commands.predict", *predict) == []
+    shown = run("commands.predict", *predict, "--verbosity=1")
+    assert any("custom gradients" in line for line in shown)
+    assert any("cpu_feature_guard" in line for line in shown)
+
+
+def record(path, level):
+    return logging.LogRecord("absl", level, str(path), 1, "text", None, None)
+
+
+def test_own_warnings_and_errors_of_libraries_are_shown():
+    own = Path(vit_scaling.__file__).parent / "training" / "options.py"
+    other = Path(logging.__file__)
+    assert is_shown(record(own, logging.WARNING))
+    assert is_shown(record(other, logging.ERROR))
+    assert not is_shown(record(other, logging.WARNING))
