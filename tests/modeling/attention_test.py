@@ -4,6 +4,7 @@
 import math
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from tests.modeling.small import relative_error
@@ -38,3 +39,29 @@ def test_attention_and_its_gradient_equal_what_tensorflow_derives():
         results.append([out, *d])
     for ours, theirs in zip(*results, strict=True):
         assert relative_error(ours, theirs) < 1e-5
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_the_gradient_of_a_key_bias_is_zero_as_softmax_makes_it(jit_compile):
+    """Not noise, and not None. A norm after the bias makes it count."""
+    tokens = tf.constant(
+        np.random.default_rng(0).standard_normal((2, 7, 8)), tf.float32
+    )
+    for qk_norm in (False, True):
+        layer = attention.Attention(heads=2, qk_norm=qk_norm)
+        layer.build(tokens.shape)
+        bias = np.random.default_rng(1).standard_normal((2, 4)).astype(np.float32)
+        layer.key.bias.assign(bias)
+
+        @tf.function(jit_compile=jit_compile)
+        def output_and_gradient(layer=layer):
+            with tf.GradientTape() as tape:
+                output = layer(tokens)
+                loss = tf.reduce_sum(output**2)
+            return output, tape.gradient(loss, layer.key.bias.value)
+
+        output, gradient = output_and_gradient()
+        assert np.any(gradient.numpy()) == qk_norm
+        layer.key.bias.assign(-2 * bias)
+        changed = relative_error(output_and_gradient()[0], output)
+        assert changed > 1e-3 if qk_norm else changed < 1e-5

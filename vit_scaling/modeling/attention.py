@@ -47,6 +47,10 @@ class Attention(keras.layers.Layer):
                 (width, self.heads, head_dim),
                 "bnd,dhk->bnhk",
                 bias_rank=2,
+                # The key's bias adds the same number to all logits of a query, which
+                # softmax cancels (as BEiT and Swin V2 say, which have none). Adam and
+                # Adafactor would divide its gradient's noise by the noise's own size.
+                bias_gradient=name != "key" or self.qk_norm,
                 seed=noise.seed_for(self.seed, name),
                 name=name,
                 dtype=self.dtype_policy,

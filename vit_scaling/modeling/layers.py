@@ -122,6 +122,8 @@ class Projection(keras.layers.Layer):
         equation: The product as an einsum, e.g. "bnd,dhk->bnhk".
         bias_rank: How many of the kernel's last axes the bias has.
         bias_stddev: Standard deviation of the bias' initial values.
+        bias_gradient: False where no output depends on the bias: its gradient is then
+            exactly 0, not rounding noise.
         seed: Seed of the initial values.
     """
 
@@ -132,6 +134,7 @@ class Projection(keras.layers.Layer):
         *,
         bias_rank: int = 1,
         bias_stddev: float = 0.0,
+        bias_gradient: bool = True,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -140,6 +143,7 @@ class Projection(keras.layers.Layer):
         self.equation = equation
         self.bias_rank = bias_rank
         self.bias_stddev = bias_stddev
+        self.bias_gradient = bias_gradient
         self.seed = seed
 
     def build(self, inputs_shape: Shape | None = None) -> None:
@@ -166,7 +170,10 @@ class Projection(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Return the einsum of inputs and kernel, plus the bias."""
-        return tf.einsum(self.equation, inputs, self.kernel) + self.bias
+        bias = self.bias
+        if not self.bias_gradient:  # Zeros: after `stop_gradient` alone it is None.
+            bias = tf.stop_gradient(bias) + 0.0 * bias
+        return tf.einsum(self.equation, inputs, self.kernel) + bias
 
 
 @register
