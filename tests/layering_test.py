@@ -15,7 +15,7 @@ LAYERS = [  # A package imports only from lines below its own.
     {"commands", "train"},
     {"configurables", "preflight"},
     {"runs"},
-    {"assembly"},
+    {"assembly", "run_check"},
     {"experiment", "applications", "export", "scaling.studies"},
     {"data.deduplication", "scaling.planning"},
     {"data.writing", "scaling.laws"},

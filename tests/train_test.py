@@ -176,6 +176,19 @@ def test_replicas_are_made_of_virtual_devices(run, digit_records, tmp_path):
     ]
 
 
+def test_check_prints_a_summary_and_writes_nothing(run, digit_records, tmp_path):
+    args = arguments(digit_records, steps=4, every=4)
+    started = time.monotonic()
+    code, err = run(*args, "--mode=check", model_dir(tmp_path / "run"))
+    assert code == 0, err
+    assert time.monotonic() - started < 20
+    assert "train: 1,438 images, 10 classes\neval: 359 images, 10 classes\n" in err
+    assert "first batch: 16×16×3, mean -0." in err and "\nlabels: 0 " in err
+    assert "images 16×16×3 to 10 logits, 4 steps of 8 images" in err
+    assert " parameters, 1,438 training images" in err and "bytes/param" in err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.fixture
 def passed(monkeypatch):
     """What the binary passed to the functions that it leads to, by their names."""

@@ -18,6 +18,7 @@ from vit_scaling.assembly import (
 )
 from vit_scaling.experiment import Experiment
 from vit_scaling.optimization.state_size import cost_of, cost_text
+from vit_scaling.run_check import check_evaluations, describe
 from vit_scaling.training import run_files
 from vit_scaling.training import strategy as strategies
 from vit_scaling.training.branches import prepare_branch
@@ -87,6 +88,7 @@ def train(
         )
         if held is not None:
             run.check_lock = held.check
+        check_evaluations(run, experiment)
         run.restore()
         _announce(run, experiment, strategy)
         if is_chief:
@@ -108,6 +110,35 @@ def train(
             run_files.write_texts(model_dir, texts())
         run.state.wait_for_all_processes()
     return {"step": run.step, "traced": run.trainer.traces(), **metrics}
+
+
+def check(
+    experiment: Experiment,
+    options: RunOptions | None = None,
+    *,
+    model_dir: epath.PathLike,
+    strategy: tf.distribute.Strategy,
+    settings: Settings = MappingProxyType({}),
+) -> None:
+    """Build and check a run as `train` does before its first step; print a summary.
+
+    Nothing is written. The arguments are those of `train`.
+
+    Raises:
+        ValueError: Settings are inconsistent, or differ from those of the run that
+            would be resumed and may not.
+        FileNotFoundError: The files of a set are missing.
+    """
+    options = options or RunOptions()
+    settings = {**settings, **_data_and_versions(experiment)}
+    changes = changes_at_resume(model_dir, settings, options.allow_changes)
+    run = build_run(experiment, options, model_dir=model_dir, strategy=strategy)
+    changes = [change for change in changes if change.name != "--mode"]
+    if changes:
+        run.log.say(describe_changes(changes))
+    run.log.say(describe(run, experiment))
+    _announce(run, experiment, strategy)
+    run.log.say("The run can start: its sets, evaluators and settings fit together.")
 
 
 def evaluate(

@@ -17,7 +17,14 @@ from vit_scaling.library_messages import (
     hide_library_messages,
 )
 
-MODES = ("train", "eval", "train_and_eval", "continuous_eval", "branch_cooldown")
+MODES = (
+    "train",
+    "eval",
+    "train_and_eval",
+    "continuous_eval",
+    "branch_cooldown",
+    "check",
+)
 DISTRIBUTIONS = ("one_device", "mirrored", "multi_worker_mirrored", "tpu")
 # Saved with the run, so that `--flagfile` repeats it; the others name files or folders.
 RUN_FLAGS = (
@@ -41,7 +48,12 @@ _GIN_PARAM = flags.DEFINE_multi_string(
 _MODEL_DIR = flags.DEFINE_string(
     "model_dir", None, "Folder of the run: checkpoints, logs, configuration."
 )
-_MODE = flags.DEFINE_enum("mode", "train_and_eval", MODES, "What to do.")
+_MODE = flags.DEFINE_enum(
+    "mode",
+    "train_and_eval",
+    MODES,
+    "What to do. check: build and check all that train_and_eval needs, and stop.",
+)
 _DISTRIBUTION = flags.DEFINE_enum(
     "distribution", "one_device", DISTRIBUTIONS, "Over which devices a step is spread."
 )
@@ -124,7 +136,9 @@ def _run(_: Sequence[str]) -> None:
         profile_steps=() if is_branch else _parse_steps(_PROFILE_STEPS),
         peak_flops_per_core=_peak_flops_per_core(strategy),
     )
-    if is_branch:
+    if _MODE.value == "check":
+        runs.check(experiment, options, settings=_settings(), **launch)
+    elif is_branch:
         runs.branch_cooldowns(
             experiment,
             options,

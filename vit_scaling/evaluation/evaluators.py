@@ -3,7 +3,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 import keras
@@ -21,10 +21,12 @@ from vit_scaling.evaluation.images import (
     Batch,
     ImagePass,
     Images,
+    check_one_label,
     layer_output,
     make_feature_pass,
     make_feature_set,
     make_pass,
+    match_classes,
 )
 from vit_scaling.evaluation.label_maps import LabelMap
 from vit_scaling.evaluation.probes import linear_probe, nearest_neighbours
@@ -65,6 +67,10 @@ class _PeriodicEvaluator:
 
     def check(self) -> None:
         """Raise, before training begins, if the evaluator cannot run."""
+
+    def check_model(self, model: keras.Model) -> Collection[str]:
+        """Raise if the evaluator cannot run on the model; return the metrics' names."""
+        raise NotImplementedError
 
     def _make_pass(
         self, model: keras.Model, strategy: tf.distribute.Strategy
@@ -153,6 +159,27 @@ class FewShot(_PeriodicEvaluator):
                     "(FewShotSet.shots) of this one."
                 )
 
+    def check_model(self, model: keras.Model) -> Collection[str]:
+        """Check the layer, and the first image of both parts of every set.
+
+        Raises:
+            ValueError: The model has no such layer, an image does not fit it or has not
+                one label, or the parts of a set have different classes.
+        """
+        layer_output(model, self._layer)
+        random = np.random.default_rng(0)
+        names: list[str] = []
+        for part in self._sets:
+            for images in (part.train, match_classes(part.train, part.test)):
+                batch = _read_first_image(images, model, part.name)
+                check_one_label(int(tf.math.count_nonzero(batch["labels"])) != 1)
+            shots = self._shots if part.shots is None else part.shots
+            labels = np.arange(2).repeat(max(shots))
+            features = random.normal(size=(len(labels), 2))  # Any: for the names only.
+            data = fewshot.FeatureSet(features, labels, features, labels)
+            names += [f"{part.name}_{key}" for key in self._measure(data, shots)]
+        return names
+
     def evaluate(
         self, model: keras.Model, strategy: tf.distribute.Strategy
     ) -> dict[str, float]:
@@ -228,6 +255,17 @@ class MappedAccuracy(_PeriodicEvaluator):
             )
         self._images, self._map, self._batch_size = images, label_map, batch_size
 
+    def check_model(self, model: keras.Model) -> Collection[str]:
+        """Check the label map, and the first image of the set.
+
+        Raises:
+            ValueError: Model and map have different classes, or an image does not fit.
+        """
+        self._check_classes(model)
+        batch = _read_first_image(self._images, model, self.name)
+        self._map.hits(tf.zeros([1, self._map.classes]), batch["labels"])
+        return ("top1", "top5", "examples")
+
     def evaluate(
         self, model: keras.Model, strategy: tf.distribute.Strategy
     ) -> dict[str, float]:
@@ -236,11 +274,7 @@ class MappedAccuracy(_PeriodicEvaluator):
         Raises:
             ValueError: Model and map have different classes, or no image counts.
         """
-        if model.output_shape[-1] != self._map.classes:
-            raise ValueError(
-                f"`label_map` of {self.name!r} is for {self._map.classes} classes; the "
-                f"model has {model.output_shape[-1]}."
-            )
+        self._check_classes(model)
         hits = self._get_pass(model, strategy)(self._images)
         examples = int(hits["counted"].sum())
         if not examples:
@@ -251,6 +285,13 @@ class MappedAccuracy(_PeriodicEvaluator):
             "examples": float(examples),
         }
 
+    def _check_classes(self, model: keras.Model) -> None:
+        if model.output_shape[-1] != self._map.classes:
+            raise ValueError(
+                f"`label_map` of {self.name!r} is for {self._map.classes} classes; the "
+                f"model has {model.output_shape[-1]}."
+            )
+
     def _make_pass(
         self, model: keras.Model, strategy: tf.distribute.Strategy
     ) -> ImagePass:
@@ -259,3 +300,15 @@ class MappedAccuracy(_PeriodicEvaluator):
             return self._map.hits(logits, batch["labels"])
 
         return make_pass(compute_hits, strategy, batch_size=self._batch_size)
+
+
+def _read_first_image(images: Images, model: keras.Model, name: str) -> Batch:
+    """Return a batch of a set's first image; raise if it does not fit the model."""
+    batch = next(iter(images.dataset(batch_size=1)))
+    shape, expected = tuple(batch["images"].shape[1:]), model.input_shape[1:]
+    if shape != expected:
+        raise ValueError(
+            f"The images of {name!r} must have the model's shape, {expected}; received "
+            f"{shape}. Bind its `image_size` to the model's."
+        )
+    return batch

@@ -148,15 +148,36 @@ def make_feature_pass(
 
     def run(images: Images) -> dict[str, np.ndarray]:
         found = run_pass(images)
-        wrong = int((found.pop("counts") != 1).sum())
-        if wrong:
-            raise ValueError(
-                "Few-shot sets must have one label per image; received "
-                f"{wrong} images with none or several."
-            )
+        check_one_label(int((found.pop("counts") != 1).sum()))
         return {**found, "labels": found["labels"].astype(np.int64)}
 
     return run
+
+
+def check_one_label(wrong: int) -> None:
+    """Raise if any images, `wrong` of them, have not exactly one label."""
+    if wrong:
+        raise ValueError(
+            "Few-shot sets must have one label per image; received "
+            f"{wrong} images with none or several."
+        )
+
+
+def match_classes(train: Images, test: Images) -> Images:
+    """Return the test part of a few-shot set with the training part's classes.
+
+    Raises:
+        ValueError: The parts have different numbers or names of classes.
+    """
+    if train.classes != test.classes:
+        raise ValueError(
+            "Both parts of a few-shot set must have the same classes; received "
+            f"{train.classes} (train) and {test.classes} (test)."
+        )
+    names = getattr(getattr(train, "source", None), "class_names", None) or ()
+    return with_class_names(
+        test, names, source="The few-shot test part", reference="the training part"
+    )
 
 
 def make_feature_set(extract: ImagePass, train: Images, test: Images) -> FeatureSet:
@@ -170,16 +191,7 @@ def make_feature_set(extract: ImagePass, train: Images, test: Images) -> Feature
     Raises:
         ValueError: The parts have different numbers of classes, or see `FeatureSet`.
     """
-    if train.classes != test.classes:
-        raise ValueError(
-            "Both parts of a few-shot set must have the same classes; received "
-            f"{train.classes} (train) and {test.classes} (test)."
-        )
-    names = getattr(getattr(train, "source", None), "class_names", None) or ()
-    test = with_class_names(
-        test, names, source="The few-shot test part", reference="the training part"
-    )
-    shots, tests = extract(train), extract(test)
+    shots, tests = extract(train), extract(match_classes(train, test))
     return FeatureSet(
         shots["features"],
         shots["labels"],

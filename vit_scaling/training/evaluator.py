@@ -3,7 +3,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import keras
@@ -29,6 +29,14 @@ class InLoopEvaluator(Protocol):
 
     def check(self) -> None:
         """Raise, before anything is built, if the evaluator cannot run."""
+
+    def check_model(self, model: keras.Model) -> Collection[str]:
+        """Raise, before the first step, if the evaluator cannot run on the model.
+
+        Returns:
+            Names of the metrics; empty if they are known only after an evaluation.
+        """
+        return ()
 
     def evaluate(
         self, model: keras.Model, strategy: tf.distribute.Strategy

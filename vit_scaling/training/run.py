@@ -4,7 +4,7 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import keras
@@ -181,11 +181,7 @@ def save_if_best(state: RunState, metric: str | None, metrics: Metrics) -> None:
     name, _, key = metric.partition("/")
     if name not in metrics:
         return
-    if key not in metrics[name]:
-        known = [f"{name}/{key}" for name, values in metrics.items() for key in values]
-        raise ValueError(
-            f"`best_metric` must be one of {', '.join(known)}; received {metric!r}."
-        )
+    check_best_metric_known(metric, metrics)
     value = float(metrics[name][key])
     if not math.isfinite(value):
         return
@@ -197,6 +193,26 @@ def save_if_best(state: RunState, metric: str | None, metrics: Metrics) -> None:
             return
     state.save()
     state.checkpoints.mark_best(state.step, metric, value)
+
+
+def check_best_metric_known(
+    metric: str | None, measured: Mapping[str, Collection[str]]
+) -> None:
+    """Check that a set or evaluator measures a metric.
+
+    Args:
+        metric: "SET/METRIC" or None.
+        measured: Names of the metrics by set; a set that is missing is not checked.
+
+    Raises:
+        ValueError: The set has no such metric.
+    """
+    name, _, key = (metric or "").partition("/")
+    if name in measured and key not in measured[name]:
+        known = [f"{one}/{key}" for one, keys in measured.items() for key in keys]
+        raise ValueError(
+            f"`best_metric` must be one of {', '.join(known)}; received {metric!r}."
+        )
 
 
 def describe_run(run: Run, *, images: int, xla: bool) -> str:

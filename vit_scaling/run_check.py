@@ -1,0 +1,100 @@
+"""Check a run that is built, before its first step: every set and every evaluator."""
+# SPDX-License-Identifier: Apache-2.0
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from vit_scaling.experiment import Experiment
+from vit_scaling.training.evaluator import batch_sums
+from vit_scaling.training.run import Run, check_best_metric_known
+
+_MAX_CLASSES_SHOWN = 20
+_IMAGES_READ = 1  # Of each evaluation set: its first image is decoded as all others.
+
+
+def check_evaluations(run: Run, experiment: Experiment) -> list[str]:
+    """Try everything that an evaluation does, but the model, on each set's first image.
+
+    Returns:
+        A line on each set and each further evaluator.
+
+    Raises:
+        ValueError: Images or labels do not fit the model, an evaluator cannot run, or
+            nothing measures `best_metric`.
+        FileNotFoundError: The files of a set are missing.
+    """
+    if not run.options.evaluate:
+        return ["Nothing is evaluated."]
+    lines = []
+    measured: dict[str, set[str]] = {}
+    for name, data in experiment.eval_sets().items():
+        batch = next(iter(data.dataset(batch_size=_IMAGES_READ)))
+        _check_shapes(run, name, batch)
+        logits = tf.zeros([_IMAGES_READ, *run.model.output_shape[1:]])
+        sums = batch_sums(logits, batch["labels"], batch["mask"], experiment.loss)
+        measured[name] = set(sums)
+        count = getattr(data, "num_examples", None)
+        images = "images" if count is None else f"{count:,} images"
+        lines.append(f"{name}: {images}, {batch['labels'].shape[-1]} classes")
+    for evaluator in experiment.evaluators:
+        metrics = evaluator.check_model(run.model)
+        every = f"every {evaluator.interval_steps:,} steps"
+        lines.append(f"{evaluator.name}: {every}; {', '.join(metrics) or 'unknown'}")
+        if metrics:
+            measured[evaluator.name] = set(metrics)
+    check_best_metric_known(run.options.best_metric, measured)
+    return lines
+
+
+def describe(run: Run, experiment: Experiment) -> str:
+    """Return the sets, the first batch's statistics and the shapes of a run.
+
+    Raises:
+        ValueError: The run would fail later (see `check_evaluations`).
+    """
+    data = experiment.train_data
+    batches = data.dataset(batch_size=experiment.batch_size, seed=run.state.seed)
+    batch = next(iter(batches))
+    _check_shapes(run, "train", batch)
+    lines = [
+        f"train: {data.num_examples:,} images, {batch['labels'].shape[-1]} classes",
+        *check_evaluations(run, experiment),
+        *_describe_batch(batch, data.source.class_names),
+        f"model: images {_size(run.model.input_shape)} to {run.model.output_shape[-1]} "
+        f"logits, {run.total_steps:,} steps of {experiment.batch_size} images",
+    ]
+    return "\n".join(lines)
+
+
+def _check_shapes(run: Run, name: str, batch: Mapping[str, Any]) -> None:
+    expected = run.model.input_shape[1:], run.model.output_shape[1:]
+    shapes = tuple(batch["images"].shape[1:]), tuple(batch["labels"].shape[1:])
+    if shapes != expected:
+        raise ValueError(
+            f"The model takes images {_size(expected[0])} of {expected[1][-1]} "
+            f"classes; the set {name!r} has images {_size(shapes[0])} of "
+            f"{shapes[1][-1]}. Bind `image_size` and `classes` of model and data to "
+            "the same macros."
+        )
+
+
+def _size(shape: tuple[int | None, ...]) -> str:
+    return "×".join(str(number) for number in shape[-3:])
+
+
+def _describe_batch(batch: Mapping[str, Any], names: Any) -> Iterator[str]:
+    """Yield the first batch's mean, standard deviation and sums of labels."""
+    images, labels = (np.asarray(batch[key]) for key in ("images", "labels"))
+    mean, std = (
+        ", ".join(f"{value:.3f}" for value in getattr(images, kind)(axis=(0, 1, 2)))
+        for kind in ("mean", "std")
+    )
+    yield f"first batch: {_size(images.shape)}, mean {mean}, standard deviation {std}"
+    sums = labels.sum(axis=0)
+    shown = np.argsort(-sums, kind="stable")[:_MAX_CLASSES_SHOWN]
+    text = ", ".join(f"{names[i] if names else i} {sums[i]:g}" for i in sorted(shown))
+    more = len(sums) - len(shown)
+    yield f"labels: {text}" + (f", and {more} rarer classes" if more else "")
