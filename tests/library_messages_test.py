@@ -27,7 +27,7 @@ OWN_LINES = (  # All that a short training run prints.
     r"optimizer +weights .*",
     r"adam +[\d. ]+",
     r"vit_gap|vit: [\d,]+ parameters, .*",
-    r"(weight decay|learning rate) .*",
+    r"(weight_decay|learning_rate_multipliers) .*",
     r"step +\d+/2 .*",
     r"step +2 eval: .*",
 )

@@ -36,6 +36,8 @@ from vit_scaling.training.settings import (
     save_settings,
 )
 
+_SAMPLE_IMAGES = 8  # Training images shown in TensorBoard, after augmentation.
+
 
 def train(
     experiment: Experiment,
@@ -101,6 +103,9 @@ def train(
                 run.log.record("settings", run.step, {"changes": rows})
             run_files.write_run_files(model_dir, run.model, record, texts())
             save_settings(model_dir, settings)
+            _write_tensorboard(
+                run, experiment, texts(), settings, changed=bool(changes)
+            )
         if not run.resumed:
             run.state.save(wait=True)  # A run that cannot save stops before it trains.
         with contextlib.closing(run.trainer.profiler):
@@ -292,6 +297,27 @@ def _data_and_versions(experiment: Experiment) -> Settings:
             for name, value in versions
         },
     }
+
+
+def _write_tensorboard(
+    run: Run,
+    experiment: Experiment,
+    texts: Mapping[str, str],
+    settings: Settings,
+    *,
+    changed: bool,
+) -> None:
+    """Mark a restart in TensorBoard's files, or write what a new run starts with."""
+    board = run.log.tensorboard
+    if run.resumed:
+        board.restart(run.step, evaluates=run.is_evaluation_due())
+        if not changed:
+            return
+    data = experiment.train_data
+    batches = data.dataset(batch_size=_SAMPLE_IMAGES, seed=run.state.seed)
+    low, high = data.value_range
+    images = (next(iter(batches))["images"] - low) / (high - low)
+    board.write_start(run.step, texts, settings, images)
 
 
 def _announce(

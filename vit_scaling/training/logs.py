@@ -14,6 +14,7 @@ from etils import epath
 from vit_scaling.training.checkpoint_files import step_folders, write_failure_advice
 from vit_scaling.training.checkpoints import FOLDER
 from vit_scaling.training.progress import duration_text
+from vit_scaling.training.tensorboard import TensorBoard
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -33,9 +34,9 @@ class RunLog:
     ) -> None:
         """Open the log of a run; `writes` is False on workers other than the chief."""
         self._directory = epath.Path(model_dir)
-        self._writes = writes
+        self.writes = writes
         self._screen = screen or sys.stderr
-        self._writers: dict[str, Any] = {}
+        self.tensorboard = TensorBoard(model_dir)
         self._appends = False
 
     def record(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
@@ -49,7 +50,7 @@ class RunLog:
         Raises:
             OSError: The files could not be written, for instance on a full disk.
         """
-        if not self._writes:
+        if not self.writes:
             return
         plain = {name: _plain(value) for name, value in values.items()}
         row = {"kind": kind, "step": step, "time": round(time.time(), 3), **plain}
@@ -57,13 +58,7 @@ class RunLog:
         try:
             self._append(json.dumps(row) + "\n")
             if numbers:
-                if kind not in self._writers:
-                    folder = str(self._directory / kind)
-                    self._writers[kind] = tf.summary.create_file_writer(folder)
-                with self._writers[kind].as_default(step=step):
-                    for name, value in numbers.items():
-                        tf.summary.scalar(name, value)
-                self._writers[kind].flush()
+                self.tensorboard.write_scalars(kind, step, numbers)
         except (tf.errors.OpError, OSError) as error:
             raise OSError(
                 f"The log of the run could not be written to `{self._directory}`: "
@@ -72,7 +67,7 @@ class RunLog:
 
     def say(self, line: str) -> None:
         """Print a line for people, on standard error by default."""
-        if self._writes:
+        if self.writes:
             print(line, file=self._screen, flush=True)
 
     def say_train(self, step: int, total: int, values: Mapping[str, Any]) -> None:

@@ -132,6 +132,8 @@ class Run:
         self.log.record("diverged", self.step, {"reason": str(error)})
         event = self.state.roll_back(error)
         self.open_data()
+        if self.log.writes:
+            self.log.tensorboard.restart(self.step, evaluates=False)
         self.log.record("roll_back", self.step, event)
         self.log.say(
             f"{event['reason']} Rolled back from step {event['from_step']:,} to "

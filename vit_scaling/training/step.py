@@ -46,8 +46,8 @@ def make_train_step(
             over replicas.
 
     Returns:
-        A function of {"images", "labels"}, returning {"loss", "regularization"}: scalar
-        float32 means over the replica's batch.
+        A function of {"images", "labels"}, returning {"loss", "regularization",
+        "accuracy"}: scalar float32 means over the replica's batch.
     """
     variables = model.trainable_variables
     if accumulate is not None:  # It is all tensors: nothing for AutoGraph to change.
@@ -63,7 +63,9 @@ def make_train_step(
             # (tf.distribute guide, "Define the loss function").
             total = (mean + penalty) / replicas
         gradients = tape.gradient(total, [variable.value for variable in variables])
-        return {"loss": mean, "regularization": penalty}, gradients
+        accuracy = tf.reduce_mean(_hits(logits, batch["labels"]))
+        outputs = {"loss": mean, "regularization": penalty, "accuracy": accuracy}
+        return outputs, gradients
 
     forward_backward = _maybe_compile(loss_and_gradients, compile_gradients)
 
@@ -76,6 +78,13 @@ def make_train_step(
         return outputs
 
     return _maybe_compile(train_step, compile_step)
+
+
+def _hits(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Return 1 where the first guess is the label, or the greatest of mixed labels."""
+    guess = tf.one_hot(tf.argmax(logits, axis=-1), labels.shape[-1])
+    weight, most = tf.reduce_sum(guess * labels, -1), tf.reduce_max(labels, -1)
+    return tf.cast((weight == most) & (most > 0), tf.float32)  # (batch,)
 
 
 def _maybe_compile(function: Callable[..., Any], is_wanted: bool) -> Callable[..., Any]:

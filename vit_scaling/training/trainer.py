@@ -65,7 +65,8 @@ class Trainer(orbit.StandardTrainer):
         self._progress = progress
         self._watch = watch
         self._means = {
-            name: keras.metrics.Mean(name=name) for name in ("loss", "regularization")
+            name: keras.metrics.Mean(name=name)
+            for name in ("loss", "regularization", "accuracy")
         }
         self._skipped = keras.metrics.Sum(name="skipped")
         # The step is all tensors: AutoGraph would change nothing in twice the time.
