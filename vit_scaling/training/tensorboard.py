@@ -66,7 +66,7 @@ class TensorBoard:
             start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
             event = tf.compat.v1.Event(step=first, session_log=start)
             writer = self._writer(kind)
-            # The event by which TensorFlow's own writers mark a start. TensorBoard takes
+            # TensorFlow's own writers mark a start by this event. TensorBoard takes
             # the first one of a folder for the run's beginning, which drops nothing.
             for _ in range(2):
                 tf.raw_ops.ImportEvent(
