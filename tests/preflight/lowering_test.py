@@ -66,10 +66,10 @@ def test_the_step_takes_the_batch_and_updates_every_variable(text):
     state = [*made.model.variables, *made.optimizer.variables]
     assert arguments[:2] == ["4x32x32x3xf32", "4x10xf32"]
     # All but the learning rate, which the schedule gives, is read or written; weights
-    # and state come out again, after the loss and the penalty.
+    # and state come out again, after the accuracy, the loss and the penalty.
     assert len(arguments) - 2 >= len(state) - 1
-    assert sorted(results[2:]) == sorted(arguments[2:])
-    assert text.count('alias = {kind = "may_alias"') == len(results) - 2
+    assert sorted(results[3:]) == sorted(arguments[2:])
+    assert text.count('alias = {kind = "may_alias"') == len(results) - 3
 
 
 def test_momentum_is_in_bfloat16_and_weights_are_not(text):
