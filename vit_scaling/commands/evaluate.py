@@ -1,0 +1,44 @@
+"""Evaluate a run's checkpoint by the run's own configuration."""
+# SPDX-License-Identifier: Apache-2.0
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from vit_scaling.commands import cli, train
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="All other flags are those of the training binary.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--model_dir", required=True, help="folder of the run")
+    parser.add_argument(
+        "--data",
+        metavar="FOLDER",
+        help="evaluate on these images, CLASS/*; default: the run's own",
+    )
+    parser.add_argument("--cache_dir", help="see vit-scaling train")
+    parser.add_argument("--gin_param", action="append", default=[], help="gin bindings")
+    arguments, flags = parser.parse_known_args(argv)
+    arguments.gin_file = [os.path.join(arguments.model_dir, "config.gin")]
+    bindings = list(arguments.gin_param)
+    try:
+        if arguments.data is not None:
+            from vit_scaling.data.writing.folder_sets import write_folder
+
+            sets = write_folder(arguments.data, cache=arguments.cache_dir)
+            pattern = sets.eval_pattern or sets.train_pattern
+            bindings += [
+                f"EVAL_PATTERN = {pattern!r}",
+                "EvalData.beyond_fraction = None",
+            ]
+    except cli.EXPECTED_ERRORS as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 1
+    command = train.binary_flags(arguments, bindings, [])
+    return train.run_binary(["--mode=eval", *command, *flags])

@@ -1,0 +1,161 @@
+"""Train on a folder of images, or by gin files and the training binary's flags."""
+# SPDX-License-Identifier: Apache-2.0
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+from vit_scaling.commands import cli
+
+# Steps that measure the time of a step for --minutes; the first loop compiles.
+_MEASURED_LOOP = 10
+_EPILOG = """FOLDER has train/CLASS/* and val/CLASS/* or test/CLASS/*; or CLASS/*, of
+which a tenth is held out. All other flags are those of the training binary, listed by
+python -m vit_scaling.train --help. Without --data, --gin_file is needed."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=_EPILOG,
+        allow_abbrev=False,
+    )
+    data = parser.add_argument_group("images")
+    data.add_argument("--data", metavar="FOLDER", help="folder of images by class")
+    data.add_argument(
+        "--cache_dir",
+        help="of the images as TFRecords; default: "
+        "$VIT_SCALING_CACHE or ~/.cache/vit_scaling",
+    )
+    run = parser.add_argument_group("run")
+    run.add_argument("--model_dir", required=True, help="folder of the run")
+    run.add_argument("--shape", help="such as Ti/16; default: by the images' size")
+    run.add_argument(
+        "--minutes", type=float, help="length of the run, by a measured step time"
+    )
+    run.add_argument("--gin_file", action="append", default=[], help="more gin files")
+    run.add_argument("--gin_param", action="append", default=[], help="gin bindings")
+    arguments, flags = parser.parse_known_args(argv)
+    if arguments.data is None:
+        given = {"--shape": arguments.shape, "--minutes": arguments.minutes}
+        for name, value in given.items():
+            if value is not None:
+                parser.error(f"{name} has no effect without --data.")
+        return run_binary(binary_flags(arguments, arguments.gin_param, []) + flags)
+    try:
+        return _train_folder(arguments, flags)
+    except cli.EXPECTED_ERRORS as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 1
+
+
+def _train_folder(arguments: argparse.Namespace, flags: list[str]) -> int:
+    from vit_scaling import recipes
+    from vit_scaling.data.writing.folder_sets import write_folder
+
+    _say(f"Images of {arguments.data} to TFRecords, once:")
+    sets = write_folder(
+        arguments.data,
+        cache=arguments.cache_dir,
+        progress=lambda split: cli.make_progress_printer(),
+    )
+    held_out = 0.0 if sets.eval_pattern else recipes.HELD_OUT
+    train_images = round(sets.train_images * (1 - held_out))
+    options: dict[str, Any] = {
+        "classes": sets.classes,
+        "train_images": train_images,
+        "median_side": sets.median_side,
+        "shape": arguments.shape,
+    }
+    choices = recipes.choose_settings(**options)
+    patterns = [f"TRAIN_PATTERN = {sets.train_pattern!r}"]
+    files = ["experiments/folder.gin"]
+    if sets.eval_pattern:
+        patterns.append(f"EVAL_PATTERN = {sets.eval_pattern!r}")
+    else:
+        files.append("data/split_off.gin")
+    if arguments.minutes is not None:
+        bindings = [*patterns, *(choice.binding for choice in choices)]
+        steps = _steps_in(arguments, files, [*bindings, *arguments.gin_param], flags)
+        choices = recipes.choose_settings(**options, total_steps=steps)
+    evaluated = f"{sets.eval_name}/" if sets.eval_name else f"{held_out:.0%} held out"
+    _say(
+        f"{train_images:,} images of {sets.classes} classes; evaluated on {evaluated}."
+    )
+    rows = [[choice.name, choice.value, choice.reason] for choice in choices]
+    _say(cli.table(rows, ["setting", "value", "because"]))
+    _say("Override a setting with --gin_param='NAME = VALUE'.")
+    bindings = [*patterns, *(choice.binding for choice in choices)]
+    code = run_binary(
+        binary_flags(arguments, [*bindings, *arguments.gin_param], files) + flags
+    )
+    if code == 0:
+        _say(
+            f"Next: vit-scaling predict --model_dir={arguments.model_dir} "
+            "--images=FILES, or vit-scaling export --model_dir="
+            f"{arguments.model_dir} --output_dir=EXPORT"
+        )
+    return code
+
+
+def _steps_in(
+    arguments: argparse.Namespace,
+    files: list[str],
+    bindings: list[str],
+    flags: list[str],
+) -> int:
+    """Return how many steps fit into --minutes, from a few measured ones."""
+    _say("Measuring the time of a step:")
+    with tempfile.TemporaryDirectory() as folder:
+        short = {
+            "TOTAL_STEPS": 3 * _MEASURED_LOOP,
+            "STEPS_PER_LOOP": _MEASURED_LOOP,
+            "WARMUP_STEPS": 1,
+            "COOLDOWN_STEPS": 1,
+        }
+        lengths = [f"{name} = {value}" for name, value in short.items()]
+        measured = argparse.Namespace(model_dir=folder, gin_file=arguments.gin_file)
+        command = [sys.executable, "-m", "vit_scaling.train", "--mode=train"]
+        command += binary_flags(measured, [*bindings, *lengths], files) + flags
+        subprocess.run(command, check=True, stdout=sys.stderr)
+        rows = [
+            json.loads(line)
+            for line in (pathlib.Path(folder) / "metrics.jsonl").open(encoding="utf-8")
+        ]
+    times = [row["step_seconds_p50"] for row in rows if "step_seconds_p50" in row]
+    if not times:
+        raise ValueError("No step time was measured. Give TOTAL_STEPS instead.")
+    return max(1, int(arguments.minutes * 60 / times[-1]))
+
+
+def binary_flags(
+    arguments: argparse.Namespace, bindings: Sequence[str], files: Sequence[str]
+) -> list[str]:
+    """Return the training binary's flags."""
+    return [
+        f"--model_dir={arguments.model_dir}",
+        *(f"--gin_file={file}" for file in [*files, *arguments.gin_file]),
+        *(f"--gin_param={binding}" for binding in bindings),
+    ]
+
+
+def run_binary(flags: Sequence[str]) -> int:
+    """Run the training binary in this process; return its exit code."""
+    from vit_scaling import train
+
+    sys.argv = [sys.argv[0], *flags]
+    try:
+        train.main()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

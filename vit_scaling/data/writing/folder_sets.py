@@ -1,0 +1,117 @@
+"""A folder of images as a training and an evaluation set of cached TFRecords."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import pathlib
+import statistics
+from collections.abc import Callable
+
+from PIL import Image
+
+from vit_scaling.data.writing.image_entries import EntrySource
+from vit_scaling.data.writing.image_files import Folder
+from vit_scaling.data.writing.split_writer import Progress, write_tfrecords
+
+TRAIN, EVALUATION = "train", ("val", "validation", "valid", "test")
+CACHE_VARIABLE = "VIT_SCALING_CACHE"
+_SAMPLED = 64  # Images whose size is looked at.
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderSets:
+    """Written sets, and what settings can be derived from.
+
+    Attributes:
+        train_pattern: Glob of the training images' shards.
+        eval_pattern: Glob of the evaluation images' shards. None: the folder has no
+            evaluation images.
+        eval_name: Name of the subfolder with the evaluation images, if there is one.
+        classes: Number of classes.
+        train_images: Number of training images.
+        median_side: Median of the smaller sides of some images, in pixels.
+    """
+
+    train_pattern: str
+    eval_pattern: str | None
+    eval_name: str | None
+    classes: int
+    train_images: int
+    median_side: int
+
+
+def default_cache() -> pathlib.Path:
+    """Return the folder of caches: $VIT_SCALING_CACHE, or ~/.cache/vit_scaling."""
+    given = os.environ.get(CACHE_VARIABLE)
+    return pathlib.Path(given) if given else pathlib.Path.home() / ".cache/vit_scaling"
+
+
+def write_folder(
+    folder: str,
+    *,
+    cache: str | os.PathLike[str] | None = None,
+    progress: Callable[[str], Progress | None] = lambda split: None,
+) -> FolderSets:
+    """Write a folder of images into cached TFRecords, once, and describe them.
+
+    A cache is used again as long as names and sizes of the images stay the same. An
+    interrupted call continues where it stopped.
+
+    Args:
+        folder: `train/CLASS/*` with an optional `val/CLASS/*` or `test/CLASS/*`, or
+            `CLASS/*`.
+        cache: Folder of caches; None is `default_cache()`.
+        progress: From the name of a split to a function of images done and in all.
+
+    Raises:
+        FileNotFoundError: The folder does not exist or has no class.
+        ValueError: There are no images, or evaluation has a class without training
+            images.
+    """
+    root = pathlib.Path(folder)
+    has_splits = (root / TRAIN).is_dir()
+    sources: dict[str, EntrySource] = {
+        TRAIN: Folder(str(root / TRAIN if has_splits else root))
+    }
+    names = [name for name in EVALUATION if has_splits and (root / name).is_dir()]
+    eval_name = names[0] if names else None
+    if eval_name:
+        sources[eval_name] = Folder(str(root / eval_name))
+    output = pathlib.Path(cache or default_cache()) / _cache_name(root, sources)
+    manifests = {
+        split: write_tfrecords(
+            source, output_dir=str(output), split=split, progress=progress(split)
+        )
+        for split, source in sources.items()
+    }
+    return FolderSets(
+        train_pattern=str(output / f"{TRAIN}-*.tfrecord"),
+        eval_pattern=str(output / f"{eval_name}-*.tfrecord") if eval_name else None,
+        eval_name=eval_name,
+        classes=len(manifests[TRAIN]["class_counts"]),
+        train_images=manifests[TRAIN]["records"],
+        median_side=_median_side(sources[TRAIN]),
+    )
+
+
+def _cache_name(root: pathlib.Path, sources: dict[str, EntrySource]) -> str:
+    """Return a name that changes with the images' names and sizes."""
+    content = {
+        split: sorted((entry.key, entry.size_bytes) for entry in source.entries())
+        for split, source in sources.items()
+    }
+    text = json.dumps([str(root.resolve()), content])
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return f"{root.resolve().name}-{digest}"
+
+
+def _median_side(source: EntrySource) -> int:
+    entries = source.entries()
+    sides = []
+    for entry in entries[:: max(1, len(entries) // _SAMPLED)]:
+        with Image.open(io.BytesIO(source.read(entry))) as image:
+            sides.append(min(image.size))
+    return round(statistics.median(sides))
