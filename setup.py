@@ -69,16 +69,6 @@ def version() -> str:
     return found[1]
 
 
-def console_commands() -> list[str]:
-    """Return one entry point per module of `vit_scaling.commands` that has a `main`."""
-    entries = ["vit-scaling-train=vit_scaling.train:main"]
-    for path in sorted((ROOT / "vit_scaling" / "commands").glob("*.py")):
-        if "\ndef main(" in path.read_text(encoding="utf-8"):
-            name = path.stem.replace("_", "-")
-            entries.append(f"vit-scaling-{name}=vit_scaling.commands.{path.stem}:main")
-    return entries
-
-
 setup(
     name="vit_scaling",
     version=version(),
@@ -113,6 +103,6 @@ setup(
         ],
         "vit_scaling.gin_data": ["*.gin", "**/*.gin"],
     },
-    entry_points={"console_scripts": console_commands()},
+    entry_points={"console_scripts": ["vit-scaling=vit_scaling.commands.main:main"]},
     zip_safe=False,
 )

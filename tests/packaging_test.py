@@ -108,21 +108,12 @@ def test_wheel_contains_the_data_files_and_the_type_marker(wheel):
     assert data <= set(wheel.namelist())
 
 
-def test_every_command_becomes_a_console_command(wheel):
+def test_the_wheel_installs_one_command(wheel):
     name = next(n for n in wheel.namelist() if n.endswith("entry_points.txt"))
     parser = ConfigParser()
     parser.read_string(wheel.read(name).decode())
     entries = dict(parser["console_scripts"])
-    modules = {
-        path.stem
-        for path in (ROOT / "vit_scaling" / "commands").glob("*.py")
-        if path.stem not in {"__init__", "cli", "installation"}
-    }
-    wanted = {
-        f"vit-scaling-{stem.replace('_', '-')}": f"vit_scaling.commands.{stem}:main"
-        for stem in modules
-    }
-    assert entries == {**wanted, "vit-scaling-train": "vit_scaling.train:main"}
+    assert entries == {"vit-scaling": "vit_scaling.commands.main:main"}
 
 
 def test_metadata_names_the_pythons_and_the_extras(wheel):

@@ -124,7 +124,7 @@ def test_the_binary_says_in_one_line_what_is_wrong_and_exits_with_1(tmp_path):
     code, out, err = finish(start(args, tmp_path))
     assert code == 1 and not out
     (line,) = [line for line in err.splitlines() if "error" in line]
-    assert line.startswith("vit-scaling-train: error: `gin_file` must be")
+    assert line.startswith("vit-scaling train: error: `gin_file` must be")
     assert "experiments/quickstart.gin" in line and "Traceback" not in err
     assert not (tmp_path / "run").exists()
 
@@ -300,7 +300,7 @@ def test_bad_input_is_reported_in_one_line_before_the_first_step(
     code, err = run(*args, model_dir(tmp_path / "run"), *more)
     assert code == 1
     (line,) = [line for line in err.splitlines() if "error: " in line]
-    assert line.startswith("vit-scaling-train: error: ") and message in line
+    assert line.startswith("vit-scaling train: error: ") and message in line
     assert "In call to configurable" not in err
     assert not saved_steps(tmp_path / "run" / "checkpoints")
     assert not read_metrics(tmp_path / "run", "train")
@@ -380,7 +380,7 @@ def test_other_training_images_at_resume_are_rejected_unless_allowed(
 def test_an_experiment_without_its_parts_is_reported_without_a_traceback(run, tmp_path):
     (tmp_path / "bare.gin").write_text("Experiment.batch_size = 8\n")
     code, err = run(f"--gin_file={tmp_path / 'bare.gin'}", model_dir(tmp_path / "run"))
-    assert code == 1 and "make_model" in err and "vit-scaling-train: error" in err
+    assert code == 1 and "make_model" in err and "vit-scaling train: error" in err
 
 
 def test_an_image_that_does_not_decode_is_named_with_file_and_record(
@@ -397,9 +397,9 @@ def test_an_image_that_does_not_decode_is_named_with_file_and_record(
     args = arguments(digit_records, steps=4, every=4)
     pattern = f"--gin_param=TRAIN_PATTERN = '{tmp_path}/bad-*'"
     code, err = run(*args, pattern, model_dir(tmp_path / "run"), "--nojit_compile")
-    assert code == 1 and "vit-scaling-train: error: " in err
+    assert code == 1 and "vit-scaling train: error: " in err
     assert "bad-train.tfrecord" in err and "record 5" in err
-    assert len(err.split("vit-scaling-train: error: ")[1]) < 1000  # No graph's trace.
+    assert len(err.split("vit-scaling train: error: ")[1]) < 1000  # No graph's trace.
 
 
 def test_a_missing_package_is_reported_with_who_knows_what_installs_it(
@@ -408,8 +408,8 @@ def test_a_missing_package_is_reported_with_who_knows_what_installs_it(
     monkeypatch.setitem(sys.modules, "vit_scaling.configurables", None)
     monkeypatch.delattr("vit_scaling.configurables", raising=False)
     code, err = run("--gin_file=quickstart", model_dir(tmp_path / "run"))
-    assert code == 1 and "vit-scaling-train: error: " in err
-    assert "vit-scaling-doctor" in err and "Traceback" not in err
+    assert code == 1 and "vit-scaling train: error: " in err
+    assert "vit-scaling doctor" in err and "Traceback" not in err
 
 
 def test_flags_of_a_launch_are_those_that_say_how_not_where():
@@ -432,7 +432,7 @@ def test_flag_help_names_every_mode_and_distribution():
 
 def test_help_of_the_installed_command_lists_every_flag():
     code = (
-        "import sys; sys.argv[0] = 'vit-scaling-train'; from vit_scaling import train"
+        "import sys; sys.argv[0] = 'vit-scaling train'; from vit_scaling import train"
     )
     done = subprocess.run(
         [sys.executable, "-c", f"{code}; train.main()", "--help"],
@@ -463,5 +463,5 @@ def test_sigterm_ends_the_binary_with_a_code_of_its_own(run, monkeypatch, tmp_pa
     code, err = run("--gin_file=quickstart", *PATTERNS, model_dir(tmp_path))
     assert code == 75
     assert err.splitlines()[-1] == (
-        "vit-scaling-train: SIGTERM was received: saved at step 7."
+        "vit-scaling train: SIGTERM was received: saved at step 7."
     )

@@ -1,4 +1,4 @@
-"""Run the command `vit-scaling-data-service` by its file."""
+"""Run the command `vit-scaling data serve` by its file."""
 # SPDX-License-Identifier: Apache-2.0
 
 from vit_scaling.commands.data_service import main

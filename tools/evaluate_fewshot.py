@@ -1,4 +1,4 @@
-"""Run the command `vit-scaling-evaluate-fewshot` by its file."""
+"""Run the command `vit-scaling fewshot` by its file."""
 # SPDX-License-Identifier: Apache-2.0
 
 from vit_scaling.commands.evaluate_fewshot import main

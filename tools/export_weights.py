@@ -1,4 +1,4 @@
-"""Run the command `vit-scaling-export-weights` by its file."""
+"""Run the command `vit-scaling weights export` by its file."""
 # SPDX-License-Identifier: Apache-2.0
 
 from vit_scaling.commands.export_weights import main

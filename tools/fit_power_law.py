@@ -1,4 +1,4 @@
-"""Run the command `vit-scaling-fit_power_law` by its file."""
+"""Run the command `vit-scaling fit` by its file."""
 # SPDX-License-Identifier: Apache-2.0
 
 from vit_scaling.commands.fit_power_law import main

@@ -1,4 +1,4 @@
-"""Run the command `vit-scaling-import-weights` by its file."""
+"""Run the command `vit-scaling weights import` by its file."""
 # SPDX-License-Identifier: Apache-2.0
 
 from vit_scaling.commands.import_weights import main

@@ -1,4 +1,4 @@
-"""Run the command `vit-scaling-inspect-tfrecords` by its file."""
+"""Run the command `vit-scaling data inspect` by its file."""
 # SPDX-License-Identifier: Apache-2.0
 
 from vit_scaling.commands.inspect_tfrecords import main

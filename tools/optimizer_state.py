@@ -1,4 +1,4 @@
-"""Run the command `vit-scaling-optimizer-state` by its file."""
+"""Run the command `vit-scaling optimizer-state` by its file."""
 # SPDX-License-Identifier: Apache-2.0
 
 from vit_scaling.commands.optimizer_state import main

@@ -1,4 +1,4 @@
-"""Run the command `vit-scaling-plan` by its file."""
+"""Run the command `vit-scaling plan` by its file."""
 # SPDX-License-Identifier: Apache-2.0
 
 from vit_scaling.commands.plan import main

@@ -1,4 +1,4 @@
-"""Run the command `vit-scaling-preflight` by its file."""
+"""Run the command `vit-scaling preflight` by its file."""
 # SPDX-License-Identifier: Apache-2.0
 
 from vit_scaling.commands.preflight import main

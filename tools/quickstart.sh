@@ -16,7 +16,7 @@ cd "$directory"
 echo "== Handwritten digits to TFRecords: every fifth one is held out"
 for split in train test; do
   [[ -f digits/$split.manifest.json ]] ||
-    vit-scaling-write-tfrecords --source=digits --split="$split" --num_shards=2 \
+    vit-scaling data write --source=digits --split="$split" --num_shards=2 \
       --output_dir=digits
 done
 
@@ -28,17 +28,17 @@ run=(
 )
 
 echo "== Train a Vision Transformer with a MAP head"
-vit-scaling-train "${run[@]}" --mode=train
+vit-scaling train "${run[@]}" --mode=train
 
 echo "== Evaluate it on the held-out digits"
-vit-scaling-train "${run[@]}" --mode=eval
+vit-scaling train "${run[@]}" --mode=eval
 
 echo "== Export it"
 rm -rf export
-vit-scaling-export --model_dir=model --output_dir=export
+vit-scaling export --model_dir=model --output_dir=export
 
 echo "== Predict ten held-out digits with the export"
-vit-scaling-predict --saved_model=export --tfrecords='digits/test-*.tfrecord' --limit=10 \
+vit-scaling predict --saved_model=export --tfrecords='digits/test-*.tfrecord' --limit=10 \
   --top=1
 
 python - "$directory" <<'SUMMARY'

@@ -1,4 +1,4 @@
-"""Run the command `vit-scaling-verify-tfrecords` by its file."""
+"""Run the command `vit-scaling data verify` by its file."""
 # SPDX-License-Identifier: Apache-2.0
 
 from vit_scaling.commands.verify_tfrecords import main

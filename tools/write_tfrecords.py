@@ -1,4 +1,4 @@
-"""Run the command `vit-scaling-write-tfrecords` by its file."""
+"""Run the command `vit-scaling data write` by its file."""
 # SPDX-License-Identifier: Apache-2.0
 
 from vit_scaling.commands.write_tfrecords import main

@@ -55,7 +55,7 @@ def choose_settings(
         Choice("CLASSES", str(classes), "classes of the training images"),
         Choice(
             "HEAD_BIAS",
-            f"{-math.log(max(classes - 1, 1)):.2f}",
+            f"{0.0 - math.log(max(classes - 1, 1)):.2f}",
             f"ln(1 / {max(classes - 1, 1)}): all classes are as likely at first",
         ),
         Choice(

@@ -229,11 +229,11 @@ def main() -> None:
 
         message = _message(error)
         if isinstance(error, preemption.PreemptedError):
-            print(f"vit-scaling-train: {message}", file=sys.stderr)
+            print(f"vit-scaling train: {message}", file=sys.stderr)
             sys.exit(preemption.EXIT_CODE)
         if message is None or os.environ.get("VIT_SCALING_TRACEBACK"):
             raise
-        print(f"vit-scaling-train: error: {message}", file=sys.stderr)
+        print(f"vit-scaling train: error: {message}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -246,7 +246,7 @@ def _message(error: Exception) -> str | None:
     if isinstance(error, ImportError):
         return (
             f"{error}. A package that training needs is missing or has an unsuitable "
-            "version: vit-scaling-doctor names it and the command that installs it."
+            "version: vit-scaling doctor names it and the command that installs it."
         )
     # A TypeError: an experiment lacks a part, or a value is of another type.
     if isinstance(error, ValueError | TypeError | OSError | RuntimeError):

@@ -1,4 +1,4 @@
-"""Predict the classes of images with an exported model: flags -> table."""
+"""Predict the classes of images with a run or an exported model: flags -> table."""
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
@@ -12,7 +12,10 @@ from vit_scaling.commands import cli
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    parser = cli.make_parser("Predict the classes of images with an exported model.")
+    parser = cli.make_parser(
+        "Predict the classes of images with a run or an exported model."
+    )
+    parser.add_argument("--model_dir", help="folder of a training run")
     parser.add_argument("--saved_model", help="SavedModel, or its versions")
     parser.add_argument("--server", help="grpc://host:8500 or http://host:8501")
     parser.add_argument("--model", help="name of the served model (default: vit)")
@@ -44,8 +47,9 @@ def _predict(arguments: argparse.Namespace) -> Mapping[str, Any]:
 
     if (arguments.images is None) == (arguments.tfrecords is None):
         raise ValueError("Give either --images or --tfrecords.")
-    if (arguments.saved_model is None) == (arguments.server is None):
-        raise ValueError("Give either --saved_model or --server.")
+    given = _given(arguments, "model_dir", "saved_model", "server")
+    if len(given) != 1:
+        raise ValueError("Give one of --model_dir, --saved_model and --server.")
     _check_flags(arguments)
     if arguments.images is not None:
         images = prediction.read_image_files(arguments.images)
@@ -57,6 +61,10 @@ def _predict(arguments: argparse.Namespace) -> Mapping[str, Any]:
     if arguments.server is not None:
         predict_images = clients.make_server_predictor(
             arguments.server, **_given(arguments, "model", "version")
+        )
+    elif arguments.model_dir is not None:
+        predict_images = prediction.make_run_predictor(
+            arguments.model_dir, top_k=arguments.top or 5
         )
     else:
         predict_images = prediction.make_local_predictor(arguments.saved_model)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vit_scaling.commands import cli
+from vit_scaling.library_messages import hide_library_messages
 
 # Steps that measure the time of a step for --minutes; the first loop compiles.
 _MEASURED_LOOP = 10
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train_folder(arguments: argparse.Namespace, flags: list[str]) -> int:
+    hide_library_messages()  # Before TensorFlow is imported.
     from vit_scaling import recipes
     from vit_scaling.data.writing.folder_sets import write_folder
 

@@ -121,7 +121,7 @@ class TFRecords:
                 "`pattern` names shards of two sets with different class names: "
                 f"{_describe_names(first, folders)} and "
                 f"{_describe_names(other, folders)}. Write one set of both, whose "
-                "labels are mapped by name: vit-scaling-write-tfrecords "
+                "labels are mapped by name: vit-scaling data write "
                 "--source=tfrecords:PATTERN."
             )
         return folders[first]

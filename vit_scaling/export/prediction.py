@@ -7,10 +7,13 @@ import itertools
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
+import keras
 import tensorflow as tf
 
 from vit_scaling.export import serving_signatures
+from vit_scaling.run_record import RunRecord
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -69,13 +72,50 @@ def make_local_predictor(saved_model: str | os.PathLike[str]) -> Predictor:
             f"{saved_model} has no signature "
             f"{serving_signatures.BYTES_SIGNATURE!r}. Export it with tools/export.py."
         )
-    signature = loaded.signatures[serving_signatures.BYTES_SIGNATURE]
+    return _make_predictor(
+        loaded.signatures[serving_signatures.BYTES_SIGNATURE], loaded
+    )
+
+
+def make_run_predictor(
+    model_dir: str | os.PathLike[str], *, top_k: int = 5
+) -> Predictor:
+    """Return a predictor of a run's newest weights, without an export.
+
+    Args:
+        model_dir: Folder of the run.
+        top_k: Number of best classes that are returned.
+    """
+    from vit_scaling.export import run_loading
+
+    model, record = run_loading.load_run(model_dir)
+    return make_model_predictor(model, record, top_k=top_k)
+
+
+def make_model_predictor(
+    model: keras.Model, record: RunRecord, *, top_k: int = 5
+) -> Predictor:
+    """Return a predictor of a model.
+
+    Args:
+        model: From images to logits.
+        record: Names of its classes, and how an image is prepared.
+        top_k: Number of best classes that are returned.
+    """
+    from vit_scaling.export import run_loading
+
+    run_loading.check_exportable(model, record)
+    signatures = serving_signatures.make_signatures(model, record, top_k=top_k)
+    return _make_predictor(signatures[serving_signatures.TOP_SIGNATURE], model)
+
+
+def _make_predictor(signature: Callable[..., Any], owner: Any) -> Predictor:
+    """Return a predictor that calls a signature; `owner` keeps its variables alive."""
 
     def predict_images(
         images: Sequence[bytes],
     ) -> tuple[list[list[str]], list[list[float]]]:
-        # The signature borrows its variables from `loaded`, which must stay alive.
-        _ = loaded
+        _ = owner
         try:
             outputs = signature(image_bytes=tf.constant(list(images)))
         except tf.errors.InvalidArgumentError as error:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import keras
 import numpy as np
+from absl import logging
 from keras import ops
 
 from vit_scaling.argument_types import PositiveFloat, check_fields
@@ -46,7 +47,7 @@ class Schedule(DataclassConfig, keras.optimizers.schedules.LearningRateSchedule)
             default none.
 
     Raises:
-        ValueError: A value is out of range, or warm-up and cooldown exceed the total.
+        ValueError: A value is out of range.
     """
 
     # Names of the lengths that must fit into the total.
@@ -72,7 +73,7 @@ class Schedule(DataclassConfig, keras.optimizers.schedules.LearningRateSchedule)
             setattr(self, name, self._make_steps(name, length))
         check_fields(self)
         if self.resolved:
-            self._check_phases()
+            self._fit_phases()
 
     def decay(self, step: Any, maths: Any) -> Any:
         """Return the factor of the base rate at `step`, without warm-up and cooldown.
@@ -181,16 +182,22 @@ class Schedule(DataclassConfig, keras.optimizers.schedules.LearningRateSchedule)
                 "`schedule.in_steps(batch_size=…, train_examples=…)` first."
             )
 
-    def _check_phases(self) -> None:
+    def _fit_phases(self) -> None:
+        """Shorten warm-up and cooldown in proportion if they exceed the run."""
         total = self.total_steps
         if not 1 <= total <= MAX_STEPS:
             raise ValueError(
                 f"`total_steps` must be between 1 and {MAX_STEPS:_}; received {total}."
             )
         phases = {name: getattr(self, name) for name in self.phases}
-        if sum(phases.values()) > total:
-            received = ", ".join(f"{name}={steps}" for name, steps in phases.items())
-            raise ValueError(
-                f"The phases must not exceed `total_steps` = {total}; received "
-                f"{received}. Shorten them, or train longer."
-            )
+        longest = sum(phases.values())
+        if longest <= total:
+            return
+        for name, steps in phases.items():
+            setattr(self, name, steps * total // longest)
+        logging.warning(
+            "The phases %s exceed the run's %d steps: they are shortened to %s.",
+            ", ".join(f"{name}={steps}" for name, steps in phases.items()),
+            total,
+            ", ".join(f"{name}={getattr(self, name)}" for name in phases),
+        )

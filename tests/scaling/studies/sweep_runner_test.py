@@ -153,8 +153,8 @@ def test_commands_are_run_and_their_output_is_logged(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        (["vit-scaling-train: error: No shape is called 'Q'.", "I tsl: end"], "No sha"),
-        (["vit-scaling-train: error: These differ:", "  head", "  body"], "These diff"),
+        (["vit-scaling train: error: No shape is called 'Q'.", "I tsl: end"], "No sha"),
+        (["vit-scaling train: error: These differ:", "  head", "  body"], "These diff"),
         (["Traceback", "tf.errors.InternalError: gone", "[[node]]", ""], "tf.errors.I"),
         (["ValueError: an earlier one", "ValueError: the last"], "ValueError: the l"),
         (["step 1/2 loss 3.0", "Killed", ""], "Killed"),

@@ -37,7 +37,7 @@ METRICS_FILE = "metrics.jsonl"
 SETTINGS_FILE = "job.json"
 RUN_COLUMNS = (*CSV_COLUMNS, "steps", "core_hours", "folder", *SHAPE_COLUMNS)
 # A user's error as the training binary prints it, or the last line of a trace.
-_ERROR = re.compile(r"(?:vit-scaling-train: error: |(?=[\w.]+Error\b))(.+)")
+_ERROR = re.compile(r"(?:vit-scaling train: error: |(?=[\w.]+Error\b))(.+)")
 FAILURE_COLUMNS = ("time", "folder", "exit_code", "last_line", "command")
 Runner = Callable[[list[str], pathlib.Path], int]
 

@@ -1,0 +1,61 @@
+"""A folder of images becomes cached sets, once."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pathlib
+
+import pytest
+
+from tests.data import sets
+from vit_scaling.data.tfrecords import TFRecords
+from vit_scaling.data.writing import folder_sets
+
+
+def records(pattern):
+    return TFRecords(pattern).index().num_records
+
+
+def test_splits_are_written_once_and_described(tmp_path):
+    sets.folder(tmp_path / "images/train", {"cat": 4, "dog": 6}, side=24)
+    sets.folder(tmp_path / "images/val", {"cat": 1, "dog": 2}, side=24)
+    calls = []
+
+    def progress(split):
+        return lambda done, total: calls.append((split, done, total))
+
+    options = {"cache": tmp_path / "cache", "progress": progress}
+    found = folder_sets.write_folder(str(tmp_path / "images"), **options)
+    assert (found.classes, found.train_images, found.median_side) == (2, 10, 24)
+    assert found.eval_name == "val"
+    assert records(found.train_pattern) == 10 and records(found.eval_pattern) == 3
+    assert TFRecords(found.eval_pattern).class_names == ("cat", "dog")
+    assert {split for split, *_ in calls} == {"train", "val"}
+    written = {
+        p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.tfrecord")
+    }
+    assert folder_sets.write_folder(str(tmp_path / "images"), **options) == found
+    assert written == {p: p.stat().st_mtime_ns for p in written}
+
+
+def test_changed_images_get_another_cache(tmp_path):
+    images = sets.folder(tmp_path / "images", {"cat": 3, "dog": 3})
+    first = folder_sets.write_folder(str(images), cache=tmp_path / "cache")
+    assert first.eval_pattern is None and first.train_images == 6
+    next((images / "cat").iterdir()).unlink()
+    second = folder_sets.write_folder(str(images), cache=tmp_path / "cache")
+    assert second.train_images == 5 and second.train_pattern != first.train_pattern
+    assert records(first.train_pattern) == 6
+
+
+def test_a_class_without_training_images_is_named(tmp_path):
+    sets.folder(tmp_path / "images/train", {"cat": 1, "dog": 1})
+    sets.folder(tmp_path / "images/test", {"cat": 1, "fox": 1})
+    with pytest.raises(ValueError, match="'fox'"):
+        folder_sets.write_folder(str(tmp_path / "images"), cache=tmp_path / "cache")
+
+
+def test_the_cache_is_in_the_home_folder_unless_a_variable_says_where(monkeypatch):
+    monkeypatch.delenv(folder_sets.CACHE_VARIABLE, raising=False)
+    expected = pathlib.Path.home() / ".cache" / "vit_scaling"
+    assert folder_sets.default_cache() == expected
+    monkeypatch.setenv(folder_sets.CACHE_VARIABLE, "/data/cache")
+    assert folder_sets.default_cache() == pathlib.Path("/data/cache")
