@@ -35,7 +35,8 @@ PACKAGE_OF_MODULE = {  # Modules whose package has another name.
     "jaxlib": "jax",
     "ml_dtypes": "ml-dtypes",
 }
-BROUGHT_ALONG = {"protobuf", "setuptools"}  # TensorFlow itself requires these.
+# TensorFlow and Keras themselves require these.
+BROUGHT_ALONG = {"protobuf", "setuptools", "h5py"}
 COMPARED_WITH = {  # Optional peers that benchmarks import.
     "torch",
     "timm",

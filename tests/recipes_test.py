@@ -63,7 +63,7 @@ def test_gin_accepts_all_choices(side, shape):
         classes=3, train_images=300, median_side=side, shape=shape
     )
     configurables.parse(
-        ["experiments/folder.gin"],
+        recipes.gin_files(choices),
         [
             "TRAIN_PATTERN = 'train-*'",
             "EVAL_PATTERN = 'val-*'",

@@ -13,6 +13,7 @@ import orbit
 import tensorflow as tf
 from etils import epath
 
+from vit_scaling.class_names import names_of
 from vit_scaling.data.epoch_order import ORDER_VERSION
 from vit_scaling.experiment import Experiment
 from vit_scaling.image_preprocessing import CentralCrop, EvaluationPreprocessing
@@ -60,7 +61,7 @@ def build_run(
         FileNotFoundError: The run's checkpoints were removed.
     """
     experiment.check(strategy, options)
-    names = experiment.train_data.source.class_names or ()
+    names = names_of(experiment.train_data)
     experiment = experiment.with_class_names(names, reference="the training set")
     averages = uses_averages(model_dir, options.evaluate_averages)
     options = dataclasses.replace(options, evaluate_averages=averages)
@@ -162,7 +163,7 @@ def make_run_record(
         recorded = preprocess.to_record(size)
     height, width = model.inputs[0].shape[1:3]
     return RunRecord(
-        class_names=tuple(experiment.train_data.source.class_names or ()),
+        class_names=names_of(experiment.train_data),
         image_size=(height, width),
         value_range=experiment.train_data.value_range,
         loss=experiment.loss.__name__,

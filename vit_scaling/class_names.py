@@ -42,6 +42,11 @@ def union(*several: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for names in several for name in names))
 
 
+def names_of(data: Any) -> tuple[str, ...]:
+    """Return the class names of a set of images, or () if it has none."""
+    return tuple(getattr(getattr(data, "source", None), "class_names", None) or ())
+
+
 def with_class_names(
     data: Any, names: Sequence[str], *, source: str, reference: str
 ) -> Any:
@@ -58,8 +63,8 @@ def with_class_names(
     Raises:
         ValueError: The set has a class that is not among `names`.
     """
-    own = getattr(getattr(data, "source", None), "class_names", None)
-    if not own or not names or data.class_names or tuple(own) == tuple(names):
+    own = names_of(data)
+    if not own or not names or data.class_names or own == tuple(names):
         return data
     map_by_name(own, names, source=source, reference=reference)
     logging.warning(

@@ -6,6 +6,7 @@ a gin binding that can be overridden.
 # SPDX-License-Identifier: Apache-2.0
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from vit_scaling.modeling.shapes import shape_named
@@ -16,6 +17,7 @@ MIN_TOKENS_PER_SIDE = 8
 MAX_BATCH = 128
 MIN_STEPS, MAX_STEPS, EPOCHS = 300, 20_000, 40
 HELD_OUT = 0.1
+_SMALL = "@small/ViTShape()"
 
 
 class Choice(NamedTuple):
@@ -68,6 +70,12 @@ def choose_settings(
     ]
 
 
+def gin_files(choices: Sequence[Choice]) -> list[str]:
+    """Return the gin files that the choices are bound over."""
+    has_small = any(choice.value == _SMALL for choice in choices)
+    return ["experiments/folder.gin", *["models/small.gin"][: int(has_small)]]
+
+
 def choose_lengths(steps: int, batch: int, train_images: int) -> list[Choice]:
     """Return the bindings of a run's lengths."""
     epochs = steps * batch / train_images
@@ -100,7 +108,7 @@ def _model(side: int, shape: str | None) -> list[Choice]:
     elif side <= SMALL_SIDE:
         size = max(16, round(side / 4) * 4)
         chosen = [
-            Choice("SHAPE", "@small/ViTShape()", f"images of {side} pixels are small"),
+            Choice("SHAPE", _SMALL, f"images of {side} pixels are small"),
             Choice("small/ViTShape.patch", str(size // 4), "16 patches an image"),
         ]
     else:

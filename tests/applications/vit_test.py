@@ -152,7 +152,7 @@ def test_model_builds_on_an_input_tensor_and_what_stands_before_it():
         ({"input_shape": (None, None, 3)}, "static `input_shape`"),
         ({"input_shape": (15, 32, 3)}, "at least 16x16"),
         ({"pooling": "mean", "include_top": False}, "`pooling` argument should be"),
-        ({"classes": 0}, "`classes` must be a positive integer"),
+        ({"classes": 0}, "`classes` must be an integer of at least 1"),
         ({"head": "cls"}, "`head` argument should be one of"),
         ({"head": "nope", "include_top": False}, "`head` argument should be one of"),
         ({"input_shape": (8, 8, 3)}, "at least 16x16"),

@@ -14,7 +14,9 @@ from vit_scaling.data.tfrecords import TFRecords
 def test_unknown_policies_and_wrong_numbers_raise(tmp_path, kind):
     source = sets.numbered(tmp_path, [3])
     assert kind(source, image_size=1, classes=3).num_examples == 3
-    with pytest.raises(ValueError, match="`on_bad_record` must be one of stop, skip"):
+    with pytest.raises(
+        ValueError, match="`on_bad_record` must be one of 'stop', 'skip'"
+    ):
         kind(source, image_size=1, classes=3, on_bad_record="ignore")
     for name in ("image_size", "classes", "block_records", "max_pixels"):
         sizes = {"image_size": 1, "classes": 3, name: 0}

@@ -240,9 +240,9 @@ def test_under_a_strategy_the_global_batches_are_those_of_one_device(photographs
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_size": 0}, "`image_size` must be at least 1"),
-        ({"classes": 0}, "`classes` must be at least 1"),
-        ({"on_bad_record": "ignore"}, "`on_bad_record` must be one of stop, skip"),
+        ({"image_size": 0}, "`image_size` must be an integer of at least 1"),
+        ({"classes": 0}, "`classes` must be an integer of at least 1"),
+        ({"on_bad_record": "ignore"}, "`on_bad_record` must be one of 'stop', 'skip'"),
     ],
 )
 def test_settings_are_checked_at_once(numbered, change, message):

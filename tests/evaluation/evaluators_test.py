@@ -110,7 +110,9 @@ def test_wrong_settings_are_refused():
         FewShot([one, one])
     with pytest.raises(ValueError, match="`sets` must be one or more"):
         FewShot([])
-    with pytest.raises(ValueError, match="`interval_steps` must be at least 1"):
+    with pytest.raises(
+        ValueError, match="`interval_steps` must be an integer of at least 1"
+    ):
         FewShot([one], interval_steps=0)
     for name, wrong in (("shots", ()), ("seeds", (1, 1)), ("strengths", (0.0,))):
         with pytest.raises(ValueError, match=f"`{name}` must"):

@@ -14,9 +14,11 @@ REQUIRED = (
     "google-crc32c",
     "jinja2",
     "absl-py",
+    "annotated-types",
     "etils",
     "ml-dtypes",
     "numpy",
+    "pydantic",
     "scipy",
     "tf_keras",
 )

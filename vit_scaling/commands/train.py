@@ -77,7 +77,7 @@ def _train_folder(arguments: argparse.Namespace, flags: list[str]) -> int:
     }
     choices = recipes.choose_settings(**options)
     patterns = [f"TRAIN_PATTERN = {sets.train_pattern!r}"]
-    files = ["experiments/folder.gin"]
+    files = recipes.gin_files(choices)
     if sets.eval_pattern:
         patterns.append(f"EVAL_PATTERN = {sets.eval_pattern!r}")
     else:

@@ -108,7 +108,7 @@ class SameBatch:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         """Take image size and number of classes from the command's flags."""
         self._side = settings["image_size"]
-        self._classes = settings["classes"]
+        self.classes = settings["classes"]
 
     def dataset(self, *, batch_size: int, input_context: Any, **_: Any) -> Any:
         """Return one replica's batch, repeated without an end."""
@@ -117,7 +117,7 @@ class SameBatch:
         size = batch_size // input_context.num_replicas_in_sync
         shape = (size, self._side, self._side, 3)
         images = tf.random.stateless_uniform(shape, (0, 0), -1.0, 1.0)
-        labels = tf.one_hot(tf.range(size) % self._classes, self._classes)
+        labels = tf.one_hot(tf.range(size) % self.classes, self.classes)
         batch = {"images": images, "labels": labels}
         return tf.data.Dataset.from_tensors(batch).repeat()
 
