@@ -33,11 +33,13 @@ REQUIRES = [
     "tensorboard>=2.19,<2.22",  # TensorFlow 2.21 no longer brings it.
     "tqdm>=4.66",
 ]
+DATAFRAMES = ["pandas>=2.2"]  # `load_run(…).metrics`.
 PLOTS = ["matplotlib>=3.9,<4", "plotly>=6,<8"]
 SERVING = ["tensorflow-serving-api>=2.19,<2.22", "grpcio>=1.68"]
 ONNX = ["tf2onnx>=1.16", "onnx>=1.16", "onnxruntime>=1.18"]
 LITERT = ["ai-edge-litert>=1.2"]
 EXTRAS = {
+    "dataframes": DATAFRAMES,
     "plots": PLOTS,
     "beam": ["apache-beam>=2.77,<3"],
     # Into a virtual environment of their own: jax does not mix with TensorFlow's.
@@ -46,6 +48,7 @@ EXTRAS = {
     "onnx": ONNX,
     "litert": LITERT,
     "test": [
+        *DATAFRAMES,
         *PLOTS,
         *SERVING,
         *ONNX,

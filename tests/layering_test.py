@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "vit_scaling"
 
 LAYERS = [  # A package imports only from lines below its own.
-    {"commands", "train"},
+    {"commands"},
+    {"train"},
     {"configurables", "preflight"},
     {"runs"},
     {"assembly", "run_check", "trained_run"},

@@ -308,8 +308,8 @@ def test_bad_input_is_reported_in_one_line_before_the_first_step(
 def test_an_unknown_shape_is_rejected_with_the_nearest(run, digit_records, tmp_path):
     data = arguments(digit_records, steps=3, every=3)[-3:-1]
     files = ["--gin_file=vit_s16", "--gin_file=smoke", model_dir(tmp_path / "run")]
-    code, err = run(*data, *files, "--gin_param=SHAPE = 'L/61'")
-    assert code == 1 and "No shape is called 'L/61'. Did you mean 'L/16'?" in err
+    code, err = run(*data, *files, "--gin_param=SHAPE = 'l/16'")
+    assert code == 1 and "No shape is called 'l/16'. Did you mean 'L/16'?" in err
     assert not (tmp_path / "run").exists()
 
 

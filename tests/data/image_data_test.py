@@ -20,7 +20,9 @@ def test_unknown_policies_and_wrong_numbers_raise(tmp_path, kind):
         kind(source, image_size=1, classes=3, on_bad_record="ignore")
     for name in ("image_size", "classes", "block_records", "max_pixels"):
         sizes = {"image_size": 1, "classes": 3, name: 0}
-        with pytest.raises(ValueError, match=f"`{name}` must be at least 1"):
+        with pytest.raises(
+            ValueError, match=f"`{name}` must be an integer of at least 1"
+        ):
             kind(source, **sizes)
 
 

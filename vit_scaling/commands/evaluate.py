@@ -42,3 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     command = train.binary_flags(arguments, bindings, [])
     return train.run_binary(["--mode=eval", *command, *flags])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -92,3 +92,7 @@ def _split(arguments: Sequence[str]) -> tuple[str, list[str]]:
     groups = {name.partition(" ")[0] for name in COMMANDS if " " in name}
     words = 2 if arguments and arguments[0] in groups else 1
     return " ".join(arguments[:words]), list(arguments[words:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -161,3 +161,7 @@ def run_binary(flags: Sequence[str]) -> int:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
