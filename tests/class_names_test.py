@@ -165,3 +165,22 @@ def test_a_checkpoint_is_evaluated_by_the_names_of_its_run(tmp_path):
     for images in (train, test):
         changed = dataclasses.replace(experiment, eval_data=images)
         assert runs.evaluate(changed, **options)["eval"]["top1"] == 1.0
+
+
+def test_the_names_that_labels_are_mapped_to_are_those_of_the_set(tmp_path):
+    train = in_order(tmp_path, ["cat", "dog", "eel"])
+    reordered = dataclasses.replace(train, class_names=("eel", "dog", "cat"))
+    assert class_names.names_of(reordered) == ("eel", "dog", "cat")
+    test = in_order(tmp_path, ["dog", "cat", "eel"])
+    options = {"source": "The set", "reference": "the model"}
+    names = class_names.names_of(reordered)
+    mapped = class_names.with_class_names(test, names, **options)
+    found = colours_and_labels(mapped.dataset(batch_size=1))
+    assert found == [(20.0, 2), (80.0, 1), (140.0, 0)]
+
+
+def test_repeated_names_are_rejected():
+    with pytest.raises(ValueError, match=r"the model has a class name several.*'dog'"):
+        class_names.map_by_name(
+            ["dog"], ["dog", "dog"], source="The set", reference="the model"
+        )

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,13 @@ def map_by_name(
         >>> map_by_name(["dog"], ["cat", "dog"], source="a", reference="b")
         (1,)
     """
+    for given, owner in ((names, source), (target, reference)):
+        repeated = [name for name, count in Counter(given).items() if count > 1]
+        if repeated:
+            raise ValueError(
+                f"{owner} has a class name several times: {_list(repeated)}. Rename "
+                "the classes, so that labels can be mapped by name."
+            )
     unknown = [name for name in names if name not in target]
     if unknown:
         raise ValueError(
@@ -44,7 +52,9 @@ def union(*several: Sequence[str]) -> tuple[str, ...]:
 
 def names_of(data: Any) -> tuple[str, ...]:
     """Return the class names of a set of images, or () if it has none."""
-    return tuple(getattr(getattr(data, "source", None), "class_names", None) or ())
+    mapped_to = getattr(data, "class_names", None)
+    of_source = getattr(getattr(data, "source", None), "class_names", None)
+    return tuple(mapped_to or of_source or ())
 
 
 def with_class_names(
@@ -64,7 +74,7 @@ def with_class_names(
         ValueError: The set has a class that is not among `names`.
     """
     own = names_of(data)
-    if not own or not names or data.class_names or own == tuple(names):
+    if not own or not names or own == tuple(names):
         return data
     map_by_name(own, names, source=source, reference=reference)
     logging.warning(

@@ -24,6 +24,7 @@ def test_any_csv_in_percent_is_fitted_by_its_columns(tmp_path, capsys):
     rows = [f"m{k},{2**k},{100 * (0.1 + 0.6 * 2 ** (-0.3 * k))}" for k in range(14)]
     (tmp_path / "mine.csv").write_text("\n".join(["net,days,err", *rows, ""]))
     flags = ["--model_column=net", "--compute_column=days", "--error_column=err"]
+    flags.append("--compute_unit=core_days")
     run = [f"--runs={tmp_path / 'mine.csv'}", *flags, "--error_unit=percent", *FAST]
     assert main([*run, f"--output_dir={tmp_path / 'out'}", "--predict=1e5"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -42,7 +42,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         ("weight", "the weight in the fit"),
     ):
         add(f"--{field}_column", help=f"the column with {meaning}")
-    add("--compute_unit", choices=["core_days", "flops"], help="unit of all compute")
+    add(
+        "--compute_unit",
+        help="unit of all compute, such as core_days, gflops, gmacs or pf_days; "
+        "default: from the column's name",
+    )
     add("--error_unit", default="fraction", choices=["fraction", "percent"])
     add("--loss", default="log", choices=["log", "linear"])
     add("--robust", default="none", choices=["none", "huber", "soft_l1"])

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from vit_scaling.class_names import with_class_names
+from vit_scaling.class_names import names_of, with_class_names
 from vit_scaling.evaluation.fewshot import FeatureSet
 
 Batch = Mapping[str, tf.Tensor]
@@ -169,15 +169,18 @@ def match_classes(train: Images, test: Images) -> Images:
     Raises:
         ValueError: The parts have different numbers or names of classes.
     """
+    test = with_class_names(
+        test,
+        names_of(train),
+        source="The few-shot test part",
+        reference="the training part",
+    )
     if train.classes != test.classes:
         raise ValueError(
             "Both parts of a few-shot set must have the same classes; received "
             f"{train.classes} (train) and {test.classes} (test)."
         )
-    names = getattr(getattr(train, "source", None), "class_names", None) or ()
-    return with_class_names(
-        test, names, source="The few-shot test part", reference="the training part"
-    )
+    return test
 
 
 def make_feature_set(extract: ImagePass, train: Images, test: Images) -> FeatureSet:

@@ -8,11 +8,14 @@ import pathlib
 import re
 
 from vit_scaling.modeling.shapes import ViTShape
-from vit_scaling.naming import check_known, did_you_mean, unknown_name_message
-from vit_scaling.scaling.laws.runs import (
-    COMPUTE_UNITS,
+from vit_scaling.naming import check_known, did_you_mean
+from vit_scaling.scaling.laws.compute_units import (
     CORE_DAYS,
-    FLOPS,
+    ComputeUnit,
+    find_unit,
+    parse_unit,
+)
+from vit_scaling.scaling.laws.runs import (
     SHAPE_COLUMNS,
     Run,
     Runs,
@@ -21,10 +24,6 @@ from vit_scaling.scaling.laws.runs import (
 
 _SUFFIXES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9}
 _COMPUTE_COLUMNS = ("compute", "core_days", "flops")
-_UNIT_WORDS = {
-    **{"core-days": CORE_DAYS, "core_days": CORE_DAYS, "coredays": CORE_DAYS},
-    **{"core-day": CORE_DAYS, "flops": FLOPS, "flop": FLOPS},
-}
 # A TPUv3 core executes some 2e18 operations a day: a table of both units spans this.
 _MIXED_UNITS_SPAN = 1e12
 
@@ -79,9 +78,9 @@ def read_runs(
     Args:
         source: A CSV file with a header, or a sweep's folder with `runs.csv`.
         columns: Names of the columns.
-        compute_unit: "core_days" or "flops"; None reads the unit from a column, from
-            the cells ("3e18 FLOPs") or from the compute column's name, and falls back
-            to core-days.
+        compute_unit: Such as "core_days", "gflops" or "pf_days"; None reads the unit
+            from a column, from the cells ("3e18 FLOPs") or from the compute column's
+            name. A column called "compute" is in core-days.
         error_unit: "fraction" (between 0 and 1) or "percent".
 
     Raises:
@@ -157,25 +156,18 @@ def _parse_run(
     def amount(field: str) -> float | None:
         return parse_quantity(cell(field)) if cell(field) else None
 
-    compute, unit = _parse_compute(cell("compute"))
-    named = cell("compute_unit").lower()
-    unit = unit or _UNIT_WORDS.get(named, named or None)
-    if unit and compute_unit and unit != compute_unit:
-        raise ValueError(
-            f"`compute` must have one unit; received {unit} where {compute_unit} was "
-            "requested."
-        )
-    by_name = FLOPS if "flop" in names["compute"].lower() else CORE_DAYS
+    compute, unit = _parse_compute(cell("compute"), cell("compute_unit"))
+    unit = _choose_unit(unit, compute_unit, names["compute"])
     model = cell("model") or "unnamed"
     weight = amount("weight")
     return Run(
         model=model,
-        compute=compute,
+        compute=compute * unit.factor,
         error=parse_quantity(cell("error")) / (100 if error_unit == "percent" else 1),
         metric=cell("metric") or "error",
         data_size=amount("data_size"),
         images_seen=amount("images_seen"),
-        compute_unit=compute_unit or unit or by_name,
+        compute_unit=unit.unit,
         shape=_parse_shape(line) or find_shape(model),
         seed=cell("seed"),
         weight=1.0 if weight is None else weight,
@@ -197,17 +189,30 @@ def _parse_shape(line: dict[str, str]) -> ViTShape | None:
     return ViTShape(*(int(size) for size in sizes))
 
 
-def _parse_compute(text: str) -> tuple[float, str | None]:
+def _parse_compute(text: str, unit: str) -> tuple[float, ComputeUnit | None]:
     """Return the number and the unit, if any, of a cell such as "3e18 FLOPs"."""
-    match = re.fullmatch(r"\s*(\S+)\s+([A-Za-z_-]+)\s*", text)
-    if not match:
-        return parse_quantity(text), None
-    unit = _UNIT_WORDS.get(match.group(2).lower())
-    if unit is None:
+    match = re.fullmatch(r"\s*(\S+)\s+([A-Za-z][\w\s/-]*)\s*", text)
+    if match:
+        return parse_quantity(match[1]), parse_unit(match[2], name="the cell")
+    named = parse_unit(unit, name="the unit column's cell") if unit else None
+    return parse_quantity(text), named
+
+
+def _choose_unit(
+    of_row: ComputeUnit | None, requested: str | None, column: str
+) -> ComputeUnit:
+    """Return the unit of a row's compute: as requested, of the row or of the column."""
+    given = parse_unit(requested, name="--compute_unit") if requested else None
+    if of_row and given and of_row != given:
         raise ValueError(
-            unknown_name_message("compute unit", match.group(2), COMPUTE_UNITS)
+            f"`compute` must have one unit; received {of_row.unit} times "
+            f"{of_row.factor:g} in the row where {requested} was requested."
         )
-    return parse_quantity(match.group(1)), unit
+    if given or of_row:
+        return given or of_row  # type: ignore[return-value]
+    if column == "compute":  # The paper's own tables.
+        return find_unit(column) or ComputeUnit(CORE_DAYS, 1.0)
+    return parse_unit(column, name="the column")
 
 
 def _check_ranges(runs: Runs, error_unit: str, path: pathlib.Path) -> None:

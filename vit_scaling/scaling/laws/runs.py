@@ -14,12 +14,9 @@ import numpy.typing as npt
 
 from vit_scaling.modeling.shapes import ViTShape, shape_named
 from vit_scaling.naming import unknown_name_message
+from vit_scaling.scaling.laws.compute_units import COMPUTE_UNITS, CORE_DAYS
 
 Floats = npt.NDArray[np.float64]
-
-CORE_DAYS = "core_days"  # The paper's unit: days of one TPUv3 core.
-FLOPS = "flops"
-COMPUTE_UNITS = (CORE_DAYS, FLOPS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,7 +211,12 @@ class Runs:
 
 
 def find_shape(model: str) -> ViTShape | None:
-    """Return the shape of the paper that `model` names; None for other names."""
+    """Return the shape that `model` names with its patch, such as "B/16", or None.
+
+    A name without a patch, such as "Ti", could be of any patch size.
+    """
+    if "/" not in model:
+        return None
     try:
         return shape_named(model)
     except ValueError:

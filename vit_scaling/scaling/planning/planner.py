@@ -9,10 +9,11 @@ import numpy as np
 
 from vit_scaling.modeling.shapes import SHAPES, ViTShape
 from vit_scaling.scaling.laws.bootstrap import bootstrap
+from vit_scaling.scaling.laws.compute_units import CORE_DAYS, FLOPS
 from vit_scaling.scaling.laws.findings import largest_data
 from vit_scaling.scaling.laws.power_law import fit_power_law
 from vit_scaling.scaling.laws.predictions import predict
-from vit_scaling.scaling.laws.runs import CORE_DAYS, FLOPS, Floats, Run, Runs
+from vit_scaling.scaling.laws.runs import Floats, Run, Runs
 from vit_scaling.scaling.planning.devices import Device
 from vit_scaling.scaling.planning.flops import flops, parameters
 from vit_scaling.scaling.planning.memory import Step, memory
