@@ -117,7 +117,7 @@ def test_shapes_are_found_and_drawn(capsys, tmp_path):
     ("flags", "message"),
     [
         (["--shape=G/13x"], "positive integer"),
-        (["--shape=Q/14"], "Did you mean"),
+        (["--shape=l/16"], "Did you mean"),
         (["--shape=B/16", "--device=tpu_v33"], "Did you mean 'tpu_v3'"),
         (["--shape=B/16", "--head=mapp"], "Did you mean 'map'"),
         (["--shape=B/16", "--optimizer=adam_ph"], "Did you mean 'adam"),

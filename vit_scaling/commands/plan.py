@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--classes", type=int, default=1000)
     add("--precision", default="mixed_bfloat16", help="or float32")
     add("--rematerialize", default="none", help="none, all, attention, mlp or every_N")
+    add("--average", action="store_true", help="a Polyak average is kept")
+    add("--micro_batches", type=int, default=1, help="as MICRO_BATCHES in gin")
     add("--no_clip", action="store_true", help="gradients are not clipped")
     add("--device", default="tpu_v3", help="a name such as a100_80gb, or 24GiB")
     add("--devices", type=int, default=1, help="data-parallel replicas")
@@ -99,6 +101,8 @@ def _plan(arguments: argparse.Namespace) -> Mapping[str, Any]:
         precision=arguments.precision,
         rematerialize=arguments.rematerialize,
         clip=not arguments.no_clip,
+        average=arguments.average,
+        micro_batches=arguments.micro_batches,
     )
     return plan(
         _shape(arguments),

@@ -142,3 +142,19 @@ def test_bad_steps_are_explained(options, message):
 def test_a_batch_is_at_least_one_image():
     with pytest.raises(ValueError, match="`batch` must be at least 1"):
         memory(shape_named("B/16"), batch=0)
+
+
+def test_averages_and_summed_gradients_are_counted():
+    shape = shape_named("S/16")
+    parameters = 23_438_976 + 385_000  # facts: S/16 with a MAP head, and 1000 classes.
+    options = {"tpu": False, "precision": "float32", "optimizer": "momentum"}
+    plain = memory(shape, batch=64, step=Step(**options))
+    averaged = memory(shape, batch=64, step=Step(average=True, **options))
+    assert averaged.total - plain.total == 4 * parameters
+    assert averaged.terms["average"] == 4 * parameters
+    pieces = memory(shape, batch=64, step=Step(micro_batches=4, **options))
+    quarter = memory(shape, batch=16, step=Step(**options))
+    summed = pieces.terms["gradients"] - quarter.terms.get("gradients", 0)
+    assert summed == 4 * parameters
+    assert pieces.arguments == plain.arguments  # The whole batch is an argument.
+    assert pieces.terms["activations"] == quarter.terms["activations"]

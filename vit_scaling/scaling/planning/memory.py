@@ -76,6 +76,9 @@ class Step:
             option); Keras unrolls them.
         tpu: Whether arrays are laid out in tiles of 8 × 128.
         representation_width: Width of the tanh layer before the classifier, if any.
+        average: Whether a Polyak average of the weights is kept.
+        micro_batches: Pieces of the batch, one after the other, whose gradients are
+            summed in float32.
 
     Raises:
         ValueError: An optimizer, precision or policy is not known.
@@ -91,6 +94,8 @@ class Step:
     scan: bool = False
     tpu: bool = True
     representation_width: int | None = None
+    average: bool = False
+    micro_batches: int = 1
 
     def __post_init__(self) -> None:
         for name, known in (("optimizer", RULES_BY_FLAG), ("precision", PRECISIONS)):
@@ -98,6 +103,7 @@ class Step:
             if value not in known:
                 raise ValueError(unknown_name_message(name, value, known))
         recomputed_parts(self.rematerialize, depth=1)
+        check_at_least(1, micro_batches=self.micro_batches)
 
     @property
     def activation_bytes(self) -> int:
@@ -211,6 +217,7 @@ def memory(
 
 def _memory(shape: ViTShape, batch: float, step: Step, *, recomputed: bool) -> Memory:
     arguments = _arguments(shape, batch, step)
+    batch = math.ceil(batch / step.micro_batches)
     block, gradients = _block(shape, step), _gradients(shape, step)
     images = _image_copy(step, batch)
     saved = _saved(shape, step, block, recomputed)
@@ -218,8 +225,12 @@ def _memory(shape: ViTShape, batch: float, step: Step, *, recomputed: bool) -> M
         "activations": round(batch * saved),
         "work": round(batch * _forward_work(block, step)) + images,
     }
+    summed = 0
+    if step.micro_batches > 1:
+        summed = 4 * sum(n * math.prod(size) for _, size, n in _weights(shape, step))
+        forward["gradients"] = summed
     backward = {
-        "gradients": gradients,
+        "gradients": gradients + summed,
         "work": round(batch * _backward_work(block)) + images,
     }
     if step.scan:
@@ -257,7 +268,10 @@ def _state(shape: ViTShape, step: Step) -> tuple[tuple[str, int], ...]:
     rule = RULES_BY_FLAG[step.optimizer]
     sizes = {"weights": 0, "first_moment": 0, "second_moment": 0}
     for _, size, count in _weights(shape, step):
-        sizes["weights"] += count * array_bytes(size, 4, tpu=step.tpu)
+        weights = count * array_bytes(size, 4, tpu=step.tpu)
+        sizes["weights"] += weights
+        if step.average:
+            sizes["average"] = sizes.get("average", 0) + weights
         for name, slot in rule.slots(size).items():
             slot_bytes = array_bytes(slot.shape, BYTES[slot.dtype], tpu=step.tpu)
             sizes[moment_of(name)] += count * slot_bytes
@@ -274,6 +288,8 @@ def _arguments(shape: ViTShape, batch: float, step: Step) -> dict[str, int]:
 def _gradients(shape: ViTShape, step: Step) -> int:
     """Return the bytes of the gradients that exist at the same time."""
     counts = [count * math.prod(size) for _, size, count in _weights(shape, step)]
+    if step.micro_batches > 1 and not step.scan:
+        return step.activation_bytes * sum(counts)  # Before they are added to the sum.
     if step.scan:
         return 4 * sum(counts)  # Stacked along the loop, in the weights' own dtype.
     if step.clip:
