@@ -47,16 +47,23 @@ def test_images_are_bounded_if_the_shortest_run_reaches_the_error():
 
 
 def test_bottlenecks_agree_with_the_paper():
-    """§2.1: small models gain from neither data nor compute, large ones from data."""
+    """§2.1: small models gain little from data and compute, large ones more.
+
+    Of equal factors, a doubled model gains most up to L/16.
+    """
     found = {row.model: row for row in find_bottlenecks(paper_runs())}
     assert found["Ti/16"].limited_by == found["s/28"].limited_by == "model"
-    assert found["L/16"].limited_by == "data"
+    assert found["L/16"].limited_by == "model"
+    data = {name: row.doublings.get("data") for name, row in found.items()}
+    assert data["L/16"].interval[0] > 0 > data["Ti/16"].interval[0]
     assert found["L/16"].worsens_from == 3e7
     assert found["L/16"].gain_from_data > 0.4 > 0.05 > found["Ti/16"].gain_from_data
     # From 1B to 3B only the largest gains.
     assert found["L/16"].gain_from_largest_data > 0.02
     assert found["B/16"].gain_from_largest_data < 0.01
-    assert found["g/14"].limited_by == "model or data"
+    # Only its duration varies: there is nothing to compare it with.
+    assert found["g/14"].limited_by == "undecided"
+    assert "data not comparable" in found["g/14"].evidence
     assert found["G/14"].limited_by == ""
 
 

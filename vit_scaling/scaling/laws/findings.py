@@ -8,12 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from vit_scaling.naming import unknown_name_message
+from vit_scaling.scaling.laws.doublings import (
+    Gain,
+    describe,
+    doubling_gains,
+    limiting_factor,
+)
 from vit_scaling.scaling.laws.power_law import PowerLaw
 from vit_scaling.scaling.laws.runs import Floats, Run, Runs
-
-# Smaller relative decreases of the error count as no gain. From 100 times the data the
-# paper's Ti/16 gains 0.4 %, L/16 33 %.
-NEGLIGIBLE_GAIN = 0.03
 
 
 def group_by_series(runs: Runs) -> dict[tuple[str, float | None], list[Run]]:
@@ -133,8 +135,10 @@ class Bottleneck:
         gain_from_largest_data: As `gain_from_data`, from the second largest data.
         worsens_from: The smallest data size on which longer training raised the error
             by more than 1 % of it, if any: the sign of data running out.
-        limited_by: "model", "data", "duration", "model or data" (one data size only),
-            or "" (nothing to compare).
+        doublings: Known gains of a doubling of "data", "duration" and "model".
+        limited_by: "data", "duration" or "model": the one of which a doubling gains
+            most; "undecided" where the 95 % intervals overlap or only one factor is
+            known, or "" (nothing to compare).
         evidence: The gains in a sentence.
     """
 
@@ -144,6 +148,7 @@ class Bottleneck:
     gain_from_duration: float | None
     gain_from_largest_data: float | None
     worsens_from: float | None
+    doublings: dict[str, Gain]
     limited_by: str
     evidence: str
 
@@ -151,9 +156,8 @@ class Bottleneck:
 def find_bottlenecks(runs: Runs) -> list[Bottleneck]:
     """Return what limits each model, cheapest model first (§2.1, observations 2-3).
 
-    A model is limited by itself if neither more data nor more duration decreases its
-    error by `NEGLIGIBLE_GAIN`; by data if more data helps more than a doubled duration,
-    or if its longest runs get worse on the smaller data; otherwise by its duration.
+    Equal factors are compared: doubled data, a doubled duration and a doubled model
+    (compute per image). See `doubling_gains` and `limiting_factor`.
     """
     return [_bottleneck(runs, model) for model in runs.models]
 
@@ -183,6 +187,9 @@ def _bottleneck(runs: Runs, model: str) -> Bottleneck:
     worsens_from = next((size for size in known if _worsens(by_data[size])), None)
     if worsens_from is not None:
         evidence.append(f"on {worsens_from:.3g} images longer training makes it worse")
+    gains = doubling_gains(runs, model)
+    if gains:
+        evidence.append(describe(gains))
     return Bottleneck(
         model,
         min(run.error for rows in by_data.values() for run in rows),
@@ -190,7 +197,8 @@ def _bottleneck(runs: Runs, model: str) -> Bottleneck:
         gain_from_duration=duration,
         gain_from_largest_data=last,
         worsens_from=worsens_from,
-        limited_by=_limited_by(data, duration, worsens_from),
+        doublings=gains,
+        limited_by=limiting_factor(gains),
         evidence=(
             "; ".join(evidence) or "one data size and one duration: nothing to compare"
         )
@@ -241,17 +249,6 @@ def _longest_series(groups: dict[float | None, list[Run]]) -> list[Run]:
             _data_order(item[0]),
         ),
     )[1]
-
-
-def _limited_by(data: float | None, duration: float | None, worse: float | None) -> str:
-    if data is None and duration is None:
-        return ""
-    known_data, known_duration = data or 0.0, duration or 0.0
-    if worse is not None and known_data >= NEGLIGIBLE_GAIN:
-        return "data"
-    if max(known_data, known_duration) < NEGLIGIBLE_GAIN:
-        return "model" if data is not None else "model or data"
-    return "data" if known_data > known_duration else "duration"
 
 
 def _duration_gain(rows: Sequence[Run]) -> float | None:
