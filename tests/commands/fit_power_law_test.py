@@ -43,7 +43,7 @@ def test_text_is_for_people(capsys):
 
 def test_a_fit_that_did_not_converge_says_so_and_returns_one(tmp_path, capsys):
     rows = [f"{1 + k / 20},{0.9 - k / 50}" for k in range(20)]
-    (tmp_path / "line.csv").write_text("\n".join(["compute,error", *rows, ""]))
+    (tmp_path / "line.csv").write_text("\n".join(["core_days,error", *rows, ""]))
     assert main([f"--runs={tmp_path / 'line.csv'}", *FAST]) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["converged"] is False
@@ -59,7 +59,7 @@ def test_a_misspelt_metric_suggests_the_nearest(capsys):
 
 def test_a_fit_without_intervals_is_printed_as_such(tmp_path, capsys):
     rows = [f"{10**k},{0.1 + 0.6 * 10 ** (-0.3 * k)}" for k in range(5)]
-    (tmp_path / "few.csv").write_text("\n".join(["compute,error", *rows, ""]))
+    (tmp_path / "few.csv").write_text("\n".join(["core_days,error", *rows, ""]))
     assert main([f"--runs={tmp_path / 'few.csv'}", "--resamples=50", "--compare"]) == 0
     text = capsys.readouterr().out
     assert "note: There are no intervals." in text
@@ -69,9 +69,20 @@ def test_a_fit_without_intervals_is_printed_as_such(tmp_path, capsys):
 
 def test_an_error_of_zero_is_fitted_as_the_message_advises(tmp_path, capsys):
     rows = [f"{2**k},{0.5 * 2 ** (-0.5 * k) * (k < 13)}" for k in range(14)]
-    (tmp_path / "zero.csv").write_text("\n".join(["compute,error", *rows, ""]))
+    (tmp_path / "zero.csv").write_text("\n".join(["core_days,error", *rows, ""]))
     flags = [f"--runs={tmp_path / 'zero.csv'}", "--resamples=50"]
     assert main(flags) == 1
     assert "--loss=linear" in capsys.readouterr().err
     assert main([*flags, "--loss=linear"]) == 0
     assert "rms of log(law/error)" in capsys.readouterr().out
+
+
+def test_predictions_and_figures_carry_the_units_of_the_table(tmp_path, capsys):
+    rows = [f"{10**k},{0.1 + 0.6 * 10 ** (-0.1 * k)}" for k in range(10, 22)]
+    (tmp_path / "runs.csv").write_text("\n".join(["gflops_total,error", *rows, ""]))
+    flags = [f"--runs={tmp_path / 'runs.csv'}", "--compute_column=gflops_total"]
+    assert main([*flags, "--resamples=50", f"--output_dir={tmp_path / 'out'}"]) == 0
+    text = capsys.readouterr().out
+    assert "C in GFLOPs" in text and "compute (GFLOPs)" in text
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "Compute (GFLOPs)" in report and "core-days" not in report

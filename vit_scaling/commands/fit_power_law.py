@@ -42,11 +42,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         ("weight", "the weight in the fit"),
     ):
         add(f"--{field}_column", help=f"the column with {meaning}")
-    add(
-        "--compute_unit",
-        help="unit of all compute, such as core_days, gflops, gmacs or pf_days; "
-        "default: from the column's name",
-    )
+    add("--compute_unit", help="unit of all compute, such as gflops or gpu_hours; "
+        "default: read from the column's name")  # fmt: skip
     add("--error_unit", default="fraction", choices=["fraction", "percent"])
     add("--loss", default="log", choices=["log", "linear"])
     add("--robust", default="none", choices=["none", "huber", "soft_l1"])
@@ -97,6 +94,7 @@ def _fit(arguments: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def _show(result: Mapping[str, Any]) -> str:
+    from vit_scaling.scaling.laws.compute_units import parse_unit
     from vit_scaling.scaling.studies import result_tables as tables
 
     lines = [
@@ -107,7 +105,7 @@ def _show(result: Mapping[str, Any]) -> str:
         return "\n".join([*lines, f"The fit did not converge: {result['reason']}"])
     header, rows = tables.coefficients_table(result)
     lines += [
-        f"E = a(C + d)^-b + c, C in {result['compute_unit']}",
+        f"E = a(C + d)^-b + c, C in {parse_unit(result['compute_unit']).label}",
         "",
         cli.table(rows, header),
         "",

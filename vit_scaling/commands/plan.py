@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--find_shapes", action="store_true", help="draw Figure 8 for the device")
     add("--depths", default="24,32,40,48,56", help="for --find_shapes")
     add("--budget", help="compute to spend: returns shape, data, duration and error")
-    add("--budget_unit", default="core_days", choices=["core_days", "flops"])
+    add("--budget_unit", default="core_days", help="such as flops, gflops, pf_days")
     add("--runs", default="paper", help="for --budget: 'paper', a CSV or a folder")
     add("--metric", help="for --budget; the paper's default is imagenet_10shot")
     add("--output_dir", default=".", help="for the figure of --find_shapes")
@@ -133,6 +133,7 @@ def _shape(arguments: argparse.Namespace) -> ViTShape:
 
 
 def _plan_budget(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    from vit_scaling.scaling.laws.compute_units import parse_unit
     from vit_scaling.scaling.laws.run_tables import parse_quantity
     from vit_scaling.scaling.planning.devices import device_named
     from vit_scaling.scaling.planning.planner import convert_to_flops, plan_budget
@@ -143,16 +144,17 @@ def _plan_budget(arguments: argparse.Namespace) -> Mapping[str, Any]:
             "The paper's runs were trained on images of 224 pixels; received "
             f"--image_size={arguments.image_size}. Leave it out, or give --runs."
         )
+    unit = parse_unit(arguments.budget_unit, name="--budget_unit", flag="budget_unit")
     runs = analysis.load_runs(arguments.runs, metric=arguments.metric)
-    if arguments.budget_unit == "flops" and runs.compute_unit != "flops":
+    if unit.quantity == "FLOPs" and runs.unit.quantity != "FLOPs":
         runs = convert_to_flops(runs, image_size=arguments.image_size)
-    if runs.compute_unit != arguments.budget_unit:
+    if runs.unit.quantity != unit.quantity:
         raise ValueError(
             f"The compute of these runs is in {runs.compute_unit}; received "
             f"--budget_unit={arguments.budget_unit}. Use "
             f"--budget_unit={runs.compute_unit}."
         )
-    budget = parse_quantity(arguments.budget)
+    budget = parse_quantity(arguments.budget) * unit.factor / runs.unit.factor
     return plan_budget(
         runs,
         budget,

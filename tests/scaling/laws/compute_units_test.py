@@ -1,43 +1,78 @@
-"""Units of compute are read from names, or rejected."""
+"""Units of compute are read from names, or not at all."""
 # SPDX-License-Identifier: Apache-2.0
 
 import numpy as np
 import pytest
 
-from vit_scaling.scaling.laws.compute_units import CORE_DAYS, FLOPS, find_unit
+from vit_scaling.scaling.laws.compute_units import ACCEPTED_UNITS, find_unit, parse_unit
 from vit_scaling.scaling.laws.run_tables import Columns, read_runs
 
 
 @pytest.mark.parametrize(
-    ("text", "unit", "factor"),
+    ("text", "name", "quantity", "factor", "label"),
     [
-        ("flops", FLOPS, 1),
-        ("Training FLOP", FLOPS, 1),
-        ("gflops_total", FLOPS, 1e9),
-        ("GFLOPs", FLOPS, 1e9),
-        ("TFLOPs (train)", FLOPS, 1e12),
-        ("exaflops", FLOPS, 1e18),
-        ("gmacs_total", FLOPS, 2e9),  # A multiply and an add.
-        ("MACs", FLOPS, 2),
-        ("PF-days", FLOPS, 1e15 * 86_400),
-        ("petaflop/s-days", FLOPS, 1e15 * 86_400),
-        ("core_days", CORE_DAYS, 1),
-        ("TPUv3 core-days", CORE_DAYS, 1),
-        ("core hours", CORE_DAYS, 1 / 24),
+        ("flops", "flops", "FLOPs", 1, "FLOPs"),
+        ("Training FLOP", "flops", "FLOPs", 1, "FLOPs"),
+        ("gflops_total", "gflops", "FLOPs", 1e9, "GFLOPs"),
+        ("compute (TFLOPs)", "tflops", "FLOPs", 1e12, "TFLOPs"),
+        ("petaFLOPs", "pflops", "FLOPs", 1e15, "PFLOPs"),
+        ("gmacs_total", "gmacs", "FLOPs", 2e9, "GMACs"),
+        ("MACs", "macs", "FLOPs", 2, "MACs"),
+        ("multadds", "macs", "FLOPs", 2, "MACs"),
+        ("TFLOPs (train)", "tflops", "FLOPs", 1e12, "TFLOPs"),
+        ("exaflops", "eflops", "FLOPs", 1e18, "EFLOPs"),
+        ("PF-days", "pf_days", "FLOPs", 8.64e19, "PF-days"),
+        ("petaflop/s-days", "pf_days", "FLOPs", 8.64e19, "PF-days"),
+        ("GPU hours", "gpu_hours", "GPU time", 1 / 24, "GPU-hours"),
+        ("A100 GPU hours", "a100_hours", "A100 time", 1 / 24, "A100-hours"),
+        ("core-days", "core_days", "TPUv3 core time", 1, "TPUv3 core-days"),
+        ("TPUv3 core days", "core_days", "TPUv3 core time", 1, "TPUv3 core-days"),
+        (
+            *("tpu_v4_core_days", "tpuv4_core_days"),
+            *("TPUv4 core time", 1, "TPUv4 core-days"),
+        ),
+        (
+            *("TPUv3 core hours", "tpuv3_core_hours"),
+            *("TPUv3 core time", 1 / 24, "TPUv3 core-hours"),
+        ),
     ],
 )
-def test_units_are_read_from_names(text, unit, factor):
-    found = find_unit(text)
-    assert found.unit == unit
-    assert found.factor == pytest.approx(factor, rel=1e-12)
+def test_units_are_parsed_from_names(text, name, quantity, factor, label):
+    unit = parse_unit(text)
+    assert (unit.name, unit.quantity, unit.label) == (name, quantity, label)
+    assert unit.factor == pytest.approx(factor)
+    assert parse_unit(unit.name) == unit
 
 
 @pytest.mark.parametrize(
     "text",
-    ["GPU hours", "H100 days", "A100 core-days", "v4 core days", "cost", "params", ""],
+    [
+        "compute",
+        "days",
+        "GFLOPs/s",
+        "gflops_per_image",
+        "log10_flops",
+        "kWh",
+        "cost",
+        "params",
+        "",
+    ],
 )
-def test_units_that_are_not_known_are_not_guessed(text):
+def test_other_quantities_are_no_unit_of_compute(text):
     assert find_unit(text) is None
+
+
+def test_an_unknown_unit_names_the_accepted_ones_and_the_flag():
+    with pytest.raises(ValueError, match=r"Give --compute_unit, such as core_days"):
+        parse_unit("parsecs")
+    assert [parse_unit(name).name for name in ACCEPTED_UNITS] == list(ACCEPTED_UNITS)
+
+
+@pytest.mark.parametrize(
+    "text", ["GPU hours", "H100 days", "A100 core-days", "v4 core days", "core hours"]
+)
+def test_time_of_other_devices_is_not_converted(text):
+    assert find_unit(text).quantity not in ("FLOPs", "TPUv3 core time")
 
 
 def table(tmp_path, column, values):
@@ -50,26 +85,23 @@ def table(tmp_path, column, values):
 @pytest.mark.parametrize(
     ("column", "factor"), [("gflops_total", 1e9), ("gmacs", 2e9), ("flops", 1)]
 )
-def test_a_column_is_converted_to_flops(tmp_path, column, factor):
+def test_a_column_has_a_factor_to_flops(tmp_path, column, factor):
     path = table(tmp_path, column, [1e9, 3e9])
     runs = read_runs(path, columns=Columns(compute=column))
-    assert runs.compute_unit == FLOPS
-    np.testing.assert_allclose(runs.compute, np.array([1e9, 3e9]) * factor)
+    assert runs.unit.quantity == "FLOPs"
+    np.testing.assert_allclose(
+        runs.compute * runs.unit.factor, np.array([1e9, 3e9]) * factor
+    )
 
 
 def test_an_unknown_unit_asks_for_the_flag(tmp_path):
-    path = table(tmp_path, "GPU hours", [10, 30])
-    columns = Columns(compute="GPU hours")
-    with pytest.raises(ValueError, match=r"'GPU hours' is not known.*--compute_unit"):
+    path = table(tmp_path, "hours", [10, 30])
+    columns = Columns(compute="hours")
+    with pytest.raises(ValueError, match=r"'hours' is not known.*--compute_unit"):
         read_runs(path, columns=columns)
     runs = read_runs(path, columns=columns, compute_unit="pf_days")
-    np.testing.assert_allclose(runs.compute, np.array([10, 30]) * 1e15 * 86_400)
+    np.testing.assert_allclose(
+        runs.compute * runs.unit.factor, np.array([10, 30]) * 1e15 * 86_400
+    )
     with pytest.raises(ValueError, match="--compute_unit 'hours' is not known"):
         read_runs(path, columns=columns, compute_unit="hours")
-
-
-def test_a_model_without_a_patch_has_no_shape(tmp_path):
-    path = tmp_path / "runs.csv"
-    path.write_text("model,flops,error\nTi,1e9,0.5\nTi/16,2e9,0.4\n")
-    first, second = read_runs(path)
-    assert first.shape is None and second.shape.patch == 16

@@ -1,9 +1,11 @@
 """CSV files with any columns and units, and messages about their errors."""
 # SPDX-License-Identifier: Apache-2.0
 
+import numpy as np
 import pytest
 
 from vit_scaling.modeling.shapes import ViTShape, shape_named
+from vit_scaling.scaling.laws.power_law import fit_power_law
 from vit_scaling.scaling.laws.run_tables import (
     Columns,
     parse_quantity,
@@ -49,7 +51,7 @@ def test_a_models_own_shape_is_read_and_written(csv, tmp_path):
 def test_the_unit_is_read_from_the_column_or_the_cells(csv):
     assert read_runs(csv("flops,error\n1e18,.5\n")).compute_unit == "flops"
     assert read_runs(csv("compute,error\n1e18 FLOPs,.5\n")).compute_unit == "flops"
-    assert read_runs(csv("compute,error\n3,.5\n")).compute_unit == "core_days"
+    assert read_runs(csv("core_days,error\n3,.5\n")).compute_unit == "core_days"
 
 
 @pytest.mark.parametrize(
@@ -59,15 +61,15 @@ def test_the_unit_is_read_from_the_column_or_the_cells(csv):
         ("cost,error\n1,.5\n", "no column 'compute'"),
         ("compute,error\n", "has a header and no row"),
         ("compute,error\nmany,.5\n", "line 2: A number was expected"),
-        ("compute,error\n0,.5\n", "line 2: `compute` must be a finite number"),
-        ("compute,error\n1,50\n", "line 2: .*--error_unit=percent"),
+        ("core_days,error\n0,.5\n", "line 2: `compute` must be a finite number"),
+        ("core_days,error\n1,50\n", "line 2: .*--error_unit=percent"),
         ("compute,error\n3 core-days,.5\n1e18 FLOPs,.4\n", "must have one unit"),
         (
             "compute,error\n3 parsecs,.5\n",
             "The unit of compute in the cell 'parsecs' is not known",
         ),
-        ("compute,error\n3,.5\n1e18,.4\n", "looks like mixed units"),
-        ("model,compute,error\na,3,.5\na,3,.4\n", "duplicate runs"),
+        ("core_days,error\n3,.5\n1e18,.4\n", "looks like mixed units"),
+        ("model,core_days,error\na,3,.5\na,3,.4\n", "duplicate runs"),
     ],
 )
 def test_bad_tables_are_explained(csv, text, message):
@@ -82,15 +84,13 @@ def test_a_missing_named_column_suggests_the_nearest(csv):
 
 def test_fractions_declared_percent_are_recognised(csv):
     with pytest.raises(ValueError, match="look like fractions"):
-        read_runs(csv("compute,error\n1,.5\n2,.4\n"), error_unit="percent")
+        read_runs(csv("core_days,error\n1,.5\n2,.4\n"), error_unit="percent")
     with pytest.raises(ValueError, match="`error_unit` must be"):
         read_runs(csv("compute,error\n1,.5\n"), error_unit="percents")
 
 
 def test_a_requested_unit_must_be_the_cells_unit(csv):
-    with pytest.raises(
-        ValueError, match="received flops times 1 in the row where core_days"
-    ):
+    with pytest.raises(ValueError, match="received flops in the row where core_days"):
         read_runs(csv("compute,error\n1e18 FLOPs,.5\n"), compute_unit="core_days")
 
 
@@ -110,3 +110,52 @@ def test_quantities_have_suffixes():
         3e9,
         2e4,
     ]
+
+
+def test_gflops_are_not_read_as_flops(csv):
+    """A law planted in FLOPs is found again from a table in GFLOPs."""
+    flops = np.geomspace(1e18, 1e22, 12)
+    rows = [f"m{k},{c / 1e9:.8g},{62.5 * c**-0.111:.8g}" for k, c in enumerate(flops)]
+    path = csv("\n".join(["model,gflops_total,error", *rows, ""]))
+    runs = read_runs(path, columns=Columns(compute="gflops_total"))
+    assert (runs.compute_unit, runs.unit.label) == ("gflops", "GFLOPs")
+    assert list(runs.compute * runs.unit.factor) == pytest.approx(list(flops))
+    law = fit_power_law(runs).law
+    assert law.error_at(np.array([1e14]))[0] == pytest.approx(
+        62.5 * 1e23**-0.111, rel=0.01
+    )
+
+
+@pytest.mark.parametrize("column", ["gflops_per_image", "days", "kWh", "compute"])
+def test_a_column_without_a_unit_asks_for_one(csv, column):
+    path = csv(f"{column},error\n3,.5\n")
+    columns = Columns(compute=column)
+    with pytest.raises(
+        ValueError, match=r"is not known.*Give --compute_unit.*gpu_hours"
+    ):
+        read_runs(path, columns=columns)
+    assert read_runs(path, columns=columns, compute_unit="GPU hours").unit.label == (
+        "GPU-hours"
+    )
+
+
+def test_public_tables_are_read_in_their_units(csv):
+    """Columns and first rows of Hoffmann et al.'s and OpenCLIP's tables."""
+    path = csv("arch,gmacs_total,acc1\nViT-L-14,1122944000000.0,0.7138686\n")
+    columns = Columns(model="arch", compute="gmacs_total", error="acc1")
+    (run,) = read_runs(path, columns=columns)
+    assert run.compute_unit == "gmacs"
+    assert run.error == pytest.approx(1 - 0.7138686)
+    path = csv("Model Size,Training FLOP,error\n6795600349.3,9.99385e+18,0.5\n")
+    (run,) = read_runs(path, columns=Columns(compute="Training FLOP"))
+    assert (run.compute, run.compute_unit) == (9.99385e18, "flops")
+
+
+def test_a_model_without_its_patch_is_ambiguous(csv):
+    with pytest.raises(ValueError, match=r"line 2: Model 'Ti' .* Write Ti/16, or"):
+        read_runs(csv("model,flops,error\nTi,1e18,.5\n"))
+    with pytest.raises(ValueError, match="Write B/32 or B/28 or B/16"):
+        read_runs(csv("model,flops,error\nB,1e18,.5\n"))
+    header = "model,flops,error,patch,width,depth,mlp_width,heads\n"
+    (run,) = read_runs(csv(f"{header}Ti,1e18,.5,32,192,12,768,3\n"))
+    assert run.shape.patch == 32

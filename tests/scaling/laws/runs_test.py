@@ -71,6 +71,8 @@ def test_models_come_cheapest_first_and_data_sizes_smallest_first():
 def test_a_name_of_ones_own_has_no_shape():
     assert find_shape("my model") is None
     assert find_shape("g/14").width == 1408
+    with pytest.raises(ValueError, match="Write g/14 or g/16, or g/ and another"):
+        find_shape("g")
 
 
 def test_a_written_table_reads_back(tmp_path):

@@ -122,3 +122,17 @@ def test_runs_without_shapes_cannot_be_planned_from():
         convert_to_flops(blind)
     with pytest.raises(ValueError, match="`budget` must be above 0"):
         plan_budget(paper_runs(), 0)
+
+
+def test_a_table_in_gflops_plans_as_one_in_flops():
+    runs = convert_to_flops(paper_runs())
+    rows = [
+        dataclasses.replace(run, compute=run.compute / 1e9, compute_unit="gflops")
+        for run in runs
+    ]
+    planned = plan_budget(runs, 1e21, resamples=20)
+    again = plan_budget(Runs(tuple(rows)), 1e12, resamples=20)
+    assert again["compute_unit"] == "gflops"
+    assert again["shape"] == planned["shape"]
+    for name in ("images_seen", "error"):
+        assert again[name] == pytest.approx(planned[name], rel=1e-3)

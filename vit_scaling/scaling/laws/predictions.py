@@ -118,7 +118,7 @@ def _subsets(runs: Runs, largest: float) -> Iterator[tuple[str, npt.NDArray[np.b
     """Yield what is hidden in words, and a mask of the runs that are kept."""
     for factor in (10, 100):
         limit = largest / factor
-        yield f"runs above {limit:.4g}", runs.compute <= limit
+        yield f"runs above {limit:.4g} {runs.unit.label}", runs.compute <= limit
     for count in range(1, min(4, len(runs.models) - 1)):
         names = runs.models[-count:]
         kept = np.array([run.model not in names for run in runs])

@@ -9,18 +9,8 @@ import re
 
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.naming import check_known, did_you_mean
-from vit_scaling.scaling.laws.compute_units import (
-    CORE_DAYS,
-    ComputeUnit,
-    find_unit,
-    parse_unit,
-)
-from vit_scaling.scaling.laws.runs import (
-    SHAPE_COLUMNS,
-    Run,
-    Runs,
-    find_shape,
-)
+from vit_scaling.scaling.laws.compute_units import find_unit, parse_unit
+from vit_scaling.scaling.laws.runs import SHAPE_COLUMNS, Run, Runs, find_shape
 
 _SUFFIXES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9}
 _COMPUTE_COLUMNS = ("compute", "core_days", "flops")
@@ -78,19 +68,22 @@ def read_runs(
     Args:
         source: A CSV file with a header, or a sweep's folder with `runs.csv`.
         columns: Names of the columns.
-        compute_unit: Such as "core_days", "gflops" or "pf_days"; None reads the unit
-            from a column, from the cells ("3e18 FLOPs") or from the compute column's
-            name. A column called "compute" is in core-days.
-        error_unit: "fraction" (between 0 and 1) or "percent".
+        compute_unit: Unit of all compute, such as "core_days" or "gflops"; None reads
+            it from the unit column, from the cells ("3e18 FLOPs") or from the compute
+            column's name ("gflops_total").
+        error_unit: "fraction" (between 0 and 1) or "percent". A column that is named
+            as an accuracy ("acc1") is read as one minus the error.
 
     Raises:
         FileNotFoundError: The file does not exist.
         ValueError: A column is missing, a cell cannot be read, an error is outside
-            [0, 1] or in the other unit, compute is zero or of two units, or a run
-            is repeated.
+            [0, 1] or in the other unit, compute is zero, of two units or of an
+            unknown one, or a run is repeated.
     """
     path = _find_table(source)
     check_known("error_unit", error_unit, ("fraction", "percent"))
+    if compute_unit is not None:
+        compute_unit = parse_unit(compute_unit, name="--compute_unit").name
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         header = list(reader.fieldnames or ())
@@ -157,22 +150,34 @@ def _parse_run(
         return parse_quantity(cell(field)) if cell(field) else None
 
     compute, unit = _parse_compute(cell("compute"), cell("compute_unit"))
-    unit = _choose_unit(unit, compute_unit, names["compute"])
     model = cell("model") or "unnamed"
     weight = amount("weight")
+    error = parse_quantity(cell("error")) / (100 if error_unit == "percent" else 1)
     return Run(
         model=model,
-        compute=compute * unit.factor,
-        error=parse_quantity(cell("error")) / (100 if error_unit == "percent" else 1),
+        compute=compute,
+        error=1 - error if _is_accuracy(names["error"]) else error,
         metric=cell("metric") or "error",
         data_size=amount("data_size"),
         images_seen=amount("images_seen"),
-        compute_unit=unit.unit,
+        compute_unit=_choose_unit(unit, compute_unit, names["compute"]),
         shape=_parse_shape(line) or find_shape(model),
         seed=cell("seed"),
         weight=1.0 if weight is None else weight,
         source=cell("source") or f"{path.name}:{number}",
     )
+
+
+def _choose_unit(of_row: str | None, requested: str | None, column: str) -> str:
+    """Return the unit of a row's compute: requested, of the row or of the column."""
+    by_name = find_unit(column)
+    expected = requested or (by_name.name if by_name else None)
+    if of_row and expected and of_row != expected:
+        raise ValueError(
+            f"`compute` must have one unit; received {of_row} in the row where "
+            f"{expected} was requested."
+        )
+    return expected or of_row or parse_unit(column, name="the column").name
 
 
 def _parse_shape(line: dict[str, str]) -> ViTShape | None:
@@ -189,30 +194,24 @@ def _parse_shape(line: dict[str, str]) -> ViTShape | None:
     return ViTShape(*(int(size) for size in sizes))
 
 
-def _parse_compute(text: str, unit: str) -> tuple[float, ComputeUnit | None]:
+def _is_accuracy(column: str) -> bool:
+    """Return whether a column is named as an accuracy: "acc1", "top1_accuracy"."""
+    return bool(re.search(r"(^|[^a-z])acc(uracy)?\d*([^a-z]|$)", column.lower())) and (
+        "err" not in column.lower()
+    )
+
+
+def _parse_compute(text: str, unit_cell: str) -> tuple[float, str | None]:
     """Return the number and the unit, if any, of a cell such as "3e18 FLOPs"."""
-    match = re.fullmatch(r"\s*(\S+)\s+([A-Za-z][\w\s/-]*)\s*", text)
-    if match:
-        return parse_quantity(match[1]), parse_unit(match[2], name="the cell")
-    named = parse_unit(unit, name="the unit column's cell") if unit else None
-    return parse_quantity(text), named
-
-
-def _choose_unit(
-    of_row: ComputeUnit | None, requested: str | None, column: str
-) -> ComputeUnit:
-    """Return the unit of a row's compute: as requested, of the row or of the column."""
-    given = parse_unit(requested, name="--compute_unit") if requested else None
-    if of_row and given and of_row != given:
+    number, *rest = text.split(maxsplit=1) or [""]
+    units = {
+        parse_unit(word, name="the cell").name for word in (*rest, unit_cell) if word
+    }
+    if len(units) > 1:
         raise ValueError(
-            f"`compute` must have one unit; received {of_row.unit} times "
-            f"{of_row.factor:g} in the row where {requested} was requested."
+            f"`compute` must have one unit; received {' and '.join(sorted(units))}."
         )
-    if given or of_row:
-        return given or of_row  # type: ignore[return-value]
-    if column == "compute":  # The paper's own tables.
-        return find_unit(column) or ComputeUnit(CORE_DAYS, 1.0)
-    return parse_unit(column, name="the column")
+    return parse_quantity(number), next(iter(units), None)
 
 
 def _check_ranges(runs: Runs, error_unit: str, path: pathlib.Path) -> None:

@@ -12,9 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vit_scaling.modeling.shapes import ViTShape, shape_named
+from vit_scaling.modeling.shapes import SHAPES, ViTShape, shape_named
 from vit_scaling.naming import unknown_name_message
-from vit_scaling.scaling.laws.compute_units import COMPUTE_UNITS, CORE_DAYS
+from vit_scaling.scaling.laws.compute_units import (
+    ACCEPTED_UNITS,
+    CORE_DAYS,
+    ComputeUnit,
+    find_unit,
+    parse_unit,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -30,7 +36,7 @@ class Run:
         metric: Name of the evaluation, such as "imagenet_10shot".
         data_size: Number of different training images; None: unknown, or all.
         images_seen: Batch size × steps; None: unknown.
-        compute_unit: "core_days" (TPUv3, the paper's) or "flops".
+        compute_unit: Name of a unit: "core_days" (TPUv3, the paper's), "gflops", …
         shape: The model's dimensions; None: unknown.
         seed: Distinguishes repetitions of one run.
         weight: Weight of the run in a fit.
@@ -61,8 +67,8 @@ class Run:
             )
         if not 0 <= self.error <= 1:
             hint = (
-                " It looks like percent: set error_unit='percent' "
-                "(--error_unit=percent)."
+                " For percent set error_unit='percent' (--error_unit=percent); a loss "
+                "is not an error rate."
                 if 1 < self.error <= 100
                 else ""
             )
@@ -70,9 +76,10 @@ class Run:
                 "`error` must be a fraction between 0 and 1; received "
                 f"{self.error!r} for {self.model}{where}.{hint}"
             )
-        if self.compute_unit not in COMPUTE_UNITS:
+        unit = find_unit(self.compute_unit)
+        if unit is None or unit.name != self.compute_unit:
             raise ValueError(
-                unknown_name_message("compute unit", self.compute_unit, COMPUTE_UNITS)
+                unknown_name_message("compute unit", self.compute_unit, ACCEPTED_UNITS)
             )
         if not (math.isfinite(self.weight) and self.weight >= 0):
             raise ValueError(
@@ -139,8 +146,13 @@ class Runs:
 
     @property
     def compute_unit(self) -> str:
-        """Unit of all runs' compute."""
+        """Name of the unit of all runs' compute."""
         return self.rows[0].compute_unit
+
+    @property
+    def unit(self) -> ComputeUnit:
+        """Unit of all runs' compute."""
+        return parse_unit(self.compute_unit)
 
     @property
     def metrics(self) -> list[str]:
@@ -211,12 +223,17 @@ class Runs:
 
 
 def find_shape(model: str) -> ViTShape | None:
-    """Return the shape that `model` names with its patch, such as "B/16", or None.
+    """Return the shape of the paper that `model` names; None for other names.
 
-    A name without a patch, such as "Ti", could be of any patch size.
+    Raises:
+        ValueError: The name is a variant without its patch size, such as "Ti".
     """
-    if "/" not in model:
-        return None
+    candidates = [name for name in SHAPES if name.startswith(f"{model}/")]
+    if candidates:
+        raise ValueError(
+            f"Model {model!r} has no patch size, which decides its FLOPs. Write "
+            f"{' or '.join(candidates)}, or {model}/ and another patch size."
+        )
     try:
         return shape_named(model)
     except ValueError:

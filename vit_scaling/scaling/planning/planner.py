@@ -9,7 +9,7 @@ import numpy as np
 
 from vit_scaling.modeling.shapes import SHAPES, ViTShape
 from vit_scaling.scaling.laws.bootstrap import bootstrap
-from vit_scaling.scaling.laws.compute_units import CORE_DAYS, FLOPS
+from vit_scaling.scaling.laws.compute_units import FLOPS
 from vit_scaling.scaling.laws.findings import largest_data
 from vit_scaling.scaling.laws.power_law import fit_power_law
 from vit_scaling.scaling.laws.predictions import predict
@@ -212,8 +212,8 @@ def plan_budget(
     hours, hours_from = run["device_hours"], "an estimate from the device's peak rate"
     if run["throughput_is_measured"]:
         hours_from = "the images per second given"
-    elif runs.compute_unit == CORE_DAYS and device.name == "tpu_v3":
-        hours, hours_from = 24 * budget, "the core-days of the runs"
+    elif runs.unit.quantity == "TPUv3 core time" and device.name == "tpu_v3":
+        hours, hours_from = 24 * budget * runs.unit.factor, "the core-days of the runs"
     price = rates.get("price_per_hour")
     return {
         **result,
@@ -268,7 +268,7 @@ def _compute_per_image(runs: Runs, shape: ViTShape, image_size: int) -> float:
     if same_shape:
         return float(np.median(same_shape))
     work = _training_flops(shape, image_size)
-    if runs.compute_unit != CORE_DAYS:
-        return work
+    if runs.unit.quantity == "FLOPs":
+        return work / runs.unit.factor
     size = [_flops_per_image(run, image_size) for run in runs]
     return _extrapolate(size, per_image, work)

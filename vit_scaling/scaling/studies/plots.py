@@ -13,8 +13,6 @@ from vit_scaling.scaling.laws.power_law import PowerLaw
 from vit_scaling.scaling.laws.runs import Runs
 from vit_scaling.scaling.planning.flops import flops
 
-UNITS = {"core_days": "Compute (TPUv3 core-days)", "flops": "Compute (FLOPs)"}
-
 
 def marker_area(data_size: float | None, sizes: Sequence[float]) -> float:
     """Return a marker's area in points²: larger for more data."""
@@ -88,7 +86,7 @@ def format_number(number: float) -> str:
 def set_log_axes(axes: Any, runs: Runs) -> None:
     """Make both axes logarithmic, with errors in percent at round numbers."""
     axes.set_xscale("log")
-    axes.set_xlabel(UNITS[runs.compute_unit])
+    axes.set_xlabel(f"Compute ({runs.unit.label})")
     set_percent_axis(axes, runs.error * 100)
     axes.set_ylabel(f"{runs.metrics[0].replace('_', ' ')} error (%)")
 
@@ -146,8 +144,9 @@ def draw_best_by_flops(axes: Any, runs: Runs, *, image_size: int = 224) -> bool:
     best: dict[str, tuple[float, float]] = {}
     for run in runs:
         if run.shape is not None:
-            if runs.compute_unit == "flops" and run.images_seen:
-                x = run.compute / run.images_seen / 3e9  # Backward is twice forward.
+            if runs.unit.quantity == "FLOPs" and run.images_seen:
+                # Backward is twice forward.
+                x = run.compute * runs.unit.factor / run.images_seen / 3e9
             else:
                 x = flops(run.shape, head="none", image_size=image_size).encoder / 1e9
             axes.scatter(x, run.error * 100, s=10, color="#cccccc", zorder=2)

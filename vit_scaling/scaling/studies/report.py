@@ -15,7 +15,7 @@ from vit_scaling.scaling.laws.plot_style import model_colours
 from vit_scaling.scaling.laws.power_law import PowerLaw
 from vit_scaling.scaling.laws.runs import Floats, Runs
 from vit_scaling.scaling.studies import result_tables
-from vit_scaling.scaling.studies.plots import UNITS, format_amount, marker_area
+from vit_scaling.scaling.studies.plots import format_amount, marker_area
 
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 
@@ -83,7 +83,7 @@ def _interactive_plot(runs: Runs, law: PowerLaw | None, boot: Bootstrap | None) 
         template="plotly_white",
         height=560,
         margin={"l": 60, "r": 20, "t": 30, "b": 60},
-        xaxis={"type": "log", "title": {"text": UNITS[runs.compute_unit]}},
+        xaxis={"type": "log", "title": {"text": f"Compute ({runs.unit.label})"}},
         yaxis={"type": "log", "title": {"text": "error (%)"}},
     )
     return str(figure.to_html(full_html=False, include_plotlyjs=True, div_id="law"))

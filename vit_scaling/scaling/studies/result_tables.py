@@ -7,6 +7,7 @@ Each function takes the result of `analysis.analyse` and returns a header and ro
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vit_scaling.scaling.laws.compute_units import parse_unit
 from vit_scaling.scaling.laws.power_law import COEFFICIENTS
 from vit_scaling.scaling.studies.plots import format_amount
 
@@ -15,6 +16,10 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 def _format_range(ends: Sequence[float] | None, form: str = ".4f") -> str:
     return "none" if ends is None else f"{ends[0]:{form}} to {ends[1]:{form}}"
+
+
+def _compute_header(result: Mapping[str, Any]) -> str:
+    return f"compute ({parse_unit(result['compute_unit']).label})"
 
 
 def coefficients_table(result: Mapping[str, Any]) -> Table:
@@ -31,7 +36,7 @@ def coefficients_table(result: Mapping[str, Any]) -> Table:
 
 def predictions_table(result: Mapping[str, Any]) -> Table:
     """Table of predictions at new budgets."""
-    return ["compute", "error", "the law", "one new run"], [
+    return [_compute_header(result), "error", "the law", "one new run"], [
         [
             f"{row['compute']:.4g}",
             f"{row['error']:.4f}",
@@ -99,7 +104,14 @@ def _format_images(row: Mapping[str, Any], model: str) -> str:
 
 def frontier_table(result: Mapping[str, Any]) -> Table:
     """Table of the runs on the frontier."""
-    return ["compute", "error", "model", "data", "images seen", "source"], [
+    return [
+        _compute_header(result),
+        "error",
+        "model",
+        "data",
+        "images seen",
+        "source",
+    ], [
         [
             f"{row['compute']:.4g}",
             f"{row['error']:.4f}",
