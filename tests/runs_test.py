@@ -92,7 +92,7 @@ def finished(tmp_path_factory):
     """An uninterrupted run of a linear model, with averages: folder and results."""
     path = tmp_path_factory.mktemp("finished")
     changes = {"make_optimizer": AVERAGED}
-    texts = iter([{"config.gin": "first"}, {"config.gin": "last"}])
+    texts = iter([{"config.gin": text} for text in ("first", "board", "last")])
     return path, train(path, changes, texts=lambda: next(texts))
 
 

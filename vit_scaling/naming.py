@@ -10,7 +10,7 @@ def nearest(name: object, known: Iterable[str], *, count: int = 1) -> list[str]:
     """Return at most `count` known names that are close to `name`, the closest first.
 
     Close are names that begin or end with `name`, or it with them, and names that
-    differ from it by one typing error in four characters. Case is ignored. Where more
+    differ from it by one typing error in three characters. Case is ignored. Where more
     than `count` names are equally close, they are left out unless they begin alike: a
     far-fetched suggestion is worse than none.
 
@@ -38,12 +38,14 @@ def _distance(wanted: str, name: str) -> int | None:
     errors = _count_typing_errors(wanted, name)
     shorter, longer = sorted([wanted, name], key=len)
     if errors and 3 * len(shorter) >= len(longer):
-        if longer.startswith(shorter):
+        if name.startswith(wanted):
             return _SAME_BEGINNING
         if longer.endswith(shorter):
             return _SAME_BEGINNING + 1
-    allowed = min(max(1, len(name) // 4), len(wanted) - 1)
-    return 2 * errors if errors <= allowed else None
+    allowed = min(max(1, len(name) // 3), len(wanted) - 1)
+    if errors <= allowed:
+        return 2 * errors
+    return 2 * errors + 1 if wanted.startswith(name) else None
 
 
 def _count_typing_errors(text: str, other: str) -> int:

@@ -65,8 +65,11 @@ def test_json_holds_the_best_classes_that_were_asked_for(asked, capsys):
     [
         (["--saved_model=S"], "either --images or --tfrecords"),
         (["--saved_model=S", "--images=a", "--tfrecords=b"], "either --images or"),
-        (["--images=a"], "either --saved_model or --server"),
-        (["--images=a", "--server=x", "--saved_model=S"], "either --saved_model or"),
+        (["--images=a"], "one of --model_dir, --saved_model and --server"),
+        (
+            ["--images=a", "--server=x", "--saved_model=S"],
+            "one of --model_dir, --saved_model",
+        ),
         (["--images=a", "--server=localhost:8500"], "must begin with grpc://"),
         (["--images=a", "--saved_model=S", "--model=m"], "--model has no effect"),
         (["--images=a", "--saved_model=S", "--version=1"], "--version has no effect"),

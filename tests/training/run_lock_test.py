@@ -66,7 +66,7 @@ def test_training_holds_the_lock_and_releases_it(tmp_path):
     runs.train(
         small.experiment(), model_dir=tmp_path, strategy=make_strategy(), texts=texts
     )
-    assert [claim["process"] for claim in seen] == [os.getpid()] * 2
+    assert [claim["process"] for claim in seen] == [os.getpid()] * 3
     assert not (tmp_path / "lock").exists()
 
 

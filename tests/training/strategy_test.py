@@ -41,7 +41,7 @@ def test_virtual_devices_that_exist_are_taken_and_others_refused():
 
 def test_a_misspelt_distribution_is_rejected_with_the_nearest():
     with pytest.raises(ValueError, match="Did you mean 'mirrored'"):
-        strategies.make_strategy("miror")
+        strategies.make_strategy("mirored")
 
 
 @pytest.mark.parametrize(

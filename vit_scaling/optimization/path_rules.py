@@ -82,7 +82,7 @@ def check_rules_match(name: str, rules: PathRules, paths: Iterable[str]) -> None
         literal = re.sub(r"\(\.\*/\)\?|[^\w/]", "", pattern).rstrip("/")
         depth = literal.count("/") + 1
         layers = ["/".join(path.split("/")[:depth]) for path in known]
-        close = nearest(literal, [*known, *layers], count=3)
+        close = nearest(literal, dict.fromkeys([*known, *layers]), count=3)
         listed = ", ".join(close or known[:3])
         raise ValueError(
             f"`{name}`: {pattern!r} matches none of the {len(known)} variables, whose "
