@@ -48,6 +48,11 @@ def test_a_budget_is_planned(capsys):
     assert found["error_interval"][0] < found["error"] < found["error_interval"][1]
     flops = planned(capsys, "--budget=1e21", "--budget_unit=flops")
     assert flops["compute_unit"] == "flops"
+    days = planned(capsys, "--budget=11.574074", "--budget_unit=pf_days")
+    assert (days["budget"], days["compute_unit"]) == (11.574074, "pf_days")
+    assert days["images_seen"] == pytest.approx(flops["images_seen"], rel=1e-3)
+    assert main(["--budget=9", "--budget_unit=gpu_hours"]) == 1
+    assert "Use --budget_unit=core_days" in capsys.readouterr().err
 
 
 def test_a_budget_costs_core_hours_and_money(capsys):

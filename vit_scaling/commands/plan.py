@@ -148,13 +148,8 @@ def _plan_budget(arguments: argparse.Namespace) -> Mapping[str, Any]:
     runs = analysis.load_runs(arguments.runs, metric=arguments.metric)
     if unit.quantity == "FLOPs" and runs.unit.quantity != "FLOPs":
         runs = convert_to_flops(runs, image_size=arguments.image_size)
-    if runs.unit.quantity != unit.quantity:
-        raise ValueError(
-            f"The compute of these runs is in {runs.compute_unit}; received "
-            f"--budget_unit={arguments.budget_unit}. Use "
-            f"--budget_unit={runs.compute_unit}."
-        )
-    budget = parse_quantity(arguments.budget) * unit.factor / runs.unit.factor
+    runs = runs.in_unit(unit)
+    budget = parse_quantity(arguments.budget)
     return plan_budget(
         runs,
         budget,

@@ -154,6 +154,27 @@ class Runs:
         """Unit of all runs' compute."""
         return parse_unit(self.compute_unit)
 
+    def in_unit(self, unit: ComputeUnit) -> "Runs":
+        """Return the runs with compute in another unit of the same quantity.
+
+        Raises:
+            ValueError: The unit measures something else.
+        """
+        if unit.quantity != self.unit.quantity:
+            raise ValueError(
+                f"The compute of these runs is in {self.compute_unit}, which cannot be "
+                f"converted to {unit.name}. Use --budget_unit={self.compute_unit}."
+            )
+        ratio = self.unit.factor / unit.factor
+        return Runs(
+            tuple(
+                dataclasses.replace(
+                    run, compute=run.compute * ratio, compute_unit=unit.name
+                )
+                for run in self.rows
+            )
+        )
+
     @property
     def metrics(self) -> list[str]:
         """The metrics in the table, in order of appearance."""
