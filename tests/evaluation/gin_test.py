@@ -44,7 +44,7 @@ def test_sets_are_the_papers(evaluator):
 
 
 def test_settings_are_the_authors(evaluator):
-    assert evaluator.interval_steps == 25_000
+    assert evaluator.interval_steps == 10_000
     assert evaluator._shots == (1, 5, 10, 25)
     assert evaluator._seeds == (0, 1, 2)
     assert evaluator._strengths == (1024.0,)

@@ -107,8 +107,8 @@ class FewShot(_PeriodicEvaluator):
 
         Args:
             sets: The sets, with different names.
-            interval_steps: Training steps between evaluations (25,000 in the authors'
-                configuration).
+            interval_steps: Training steps between evaluations (25,000 is the default
+                of the authors' code; their configuration of g/14 has 10,000).
             shots: Training images per class (1, 5, 10, 25 in §2).
             seeds: Seeds of the choice of images (the authors' three).
             strengths: Strengths of the L2 regularisation (1024, the authors').

@@ -18,7 +18,7 @@ class Attention(keras.layers.Layer):
     Args:
         heads: Number of heads; divides the tokens' width.
         qk_norm: Normalise queries and keys per head (Dehghani et al. 2023); off in
-            the paper.
+            the paper. Unlike in ViT-22B, the projections and the norms have biases.
         norm_epsilon: Epsilon of these two norms.
         seed: Seed of the initial values.
     """
