@@ -1,9 +1,12 @@
 """Image operations against float64 NumPy; the crops of evaluation and their records."""
 # SPDX-License-Identifier: Apache-2.0
 
+import io
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from tests.data import sets
 from tests.oracles import images as oracle
@@ -58,8 +61,11 @@ def test_evaluation_crop_is_resize_small_then_the_middle():
 
 def test_sizes_are_read_from_headers():
     photo = sets.photograph()[:31, :47]
-    for kind in ("PNG", "JPEG", "GIF", "BMP"):
-        data = sets.encoded(photo, kind)
+    files = [sets.encoded(photo, kind) for kind in ("PNG", "JPEG", "GIF", "BMP")]
+    alpha = np.dstack([photo, photo[..., 0]])
+    for pixels in (photo, alpha):
+        files += [sets.encoded(pixels, "WEBP", lossless=flag) for flag in (False, True)]
+    for data in files:
         assert [int(n) for n in ops.size_in_header(tf.constant(data))] == [31, 47]
     assert [int(n) for n in ops.size_in_header(tf.constant(b"?"))] == [0, 0]
 
@@ -71,6 +77,64 @@ def test_a_bmp_with_rows_downwards_has_its_height_and_is_decoded():
     height, width = ops.size_in_header(tf.constant(bytes(data)))
     assert (int(height), int(width)) == (20, 24)
     np.testing.assert_array_equal(ops.decode(tf.constant(bytes(data))), photo)
+
+
+def bmp(mode, **changes):
+    """A BMP of a photograph, with some bytes of its header changed."""
+    image = Image.fromarray(sets.photograph()[:20, :24])
+    file = io.BytesIO()
+    (image.quantize(64) if mode == "P" else image.convert(mode)).save(file, "BMP")
+    data = bytearray(file.getvalue())
+    for position, value in changes.items():
+        data[int(position[2:])] = value
+    return bytes(data)
+
+
+def pixels_by_pillow(data):
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_webp_has_the_pixels_that_pillow_reads(mode, lossless):
+    pixels = np.asarray(Image.fromarray(sets.photograph()[:31, :47]).convert(mode))
+    data = sets.encoded(pixels, "WEBP", lossless=lossless)
+    np.testing.assert_array_equal(ops.decode(tf.constant(data)), pixels_by_pillow(data))
+
+
+def test_an_animated_webp_raises_and_does_not_abort():
+    frames = [Image.fromarray(sets.tile(number)) for number in range(2)]
+    file = io.BytesIO()
+    frames[0].save(file, "WEBP", save_all=True, append_images=frames[1:])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="An animated WebP"):
+        ops.decode(tf.constant(file.getvalue()))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_bmps_that_are_accepted_have_the_pixels_that_pillow_reads(mode):
+    data = bmp(mode)
+    decode = tf.function(ops.decode, autograph=False)  # As in a dataset.
+    for image in (ops.decode(tf.constant(data)), decode(tf.constant(data))):
+        np.testing.assert_array_equal(image, pixels_by_pillow(data))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        bmp("P"),
+        bmp("1"),
+        bmp("L", at54=9),  # A palette with another black.
+        bmp("RGB", at30=3),  # With masks.
+        bmp("RGB", at14=12),  # OS/2's header.
+        bmp("RGBA", at30=3),  # The first pixels are the masks.
+        bmp("L", at30=1),  # Run-length encoded.
+        b"BM",
+    ],
+)
+def test_bmps_that_tensorflow_would_misread_raise(data):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="A BMP must have 24 bits"):
+        ops.decode(tf.constant(data))
 
 
 def test_few_shot_images_are_squashed_and_cropped():

@@ -15,28 +15,98 @@ from vit_scaling.argument_types import PositiveInt, check_fields
 
 Size = int | tuple[int, int]  # One number for both sides, or (height, width).
 
+_BMP_HEAD = 14 + 124 + 1024  # File header, largest image header, palette; in bytes.
+_BMP_MASKS = b"\0\0\xff\0\0\xff\0\0\xff\0\0\0"  # Of red, green and blue.
+
 
 def decode(encoded: tf.Tensor) -> tf.Tensor:
-    """Return a JPEG, PNG, BMP or GIF (its first frame) as uint8 (height, width, 3).
+    """Return a JPEG, PNG, WebP, BMP or GIF (first frame) as uint8 (height, width, 3).
 
     Grey images are repeated over three channels, an alpha channel is dropped, 16-bit
-    PNGs keep their upper byte. CMYK JPEGs are turned into RGB by the decoder.
+    PNGs keep their upper byte. CMYK JPEGs are turned into RGB by the decoder. An EXIF
+    orientation is ignored.
+
+    Raises:
+        tf.errors.InvalidArgumentError: The bytes are damaged or of another format, or
+            are an animated WebP or a BMP whose pixels TensorFlow would misread.
     """
+    start = tf.strings.substr(encoded, 0, 2)
+    return tf.cond(
+        start == b"RI",
+        lambda: _decode_webp(encoded),
+        lambda: tf.cond(
+            start == b"BM",
+            lambda: _decode_bmp(encoded),
+            lambda: _decode_rgb(encoded),
+        ),
+    )
+
+
+def _decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
     return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+
+
+def _decode_webp(encoded: tf.Tensor) -> tf.Tensor:
+    """Decode with the file's channels: with 3, TensorFlow rejects an alpha channel.
+
+    An animation would abort the process in TensorFlow 2.20.
+    """
+    head = tf.strings.substr(encoded, 0, 21) + b"\0" * 21
+    flags = _integer(head, 20, 1, big_endian=False)
+    is_extended = tf.strings.substr(head, 12, 4) == b"VP8X"
+    is_animation = is_extended & (flags // 2 % 2 == 1)
+    message = "An animated WebP is not supported. Convert its first frame to PNG."
+    with tf.control_dependencies([tf.debugging.Assert(~is_animation, [message])]):
+        content = tf.identity(encoded)
+    image = tf.io.decode_image(content, channels=0, expand_animations=False)
+    return tf.ensure_shape(image[..., :3], (None, None, 3))
+
+
+def _decode_bmp(encoded: tf.Tensor) -> tf.Tensor:
+    """Decode a BMP; TensorFlow ignores its palette, compression and channel masks."""
+    head = tf.strings.substr(encoded, 0, _BMP_HEAD) + b"\0" * _BMP_HEAD
+
+    def integer(start: int, length: int) -> tf.Tensor:
+        return _integer(head, start, length, big_endian=False)
+
+    header, bits, compression = integer(14, 4), integer(28, 2), integer(30, 4)
+    is_standard = (header >= 40) & (header <= 124)
+    uncompressed = compression == 0
+    masks = tf.strings.substr(head, 54, 12) == _BMP_MASKS
+    has_masks = ((compression == 3) | (compression == 6)) & masks
+    palette_start = 14 + tf.cast(tf.clip_by_value(header, 40, 124), tf.int32)
+    palette = tf.io.decode_raw(tf.strings.substr(head, palette_start, 1024), tf.uint8)
+    grey = tf.range(256, dtype=tf.int32)[:, tf.newaxis]
+    colors = tf.cast(tf.reshape(palette, (256, 4))[:, :3], tf.int32)
+    is_grey = tf.reduce_all(colors == grey)
+    is_readable = is_standard & (
+        ((bits == 24) & uncompressed)
+        | ((bits == 32) & (uncompressed | has_masks))
+        | ((bits == 8) & uncompressed & is_grey)
+    )
+    message = tf.strings.join(
+        [
+            "A BMP must have 24 bits, 32 bits in the usual order, or 8 bits with a "
+            "grey palette, all uncompressed; received ",
+            tf.strings.as_string(bits),
+            " bits, compression ",
+            tf.strings.as_string(compression),
+            ". Convert it to PNG.",
+        ]
+    )
+    with tf.control_dependencies([tf.debugging.Assert(is_readable, [message])]):
+        return _decode_rgb(tf.identity(encoded))
 
 
 def size_in_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Return `(height, width)` of an encoded image, int64, without decoding it.
 
     Only a few bytes are read, so images that are too large are found before memory is
-    allocated. Formats other than PNG, JPEG, GIF and BMP give 0.
+    allocated. Formats other than PNG, JPEG, GIF, BMP and WebP give 0.
     """
 
     def integer(start: int, length: int, big_endian: bool) -> tf.Tensor:
-        part = tf.strings.substr(head, start, length)
-        digits = tf.cast(tf.io.decode_raw(part, tf.uint8), tf.int64)
-        weights = [256**i for i in range(length)]
-        return tf.reduce_sum(digits * (weights[::-1] if big_endian else weights))
+        return _integer(head, start, length, big_endian=big_endian)
 
     def absolute(start: int) -> tf.Tensor:
         value = integer(start, 4, False)
@@ -65,8 +135,40 @@ def size_in_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             ),
             # A BMP's height is negative if its rows go downwards.
             (starts_with(b"BM"), lambda: (absolute(22), integer(18, 4, False))),
+            (starts_with(b"RIFF"), lambda: _webp_size(head)),
         ],
         default=lambda: (zero, zero),
+    )
+
+
+def _webp_size(head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return `(height, width)` by the first chunk: extended, lossless or lossy."""
+
+    def integer(start: int, length: int) -> tf.Tensor:
+        return _integer(head, start, length, big_endian=False)
+
+    def lossless() -> tuple[tf.Tensor, tf.Tensor]:
+        sides = integer(21, 4)  # 14 bits each, width first.
+        return sides // 2**14 % 2**14 + 1, sides % 2**14 + 1
+
+    chunk = tf.strings.substr(head, 12, 4)
+    return tf.case(
+        [
+            (chunk == b"VP8X", lambda: (integer(27, 3) + 1, integer(24, 3) + 1)),
+            (chunk == b"VP8L", lossless),
+        ],
+        default=lambda: (integer(28, 2) % 2**14, integer(26, 2) % 2**14),
+    )
+
+
+def _integer(
+    data: tf.Tensor, start: int, length: int, *, big_endian: bool
+) -> tf.Tensor:
+    """Return an unsigned integer in `data` as int64."""
+    digits = tf.io.decode_raw(tf.strings.substr(data, start, length), tf.uint8)
+    weights = [256**i for i in range(length)]
+    return tf.reduce_sum(
+        tf.cast(digits, tf.int64) * (weights[::-1] if big_endian else weights)
     )
 
 

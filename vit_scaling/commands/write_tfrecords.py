@@ -87,6 +87,8 @@ def _format(manifest: Mapping[str, Any]) -> str:
     if empty:
         names = ", ".join(empty[:5]) + (", …" if len(empty) > 5 else "")
         lines.append(f"{len(empty)} classes have no image: {names}")
+    if manifest.get("converted"):
+        lines.append(f"{manifest['converted']} images converted to PNG")
     if manifest["left_out"]:
         lines.append(f"{manifest['left_out']} images left out:")
         named = manifest["left_out_named"][:20]

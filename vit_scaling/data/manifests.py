@@ -28,6 +28,7 @@ def make_manifest(
     settings: Mapping[str, Any],
     plan: str,
     left_out: Sequence[tuple[str, str]] = (),
+    converted: int = 0,
     listing: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the content of a split's manifest.
@@ -39,6 +40,7 @@ def make_manifest(
         settings: How the images became records.
         plan: Identifies the content; a writer with another plan does not resume.
         left_out: Key and reason of each image that was left out.
+        converted: Number of images stored as PNG because training cannot read the file.
         listing: Counts of the files that the source saw (`Listing.summarize`).
     """
     return {
@@ -57,6 +59,7 @@ def make_manifest(
             {"key": key, "reason": reason}
             for key, reason in left_out[:MAX_LEFT_OUT_NAMED]
         ],
+        **({"converted": converted} if converted else {}),
         "settings": dict(settings),
         "plan": plan,
     }

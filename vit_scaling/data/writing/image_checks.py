@@ -3,34 +3,61 @@
 
 import dataclasses
 import io
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
+import tensorflow as tf
+
+from vit_scaling import image_preprocessing
 
 if TYPE_CHECKING:
     from PIL import Image
 
-# Formats that TensorFlow decodes, by Pillow's names.
-_READABLE = ("JPEG", "PNG", "GIF", "BMP")
+# Formats that TensorFlow decodes, from Pillow's names. MPO is a JPEG with more images.
+_FORMATS = {name: name for name in ("JPEG", "PNG", "GIF", "BMP", "WEBP")}
+_FORMATS["MPO"] = "JPEG"
 _CHANNELS = {"1": 1, "L": 1, "I;16": 1, "I": 1, "P": 3, "RGB": 3, "RGBA": 4, "CMYK": 4}
+_ORIENTATION = 0x0112  # The EXIF tag.
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckedImage:
-    """An image that can be decoded, and its properties."""
+    """An image that training can decode, and its properties.
+
+    Attributes:
+        converted: Whether training cannot read the original file.
+    """
 
     encoded: bytes
     format: str
     height: int
     width: int
     channels: int
+    converted: bool = False
 
 
 class UnusableImage(ValueError):
     """An image that training cannot use; the message is the reason."""
 
 
-def check_image(
+def check_image(encoded: bytes, *, max_pixels: int, min_side: int = 1) -> CheckedImage:
+    """Decode an image as training does and return it with its size.
+
+    Args:
+        encoded: The image's bytes.
+        max_pixels: Larger images raise, before memory is allocated.
+        min_side: Images with a smaller side raise.
+
+    Raises:
+        UnusableImage: The image is too large or small, or training cannot decode it.
+    """
+    image = _read_header(encoded, max_pixels, min_side)
+    _decode(image)
+    return image
+
+
+def prepare_image(
     encoded: bytes,
     *,
     max_pixels: int,
@@ -38,7 +65,10 @@ def check_image(
     reencode: str | None = None,
     quality: int = 95,
 ) -> CheckedImage:
-    """Decode an image and return it with its size.
+    """Return an image in a form that training decodes.
+
+    An intact image that only Pillow can read, such as a TIFF or a BMP with a palette,
+    is converted to PNG.
 
     Args:
         encoded: The image's bytes.
@@ -48,35 +78,89 @@ def check_image(
         quality: JPEG quality.
 
     Raises:
-        UnusableImage: The image does not decode, is too large or small, or has a format
-            that TensorFlow cannot read (unless it is re-encoded).
+        UnusableImage: The image is damaged, too large or small, or its pixels cannot be
+            converted to 8 bits.
     """
-    from PIL import Image, ImageFile
+    image = _read_header(encoded, max_pixels, min_side)
+    try:
+        pixels = _decode(image)
+    except UnusableImage:
+        if not _is_convertible(image):
+            raise
+        pixels = _decode_with_pillow(encoded)
+        return _encode(pixels, reencode or "png", quality, converted=True)
+    return _encode(pixels, reencode, quality) if reencode else image
+
+
+def _read_header(encoded: bytes, max_pixels: int, min_side: int) -> CheckedImage:
+    from PIL import Image
 
     if not encoded:
         raise UnusableImage("0 bytes")
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
     Image.MAX_IMAGE_PIXELS = None  # `max_pixels` is checked instead.
     try:
         with Image.open(io.BytesIO(encoded)) as image:
-            _check_size(image.size, max_pixels, min_side)
-            image.load()
-            if reencode:
-                return _reencode(image, reencode, quality)
-            if image.format not in _READABLE:
-                raise UnusableImage(
-                    f"format {image.format} cannot be read in training; re-encode"
-                )
             width, height = image.size
             channels = _CHANNELS.get(image.mode, len(image.getbands()))
-            return CheckedImage(encoded, str(image.format), height, width, channels)
+            name = str(image.format)
+    except Exception as error:  # Pillow raises many types for damaged files.
+        raise _unusable(error) from error
+    _check_size((width, height), max_pixels, min_side)
+    return CheckedImage(encoded, _FORMATS.get(name, name), height, width, channels)
+
+
+def _decode(image: CheckedImage) -> np.ndarray:
+    """Return the pixels that training would see, uint8 (height, width, 3)."""
+    if image.format not in _FORMATS:
+        raise UnusableImage(
+            f"format {image.format} cannot be read in training; re-encode"
+        )
+    try:
+        with tf.device("CPU"):
+            return image_preprocessing.decode(tf.constant(image.encoded)).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise _unusable(error) from error
+
+
+def _is_convertible(image: CheckedImage) -> bool:
+    """Whether TensorFlow lacks support; in its other formats it rejects only damage."""
+    data = image.encoded
+    is_animation = data[12:16] == b"VP8X" and bool(data[20] & 2)
+    return image.format not in _FORMATS or image.format == "BMP" or is_animation
+
+
+def _decode_with_pillow(encoded: bytes) -> np.ndarray:
+    """Return an image's stored pixels, uint8 (height, width, 3)."""
+    from PIL import Image, ImageFile
+
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            # Pillow applies a TIFF's orientation; training ignores that of JPEGs.
+            image.getexif().pop(_ORIENTATION, None)
+            image.load()
+            _check_mode(image)
+            return np.asarray(to_eight_bits(image).convert("RGB"))
     except UnusableImage:
         raise
     except Exception as error:  # Pillow raises many types for damaged files.
-        text = str(error) or type(error).__name__
-        if "cannot identify image" in text:
-            text = "no known image format"
-        raise UnusableImage(f"does not decode ({text})") from error
+        raise _unusable(error) from error
+
+
+def _check_mode(image: "Image.Image") -> None:
+    is_deep = image.mode == "I" and np.any(np.asarray(image) >> 16)
+    if is_deep or image.mode == "F":
+        raise UnusableImage(
+            f"its pixels (mode {image.mode}) are not of 8 or 16 bits; convert it first"
+        )
+
+
+def _unusable(error: Exception) -> UnusableImage:
+    text = error.message if isinstance(error, tf.errors.OpError) else str(error)
+    text = re.sub(r"\{\{.*?\}\} *| *\[Op:.*", "", text) or type(error).__name__
+    if "cannot identify image" in text:
+        text = "no known image format"
+    return UnusableImage(f"does not decode ({text})")
 
 
 def _check_size(size: tuple[int, int], max_pixels: int, min_side: int) -> None:
@@ -101,9 +185,15 @@ def to_eight_bits(image: "Image.Image") -> "Image.Image":
     return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
 
 
-def _reencode(image: "Image.Image", kind: str, quality: int) -> CheckedImage:
-    rgb = to_eight_bits(image).convert("RGB")
+def _encode(
+    pixels: np.ndarray, kind: str, quality: int, *, converted: bool = False
+) -> CheckedImage:
+    from PIL import Image
+
     buffer = io.BytesIO()
     options = {"quality": quality} if kind == "jpeg" else {}
-    rgb.save(buffer, kind.upper(), **options)
-    return CheckedImage(buffer.getvalue(), kind.upper(), rgb.height, rgb.width, 3)
+    Image.fromarray(pixels).save(buffer, kind.upper(), **options)
+    height, width = pixels.shape[:2]
+    return CheckedImage(
+        buffer.getvalue(), kind.upper(), height, width, 3, converted=converted
+    )

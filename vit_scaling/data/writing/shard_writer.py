@@ -18,7 +18,7 @@ from vit_scaling.data.sidecar_files import INDEX_FOLDER
 from vit_scaling.data.writing.image_checks import (
     CheckedImage,
     UnusableImage,
-    check_image,
+    prepare_image,
 )
 from vit_scaling.data.writing.image_entries import Entry, EntrySource
 from vit_scaling.io_files import atomic_file, read_json, write_json
@@ -141,12 +141,12 @@ class ShardTask:
 def write_shard(task: ShardTask) -> None:
     """Write one shard, its sidecar files and its report."""
     class_numbers = {name: number for number, name in enumerate(task.classes)}
-    settings, left_out = task.settings, []
+    settings, left_out, converted = task.settings, [], 0
     class_counts: collections.Counter[str] = collections.Counter()
     with open_shard(task.path, settings.features) as shard:
         for entry in task.entries:
             try:
-                image = check_image(
+                image = prepare_image(
                     task.source.read(entry),
                     max_pixels=settings.max_pixels,
                     min_side=settings.min_side,
@@ -159,10 +159,12 @@ def write_shard(task: ShardTask) -> None:
             record = make_example(image, entry, class_numbers, settings.features)
             shard.write(record, entry.key.encode())
             class_counts.update(entry.labels)
+            converted += image.converted
     report = {
         **shard.manifest_row(),
         "class_counts": dict(class_counts),
         "left_out": left_out,
+        "converted": converted,
         "plan": task.plan,
     }
     write_json(task.report_path, report)

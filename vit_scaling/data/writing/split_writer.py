@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import tensorflow as tf
+
 from vit_scaling.data import subsets
 from vit_scaling.data.manifests import (
     FORMAT_VERSION,
@@ -102,6 +104,7 @@ def write_tfrecords(
         reports,
         class_counts={name: counts[name] for name in classes},
         left_out=[row for report in reports for row in report["left_out"]],
+        converted=sum(report.get("converted", 0) for report in reports),
         settings=dataclasses.asdict(settings),
         plan=plan,
         listing=source.listing.summarize(),
@@ -186,12 +189,17 @@ def _written_tasks(tasks: list[ShardTask], workers: int | None) -> Iterator[Shar
     # Not fork: TensorFlow's threads do not survive it.
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_exit_with_parent
+        workers, mp_context=context, initializer=_start_worker
     ) as pool:
         futures = {pool.submit(shard_writer.write_shard, task): task for task in tasks}
         for future in concurrent.futures.as_completed(futures):
             future.result()
             yield futures[future]
+
+
+def _start_worker() -> None:
+    tf.config.set_visible_devices([], "GPU")  # Its memory is for training.
+    _exit_with_parent()
 
 
 def _exit_with_parent() -> None:
