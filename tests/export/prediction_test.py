@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from tests.export import runs
 from vit_scaling.commands import export, predict
@@ -102,7 +103,7 @@ def test_highest_numbered_version_is_taken(folder, tmp_path):
         ),
         (
             ["--saved_model={}/served", "--images", "{}/images/0.png", "{}/a.tfrecord"],
-            "a.tfrecord: The model refused the images",
+            "a.tfrecord: does not decode",
         ),
         (
             ["--saved_model={}/served", "--images={}/images", "--batch_size=0"],
@@ -146,3 +147,26 @@ def test_export_of_no_run_says_so(tmp_path, capsys):
     assert export.main([f"--model_dir={tmp_path}", f"--output_dir={tmp_path}/o"]) == 1
     assert "No model.json" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_read_in_every_format_and_skipped_files_are_named(tmp_path, caplog):
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[:4] = (200, 40, 90)
+    for kind in ("PNG", "GIF", "BMP", "WEBP"):
+        options = {"lossless": True} if kind == "WEBP" else {}
+        Image.fromarray(pixels).save(tmp_path / f"{kind}.img", kind, **options)
+    Image.fromarray(pixels).quantize(4).save(tmp_path / "palette.bmp")
+    (tmp_path / "notes.txt").write_text("no image")
+    found = list(prediction.read_image_files([str(tmp_path)]))
+    assert len(found) == 5
+    for name, content, label in found:
+        assert content.startswith(b"\x89PNG") and label is None
+        decoded = tf.io.decode_png(content, channels=3).numpy()
+        np.testing.assert_allclose(decoded, pixels, atol=1, err_msg=name)
+    assert "1 of 6 files" in caplog.text and "notes.txt" in caplog.text
+
+
+def test_a_named_file_that_is_no_image_raises(tmp_path):
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(ValueError, match=r"notes\.txt"):
+        list(prediction.read_image_files([str(tmp_path / "notes.txt")]))

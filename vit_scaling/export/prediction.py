@@ -11,11 +11,12 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from absl import logging
 
-from vit_scaling.export import serving_signatures
+from vit_scaling.data.image_data import MAX_PIXELS
+from vit_scaling.data.writing.image_checks import UnusableImage, prepare_image
+from vit_scaling.export import image_decoding, serving_signatures
 from vit_scaling.run_record import RunRecord
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,23 +135,59 @@ def _make_predictor(signature: Callable[..., Any], owner: Any) -> Predictor:
 def read_image_files(patterns: Sequence[str]) -> Iterator[NamedImage]:
     """Yield (name, bytes, None) of image files, folders and glob patterns, sorted.
 
+    Images of other formats than JPEG and PNG are converted to PNG, with the pixels that
+    training would see. Files of a folder that are no images, or damaged, are skipped
+    and named in a warning.
+
     Raises:
         FileNotFoundError: A pattern matches no image.
+        ValueError: A file that was named is not an image, or is damaged.
     """
     for pattern in patterns:
         path = pathlib.Path(pattern)
         if path.is_dir():
-            found = [
-                str(file)
-                for file in sorted(path.rglob("*"))
-                if file.suffix.lower() in IMAGE_SUFFIXES
-            ]
-        else:
-            found = [str(path)] if path.is_file() else sorted(glob.glob(pattern))
-        if not found:
+            yield from _read_folder(path)
+            continue
+        names = [str(path)] if path.is_file() else sorted(glob.glob(pattern))
+        if not names:
             raise FileNotFoundError(f"No image at {pattern}: name files or a folder.")
-        for name in found:
-            yield name, pathlib.Path(name).read_bytes(), None
+        for name in names:
+            yield name, _read_as_jpeg_or_png(pathlib.Path(name)), None
+
+
+def _read_folder(folder: pathlib.Path) -> Iterator[NamedImage]:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    skipped, count = [], 0
+    for path in files:
+        try:
+            content = _read_as_jpeg_or_png(path)
+        except ValueError as error:
+            skipped.append(str(error))
+            continue
+        count += 1
+        yield str(path), content, None
+    if not count:
+        raise FileNotFoundError(f"No image at {folder}: name files or a folder.")
+    if skipped:
+        logging.warning(
+            "%d of %d files of %s were skipped: %s",
+            len(skipped),
+            len(files),
+            folder,
+            "; ".join(skipped[:5]),
+        )
+
+
+def _read_as_jpeg_or_png(path: pathlib.Path) -> bytes:
+    """Return a file's bytes, or the image as PNG if it is of another format."""
+    content = path.read_bytes()
+    if content.startswith((image_decoding.JPEG_START, image_decoding.PNG_START)):
+        return content
+    try:
+        image = prepare_image(content, max_pixels=MAX_PIXELS, reencode="png")
+    except UnusableImage as error:
+        raise ValueError(f"{path}: {error}") from None
+    return image.encoded
 
 
 def read_tfrecord_images(
