@@ -133,7 +133,7 @@ def test_predict_command_asks_the_server(tmp_path, capsys, request, kind):
     assert sorted(answer["classes"]) == sorted(runs.CLASS_NAMES)
     assert predict.main([*flags, "--model=unknown"]) == 1
     assert "Servable not found" in capsys.readouterr().err
-    (tmp_path / "b.png").write_bytes(b"no image")
+    (tmp_path / "b.png").write_bytes(runs.image_file(60, 60)[:200])
     assert predict.main([*flags, f"{tmp_path}/b.png"]) == 1
     message = capsys.readouterr().err
     assert f"{tmp_path}/b.png: The model refused the images" in message
