@@ -8,6 +8,8 @@ from typing import Any
 
 from absl import logging
 
+from vit_scaling.naming import list_some
+
 
 def map_by_name(
     names: Sequence[str], target: Sequence[str], *, source: str, reference: str
@@ -31,15 +33,15 @@ def map_by_name(
         repeated = [name for name, count in Counter(given).items() if count > 1]
         if repeated:
             raise ValueError(
-                f"{owner} has a class name several times: {_list(repeated)}. Rename "
+                f"{owner} has a class name several times: {_quote(repeated)}. Rename "
                 "the classes, so that labels can be mapped by name."
             )
     unknown = [name for name in names if name not in target]
     if unknown:
         raise ValueError(
             f"{source} has classes that {reference} does not have: "
-            f"{_list(unknown)} ({len(unknown)} of {len(names)}); {reference} has "
-            f"{_list(target)}. Use a set with the same classes, or leave these out."
+            f"{_quote(unknown)} ({len(unknown)} of {len(names)}); {reference} has "
+            f"{_quote(target)}. Use a set with the same classes, or leave these out."
         )
     index = {name: place for place, name in enumerate(target)}
     return tuple(index[name] for name in names)
@@ -85,5 +87,5 @@ def with_class_names(
     return dataclasses.replace(data, class_names=tuple(names))
 
 
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
+def _quote(names: Sequence[str]) -> str:
+    return list_some([*map(repr, names)])

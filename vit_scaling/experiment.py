@@ -124,11 +124,9 @@ class Experiment:
         **options: Any,
     ) -> TrainStep:
         """Return the training step of one replica; see `make_train_step`."""
-        accumulate = None
-        if self.micro_batches > 1:
-            accumulate = functools.partial(
-                accumulate_gradients, micro_batches=self.micro_batches
-            )
+        accumulate = functools.partial(
+            accumulate_gradients, micro_batches=self.micro_batches
+        )
         return make_train_step(
             model, optimizer, self.loss, accumulate=accumulate, **options
         )

@@ -1,7 +1,7 @@
 """Suggestions for misspelt names in error messages."""
 # SPDX-License-Identifier: Apache-2.0
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _SAME_BEGINNING = 1  # Distance of names of which one begins with the other.
 
@@ -69,6 +69,11 @@ def did_you_mean(name: object, known: Iterable[str], *, count: int = 1) -> str:
     """
     names = [repr(one) for one in nearest(name, known, count=count)]
     return f" Did you mean {' or '.join(names)}?" if names else ""
+
+
+def list_some(names: Sequence[str], count: int = 5) -> str:
+    """Return the first `count` names for a message, with "…" if there are more."""
+    return ", ".join(names[:count]) + (" …" if len(names) > count else "")
 
 
 def unknown_name_message(kind: str, name: object, known: Iterable[str]) -> str:

@@ -72,8 +72,10 @@ def choose_settings(
 
 def gin_files(choices: Sequence[Choice]) -> list[str]:
     """Return the gin files that the choices are bound over."""
-    has_small = any(choice.value == _SMALL for choice in choices)
-    return ["experiments/folder.gin", *["models/small.gin"][: int(has_small)]]
+    files = ["experiments/folder.gin"]
+    if any(choice.value == _SMALL for choice in choices):
+        files.append("models/small.gin")
+    return files
 
 
 def choose_lengths(steps: int, batch: int, train_images: int) -> list[Choice]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from vit_scaling.class_names import names_of
 from vit_scaling.experiment import Experiment
 from vit_scaling.training.evaluator import batch_sums
 from vit_scaling.training.run import Run, check_best_metric_known
@@ -62,7 +63,7 @@ def describe(run: Run, experiment: Experiment) -> str:
     lines = [
         f"train: {data.num_examples:,} images, {batch['labels'].shape[-1]} classes",
         *check_evaluations(run, experiment),
-        *_describe_batch(batch, data.source.class_names),
+        *_describe_batch(batch, names_of(data)),
         f"model: images {_size(run.model.input_shape)} to {run.model.output_shape[-1]} "
         f"logits, {run.total_steps:,} steps of {experiment.batch_size} images",
     ]

@@ -12,7 +12,6 @@ import keras
 import numpy as np
 
 from vit_scaling.applications.addresses import local_path
-from vit_scaling.applications.formats.conversion_checks import list_some
 from vit_scaling.applications.formats.keras_models import (
     describe_layers,
     preprocessing_layers,
@@ -26,6 +25,7 @@ from vit_scaling.argument_types import PositiveInt
 from vit_scaling.array_files import Arrays
 from vit_scaling.modeling.positions import resample
 from vit_scaling.modeling.shapes import ViTShape
+from vit_scaling.naming import list_some
 
 CLASSIFIER = re.compile(r"head/.*")
 STATE = re.compile(r"mask_seed/.*|.*seed_generator.*")

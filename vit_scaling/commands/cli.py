@@ -101,12 +101,17 @@ def run(
         expected = isinstance(error, (*EXPECTED_ERRORS, *_tensorflow_errors()))
         if not expected or os.environ.get("VIT_SCALING_TRACEBACK"):
             raise
-        text = error.args[0] if isinstance(error, KeyError) and error.args else error
-        text = getattr(error, "message", text)  # TensorFlow's, without the graph.
-        print(f"{parser.prog}: error: {text}", file=sys.stderr)
-        return 1
+        return report_error(parser, error)
     print(json_text(result).rstrip() if arguments.json else show(result))
     return 0
+
+
+def report_error(parser: argparse.ArgumentParser, error: Exception) -> int:
+    """Print an error in one line, and return the exit code."""
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    text = getattr(error, "message", text)  # TensorFlow's, without the graph.
+    print(f"{parser.prog}: error: {text}", file=sys.stderr)
+    return 1
 
 
 def _tensorflow_errors() -> tuple[type[Exception], ...]:

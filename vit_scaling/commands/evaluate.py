@@ -25,7 +25,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache_dir", help="see vit-scaling train")
     parser.add_argument("--gin_param", action="append", default=[], help="gin bindings")
     arguments, flags = parser.parse_known_args(argv)
-    arguments.gin_file = [os.path.join(arguments.model_dir, "config.gin")]
     bindings = list(arguments.gin_param)
     try:
         if arguments.data is not None:
@@ -38,9 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "EvalData.beyond_fraction = None",
             ]
     except cli.EXPECTED_ERRORS as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 1
-    command = train.binary_flags(arguments, bindings, [])
+        return cli.report_error(parser, error)
+    config = os.path.join(arguments.model_dir, "config.gin")
+    command = train.binary_flags(arguments.model_dir, [config], bindings)
     return train.run_binary(["--mode=eval", *command, *flags])
 
 

@@ -48,12 +48,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, value in given.items():
             if value is not None:
                 parser.error(f"{name} has no effect without --data.")
-        return run_binary(binary_flags(arguments, arguments.gin_param, []) + flags)
+        command = binary_flags(
+            arguments.model_dir, arguments.gin_file, arguments.gin_param
+        )
+        return run_binary(command + flags)
     try:
         return _train_folder(arguments, flags)
     except cli.EXPECTED_ERRORS as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 1
+        return cli.report_error(parser, error)
 
 
 def _train_folder(arguments: argparse.Namespace, flags: list[str]) -> int:
@@ -82,9 +84,11 @@ def _train_folder(arguments: argparse.Namespace, flags: list[str]) -> int:
         patterns.append(f"EVAL_PATTERN = {sets.eval_pattern!r}")
     else:
         files.append("data/split_off.gin")
+    files += arguments.gin_file
     if arguments.minutes is not None:
         bindings = [*patterns, *(choice.binding for choice in choices)]
-        steps = _steps_in(arguments, files, [*bindings, *arguments.gin_param], flags)
+        bindings += arguments.gin_param
+        steps = _steps_in(arguments.minutes, files, bindings, flags)
         choices = recipes.choose_settings(**options, total_steps=steps)
     evaluated = f"{sets.eval_name}/" if sets.eval_name else f"{held_out:.0%} held out"
     _say(
@@ -95,7 +99,8 @@ def _train_folder(arguments: argparse.Namespace, flags: list[str]) -> int:
     _say("Override a setting with --gin_param='NAME = VALUE'.")
     bindings = [*patterns, *(choice.binding for choice in choices)]
     code = run_binary(
-        binary_flags(arguments, [*bindings, *arguments.gin_param], files) + flags
+        binary_flags(arguments.model_dir, files, [*bindings, *arguments.gin_param])
+        + flags
     )
     if code == 0:
         _say(
@@ -107,12 +112,9 @@ def _train_folder(arguments: argparse.Namespace, flags: list[str]) -> int:
 
 
 def _steps_in(
-    arguments: argparse.Namespace,
-    files: list[str],
-    bindings: list[str],
-    flags: list[str],
+    minutes: float, files: list[str], bindings: list[str], flags: list[str]
 ) -> int:
-    """Return how many steps fit into --minutes, from a few measured ones."""
+    """Return how many steps fit into some minutes, from a few measured ones."""
     _say("Measuring the time of a step:")
     with tempfile.TemporaryDirectory() as folder:
         short = {
@@ -122,9 +124,8 @@ def _steps_in(
             "COOLDOWN_STEPS": 1,
         }
         lengths = [f"{name} = {value}" for name, value in short.items()]
-        measured = argparse.Namespace(model_dir=folder, gin_file=arguments.gin_file)
         command = [sys.executable, "-m", "vit_scaling.train", "--mode=train"]
-        command += binary_flags(measured, [*bindings, *lengths], files) + flags
+        command += binary_flags(folder, files, [*bindings, *lengths]) + flags
         subprocess.run(command, check=True, stdout=sys.stderr)
         rows = [
             json.loads(line)
@@ -133,16 +134,16 @@ def _steps_in(
     times = [row["step_seconds_p50"] for row in rows if "step_seconds_p50" in row]
     if not times:
         raise ValueError("No step time was measured. Give TOTAL_STEPS instead.")
-    return max(1, int(arguments.minutes * 60 / times[-1]))
+    return max(1, int(minutes * 60 / times[-1]))
 
 
 def binary_flags(
-    arguments: argparse.Namespace, bindings: Sequence[str], files: Sequence[str]
+    model_dir: str, files: Sequence[str], bindings: Sequence[str]
 ) -> list[str]:
     """Return the training binary's flags."""
     return [
-        f"--model_dir={arguments.model_dir}",
-        *(f"--gin_file={file}" for file in [*files, *arguments.gin_file]),
+        f"--model_dir={model_dir}",
+        *(f"--gin_file={file}" for file in files),
         *(f"--gin_param={binding}" for binding in bindings),
     ]
 

@@ -1,4 +1,4 @@
-"""Predict the classes of images in files or TFRecords, without Keras."""
+"""Predict the classes of images in files or TFRecords, by an export or a run."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses

@@ -8,10 +8,10 @@ from typing import Any
 from vit_scaling.applications.formats import name_table, weights_format
 from vit_scaling.applications.formats.big_vision_reference import BigVisionReference
 from vit_scaling.applications.formats.conversion import convert
-from vit_scaling.applications.formats.conversion_checks import list_some
 from vit_scaling.applications.formats.source_arrays import SourceArrays
 from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
 from vit_scaling.array_files import Arrays
+from vit_scaling.naming import list_some
 
 BLOCK_PREFIX = "Transformer/encoderblock_"
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,16 +11,12 @@ from vit_scaling.applications.formats.source_arrays import SourceArrays
 from vit_scaling.applications.formats.vit_weights import fitting_shapes
 from vit_scaling.modeling.shapes import ViTShape, as_shape
 from vit_scaling.modeling.variables import vit_variables
+from vit_scaling.naming import list_some
 
 # Projections that some models have without a bias, which is the same as a zero bias.
 MAY_BE_ZERO = re.compile(
     r"patch_embedding/bias|(block_\d+|map_head)/attention/(query|key|value)/bias"
 )
-
-
-def list_some(names: Sequence[str], count: int = 5) -> str:
-    """Return the first `count` names for a message, with "…" if there are more."""
-    return ", ".join(names[:count]) + (" …" if len(names) > count else "")
 
 
 def check_heads(requested: int | None, heads: int | None, owner: str) -> None:

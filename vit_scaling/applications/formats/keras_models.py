@@ -8,7 +8,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from vit_scaling.applications.formats.conversion_checks import list_some
 from vit_scaling.applications.formats.vit_weights import (
     ViTWeights,
     arguments_from_variables,
@@ -23,6 +22,7 @@ from vit_scaling.modeling.positions import Positions
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.modeling.tokens import ClassToken, DropRegisters, RegisterTokens
 from vit_scaling.modeling.variables import vit_variables
+from vit_scaling.naming import list_some
 
 REQUIRED = {"patch_embedding", "position_embedding", "block_00", "encoder_norm"}
 # All layers of `vit`, by a pattern of their names.
