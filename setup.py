@@ -25,21 +25,22 @@ REQUIRES = [
     "ml-dtypes>=0.5",
     "importlib_resources>=6",  # tensorflow-datasets imports it, and leaves it out.
     "numpy>=2.0",
+    "pandas>=2.2",  # Tables of runs. Model Garden requires it too.
     "pillow>=10",
+    "pyarrow>=15",  # Parquet. tensorflow-datasets requires it too.
     "pydantic>=2.7",
     "safetensors>=0.4",
     "scikit-learn>=1.5",  # Probes of features; the embedded digits.
     "scipy>=1.13",
     "tensorboard>=2.19,<2.22",  # TensorFlow 2.21 no longer brings it.
     "tqdm>=4.66",
+    "typing_extensions>=4.6",  # `Unpack`, for Python 3.10.
 ]
-DATAFRAMES = ["pandas>=2.2"]  # `load_run(…).metrics`.
 PLOTS = ["matplotlib>=3.9,<4", "plotly>=6,<8"]
 SERVING = ["tensorflow-serving-api>=2.19,<2.22", "grpcio>=1.68"]
 ONNX = ["tf2onnx>=1.16", "onnx>=1.16", "onnxruntime>=1.18"]
 LITERT = ["ai-edge-litert>=1.2"]
 EXTRAS = {
-    "dataframes": DATAFRAMES,
     "plots": PLOTS,
     "beam": ["apache-beam>=2.77,<3"],
     # Into a virtual environment of their own: jax does not mix with TensorFlow's.
@@ -48,7 +49,6 @@ EXTRAS = {
     "onnx": ONNX,
     "litert": LITERT,
     "test": [
-        *DATAFRAMES,
         *PLOTS,
         *SERVING,
         *ONNX,

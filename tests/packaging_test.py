@@ -126,7 +126,7 @@ def test_metadata_names_the_pythons_and_the_extras(wheel):
     }
     extras = set(data.get_all("Provides-Extra"))
     assert extras == {
-        "test", "dataframes", "plots", "beam", "preflight", "serving", "onnx", "litert",
+        "test", "plots", "beam", "preflight", "serving", "onnx", "litert",
     }  # fmt: skip
     assert data["License-Expression"] == "Apache-2.0"
 

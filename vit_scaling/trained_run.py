@@ -76,7 +76,6 @@ class TrainedRun:
         """All rows of `metrics.jsonl`, a pandas DataFrame.
 
         Raises:
-            ImportError: pandas is not installed.
         """
         import pandas
 

@@ -19,11 +19,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    from vit_scaling.scaling.laws.run_tables import read_runs
+    from vit_scaling.scaling.laws.run_tables import runs_from
     from vit_scaling.scaling.laws.runs import Runs
     from vit_scaling.scaling.laws.seed_comparison import compute_differences, group_runs
 
-    rows = [run for source in arguments.runs for run in read_runs(source)]
+    rows = [run for source in arguments.runs for run in runs_from(source)]
     runs, reference = Runs(tuple(rows)), arguments.reference
     differences = compute_differences(runs, reference) if reference else {}
     groups = []

@@ -7,6 +7,23 @@ from typing import Any
 
 from vit_scaling.commands import cli
 
+COLUMN_FLAGS = (
+    ("model", "the model's name"),
+    ("compute", "training compute; any unit's name is found"),
+    ("error", "the error rate"),
+    ("accuracy", "the accuracy: one minus it is fitted"),
+    ("loss", "a loss, any number of 0 or more"),
+    ("perplexity", "the perplexity: its logarithm is fitted"),
+    ("size", "the number of parameters, N"),
+    ("examples", "the examples or tokens seen, D"),
+    ("data_size", "the number of different training examples"),
+    ("metric", "the metric's name"),
+    ("compute_unit", "the unit of compute"),
+    ("seed", "the seed of repetitions"),
+    ("run", "the training run of which a row is a checkpoint"),
+    ("weight", "the weight in the fit"),
+)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0 only if the law was fitted."""
@@ -28,23 +45,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--runs", default="paper", help="'paper', a CSV file, or a sweep's folder")
+    add("--runs", default="paper", help="'paper', a CSV, JSON lines or Parquet file, "
+        "or the folder of a sweep or of training runs")  # fmt: skip
+    add("--where", default="", help="rows to keep: dataset=imagenet1k and params>=1e8")
     add("--metric", help="which metric to fit; needed if the table has several")
-    for field, meaning in (
-        ("model", "the model's name"),
-        ("compute", "compute; default: compute, core_days or flops"),
-        ("error", "the error"),
-        ("metric", "the metric's name"),
-        ("data_size", "the number of different training images"),
-        ("images_seen", "batch size × steps"),
-        ("compute_unit", "the unit of compute"),
-        ("seed", "the seed of repetitions"),
-        ("weight", "the weight in the fit"),
-    ):
+    for field, meaning in COLUMN_FLAGS:
         add(f"--{field}_column", help=f"the column with {meaning}")
     add("--compute_unit", help="unit of all compute, such as gflops or gpu_hours; "
         "default: read from the column's name")  # fmt: skip
-    add("--error_unit", default="fraction", choices=["fraction", "percent"])
+    add("--error_unit", choices=["fraction", "percent"], help="of errors and "
+        "accuracies; default: percent if the column's name says so")  # fmt: skip
     add("--loss", default="log", choices=["log", "linear"])
     add("--robust", default="none", choices=["none", "huber", "soft_l1"])
     add("--robust_scale", type=float, default=0.02, help="where the loss turns linear")
@@ -59,22 +69,20 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _fit(arguments: argparse.Namespace) -> Mapping[str, Any]:
     from vit_scaling.scaling.laws.batched_fit import Loss
-    from vit_scaling.scaling.laws.run_tables import Columns
+    from vit_scaling.scaling.laws.row_reader import TableOptions
     from vit_scaling.scaling.studies import analysis
 
-    columns = Columns(
-        **{
-            name.removesuffix("_column"): value
-            for name, value in vars(arguments).items()
-            if name.endswith("_column")
-        }
-    )
+    columns = {
+        name.removesuffix("_column"): value
+        for name, value in vars(arguments).items()
+        if name.endswith("_column") and value
+    }
     runs = analysis.load_runs(
         arguments.runs,
         metric=arguments.metric,
+        where=arguments.where,
+        options=TableOptions(arguments.compute_unit, arguments.error_unit),
         columns=columns,
-        compute_unit=arguments.compute_unit,
-        error_unit=arguments.error_unit,
     )
     return analysis.analyse(
         runs,

@@ -88,7 +88,7 @@ def _plan(arguments: argparse.Namespace) -> Mapping[str, Any]:
         return _plan_budget(arguments)
     if arguments.find_shapes:
         return _find_shapes(arguments)
-    from vit_scaling.scaling.laws.run_tables import parse_quantity
+    from vit_scaling.scaling.laws.row_reader import parse_quantity
     from vit_scaling.scaling.planning.devices import device_named
     from vit_scaling.scaling.planning.memory import Step
     from vit_scaling.scaling.planning.planner import plan
@@ -134,7 +134,7 @@ def _shape(arguments: argparse.Namespace) -> ViTShape:
 
 def _plan_budget(arguments: argparse.Namespace) -> Mapping[str, Any]:
     from vit_scaling.scaling.laws.compute_units import parse_unit
-    from vit_scaling.scaling.laws.run_tables import parse_quantity
+    from vit_scaling.scaling.laws.row_reader import parse_quantity
     from vit_scaling.scaling.planning.devices import device_named
     from vit_scaling.scaling.planning.planner import convert_to_flops, plan_budget
     from vit_scaling.scaling.studies import analysis

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vit_scaling.scaling.laws.compute_units import ACCEPTED_UNITS, find_unit, parse_unit
-from vit_scaling.scaling.laws.run_tables import Columns, read_runs
+from vit_scaling.scaling.laws.run_tables import runs_from
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def table(tmp_path, column, values):
 )
 def test_a_column_has_a_factor_to_flops(tmp_path, column, factor):
     path = table(tmp_path, column, [1e9, 3e9])
-    runs = read_runs(path, columns=Columns(compute=column))
+    runs = runs_from(path, compute=column)
     assert runs.unit.quantity == "FLOPs"
     np.testing.assert_allclose(
         runs.compute * runs.unit.factor, np.array([1e9, 3e9]) * factor
@@ -96,12 +96,11 @@ def test_a_column_has_a_factor_to_flops(tmp_path, column, factor):
 
 def test_an_unknown_unit_asks_for_the_flag(tmp_path):
     path = table(tmp_path, "hours", [10, 30])
-    columns = Columns(compute="hours")
     with pytest.raises(ValueError, match=r"'hours' is not known.*--compute_unit"):
-        read_runs(path, columns=columns)
-    runs = read_runs(path, columns=columns, compute_unit="pf_days")
+        runs_from(path, compute="hours")
+    runs = runs_from(path, compute="hours", unit="pf_days")
     np.testing.assert_allclose(
         runs.compute * runs.unit.factor, np.array([10, 30]) * 1e15 * 86_400
     )
     with pytest.raises(ValueError, match="--compute_unit 'hours' is not known"):
-        read_runs(path, columns=columns, compute_unit="hours")
+        runs_from(path, compute="hours", unit="hours")

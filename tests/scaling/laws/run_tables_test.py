@@ -6,11 +6,7 @@ import pytest
 
 from vit_scaling.modeling.shapes import ViTShape, shape_named
 from vit_scaling.scaling.laws.power_law import fit_power_law
-from vit_scaling.scaling.laws.run_tables import (
-    Columns,
-    parse_quantity,
-    read_runs,
-)
+from vit_scaling.scaling.laws.run_tables import runs_from
 from vit_scaling.scaling.laws.runs import write_csv
 
 
@@ -25,9 +21,9 @@ def csv(tmp_path):
 
 def test_columns_may_have_any_names(csv):
     path = csv("net,days,err,pictures\nB/16,3.5,31.2,30M\nL/16,9,25,3B\n")
-    columns = Columns(model="net", compute="days", error="err", data_size="pictures")
-    runs = read_runs(
-        path, columns=columns, compute_unit="core_days", error_unit="percent"
+    columns = {"model": "net", "compute": "days", "error": "err"}
+    runs = runs_from(
+        path, unit="core_days", error_unit="percent", data_size="pictures", **columns
     )
     assert [run.model for run in runs] == ["B/16", "L/16"]
     assert list(runs.error) == [pytest.approx(0.312), 0.25]
@@ -38,20 +34,20 @@ def test_columns_may_have_any_names(csv):
 
 def test_a_models_own_shape_is_read_and_written(csv, tmp_path):
     header = "model,flops,error,patch,width,depth,mlp_width,heads\n"
-    runs = read_runs(csv(f"{header}mine,1e18,.5,4,16,2,32,2\nB/16,2e18,.4,,,,,\n"))
+    runs = runs_from(csv(f"{header}mine,1e18,.5,4,16,2,32,2\nB/16,2e18,.4,,,,,\n"))
     assert runs.rows[0].shape == ViTShape(4, 16, 2, 32, 2)
     assert runs.rows[1].shape == shape_named("B/16")
     write_csv(runs, tmp_path / "again.csv")
-    again = read_runs(tmp_path / "again.csv")
+    again = runs_from(tmp_path / "again.csv")
     assert [run.shape for run in again] == [run.shape for run in runs]
     with pytest.raises(ValueError, match=r"line 2: patch, .* must be whole numbers"):
-        read_runs(csv(f"{header}mine,1e18,.5,4,16.5,2,32,2\n"))
+        runs_from(csv(f"{header}mine,1e18,.5,4,16.5,2,32,2\n"))
 
 
 def test_the_unit_is_read_from_the_column_or_the_cells(csv):
-    assert read_runs(csv("flops,error\n1e18,.5\n")).compute_unit == "flops"
-    assert read_runs(csv("compute,error\n1e18 FLOPs,.5\n")).compute_unit == "flops"
-    assert read_runs(csv("core_days,error\n3,.5\n")).compute_unit == "core_days"
+    assert runs_from(csv("flops,error\n1e18,.5\n")).compute_unit == "flops"
+    assert runs_from(csv("compute,error\n1e18 FLOPs,.5\n")).compute_unit == "flops"
+    assert runs_from(csv("core_days,error\n3,.5\n")).compute_unit == "core_days"
 
 
 @pytest.mark.parametrize(
@@ -74,42 +70,35 @@ def test_the_unit_is_read_from_the_column_or_the_cells(csv):
 )
 def test_bad_tables_are_explained(csv, text, message):
     with pytest.raises(ValueError, match=message):
-        read_runs(csv(text))
+        runs_from(csv(text))
 
 
 def test_a_missing_named_column_suggests_the_nearest(csv):
     with pytest.raises(ValueError, match="Did you mean 'days'"):
-        read_runs(csv("days,error\n1,.5\n"), columns=Columns(compute="day"))
+        runs_from(csv("days,error\n1,.5\n"), compute="day")
 
 
-def test_fractions_declared_percent_are_recognised(csv):
-    with pytest.raises(ValueError, match="look like fractions"):
-        read_runs(csv("core_days,error\n1,.5\n2,.4\n"), error_unit="percent")
+def test_percentages_below_one_are_read_as_declared(csv):
+    runs = runs_from(csv("core_days,error\n1,.5\n2,.4\n"), error_unit="percent")
+    assert list(runs.error) == pytest.approx([0.005, 0.004])
+    runs = runs_from(csv("core_days,error_pct\n1,.5\n2,.4\n"))
+    assert list(runs.error) == pytest.approx([0.005, 0.004])
     with pytest.raises(ValueError, match="`error_unit` must be"):
-        read_runs(csv("compute,error\n1,.5\n"), error_unit="percents")
+        runs_from(csv("compute,error\n1,.5\n"), error_unit="percents")
 
 
 def test_a_requested_unit_must_be_the_cells_unit(csv):
     with pytest.raises(ValueError, match="received flops in the row where core_days"):
-        read_runs(csv("compute,error\n1e18 FLOPs,.5\n"), compute_unit="core_days")
+        runs_from(csv("compute,error\n1e18 FLOPs,.5\n"), unit="core_days")
 
 
 def test_missing_files_and_empty_folders_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no runs\.csv"):
-        read_runs(tmp_path)
+        runs_from(tmp_path)
     with pytest.raises(FileNotFoundError, match="Did you mean 'paper'"):
-        read_runs("papr")
+        runs_from("papr")
     with pytest.raises(FileNotFoundError, match="No table of runs"):
-        read_runs(tmp_path / "none.csv")
-
-
-def test_quantities_have_suffixes():
-    assert [parse_quantity(t) for t in ("30M", "1.2e3", "3B", "20K")] == [
-        3e7,
-        1200,
-        3e9,
-        2e4,
-    ]
+        runs_from(tmp_path / "none.csv")
 
 
 def test_gflops_are_not_read_as_flops(csv):
@@ -117,7 +106,7 @@ def test_gflops_are_not_read_as_flops(csv):
     flops = np.geomspace(1e18, 1e22, 12)
     rows = [f"m{k},{c / 1e9:.8g},{62.5 * c**-0.111:.8g}" for k, c in enumerate(flops)]
     path = csv("\n".join(["model,gflops_total,error", *rows, ""]))
-    runs = read_runs(path, columns=Columns(compute="gflops_total"))
+    runs = runs_from(path, compute="gflops_total")
     assert (runs.compute_unit, runs.unit.label) == ("gflops", "GFLOPs")
     assert list(runs.compute * runs.unit.factor) == pytest.approx(list(flops))
     law = fit_power_law(runs).law
@@ -129,33 +118,29 @@ def test_gflops_are_not_read_as_flops(csv):
 @pytest.mark.parametrize("column", ["gflops_per_image", "days", "kWh", "compute"])
 def test_a_column_without_a_unit_asks_for_one(csv, column):
     path = csv(f"{column},error\n3,.5\n")
-    columns = Columns(compute=column)
     with pytest.raises(
         ValueError, match=r"is not known.*Give --compute_unit.*gpu_hours"
     ):
-        read_runs(path, columns=columns)
-    assert read_runs(path, columns=columns, compute_unit="GPU hours").unit.label == (
-        "GPU-hours"
-    )
+        runs_from(path, compute=column)
+    assert runs_from(path, compute=column, unit="GPU hours").unit.label == ("GPU-hours")
 
 
 def test_public_tables_are_read_in_their_units(csv):
     """Columns and first rows of Hoffmann et al.'s and OpenCLIP's tables."""
     path = csv("arch,gmacs_total,acc1\nViT-L-14,1122944000000.0,0.7138686\n")
-    columns = Columns(model="arch", compute="gmacs_total", error="acc1")
-    (run,) = read_runs(path, columns=columns)
+    (run,) = runs_from(path)
     assert run.compute_unit == "gmacs"
     assert run.error == pytest.approx(1 - 0.7138686)
     path = csv("Model Size,Training FLOP,error\n6795600349.3,9.99385e+18,0.5\n")
-    (run,) = read_runs(path, columns=Columns(compute="Training FLOP"))
+    (run,) = runs_from(path, compute="Training FLOP")
     assert (run.compute, run.compute_unit) == (9.99385e18, "flops")
 
 
 def test_a_model_without_its_patch_is_ambiguous(csv):
     with pytest.raises(ValueError, match=r"line 2: Model 'Ti' .* Write Ti/16, or"):
-        read_runs(csv("model,flops,error\nTi,1e18,.5\n"))
+        runs_from(csv("model,flops,error\nTi,1e18,.5\n"))
     with pytest.raises(ValueError, match="Write B/32 or B/28 or B/16"):
-        read_runs(csv("model,flops,error\nB,1e18,.5\n"))
+        runs_from(csv("model,flops,error\nB,1e18,.5\n"))
     header = "model,flops,error,patch,width,depth,mlp_width,heads\n"
-    (run,) = read_runs(csv(f"{header}Ti,1e18,.5,32,192,12,768,3\n"))
+    (run,) = runs_from(csv(f"{header}Ti,1e18,.5,32,192,12,768,3\n"))
     assert run.shape.patch == 32

@@ -4,7 +4,7 @@
 import pytest
 
 from tests.scaling.example_runs import grid_of_runs, runs_on_law
-from vit_scaling.scaling.laws.run_tables import read_runs
+from vit_scaling.scaling.laws.run_tables import runs_from
 from vit_scaling.scaling.laws.runs import Run, Runs, find_shape, write_csv
 
 
@@ -77,7 +77,7 @@ def test_a_name_of_ones_own_has_no_shape():
 
 def test_a_written_table_reads_back(tmp_path):
     write_csv(grid_of_runs(), tmp_path / "runs.csv")
-    back = read_runs(tmp_path / "runs.csv")
+    back = runs_from(tmp_path / "runs.csv")
     assert [(r.key, r.compute, r.error) for r in back] == [
         (r.key, r.compute, r.error) for r in grid_of_runs()
     ]

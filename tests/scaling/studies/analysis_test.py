@@ -10,7 +10,7 @@ import pytest
 from tests.scaling.example_runs import LAW, grid_of_runs, runs_on_law
 from vit_scaling.scaling.laws.batched_fit import Loss
 from vit_scaling.scaling.laws.power_law import PowerLaw
-from vit_scaling.scaling.laws.run_tables import read_runs
+from vit_scaling.scaling.laws.run_tables import runs_from
 from vit_scaling.scaling.laws.runs import Run, Runs, write_csv
 from vit_scaling.scaling.studies import analysis
 
@@ -48,7 +48,7 @@ def test_everything_is_written(tmp_path):
         *("law.json", "frontier.csv", "frontier.png", "frontier.svg", "report.html")
     }
     assert len(result["files"]) == 5
-    assert len(read_runs(tmp_path / "out" / "frontier.csv")) == result["frontier_runs"]
+    assert len(runs_from(tmp_path / "out" / "frontier.csv")) == result["frontier_runs"]
 
 
 def test_runs_are_loaded_from_files_and_from_the_paper(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from tests.scaling.studies.sweep_test import GRID
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.run_record import RunRecord, save_run_record
-from vit_scaling.scaling.laws.run_tables import read_runs
+from vit_scaling.scaling.laws.run_tables import runs_from
 from vit_scaling.scaling.studies.jobs import group_by_process, make_command
 from vit_scaling.scaling.studies.sweep import Sweep
 from vit_scaling.scaling.studies.sweep_runner import (
@@ -74,7 +74,7 @@ def test_every_finished_run_is_one_row(tmp_path):
     training, report = run(tmp_path)
     assert training.ran == [job.folder for job in SWEEP.jobs]
     assert report["finished"] == 6 and not report["failed"]
-    runs = read_runs(tmp_path)
+    runs = runs_from(tmp_path)
     assert len(runs) == 6
     assert runs.compute_unit == "flops"
     assert set(runs.error) == {0.25}
@@ -86,7 +86,7 @@ def test_every_finished_run_is_one_row(tmp_path):
 def test_rows_have_the_number_of_images_in_the_set(tmp_path):
     sweep = Sweep(**{**GRID, "data_sizes": (300, "1K", None), "durations": (100,)})
     run(tmp_path, sweep, images=700)
-    runs = read_runs(tmp_path)
+    runs = runs_from(tmp_path)
     assert runs.data_sizes == [300, 700]
     assert len(runs) == 6 and len(runs.averaged_over_seeds()) == 4
     small = [run for run in runs if run.model == "small"]
@@ -96,12 +96,12 @@ def test_rows_have_the_number_of_images_in_the_set(tmp_path):
 def test_rows_of_older_runs_have_the_requested_number(tmp_path):
     sweep = Sweep(**{**GRID, "data_sizes": (300, None), "durations": (100,)})
     run(tmp_path, sweep)
-    assert {run.data_size for run in read_runs(tmp_path)} == {300, None}
+    assert {run.data_size for run in runs_from(tmp_path)} == {300, None}
 
 
 def test_rows_have_the_models_shape(tmp_path):
     run(tmp_path)
-    shapes = {run.model: run.shape for run in read_runs(tmp_path)}
+    shapes = {run.model: run.shape for run in runs_from(tmp_path)}
     assert shapes == {name: ViTShape(*five) for name, five in GRID["models"].items()}
 
 
@@ -115,10 +115,10 @@ def test_finished_runs_are_not_run_again(tmp_path):
 def test_a_killed_sweep_continues_where_it_stopped(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, dies_at=3)
-    assert len(read_runs(tmp_path)) == 1  # Written when a process ends.
+    assert len(runs_from(tmp_path)) == 1  # Written when a process ends.
     training, _ = run(tmp_path)
     assert training.ran == [job.folder for job in SWEEP.jobs[2:]]
-    assert len(read_runs(tmp_path)) == 6
+    assert len(runs_from(tmp_path)) == 6
 
 
 def test_failures_are_listed_and_tried_again(tmp_path):
@@ -130,7 +130,7 @@ def test_failures_are_listed_and_tried_again(tmp_path):
         (bad, "1", "Out of memory")
     ]
     assert "vit_scaling.train" in rows[0]["command"]
-    assert len(read_runs(tmp_path)) == 5
+    assert len(runs_from(tmp_path)) == 5
     training, report = run(tmp_path)
     assert training.ran == [bad] and not report["failed"]
 

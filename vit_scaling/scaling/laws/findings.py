@@ -48,7 +48,7 @@ def images_needed(runs: Runs, model: str, error: float) -> float | None:
         if any(run.images_seen is None for run in rows):
             raise ValueError(
                 f"Runs of {model} do not say how many images they saw: sample "
-                "efficiency needs an images_seen column (--images_seen_column)."
+                "efficiency needs an images_seen column (--examples_column)."
             )
         needed = _crossing(rows, error)
         if needed is not None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from vit_scaling.naming import unknown_name_message
 from vit_scaling.scaling.laws.power_law import PowerLaw
-from vit_scaling.scaling.laws.run_tables import parse_quantity
+from vit_scaling.scaling.laws.row_reader import parse_quantity
 from vit_scaling.scaling.laws.runs import Run, Runs, find_shape
 
 FOLDER = pathlib.Path(__file__).parents[1] / "paper_data"

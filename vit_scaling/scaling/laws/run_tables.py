@@ -1,228 +1,139 @@
-"""Read runs from a CSV file with any column names, or from a sweep's folder."""
+"""Runs from any table: a file, a folder or a DataFrame, with any columns and units."""
 # SPDX-License-Identifier: Apache-2.0
 
-import csv
-import dataclasses
 import math
 import pathlib
-import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Union
+
+from typing_extensions import Unpack
 
 from vit_scaling.modeling.shapes import ViTShape
-from vit_scaling.naming import check_known, did_you_mean
-from vit_scaling.scaling.laws.compute_units import find_unit, parse_unit
-from vit_scaling.scaling.laws.runs import SHAPE_COLUMNS, Run, Runs, find_shape
+from vit_scaling.scaling.laws.columns import ColumnNames, find_columns
+from vit_scaling.scaling.laws.row_filters import select_rows, split_groups
+from vit_scaling.scaling.laws.row_reader import RowReader, TableOptions
+from vit_scaling.scaling.laws.runs import Runs
+from vit_scaling.scaling.laws.table_files import read_run_folders, read_table
 
-_SUFFIXES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9}
-_COMPUTE_COLUMNS = ("compute", "core_days", "flops")
+if TYPE_CHECKING:
+    import pandas as pd
+
+Source = Union[str, pathlib.Path, "pd.DataFrame", Sequence[str | pathlib.Path]]
 # A TPUv3 core executes some 2e18 operations a day: a table of both units spans this.
 _MIXED_UNITS_SPAN = 1e12
 
 
-@dataclasses.dataclass(frozen=True)
-class Columns:
-    """The names of a CSV's columns; None: the field's own name, if it exists.
-
-    Attributes:
-        compute: Default: the first of "compute", "core_days" and "flops".
-        compute_unit: The column with the unit of each row.
-    """
-
-    model: str | None = None
-    compute: str | None = None
-    error: str | None = None
-    metric: str | None = None
-    data_size: str | None = None
-    images_seen: str | None = None
-    compute_unit: str | None = None
-    seed: str | None = None
-    weight: str | None = None
-    source: str | None = None
-
-
-def parse_quantity(text: str) -> float:
-    """Return the number in texts such as "30M", "1.2e9" or "3B".
-
-    Raises:
-        ValueError: The text is not a number.
-    """
-    match = re.fullmatch(r"\s*([-+0-9.eE]+|nan|inf)\s*([kKmMbBgG]?)\s*", str(text))
-    try:
-        if not match:
-            raise ValueError
-        return float(match.group(1)) * _SUFFIXES.get(match.group(2).lower(), 1.0)
-    except ValueError:
-        raise ValueError(
-            f"A number was expected, such as 1.5e6 or 30M; received {text!r}."
-        ) from None
-
-
-def read_runs(
-    source: str | pathlib.Path,
+def runs_from(
+    source: Source,
     *,
-    columns: Columns | None = None,
-    compute_unit: str | None = None,
-    error_unit: str = "fraction",
+    unit: str | None = None,
+    error_unit: str | None = None,
+    where: str = "",
+    flops_per_example: Callable[[ViTShape], float] | None = None,
+    **columns: Unpack[ColumnNames],
 ) -> Runs:
-    """Read a table of runs.
+    """Read runs from a table.
+
+    Rows without compute or without the target are left out, identical rows are kept
+    once, and empty cells of other columns are unknown values; `Runs.notes` says how
+    many, and which columns were used.
 
     Args:
-        source: A CSV file with a header, or a sweep's folder with `runs.csv`.
-        columns: Names of the columns.
-        compute_unit: Unit of all compute, such as "core_days" or "gflops"; None reads
-            it from the unit column, from the cells ("3e18 FLOPs") or from the compute
-            column's name ("gflops_total").
-        error_unit: "fraction" (between 0 and 1) or "percent". A column that is named
-            as an accuracy ("acc1") is read as one minus the error.
+        source: A DataFrame, a file or folder as `read_table` takes it, or a list of
+            training runs' folders.
+        unit: Unit of the compute column; see `TableOptions`.
+        error_unit: "fraction" or "percent"; see `TableOptions`.
+        where: Rows to keep, such as "dataset=imagenet and params>=1e8".
+        flops_per_example: See `TableOptions`.
+        **columns: Names of the columns, see `ColumnNames`.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: A column is missing, a cell cannot be read, an error is outside
-            [0, 1] or in the other unit, compute is zero, of two units or of an
-            unknown one, or a run is repeated.
+        ValueError: A column is missing or a cell cannot be used; the message names the
+            row, the column and the flag.
+
+    Example:
+        >>> import pandas as pd
+        >>> table = pd.DataFrame({"pf_days": [1.0, 10.0], "loss": [3.1, 2.6]})
+        >>> runs_from(table).unit.label
+        'PF-days'
     """
-    path = _find_table(source)
-    check_known("error_unit", error_unit, ("fraction", "percent"))
-    if compute_unit is not None:
-        compute_unit = parse_unit(compute_unit, name="--compute_unit").name
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        header = list(reader.fieldnames or ())
-        lines = list(reader)
-    names = _find_columns(columns or Columns(), header, path)
-    if not lines:
-        raise ValueError(f"{path} has a header and no row.")
+    options = TableOptions(unit, error_unit, flops_per_example)
+    table, name = load_table(source)
+    return build_runs(select_rows(table, where, name), columns, options, name)
+
+
+def grouped_runs_from(
+    source: Source,
+    group_by: str,
+    *,
+    where: str = "",
+    options: TableOptions | None = None,
+    columns: ColumnNames | None = None,
+) -> dict[str, Runs]:
+    """Read one `Runs` per value of the columns `group_by`, such as "family,metric".
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: As `runs_from`.
+    """
+    options, columns = options or TableOptions(), columns or {}
+    table, name = load_table(source)
+    table = select_rows(table, where, name)
+    if not group_by:
+        return {"": build_runs(table, columns, options, name)}
+    return {
+        group: build_runs(rows, columns, options, f"{name} ({group})")
+        for group, rows in split_groups(table, group_by, name)
+    }
+
+
+def load_table(source: Source) -> "tuple[pd.DataFrame, str]":
+    """Return the table of a source and its name for messages."""
+    if isinstance(source, str | pathlib.Path):
+        return read_table(source), str(source)
+    if isinstance(source, list | tuple):
+        return read_run_folders(source), ", ".join(map(str, source))
+    return source, "The table"
+
+
+def build_runs(
+    table: "pd.DataFrame",
+    given: Mapping[str, str],
+    options: TableOptions,
+    name: str,
+) -> Runs:
+    """Return the runs of a table's rows; see `runs_from`."""
+    header = [str(column) for column in table.columns]
+    table = table.set_axis(header, axis=1)
+    if not len(table):
+        raise ValueError(f"{name} has a header and no row.")
+    reader = RowReader(find_columns(header, given, name), options, name)
+    is_line = table.index.name == "line"
     rows = []
-    for number, line in enumerate(lines, start=2):
+    for label, cells in zip(table.index, table.to_dict("records"), strict=True):
+        row = f"line {label}" if is_line else f"row {label!r}"
         try:
-            rows.append(_parse_run(line, names, compute_unit, error_unit, path, number))
+            run = reader.parse(cells, row)
         except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}") from None
-    runs = Runs(tuple(rows))
-    _check_ranges(runs, error_unit, path)
+            raise ValueError(f"{name}, {row}: {error}") from None
+        if run is not None:
+            rows.append(run)
+    if not rows:
+        raise ValueError(f"{name} has no usable row. {' '.join(reader.notes())}")
+    unique = list(dict.fromkeys(rows))
+    notes = reader.notes()
+    if len(unique) < len(rows):
+        notes.append(f"{len(rows) - len(unique)} repeated rows are counted once.")
+    runs = Runs(tuple(unique), tuple(notes))
+    _check_span(runs, name)
     return runs
 
 
-def _find_table(source: str | pathlib.Path) -> pathlib.Path:
-    path = pathlib.Path(source)
-    if path.is_dir() and not (path / "runs.csv").is_file():
-        raise FileNotFoundError(
-            f"{source} has no runs.csv. No run of this sweep has finished, or the "
-            "folder is another one."
-        )
-    if not path.exists():
-        raise FileNotFoundError(
-            f"No table of runs exists at {source}. Give a CSV file, a sweep's folder "
-            f"or the word paper.{did_you_mean(source, ['paper'])}"
-        )
-    return path / "runs.csv" if path.is_dir() else path
-
-
-def _find_columns(
-    columns: Columns, header: list[str], path: pathlib.Path
-) -> dict[str, str]:
-    names = {}
-    for field, wanted in dataclasses.asdict(columns).items():
-        usual = _COMPUTE_COLUMNS if field == "compute" else (field,)
-        name = wanted or next((name for name in usual if name in header), None)
-        if name in header and name is not None:
-            names[field] = name
-        elif wanted or field in ("compute", "error"):
-            raise ValueError(
-                f"{path} has no column {wanted or field!r} for {field}."
-                f"{did_you_mean(wanted or field, header)} Its columns are "
-                f"{', '.join(header)}: choose one with --{field}_column."
-            )
-    return names
-
-
-def _parse_run(
-    line: dict[str, str],
-    names: dict[str, str],
-    compute_unit: str | None,
-    error_unit: str,
-    path: pathlib.Path,
-    number: int,
-) -> Run:
-    def cell(field: str) -> str:
-        return (line.get(names.get(field, "")) or "").strip()
-
-    def amount(field: str) -> float | None:
-        return parse_quantity(cell(field)) if cell(field) else None
-
-    compute, unit = _parse_compute(cell("compute"), cell("compute_unit"))
-    model = cell("model") or "unnamed"
-    weight = amount("weight")
-    error = parse_quantity(cell("error")) / (100 if error_unit == "percent" else 1)
-    return Run(
-        model=model,
-        compute=compute,
-        error=1 - error if _is_accuracy(names["error"]) else error,
-        metric=cell("metric") or "error",
-        data_size=amount("data_size"),
-        images_seen=amount("images_seen"),
-        compute_unit=_choose_unit(unit, compute_unit, names["compute"]),
-        shape=_parse_shape(line) or find_shape(model),
-        seed=cell("seed"),
-        weight=1.0 if weight is None else weight,
-        source=cell("source") or f"{path.name}:{number}",
-    )
-
-
-def _choose_unit(of_row: str | None, requested: str | None, column: str) -> str:
-    """Return the unit of a row's compute: requested, of the row or of the column."""
-    by_name = find_unit(column)
-    expected = requested or (by_name.name if by_name else None)
-    if of_row and expected and of_row != expected:
-        raise ValueError(
-            f"`compute` must have one unit; received {of_row} in the row where "
-            f"{expected} was requested."
-        )
-    return expected or of_row or parse_unit(column, name="the column").name
-
-
-def _parse_shape(line: dict[str, str]) -> ViTShape | None:
-    """Return the shape in a row's shape columns; None unless all are filled."""
-    cells = [(line.get(name) or "").strip() for name in SHAPE_COLUMNS]
-    if not all(cells):
-        return None
-    sizes = [parse_quantity(cell) for cell in cells]
-    if any(size != int(size) for size in sizes):
-        raise ValueError(
-            f"{', '.join(SHAPE_COLUMNS)} must be whole numbers; received "
-            f"{', '.join(cells)}."
-        )
-    return ViTShape(*(int(size) for size in sizes))
-
-
-def _is_accuracy(column: str) -> bool:
-    """Return whether a column is named as an accuracy: "acc1", "top1_accuracy"."""
-    return bool(re.search(r"(^|[^a-z])acc(uracy)?\d*([^a-z]|$)", column.lower())) and (
-        "err" not in column.lower()
-    )
-
-
-def _parse_compute(text: str, unit_cell: str) -> tuple[float, str | None]:
-    """Return the number and the unit, if any, of a cell such as "3e18 FLOPs"."""
-    number, *rest = text.split(maxsplit=1) or [""]
-    units = {
-        parse_unit(word, name="the cell").name for word in (*rest, unit_cell) if word
-    }
-    if len(units) > 1:
-        raise ValueError(
-            f"`compute` must have one unit; received {' and '.join(sorted(units))}."
-        )
-    return parse_quantity(number), next(iter(units), None)
-
-
-def _check_ranges(runs: Runs, error_unit: str, path: pathlib.Path) -> None:
-    if error_unit == "percent" and runs.error.max() <= 0.01:
-        raise ValueError(
-            f"All errors of {path} are at most 1 and `error_unit` is 'percent': they "
-            "look like fractions. Use --error_unit=fraction."
-        )
+def _check_span(runs: Runs, name: str) -> None:
     span = runs.compute.max() / runs.compute.min()
     if span > _MIXED_UNITS_SPAN:
         raise ValueError(
-            f"`compute` of {path} spans a factor of 10^{math.log10(span):.0f}: it "
+            f"`compute` of {name} spans a factor of 10^{math.log10(span):.0f}: it "
             "looks like mixed units. Give all rows one unit."
         )

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vit_scaling.modeling.shapes import SHAPES, ViTShape, shape_named
-from vit_scaling.naming import unknown_name_message
+from vit_scaling.naming import check_known, unknown_name_message
 from vit_scaling.scaling.laws.compute_units import (
     ACCEPTED_UNITS,
     CORE_DAYS,
@@ -23,24 +23,36 @@ from vit_scaling.scaling.laws.compute_units import (
 )
 
 Floats = npt.NDArray[np.float64]
+_TARGET_RANGES = {
+    "error": "an error rate as a fraction between 0 and 1",
+    "loss": "a finite loss of 0 or more",
+}
+TARGETS = tuple(_TARGET_RANGES)
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One trained model and its error.
+    """One trained model, or a checkpoint of it, and its error.
 
     Attributes:
         model: Name, such as "B/16"; runs of one name have one shape.
         compute: Training compute, in the unit of `compute_unit`; above 0.
-        error: Error rate as a fraction, between 0 and 1.
+        error: The value that compute lowers: an error rate as a fraction between 0 and
+            1, or a loss of 0 or more, as `target` says.
         metric: Name of the evaluation, such as "imagenet_10shot".
-        data_size: Number of different training images; None: unknown, or all.
-        images_seen: Batch size × steps; None: unknown.
+        data_size: Number of different training examples or tokens; None: unknown, or
+            all.
+        images_seen: Batch size × steps: examples, or tokens of text; None: unknown.
         compute_unit: Name of a unit: "core_days" (TPUv3, the paper's), "gflops", …
         shape: The model's dimensions; None: unknown.
         seed: Distinguishes repetitions of one run.
         weight: Weight of the run in a fit.
         source: Origin of the row, for messages.
+        target: What `error` is: "error" or "loss".
+        parameters: Number of weights of the model; None: unknown.
+        training_run: Name of the training run of which this is a checkpoint. Its
+            checkpoints are correlated, so they are resampled together. "": the row is
+            a training run of its own.
 
     Raises:
         ValueError: A number is out of its range.
@@ -57,6 +69,9 @@ class Run:
     seed: str = ""
     weight: float = 1.0
     source: str = ""
+    target: str = "error"
+    parameters: float | None = None
+    training_run: str = ""
 
     def __post_init__(self) -> None:
         where = f" ({self.source})" if self.source else ""
@@ -65,17 +80,20 @@ class Run:
                 "`compute` must be a finite number above 0; received "
                 f"{self.compute!r} for {self.model}{where}."
             )
-        if not 0 <= self.error <= 1:
-            hint = (
-                " For percent set error_unit='percent' (--error_unit=percent); a loss "
-                "is not an error rate."
-                if 1 < self.error <= 100
-                else ""
-            )
+        check_known("target", self.target, TARGETS)
+        largest = 1 if self.target == "error" else math.inf
+        if not (0 <= self.error <= largest and math.isfinite(self.error)):
             raise ValueError(
-                "`error` must be a fraction between 0 and 1; received "
-                f"{self.error!r} for {self.model}{where}.{hint}"
+                f"`error` must be {_TARGET_RANGES[self.target]}; received "
+                f"{self.error!r} for {self.model}{where}.{self._range_hint}"
             )
+        for name in ("parameters", "images_seen", "data_size"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ValueError(
+                    f"`{name}` must be a finite number above 0, or None if it is not "
+                    f"known; received {value!r} for {self.model}{where}."
+                )
         unit = find_unit(self.compute_unit)
         if unit is None or unit.name != self.compute_unit:
             raise ValueError(
@@ -88,21 +106,37 @@ class Run:
             )
 
     @property
+    def _range_hint(self) -> str:
+        if self.target == "error" and self.error > 1:
+            return (
+                " For percent set error_unit='percent' (--error_unit=percent); for a "
+                "loss name its column with loss (--loss_column)."
+            )
+        return ""
+
+    @property
     def key(self) -> tuple[Any, ...]:
         """Identity of the run: no two runs of a table have the same key."""
         duration = self.compute if self.images_seen is None else self.images_seen
-        return self.model, self.data_size, duration, self.metric, self.seed
+        size = self.parameters
+        return self.model, size, self.data_size, duration, self.metric, self.seed
 
 
 @dataclasses.dataclass(frozen=True)
 class Runs:
-    """An ordered table of runs of one compute unit, without duplicates.
+    """An ordered table of runs of one compute unit and one target, without duplicates.
+
+    Attributes:
+        rows: The runs.
+        notes: How the runs were read from a table, in sentences.
 
     Raises:
-        ValueError: There is no run, there are two compute units, or a run is repeated.
+        ValueError: There is no run, there are two compute units or targets, or a run
+            is repeated.
     """
 
     rows: tuple[Run, ...]
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.rows:
@@ -112,6 +146,10 @@ class Runs:
             raise ValueError(
                 f"`compute` must have one unit; received {' and '.join(units)}. "
                 "Convert one of them, or split the table."
+            )
+        if len({run.target for run in self.rows}) > 1:
+            raise ValueError(
+                "Runs have either errors or losses; received both. Split the table."
             )
         counted = collections.Counter(run.key for run in self.rows)
         if twice := [run for run in self.rows if counted[run.key] > 1]:
@@ -145,6 +183,35 @@ class Runs:
         return np.array([run.weight for run in self.rows])
 
     @property
+    def parameters(self) -> Floats:
+        """Parameters of every run, shape (runs,); NaN where they are not known."""
+        return np.array([run.parameters or np.nan for run in self.rows])
+
+    @property
+    def images_seen(self) -> Floats:
+        """Examples or tokens seen by every run, shape (runs,); NaN: not known."""
+        return np.array([run.images_seen or np.nan for run in self.rows])
+
+    @property
+    def clusters(self) -> npt.NDArray[np.int_]:
+        """Number of the training run of each row, shape (runs,), from 0.
+
+        Checkpoints of one training run have one number. Resample these numbers, not
+        rows, where rows are correlated.
+        """
+        names = [
+            ("run", run.training_run) if run.training_run else ("row", str(position))
+            for position, run in enumerate(self.rows)
+        ]
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+        return np.array([numbers[name] for name in names])
+
+    @property
+    def target(self) -> str:
+        """What `error` is for all runs: "error" or "loss"."""
+        return self.rows[0].target
+
+    @property
     def compute_unit(self) -> str:
         """Name of the unit of all runs' compute."""
         return self.rows[0].compute_unit
@@ -166,14 +233,15 @@ class Runs:
                 f"converted to {unit.name}. Use --budget_unit={self.compute_unit}."
             )
         ratio = self.unit.factor / unit.factor
-        return Runs(
-            tuple(
-                dataclasses.replace(
-                    run, compute=run.compute * ratio, compute_unit=unit.name
-                )
-                for run in self.rows
+        return self._with_rows(
+            dataclasses.replace(
+                run, compute=run.compute * ratio, compute_unit=unit.name
             )
+            for run in self.rows
         )
+
+    def _with_rows(self, rows: Iterable[Run]) -> "Runs":
+        return Runs(tuple(rows), self.notes)
 
     @property
     def metrics(self) -> list[str]:
@@ -199,11 +267,11 @@ class Runs:
         Raises:
             ValueError: It accepts no run.
         """
-        return Runs(tuple(run for run in self.rows if keep(run)))
+        return self._with_rows(run for run in self.rows if keep(run))
 
     def take(self, indices: Iterable[int]) -> "Runs":
         """Return the runs at these positions."""
-        return Runs(tuple(self.rows[int(index)] for index in indices))
+        return self._with_rows(self.rows[int(index)] for index in indices)
 
     def of_metric(self, metric: str | None) -> "Runs":
         """Return the runs of one metric; None asks for the only one.
@@ -229,17 +297,15 @@ class Runs:
         groups: dict[tuple[Any, ...], list[Run]] = {}
         for run in self.rows:
             groups.setdefault(run.key[:-1], []).append(run)
-        return Runs(
-            tuple(
-                dataclasses.replace(
-                    group[0],
-                    error=float(np.mean([run.error for run in group])),
-                    compute=float(np.mean([run.compute for run in group])),
-                    weight=float(np.mean([run.weight for run in group])),
-                    seed="",
-                )
-                for group in groups.values()
+        return self._with_rows(
+            dataclasses.replace(
+                group[0],
+                error=float(np.mean([run.error for run in group])),
+                compute=float(np.mean([run.compute for run in group])),
+                weight=float(np.mean([run.weight for run in group])),
+                seed="",
             )
+            for group in groups.values()
         )
 
 
@@ -262,12 +328,12 @@ def find_shape(model: str) -> ViTShape | None:
 
 
 def write_csv(runs: Runs, path: str | pathlib.Path) -> None:
-    """Write a table that `read_runs` reads back."""
+    """Write a table that `runs_from` reads back."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*CSV_COLUMNS, *SHAPE_COLUMNS])
+        writer.writerow([*CSV_COLUMNS, *_MORE_COLUMNS, *SHAPE_COLUMNS])
         for run in runs:
-            cells = [getattr(run, column) for column in CSV_COLUMNS]
+            cells = [getattr(run, column) for column in (*CSV_COLUMNS, *_MORE_COLUMNS)]
             cells += [getattr(run.shape, column, None) for column in SHAPE_COLUMNS]
             writer.writerow(["" if cell is None else cell for cell in cells])
 
@@ -276,5 +342,6 @@ CSV_COLUMNS: Sequence[str] = (
     *("model", "data_size", "images_seen", "compute", "compute_unit"),
     *("error", "metric", "seed", "weight", "source"),
 )
+_MORE_COLUMNS = ("target", "parameters", "training_run")
 # For models that are not named after a shape of the paper. All five or none.
 SHAPE_COLUMNS = tuple(field.name for field in dataclasses.fields(ViTShape))

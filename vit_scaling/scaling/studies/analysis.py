@@ -10,6 +10,7 @@ from vit_scaling.io_files import write_json
 from vit_scaling.scaling.laws.alternative_laws import compare_laws
 from vit_scaling.scaling.laws.batched_fit import SQUARED_LOG_ERROR, Loss
 from vit_scaling.scaling.laws.bootstrap import Bootstrap, bootstrap
+from vit_scaling.scaling.laws.columns import ColumnNames
 from vit_scaling.scaling.laws.findings import (
     find_bottlenecks,
     find_saturation,
@@ -20,7 +21,8 @@ from vit_scaling.scaling.laws.paper_results import paper_runs
 from vit_scaling.scaling.laws.plot_style import save_figure
 from vit_scaling.scaling.laws.power_law import COEFFICIENTS, Fit, fit_power_law
 from vit_scaling.scaling.laws.predictions import predict, predict_hidden_runs
-from vit_scaling.scaling.laws.run_tables import Columns, parse_quantity, read_runs
+from vit_scaling.scaling.laws.row_reader import TableOptions, parse_quantity
+from vit_scaling.scaling.laws.run_tables import grouped_runs_from
 from vit_scaling.scaling.laws.runs import Runs, write_csv
 
 _FRONTIER_FIELDS = (
@@ -29,25 +31,32 @@ _FRONTIER_FIELDS = (
 
 
 def load_runs(
-    source: str,
+    source: str | Sequence[str],
     *,
     metric: str | None = None,
-    columns: Columns | None = None,
-    compute_unit: str | None = None,
-    error_unit: str = "fraction",
+    where: str = "",
+    options: TableOptions | None = None,
+    columns: ColumnNames | None = None,
 ) -> Runs:
-    """Return one metric's runs from "paper", a CSV file or a sweep's folder.
+    """Return one metric's runs from "paper", a table's file or a folder.
+
+    Args:
+        source: "paper", or as `runs_from` takes it.
+        metric: The metric to keep; None: the only one.
+        where: Rows to keep, see `select_rows`.
+        options: How the cells are read.
+        columns: Names of the columns.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: As `paper_runs`, `read_runs` and `Runs.of_metric`.
+        ValueError: As `paper_runs`, `runs_from` and `Runs.of_metric`.
     """
     if source == "paper":
         return paper_runs(metric or "imagenet_10shot")
-    runs = read_runs(
-        source, columns=columns, compute_unit=compute_unit, error_unit=error_unit
+    groups = grouped_runs_from(
+        source, "", where=where, options=options, columns=columns
     )
-    return runs.of_metric(metric)
+    return groups[""].of_metric(metric)
 
 
 def parse_budgets(text: str) -> list[float]:

@@ -17,7 +17,7 @@ from vit_scaling.argument_types import (
     check_fields,
 )
 from vit_scaling.modeling.shapes import ViTShape, as_shape
-from vit_scaling.scaling.laws.run_tables import parse_quantity
+from vit_scaling.scaling.laws.row_reader import parse_quantity
 from vit_scaling.scaling.planning.flops import flops
 from vit_scaling.scaling.studies.jobs import Job
 
