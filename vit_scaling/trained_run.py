@@ -73,10 +73,7 @@ class TrainedRun:
 
     @functools.cached_property
     def metrics(self) -> Any:
-        """All rows of `metrics.jsonl`, a pandas DataFrame.
-
-        Raises:
-        """
+        """All rows of `metrics.jsonl`, a pandas DataFrame."""
         import pandas
 
         lines = (self.model_dir / "metrics.jsonl").read_text(encoding="utf-8")
