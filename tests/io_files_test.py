@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import threading
 
 import numpy as np
 import pytest
@@ -87,3 +88,15 @@ def test_values_become_json_types():
         "path": "a/b",
         "kept": [True, None, "text"],
     }
+
+
+def test_calls_in_threads_overlap_and_keep_the_order():
+    barrier = threading.Barrier(8, timeout=20)
+
+    def wait_for_all(number):
+        barrier.wait()  # Ends only if eight calls are made at the same time.
+        return number**2
+
+    assert io_files.map_in_threads(wait_for_all, range(8)) == [n**2 for n in range(8)]
+    with pytest.raises(ZeroDivisionError):
+        io_files.map_in_threads(lambda n: 1 / n, [1, 0])

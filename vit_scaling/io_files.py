@@ -4,18 +4,21 @@ Paths may be local or, through `etils.epath`, on an object store such as gs://.
 """
 # SPDX-License-Identifier: Apache-2.0
 
+import concurrent.futures
 import contextlib
 import json
 import math
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from etils import epath
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 PARTIAL_PREFIX = ".partial-"  # Begins the names of files that are being written.
 
 
@@ -128,6 +131,22 @@ def to_json_types(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def map_in_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int = 128
+) -> list[Result]:
+    """Return `function` of every item, in order; for many short reads of files.
+
+    An object store takes tens of milliseconds for each, but answers many at once.
+
+    Args:
+        function: Called in a thread; its first error is raised.
+        items: Its arguments.
+        threads: Number of calls at the same time.
+    """
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(function, items))
 
 
 def flush_file(path: epath.PathLike) -> None:

@@ -141,3 +141,18 @@ sys.exit(code)
 )
 def test_every_command_runs_as_a_module(path):
     assert path.read_text().rstrip().endswith("main())"), "python -m does nothing"
+
+
+def test_progress_has_the_rate_since_the_first_image_of_this_run(capsys):
+    now = [0.0]
+    show = cli.make_progress_printer(every_seconds=5, clock=lambda: now[0])
+    # 400 images of an earlier run; processes start for 10 seconds; 2 images a second.
+    for seconds, done in ((0, 400), (10, 400), (11, 402), (15, 410), (60, 500)):
+        now[0] = seconds
+        show(done, 500)
+    assert capsys.readouterr().err.splitlines() == [
+        "400/500 images",
+        "400/500 images",
+        "410/500 images, 2/s, 45 s left",
+        "500/500 images, 2/s, 0 s left",
+    ]

@@ -57,6 +57,17 @@ def test_files_being_written_are_not_shards(tmp_path):
         assert result == ["train-00000-of-00001.tfrecord"]
 
 
+def test_a_glob_leaves_out_manifests_and_other_text_files(tmp_path):
+    sets.numbered(tmp_path, [1])
+    for name in ("classes.txt", "removed.csv", "train-report.html", "features.json"):
+        (tmp_path / name).write_text("text")
+    (tmp_path / "index").mkdir()
+    for pattern in ("train*", "*"):
+        source = TFRecords(f"{tmp_path}/{pattern}")
+        assert names(source) == ["train-00000-of-00001.tfrecord"]
+        assert source.index().num_records == 1
+
+
 def test_a_shard_that_differs_from_its_manifest_raises(tmp_path):
     sets.numbered(tmp_path, [2, 3])
     shard = tmp_path / "train-00001-of-00002.tfrecord"

@@ -3,6 +3,7 @@
 
 import argparse
 import contextlib
+import math
 import os
 import sys
 import time
@@ -120,16 +121,34 @@ def _tensorflow_errors() -> tuple[type[Exception], ...]:
     return (errors.OpError,) if errors else ()
 
 
-def make_progress_printer() -> Callable[[int, int], None]:
-    """Return a function of (done, total) that prints the rate and the time left."""
-    first: list[tuple[float, int]] = []  # Images of an earlier run don't count.
+def make_progress_printer(
+    every_seconds: float = 5.0, clock: Callable[[], float] = time.monotonic
+) -> Callable[[int, int], None]:
+    """Return a function of (done, total) that prints the rate and the time left.
+
+    The first call says how much an earlier run has done; it does not count. Nor does
+    the time before the first image, in which processes start.
+
+    Args:
+        every_seconds: Time between two lines; calls between them print nothing.
+        clock: Returns the time in seconds.
+    """
+    first: tuple[float, int] | None = None
+    last_printed = -math.inf
 
     def show(done: int, total: int) -> None:
-        now = time.monotonic()
-        first[:] = first or [(now, done)]
-        rate = (done - first[0][1]) / max(now - first[0][0], 1e-9)
-        left = f"{(total - done) / rate:.0f} s left" if rate else "…"
-        print(f"{done}/{total} images, {rate:.0f}/s, {left}", file=sys.stderr)
+        nonlocal first, last_printed
+        now = clock()
+        if first is None or done == first[1]:
+            first = (now, done)
+        if done < total and now - last_printed < every_seconds:
+            return
+        last_printed = now
+        text = f"{done}/{total} images"
+        if done > first[1] and now > first[0]:
+            rate = (done - first[1]) / (now - first[0])
+            text += f", {rate:.3g}/s, {(total - done) / rate:.0f} s left"
+        print(text, file=sys.stderr)
 
     return show
 

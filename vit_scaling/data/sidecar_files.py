@@ -36,12 +36,28 @@ def sidecar_paths(shard: str, kind: str) -> list[str]:
 def read_sidecars(shard: str, kind: str) -> Iterator[np.ndarray]:
     """Yield the array stored at each place of a sidecar; the caller checks it."""
     for path in filter(tf.io.gfile.exists, sidecar_paths(shard, kind)):
-        with tf.io.gfile.GFile(path, "rb") as file:
-            try:
-                array = np.load(file, allow_pickle=False)
-            except (ValueError, EOFError):  # A damaged sidecar is computed again.
-                continue
-        yield array
+        array = load_array(path)
+        if array is not None:  # A damaged sidecar is computed again.
+            yield array
+
+
+def load_array(path: str) -> np.ndarray | None:
+    """Return the array in a file; None if the file is damaged."""
+    with tf.io.gfile.GFile(path, "rb") as file:
+        try:
+            array: np.ndarray = np.load(file, allow_pickle=False)
+        except (ValueError, EOFError):
+            return None
+    return array
+
+
+def store_sidecar(shard: str, kind: str, array: np.ndarray) -> None:
+    """Store an array in the shard's folder.
+
+    Raises:
+        OSError: The folder is not writable, or the disk is full.
+    """
+    _save(sidecar_paths(shard, kind)[0], array)
 
 
 def write_sidecar(shard: str, kind: str, array: np.ndarray) -> str | None:
@@ -52,9 +68,13 @@ def write_sidecar(shard: str, kind: str, array: np.ndarray) -> str | None:
     """
     for path in sidecar_paths(shard, kind):
         try:
-            with atomic_file(path) as temporary, temporary.open("wb") as file:
-                np.save(file, array)
+            _save(path, array)
         except (OSError, tf.errors.OpError):
             continue
         return path
     return None
+
+
+def _save(path: str, array: np.ndarray) -> None:
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array)

@@ -13,9 +13,13 @@ import tensorflow as tf
 from vit_scaling.data import manifests
 from vit_scaling.data.examples import Features
 from vit_scaling.data.record_index import RecordIndex, Shard, raise_or_warn
+from vit_scaling.data.sidecar_files import INDEX_FOLDER
 from vit_scaling.io_files import is_partial
 
 NUMBERS_PATTERN = r"-(\d{5,})-of-(\d{5,})"
+# Of files that this package and TFDS store next to shards, and of those that earlier
+# versions were writing (.part); globs such as DIR/train* match them too.
+_OTHER_SUFFIXES = (".json", ".txt", ".csv", ".html", ".part")
 _SHARD = re.compile(rf"(.*){NUMBERS_PATTERN}([^/]*)", re.DOTALL)
 
 
@@ -58,7 +62,8 @@ class TFRecords:
     Args:
         pattern: A glob of shards, several globs separated by commas or in a sequence,
             or the path of a manifest (`{split}.manifest.json`). The shards are checked
-            against the counts and sizes of their manifest, and sorted by path.
+            against the counts and sizes of their manifest, and sorted by path. Globs
+            leave out manifests and other text files in the folder.
         features: The keys to read.
 
     Raises:
@@ -173,11 +178,12 @@ class TFRecords:
 def _match(pattern: str) -> list[str]:
     if pattern.endswith(".json"):
         return [shard.path for shard in manifests.read_shards(pattern)]
-    # Earlier versions wrote to PATH.part.
     return [
         path
         for path in tf.io.gfile.glob(pattern)
-        if not is_partial(path) and not path.endswith(".part")
+        if not is_partial(path)
+        and not path.endswith(_OTHER_SUFFIXES)
+        and os.path.basename(path) != INDEX_FOLDER
     ]
 
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import collections
+import contextlib
 import io
 import pathlib
 import signal
@@ -96,12 +97,12 @@ def test_a_killed_writer_continues_without_loss_or_duplicates(
     complete = write(Folder(str(folder)), tmp_path / "whole", num_shards=6)
     real, written = shard_writer.write_shard, []
 
-    def die_in_the_third(task):
+    def die_in_the_third(task, on_image):
         if len(written) == 2:
             pathlib.Path(task.path + ".part").write_bytes(b"half a shard")
             raise KeyboardInterrupt
         written.append(task.path)
-        return real(task)
+        return real(task, on_image)
 
     monkeypatch.setattr(shard_writer, "write_shard", die_in_the_third)
     with pytest.raises(KeyboardInterrupt):
@@ -109,7 +110,9 @@ def test_a_killed_writer_continues_without_loss_or_duplicates(
     assert not (tmp_path / "out/train.manifest.json").exists()
     again = []
     monkeypatch.setattr(
-        shard_writer, "write_shard", lambda task: again.append(task.path) or real(task)
+        shard_writer,
+        "write_shard",
+        lambda task, on_image: again.append(task.path) or real(task, on_image),
     )
     resumed = write(Folder(str(folder)), tmp_path / "out", num_shards=6)
     assert len(again) == 4  # What was whole stayed.
@@ -117,6 +120,112 @@ def test_a_killed_writer_continues_without_loss_or_duplicates(
     assert len(examples(tmp_path / "out")) == 17
     left = [p.name for p in (tmp_path / "out").rglob("*") if "part" in p.name]
     assert not left
+
+
+def state(path):
+    """The content of every file of a folder; the time of change shows a rewrite."""
+    return {
+        str(p.relative_to(path)): (p.read_bytes(), p.stat().st_mtime_ns)
+        for p in pathlib.Path(path).rglob("*")
+        if p.is_file()
+    }
+
+
+def test_a_rerun_writes_what_is_missing_of_a_finished_split(folder, tmp_path):
+    out = tmp_path / "out"
+    manifest = write(Folder(str(folder)), out, num_shards=6)
+    complete = state(out)
+    damages = {
+        "train-00001-of-00006.tfrecord": lambda path: path.unlink(),
+        "train-00002-of-00006.tfrecord": lambda path: path.write_bytes(b"short"),
+        "index/train-00003-of-00006.tfrecord.offsets.npy": lambda path: path.unlink(),
+    }
+    for name, damage in damages.items():
+        damage(out / name)
+    next(out.glob("index/train-00004-of-00006.tfrecord.keys-*")).unlink()
+    calls = []
+    again = write(
+        Folder(str(folder)), out, num_shards=None, progress=lambda *n: calls.append(n)
+    )
+    assert again == manifest
+    after = state(out)
+    assert {n: data for n, (data, _) in after.items()} == {
+        n: data for n, (data, _) in complete.items()
+    }
+    kept = {n for n in complete if after[n] == complete[n]}
+    assert "train-00000-of-00006.tfrecord" in kept and "train.manifest.json" in kept
+    rewritten = sum(row["records"] for row in manifest["shards"][1:5])
+    assert calls == [(17 - rewritten + n, 17) for n in range(rewritten + 1)]
+    assert verify(str(out / "train.manifest.json"))["fault_count"] == 0
+
+
+def test_a_rerun_with_changed_images_is_reported(folder, tmp_path):
+    out = tmp_path / "out"
+    write(Folder(str(folder)), out, num_shards=1)
+    next(out.glob("*.tfrecord")).unlink()
+    first, second = sorted(folder.rglob("*.png"))[:2]
+    size = first.stat().st_size
+    first.write_bytes(second.read_bytes()[:size].ljust(size, b"\0"))  # The same size.
+    with pytest.raises(ValueError, match="its content differs from the manifest's"):
+        write(Folder(str(folder)), out, num_shards=1)
+
+
+def test_partial_files_are_removed_before_any_image_is_written(folder, tmp_path):
+    out = tmp_path / "out"
+    (out / "index").mkdir(parents=True)
+    names = [
+        ".partial-12ab-train-00000-of-00003.tfrecord",
+        "train-00001-of-00003.tfrecord.part",
+        ".partial-34cd-train.manifest.json",
+        "index/.partial-56ef-train-00002-of-00009.tfrecord.offsets.npy",
+        ".partial-12ab-train-extra-00000-of-00003.tfrecord",
+    ]
+    for name in names:
+        (out / name).write_bytes(b"half")
+    seen = []
+    write(
+        Folder(str(folder)),
+        out,
+        progress=lambda *_: seen.append([n for n in names if (out / n).exists()]),
+    )
+    assert seen[0] == names[-1:]  # That of another split is left.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_is_reported_and_the_rerun_finishes(tmp_path, workers):
+    """On a real full disk: a file system of 3 MiB in memory."""
+    images = sets.folder(tmp_path / "images", {"a": 400}, side=16)
+    command = [sys.executable, "-m", "vit_scaling.commands.write_tfrecords"]
+    command += [f"--source=folder:{images}", "--num_shards=10", f"--workers={workers}"]
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        filling = disk / "filling"
+        filling.write_bytes(b"\0" * (3 * 2**20 - 300_000))
+        failed = subprocess.run(
+            [*command, f"--output_dir={disk}/out"],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert failed.returncode == 1
+        assert "No space left on device" in failed.stderr
+        assert failed.stderr.count("error:") == 1
+        assert not [p for p in disk.rglob("*") if "partial" in p.name]
+        # Left by a writer that was killed: as large as what the rerun needs.
+        left = disk / "out/.partial-12ab-train-00009-of-00010.tfrecord"
+        with contextlib.suppress(OSError):
+            left.write_bytes(b"\0" * 3 * 2**20)
+        filling.write_bytes(b"\0" * (3 * 2**20 - 900_000))
+        subprocess.run([*command, f"--output_dir={disk}/out"], check=True)
+        assert verify(f"{disk}/out/train.manifest.json")["fault_count"] == 0
+        assert len(examples(disk / "out")) == 400
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def alive(pid):
@@ -185,8 +294,15 @@ def test_workers_end_with_the_process_that_started_them(tmp_path):
 
 def test_several_processes_write_the_same_bytes(folder, tmp_path):
     one = write(Folder(str(folder)), tmp_path / "one")
-    two = write(Folder(str(folder)), tmp_path / "two", workers=2)
+    counts = []
+    two = write(
+        Folder(str(folder)),
+        tmp_path / "two",
+        workers=2,
+        progress=lambda *numbers: counts.append(numbers),
+    )
     assert one == two
+    assert (counts[0], counts[-1]) == ((0, 17), (17, 17)) and counts == sorted(counts)
 
 
 def test_a_finished_split_is_kept_and_another_is_not_overwritten(folder, tmp_path):
@@ -299,3 +415,9 @@ def test_shards_are_of_bounded_size_whatever_the_source(folder, tmp_path):
         sizes = [row["bytes"] for row in manifest["shards"]]
         assert len(sizes) > 2
         assert max(sizes) < 6_000  # Images of less than 1 kB, spread evenly.
+
+
+def test_the_number_of_shards_lets_several_processes_write(tmp_path):
+    images = sets.folder(tmp_path / "images", {"a": 130}, side=8)
+    manifest = write(Folder(str(images)), tmp_path / "out", num_shards=None)
+    assert [row["records"] for row in manifest["shards"]] == [65, 65]

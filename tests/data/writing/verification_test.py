@@ -3,6 +3,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -105,3 +106,20 @@ def test_faults_are_described_up_to_a_number_and_all_counted(tmp_path):
     records = [sets.example(b"junk", [0], f"{n}") for n in range(9)]
     result = verify(sets.shards(tmp_path, [records]).pattern, max_faults=2)
     assert (len(result["faults"]), result["fault_count"]) == (2, 9)
+
+
+def test_index_files_are_compared_with_the_records(written):
+    index = written.parent / "index"
+    (offsets,) = index.glob("*00000-of*.offsets.npy")
+    (hashes,) = index.glob("*00001-of*.keys*.npy")
+    array = np.load(hashes)
+    array[1] ^= np.uint64(1)
+    np.save(hashes, array)
+    offsets.write_bytes(offsets.read_bytes()[:-3])
+    assert find_faults(written) == [
+        f"{offsets}: the index file is damaged; remove it",
+        f"{hashes}: the index file is not that of the shard; remove it",
+    ]
+    offsets.unlink()
+    hashes.unlink()
+    assert find_faults(written) == []

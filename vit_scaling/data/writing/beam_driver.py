@@ -63,6 +63,6 @@ def write_with_beam(
 
 
 def _write_unfinished(task: shard_writer.ShardTask) -> str:
-    if task.read_report() is None:
+    if not task.is_finished():
         shard_writer.write_shard(task)
     return task.path

@@ -5,7 +5,7 @@ import collections
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from vit_scaling.data import sidecar_files, subsets
 from vit_scaling.data.examples import Features
-from vit_scaling.data.record_files import FRAME_BYTES, file_sha256
+from vit_scaling.data.record_files import FRAME_BYTES, file_sha256, file_size
 from vit_scaling.data.sidecar_files import INDEX_FOLDER
 from vit_scaling.data.writing.image_checks import (
     CheckedImage,
@@ -23,6 +23,8 @@ from vit_scaling.data.writing.image_checks import (
 from vit_scaling.data.writing.image_entries import Entry, EntrySource
 from vit_scaling.io_files import atomic_file, read_json, write_json
 from vit_scaling.naming import check_known
+
+REPORT_SUFFIX = ".report.json"
 
 
 class ShardFile:
@@ -68,12 +70,12 @@ def open_shard(path: str, features: Features) -> Iterator[ShardFile]:
             yield shard
         shard.sha256 = file_sha256(str(temporary))
         offsets = np.array(shard.offsets, np.uint64)
-        sidecar_files.write_sidecar(path, sidecar_files.OFFSETS, offsets)
+        sidecar_files.store_sidecar(path, sidecar_files.OFFSETS, offsets)
         has_keys = len(shard.key_hashes) == len(offsets) - 1
         if has_keys and features.key != features.image:
             kind = sidecar_files.key_hashes_kind(features.key, shard.offsets[-1])
             hashes = np.array(shard.key_hashes, np.uint64)
-            sidecar_files.write_sidecar(path, kind, hashes)
+            sidecar_files.store_sidecar(path, kind, hashes)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,25 +128,50 @@ class ShardTask:
     def report_path(self) -> str:
         """Path of the finished shard's report, kept until the manifest is written."""
         folder, name = os.path.split(self.path)
-        return os.path.join(folder, INDEX_FOLDER, f"{name}.report.json")
+        return os.path.join(folder, INDEX_FOLDER, f"{name}{REPORT_SUFFIX}")
 
     def read_report(self) -> dict[str, Any] | None:
-        """Return the report if the shard is complete and of the same plan."""
+        """Return the shard's report if it exists and is of the same plan."""
         try:
-            report = read_json(self.report_path)
-            is_complete = os.path.getsize(self.path) == report["bytes"]
+            report: dict[str, Any] = read_json(self.report_path)
         except (OSError, ValueError):
             return None
-        return report if is_complete and report["plan"] == self.plan else None
+        return report if report["plan"] == self.plan else None
+
+    def is_finished(self, row: Mapping[str, Any] | None = None) -> bool:
+        """Whether the shard has the size in its row, and its index files exist.
+
+        Args:
+            row: The shard's row of the manifest; None takes its report.
+        """
+        row = row or self.read_report()
+        if row is None:
+            return False
+        size, features = row["bytes"], self.settings.features
+        kinds = [sidecar_files.OFFSETS]
+        if features.key != features.image:
+            kinds.append(sidecar_files.key_hashes_kind(features.key, size))
+        sidecars = [sidecar_files.sidecar_paths(self.path, kind)[0] for kind in kinds]
+        try:
+            has_size = file_size(self.path) == size
+        except FileNotFoundError:
+            return False
+        return has_size and all(map(tf.io.gfile.exists, sidecars))
 
 
-def write_shard(task: ShardTask) -> None:
-    """Write one shard, its sidecar files and its report."""
+def write_shard(task: ShardTask, on_image: Callable[[], None] = lambda: None) -> None:
+    """Write one shard, its sidecar files and its report.
+
+    Args:
+        task: The shard.
+        on_image: Called once for each image.
+    """
     class_numbers = {name: number for number, name in enumerate(task.classes)}
     settings, left_out, converted = task.settings, [], 0
     class_counts: collections.Counter[str] = collections.Counter()
     with open_shard(task.path, settings.features) as shard:
         for entry in task.entries:
+            on_image()
             try:
                 image = prepare_image(
                     task.source.read(entry),

@@ -2,17 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import collections
-import concurrent.futures
 import dataclasses
 import hashlib
-import multiprocessing
 import os
 import re
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
-
-import tensorflow as tf
 
 from vit_scaling.data import subsets
 from vit_scaling.data.manifests import (
@@ -22,7 +17,7 @@ from vit_scaling.data.manifests import (
 )
 from vit_scaling.data.sidecar_files import INDEX_FOLDER
 from vit_scaling.data.tfrecords import NUMBERS_PATTERN, shard_name
-from vit_scaling.data.writing import shard_writer
+from vit_scaling.data.writing import shard_processes
 from vit_scaling.data.writing.class_names import assign_class_names
 from vit_scaling.data.writing.image_entries import (
     Entry,
@@ -30,9 +25,22 @@ from vit_scaling.data.writing.image_entries import (
     Listing,
     format_summary,
 )
-from vit_scaling.data.writing.shard_writer import Settings, ShardTask
-from vit_scaling.io_files import PARTIAL_PREFIX, read_json, write_json
+from vit_scaling.data.writing.shard_writer import (
+    REPORT_SUFFIX,
+    Settings,
+    ShardTask,
+)
+from vit_scaling.io_files import (
+    PARTIAL_PREFIX,
+    map_in_threads,
+    read_json,
+    write_json,
+)
 
+# By default a split has this many shards if each gets this many images, so that
+# several processes can write it. The number does not depend on the machine, because
+# any machine may continue.
+_MIN_SHARDS, _MIN_SHARD_IMAGES = 16, 64
 Progress = Callable[[int, int], None]
 
 
@@ -52,34 +60,41 @@ def write_tfrecords(
     """Write a split and return its manifest, which is stored in the folder as well.
 
     A shard appears under its name only when it is complete. A run that was killed
-    continues with the first incomplete shard, and no image is lost or duplicated.
+    continues with the first incomplete shard, and no image is lost or duplicated. Of a
+    finished split, only missing or truncated shards and index files are written again.
+    Two writers must not write the same split at the same time.
 
     Args:
         source: The images.
         output_dir: Folder of the set. Its `classes.txt` gives the class indices; if it
             does not exist, it is made from this split: write the training split first.
         split: Name of the split and prefix of the shards' names.
-        num_shards: Number of shards; None makes shards of about `shard_bytes`.
+        num_shards: Number of shards; None makes shards of about `shard_bytes`, and at
+            least 16 if each gets 64 images. A finished split keeps its number.
         shard_bytes: Wanted size of a shard if `num_shards` is None.
         settings: How images become records.
         overwrite: Write a finished split again.
         write_shards: Writes the shards with other means first (see beam_driver.py).
-        workers: Number of processes; None is one per core; 1 uses this process.
-        progress: Called with the number of finished images and of all images.
+        workers: Number of processes; 1 uses this process. None is one per core, or 1
+            for small sets.
+        progress: Called with the number of finished images and of all images, first
+            before any is written.
 
     Raises:
         ValueError: A class is not in `classes.txt`, there are no images, two have the
             same key, or the split exists with other content and `overwrite` is False.
+            Or a shard written again differs from the manifest.
     """
     settings = settings or Settings()
     entries = _sort_entries(source.listing, settings.shuffle)
     os.makedirs(os.path.join(output_dir, INDEX_FOLDER), exist_ok=True)
+    _remove_files(output_dir, split)
     classes = assign_class_names(source, entries, output_dir, split)
-    count = num_shards or max(1, -(-sum(e.size_bytes for e in entries) // shard_bytes))
+    manifest = _read_manifest(output_dir, split, overwrite)
+    count = num_shards or _choose_num_shards(entries, shard_bytes, manifest)
     plan = _fingerprint(entries, classes, count, settings)
-    manifest = _finished_manifest(output_dir, split, plan, overwrite)
-    if manifest is not None:
-        return manifest
+    if manifest:
+        _check_plan(manifest, plan, output_dir)
     tasks = [
         ShardTask(
             source,
@@ -91,15 +106,87 @@ def write_tfrecords(
         )
         for i in range(count)
     ]
-    if write_shards:
-        write_shards(tasks)
-    _write_in_processes(tasks, workers, progress)
-    reports = [read_json(task.report_path) for task in tasks]
-    _remove_obsolete_files(output_dir, split, {os.path.basename(t.path) for t in tasks})
+    unfinished = _find_unfinished(tasks, manifest)
+    if write_shards and unfinished:
+        write_shards(unfinished)
+        unfinished = _find_unfinished(unfinished, None)
+    _write(unfinished, len(entries), workers, progress)
+    if manifest:
+        _check_unchanged(tasks, manifest)
+    else:
+        reports = map_in_threads(read_json, [task.report_path for task in tasks])
+        manifest = _manifest_of(reports, source, split, classes, settings, plan)
+        write_json(manifest_path(output_dir, split), manifest)
+    _remove_files(output_dir, split, keep={os.path.basename(t.path) for t in tasks})
+    return manifest
+
+
+def _choose_num_shards(
+    entries: Sequence[Entry], shard_bytes: int, manifest: dict[str, Any] | None
+) -> int:
+    if manifest:
+        return len(manifest["shards"])
+    by_size = -(-sum(entry.size_bytes for entry in entries) // shard_bytes)
+    return max(1, by_size, min(_MIN_SHARDS, len(entries) // _MIN_SHARD_IMAGES))
+
+
+def _find_unfinished(
+    tasks: Sequence[ShardTask], manifest: dict[str, Any] | None
+) -> list[ShardTask]:
+    """Return the tasks whose files are missing or have another size.
+
+    Args:
+        tasks: Shards to look for.
+        manifest: Lists the finished shards; None looks for the shards' reports.
+    """
+    rows = {row["file"]: row for row in manifest["shards"]} if manifest else {}
+    finished = map_in_threads(
+        lambda task: task.is_finished(rows.get(os.path.basename(task.path))), tasks
+    )
+    return [task for task, done in zip(tasks, finished, strict=True) if not done]
+
+
+def _write(
+    tasks: Sequence[ShardTask],
+    total: int,
+    workers: int | None,
+    progress: Progress | None,
+) -> None:
+    before = total - sum(len(task.entries) for task in tasks)
+
+    def count(images: int) -> None:
+        if progress:
+            progress(before + images, total)
+
+    if tasks:
+        count(0)
+        shard_processes.write_shards(tasks, workers, count)
+
+
+def _check_unchanged(tasks: Sequence[ShardTask], manifest: dict[str, Any]) -> None:
+    """Raise if a shard that was written again differs from the manifest's row."""
+    for task, row in zip(tasks, manifest["shards"], strict=True):
+        report = task.read_report()
+        if report and any(report[name] != value for name, value in row.items()):
+            raise ValueError(
+                f"{task.path} was missing or damaged and was written again, but its "
+                "content differs from the manifest's: images or this program have "
+                "changed. Write the split again with --overwrite."
+            )
+
+
+def _manifest_of(
+    reports: Sequence[dict[str, Any]],
+    source: EntrySource,
+    split: str,
+    classes: tuple[str, ...],
+    settings: Settings,
+    plan: str,
+) -> dict[str, Any]:
     counts: collections.Counter[str] = collections.Counter()
     for report in reports:
         counts.update(report["class_counts"])
-    manifest = make_manifest(
+    return make_manifest(
         split,
         reports,
         class_counts={name: counts[name] for name in classes},
@@ -109,10 +196,6 @@ def write_tfrecords(
         plan=plan,
         listing=source.listing.summarize(),
     )
-    write_json(manifest_path(output_dir, split), manifest)
-    for task in tasks:
-        os.remove(task.report_path)
-    return manifest
 
 
 def _sort_entries(listing: Listing, shuffle: bool) -> list[Entry]:
@@ -146,8 +229,8 @@ def _fingerprint(
     return digest.hexdigest()
 
 
-def _finished_manifest(
-    output_dir: str, split: str, plan: str, overwrite: bool
+def _read_manifest(
+    output_dir: str, split: str, overwrite: bool
 ) -> dict[str, Any] | None:
     path = manifest_path(output_dir, split)
     if not os.path.exists(path):
@@ -155,83 +238,49 @@ def _finished_manifest(
     if overwrite:
         os.remove(path)
         return None
-    manifest = read_json(path)
-    if manifest["plan"] != plan:
-        raise ValueError(
-            f"`output_dir` already holds split {split!r}, made from other images or "
-            f"with other settings; received {output_dir!r}. Choose another folder, or "
-            "pass --overwrite."
-        )
+    manifest: dict[str, Any] = read_json(path)
     return manifest
 
 
-def _write_in_processes(
-    tasks: list[ShardTask], workers: int | None, progress: Progress | None
+def _check_plan(manifest: dict[str, Any], plan: str, output_dir: str) -> None:
+    if manifest["plan"] != plan:
+        raise ValueError(
+            f"`output_dir` already holds split {manifest['split']!r}, made from other "
+            f"images or with other settings; received {output_dir!r}. Choose another "
+            "folder, or pass --overwrite."
+        )
+
+
+def _remove_files(
+    output_dir: str, split: str, keep: Collection[str] | None = None
 ) -> None:
-    """Write the shards that an earlier run has not finished."""
-    unfinished = [task for task in tasks if task.read_report() is None]
-    total = sum(len(task.entries) for task in tasks)
-    done = total - sum(len(task.entries) for task in unfinished)
-    for task in _written_tasks(unfinished, workers):
-        done += len(task.entries)
-        if progress:
-            progress(done, total)
-
-
-def _written_tasks(tasks: list[ShardTask], workers: int | None) -> Iterator[ShardTask]:
-    """Write shards and yield each task when its shard is finished."""
-    workers = min(workers or os.cpu_count() or 1, len(tasks))
-    if workers <= 1:
-        for task in tasks:
-            shard_writer.write_shard(task)
-            yield task
-        return
-    # Not fork: TensorFlow's threads do not survive it.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_start_worker
-    ) as pool:
-        futures = {pool.submit(shard_writer.write_shard, task): task for task in tasks}
-        for future in concurrent.futures.as_completed(futures):
-            future.result()
-            yield futures[future]
-
-
-def _start_worker() -> None:
-    tf.config.set_visible_devices([], "GPU")  # Its memory is for training.
-    _exit_with_parent()
-
-
-def _exit_with_parent() -> None:
-    """End this worker when its parent ends, even by kill -9; it would wait forever."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _remove_obsolete_files(output_dir: str, split: str, shards: set[str]) -> None:
-    """Remove files of this split with other shard counts or sizes, and partial files.
+    """Remove partial files of a split, which an earlier writer may have left.
 
     Splits whose name starts with this one's, such as train-extra, are kept.
+
+    Args:
+        output_dir: Folder of the set.
+        split: Name of the split.
+        keep: The finished split's shards. Removes also the files of shards with other
+            names or sizes, and the shards' reports.
     """
     name_pattern = re.compile(
-        rf"(?P<partial>{re.escape(PARTIAL_PREFIX)}[^-]+-)?"
-        rf"(?P<shard>{re.escape(split)}{NUMBERS_PATTERN}\.tfrecord)(?P<suffix>.*)"
+        rf"(?P<partial>{re.escape(PARTIAL_PREFIX)}[^-]+-)?{re.escape(split)}"
+        rf"(\.manifest\.json|(?P<numbers>{NUMBERS_PATTERN}\.tfrecord)(?P<suffix>.*))"
     )
     for folder in (output_dir, os.path.join(output_dir, INDEX_FOLDER)):
         for name in os.listdir(folder):
             match = name_pattern.fullmatch(name)
             if not match:
                 continue
-            shard, suffix = match["shard"], match["suffix"]
-            obsolete = match["partial"] or shard not in shards
-            if suffix.startswith(".keys") and not obsolete:
-                size = os.path.getsize(os.path.join(output_dir, shard))
-                obsolete = not suffix.endswith(f"-{size}.npy")
-            if obsolete or suffix.endswith(".part"):  # As earlier versions named them.
+            suffix = match["suffix"] or ""
+            # Earlier versions wrote to PATH.part.
+            obsolete = match["partial"] or suffix.endswith(".part")
+            if keep is not None and match["numbers"] and not obsolete:
+                shard = f"{split}{match['numbers']}"
+                obsolete = shard not in keep or suffix == REPORT_SUFFIX
+                if suffix.startswith(".keys") and not obsolete:
+                    size = os.path.getsize(os.path.join(output_dir, shard))
+                    obsolete = not suffix.endswith(f"-{size}.npy")
+            if obsolete:
                 os.remove(os.path.join(folder, name))

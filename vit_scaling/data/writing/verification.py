@@ -1,15 +1,16 @@
-"""Check shards against their manifest: files, checksums, records, labels, images."""
+"""Check shards and index files against their manifest, record by record."""
 # SPDX-License-Identifier: Apache-2.0
 
 import collections
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from vit_scaling.data import record_files
+from vit_scaling.data import record_files, sidecar_files, subsets
 from vit_scaling.data.examples import Features, feature_values, parse_example
 from vit_scaling.data.manifests import read_manifest
 from vit_scaling.data.tfrecords import TFRecords
@@ -101,12 +102,35 @@ class _Checker:
             yield f"{path}, record {count}: {problem}"
         if row and row["records"] != count:
             yield f"{path}: {count} records, but the manifest says {row['records']}"
+        key_hashes = yield from self._check_records(path, offsets)
+        if not problem and (not row or row["records"] == count):
+            yield from _check_sidecar(path, sidecar_files.OFFSETS, offsets)
+            if None not in key_hashes:
+                kind = sidecar_files.key_hashes_kind(self._source.features.key, size)
+                yield from _check_sidecar(path, kind, np.array(key_hashes, np.uint64))
+
+    def _check_records(
+        self, path: str, offsets: np.ndarray
+    ) -> Generator[str, None, list[int | None]]:
+        """Yield the records' faults; return the hashes of their keys."""
+        key_hashes = []
         payloads = record_files.read_payloads(path, offsets[:-1].tolist())
         for number, data in enumerate(payloads):
             self.records += 1
             fault = self._check_record(data)
             if fault:
                 yield f"{path}, record {number}: {fault}"
+            key_hashes.append(self._hash_key(data))
+        return key_hashes
+
+    def _hash_key(self, data: bytes | None) -> int | None:
+        try:
+            example = parse_example(data or b"")
+            return subsets.hash_key(
+                feature_values(example, self._source.features.key)[0]
+            )
+        except (ValueError, TypeError, IndexError):
+            return None
 
     def _check_record(self, data: bytes | None) -> str | None:
         if data is None:
@@ -147,3 +171,15 @@ class _Checker:
                     f"class {name!r}: {self._class_counts[number]} images, but the "
                     f"manifest says {count}"
                 )
+
+
+def _check_sidecar(shard: str, kind: str, expected: np.ndarray) -> Iterator[str]:
+    """Yield a fault if an index file differs; readers make a missing one."""
+    path = sidecar_files.sidecar_paths(shard, kind)[0]
+    if not tf.io.gfile.exists(path):
+        return
+    array = sidecar_files.load_array(path)
+    if array is None:
+        yield f"{path}: the index file is damaged; remove it"
+    elif not np.array_equal(array, expected):
+        yield f"{path}: the index file is not that of the shard; remove it"

@@ -1,0 +1,96 @@
+"""Write shards in several processes, and count the images written so far."""
+# SPDX-License-Identifier: Apache-2.0
+
+import concurrent.futures
+import itertools
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from vit_scaling.data.writing import shard_writer
+from vit_scaling.data.writing.shard_writer import ShardTask
+
+# Starting processes that import TensorFlow takes longer than to write such a set.
+_SMALL_BYTES, _SMALL_IMAGES = 128 * 2**20, 2000
+_SECONDS_BETWEEN_COUNTS = 1.0
+
+
+def write_shards(
+    tasks: Sequence[ShardTask], workers: int | None, count: Callable[[int], None]
+) -> None:
+    """Write shards.
+
+    Args:
+        tasks: The shards.
+        workers: Number of processes; 1 uses this process. None is one per core, or 1
+            for small sets.
+        count: Called often with the number of images so far.
+
+    Raises:
+        OSError: A shard could not be written. Shards that were not begun are not tried.
+    """
+    workers = min(workers or _default_workers(tasks), len(tasks))
+    if workers <= 1:
+        numbers = itertools.count(1)
+        for task in tasks:
+            shard_writer.write_shard(task, lambda: count(next(numbers)))
+        return
+    # Not fork: TensorFlow's threads do not survive it.
+    context = multiprocessing.get_context("spawn")
+    counter = context.Value("q", 0)
+    with concurrent.futures.ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start_worker, initargs=(counter,)
+    ) as pool:
+        pending = {pool.submit(_write_and_count, task) for task in tasks}
+        try:
+            while pending:
+                finished, pending = concurrent.futures.wait(
+                    pending, _SECONDS_BETWEEN_COUNTS, concurrent.futures.FIRST_COMPLETED
+                )
+                for future in finished:
+                    future.result()
+                count(counter.value)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _default_workers(tasks: Sequence[ShardTask]) -> int:
+    sizes = [entry.size_bytes for task in tasks for entry in task.entries]
+    is_small = sum(sizes) < _SMALL_BYTES and len(sizes) < _SMALL_IMAGES
+    return 1 if is_small else os.cpu_count() or 1
+
+
+_counter: Any = None  # Of this worker process and its siblings.
+
+
+def _start_worker(counter: Any) -> None:
+    global _counter
+    _counter = counter
+    tf.config.set_visible_devices([], "GPU")  # Its memory is for training.
+    _exit_with_parent()
+
+
+def _exit_with_parent() -> None:
+    """End this worker when its parent ends, even by kill -9; it would wait forever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _write_and_count(task: ShardTask) -> None:
+    shard_writer.write_shard(task, _count_one)
+
+
+def _count_one() -> None:
+    with _counter.get_lock():
+        _counter.value += 1
