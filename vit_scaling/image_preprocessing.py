@@ -15,6 +15,9 @@ from vit_scaling.argument_types import PositiveInt, check_fields
 
 Size = int | tuple[int, int]  # One number for both sides, or (height, width).
 
+# First bytes of the formats that `decode` reads: the longest prefix common to a format.
+_FORMAT_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"RIFF")
+
 _BMP_HEAD = 14 + 124 + 1024  # File header, largest image header, palette; in bytes.
 _BMP_MASKS = b"\0\0\xff\0\0\xff\0\0\xff\0\0\0"  # Of red, green and blue.
 
@@ -96,6 +99,13 @@ def _decode_bmp(encoded: tf.Tensor) -> tf.Tensor:
     )
     with tf.control_dependencies([tf.debugging.Assert(is_readable, [message])]):
         return _decode_rgb(tf.identity(encoded))
+
+
+def is_known_format(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether bytes begin like a JPEG, PNG, GIF, BMP or WebP, without decoding them."""
+    return tf.reduce_any(
+        [tf.strings.substr(encoded, 0, len(s)) == s for s in _FORMAT_STARTS]
+    )
 
 
 def size_in_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

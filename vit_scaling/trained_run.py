@@ -64,12 +64,14 @@ class TrainedRun:
             top: Number of classes for each image.
 
         Raises:
-            FileNotFoundError: A file is missing.
-            ValueError: An image cannot be read.
+            ValueError: An image cannot be read, or a file is missing.
         """
         named = [_name_and_encode(image, n) for n, image in enumerate(images)]
-        predictor = self._predictor(top)
-        return list(prediction.predict(named, predictor))
+        predictions = list(prediction.predict(named, self._predictor(top)))
+        for row in predictions:
+            if row.error is not None:
+                raise ValueError(f"{row.name}: {row.error}")
+        return predictions
 
     @functools.cached_property
     def metrics(self) -> Any:
@@ -88,5 +90,7 @@ def _name_and_encode(
     image: str | os.PathLike[str] | np.ndarray, number: int
 ) -> prediction.NamedImage:
     if isinstance(image, np.ndarray):
-        return f"image {number}", tf.io.encode_png(image).numpy(), None
-    return str(image), pathlib.Path(image).read_bytes(), None
+        return prediction.NamedImage(
+            f"image {number}", tf.io.encode_png(image).numpy()
+        )
+    return next(prediction.read_image_files([str(image)]))

@@ -91,7 +91,7 @@ def run(
         argv: Arguments without the program's name; None takes `sys.argv[1:]`.
         command: Maps the parsed flags to the result, a mapping that can be written as
             JSON. Everything it prints goes to standard error.
-        show: Formats the result as text (without `--json`).
+        show: Formats the result as text (without `--json`); "" prints nothing.
     """
     arguments = parser.parse_args(argv)
     hide_library_messages(arguments.verbosity)
@@ -103,7 +103,9 @@ def run(
         if not expected or os.environ.get("VIT_SCALING_TRACEBACK"):
             raise
         return report_error(parser, error)
-    print(json_text(result).rstrip() if arguments.json else show(result))
+    text = json_text(result).rstrip() if arguments.json else show(result)
+    if text:
+        print(text)
     return 0
 
 

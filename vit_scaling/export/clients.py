@@ -7,10 +7,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 
-from vit_scaling.export import serving_signatures
 from vit_scaling.export.prediction import Predictor
 
-TOP_OUTPUTS = ("top_classes", "top_probabilities")
 TopClasses = tuple[list[list[str]], list[list[float]]]
 
 
@@ -70,11 +68,9 @@ def _make_grpc_predictor(
     def predict_images(images: Sequence[bytes]) -> TopClasses:
         request = predict_pb2.PredictRequest()
         request.model_spec.name = model
-        request.model_spec.signature_name = serving_signatures.BYTES_SIGNATURE
         if version is not None:
             request.model_spec.version.value = version
         request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(list(images)))
-        request.output_filter.extend(TOP_OUTPUTS)  # Tokens would be megabytes.
         try:
             response = stub.Predict(request, timeout=timeout_seconds)
         except grpc.RpcError as error:
@@ -98,12 +94,9 @@ def _make_rest_predictor(
         instances = [
             {"b64": base64.b64encode(image).decode("ascii")} for image in images
         ]
-        body = {
-            "signature_name": serving_signatures.TOP_SIGNATURE,
-            "instances": instances,
-        }
+        body = json.dumps({"instances": instances}).encode()
         request = urllib.request.Request(
-            url, json.dumps(body).encode(), {"Content-Type": "application/json"}
+            url, body, {"Content-Type": "application/json"}
         )
         try:
             with urllib.request.urlopen(request, timeout=timeout_seconds) as response:

@@ -1,4 +1,4 @@
-"""Decode JPEG and PNG files into a model's input, inside the graph of a SavedModel."""
+"""Decode image files into a model's input, inside the graph of a SavedModel."""
 # SPDX-License-Identifier: Apache-2.0
 
 import tensorflow as tf
@@ -11,8 +11,9 @@ from vit_scaling.image_preprocessing import (
 )
 from vit_scaling.run_record import RunRecord
 
-JPEG_START = b"\xff\xd8\xff"
-PNG_START = b"\x89PNG\r\n\x1a\n"
+# Images of a request that are decoded at the same time, as far as there are cores. An
+# image may take 300 MB (MAX_PIXELS).
+PARALLEL_IMAGES = 8
 # A crop that resizes the smaller side would make gigabytes of a line of pixels.
 MAX_RATIO = 100
 
@@ -21,17 +22,19 @@ def decode_images(image_bytes: tf.Tensor, record: RunRecord) -> tf.Tensor:
     """Decode a batch of image files and prepare them as the run's evaluation did.
 
     Args:
-        image_bytes: (batch,) strings, each the content of one JPEG or PNG file.
+        image_bytes: (batch,) strings, each the content of one JPEG, PNG, WebP, BMP or
+            GIF file (its first frame): what training reads.
         record: Image size, preprocessing and value range.
 
     Returns:
         (batch, height, width, 3) float32.
 
     Raises:
-        tf.errors.InvalidArgumentError: An image is neither JPEG nor PNG, has more than
+        tf.errors.InvalidArgumentError: An image is of another format, has more than
             100 megapixels or, before a central crop, has sides beyond 100 to 1; the
             message gives its position in the request. Or an image is damaged after its
-            header; the decoder's message does not give the position.
+            header, an animated WebP, or a BMP that TensorFlow would misread; that
+            message does not give the position.
     """
     name = str(record.preprocess)  # `check_exportable` has rejected None.
     preprocessing = preprocessing_from_record(name, record.resize)
@@ -47,24 +50,25 @@ def decode_images(image_bytes: tf.Tensor, record: RunRecord) -> tf.Tensor:
         decode_image,
         (tf.range(tf.size(image_bytes)), image_bytes),
         fn_output_signature=tf.TensorSpec((*record.image_size, 3), tf.uint8),
+        parallel_iterations=PARALLEL_IMAGES,
     )  # (batch, height, width, 3)
     return image_preprocessing.scale_pixels(pixels, *record.value_range)
 
 
 def _assert_format(number: tf.Tensor, content: tf.Tensor) -> tf.Operation:
-    """Return an operation that fails unless `content` begins like a JPEG or PNG."""
-    is_jpeg = tf.equal(tf.strings.substr(content, 0, len(JPEG_START)), JPEG_START)
-    is_png = tf.equal(tf.strings.substr(content, 0, len(PNG_START)), PNG_START)
+    """Return an operation that fails unless `content` begins like an image."""
     message = tf.strings.join(
         [
-            "`image_bytes` must hold complete JPEG or PNG files; image ",
+            "`image_bytes` must hold complete JPEG, PNG, WebP, BMP or GIF files; image ",
             tf.strings.as_string(number),
             " of the request (",
             tf.strings.as_string(tf.strings.length(content)),
-            " bytes) is neither. Send the file's bytes, in REST as base64 under b64.",
+            " bytes) is of another format. Send the file's bytes, in REST as base64 "
+            "under b64.",
         ]
     )
-    return tf.debugging.Assert(is_jpeg | is_png, [message])
+    is_known = image_preprocessing.is_known_format(content)
+    return tf.debugging.Assert(is_known, [message])
 
 
 def _assert_size(

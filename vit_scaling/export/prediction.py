@@ -11,11 +11,11 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from absl import logging
 
 from vit_scaling.data.image_data import MAX_PIXELS
 from vit_scaling.data.writing.image_checks import UnusableImage, prepare_image
-from vit_scaling.export import image_decoding, serving_signatures
+from vit_scaling.data.writing.image_files import scan_folder
+from vit_scaling.export import serving_signatures
 from vit_scaling.run_record import RunRecord
 
 
@@ -25,22 +25,42 @@ class Prediction:
 
     Attributes:
         name: File, or file and record number, that the image came from.
-        classes: Names of the best classes, best first.
+        classes: Names of the best classes, best first; none if there is an error.
         probabilities: Their probabilities.
         label: Number of the true class where the record holds it, else None.
+        error: Why the image has no prediction, or None.
     """
 
     name: str
-    classes: tuple[str, ...]
-    probabilities: tuple[float, ...]
+    classes: tuple[str, ...] = ()
+    probabilities: tuple[float, ...] = ()
     label: int | None = None
+    error: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedImage:
+    """The bytes of an image file, or the reason why they cannot be read.
+
+    Attributes:
+        name: File, or file and record number.
+        content: An image file's bytes.
+        label: Number of the true class, or None.
+        error: Why there is no content, or None.
+    """
+
+    name: str
+    content: bytes = b""
+    label: int | None = None
+    error: str | None = None
 
 
 # (bytes of images) -> (names, probabilities) of the best classes, a row per image.
 Predictor = Callable[
     [Sequence[bytes]], tuple[Sequence[Sequence[str]], Sequence[Sequence[float]]]
 ]
-NamedImage = tuple[str, bytes, int | None]
+# JPEG, PNG and GIF files need no conversion: the model's own graph decodes them.
+_DECODED_IN_GRAPH = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8")
 
 
 def find_version_folder(saved_model: str | os.PathLike[str]) -> pathlib.Path:
@@ -60,22 +80,16 @@ def find_version_folder(saved_model: str | os.PathLike[str]) -> pathlib.Path:
     if not versions:
         raise FileNotFoundError(
             f"No saved_model.pb in {folder}, nor in its numbered folders. Write one "
-            "with tools/export.py."
+            "with vit-scaling export."
         )
     return max(versions, key=lambda path: int(path.name))
 
 
 def make_local_predictor(saved_model: str | os.PathLike[str]) -> Predictor:
     """Return a predictor that runs the SavedModel in this process."""
-    loaded = tf.saved_model.load(str(find_version_folder(saved_model)))
-    if serving_signatures.BYTES_SIGNATURE not in loaded.signatures:
-        raise ValueError(
-            f"{saved_model} has no signature "
-            f"{serving_signatures.BYTES_SIGNATURE!r}. Export it with tools/export.py."
-        )
-    return _make_predictor(
-        loaded.signatures[serving_signatures.BYTES_SIGNATURE], loaded
-    )
+    folder = find_version_folder(saved_model)
+    name = serving_signatures.BYTES_SIGNATURE  # Earlier versions exported it too.
+    return _make_predictor(serving_signatures.load_signature(folder, name))
 
 
 def make_run_predictor(
@@ -107,16 +121,21 @@ def make_model_predictor(
 
     run_loading.check_exportable(model, record)
     signatures = serving_signatures.make_signatures(model, record, top_k=top_k)
-    return _make_predictor(signatures[serving_signatures.TOP_SIGNATURE], model)
+    signature = signatures[serving_signatures.DEFAULT_SIGNATURE]
+
+    def call(**inputs: tf.Tensor) -> serving_signatures.Outputs:
+        _ = model  # The signature borrows its variables, which must stay alive.
+        return signature(**inputs)
+
+    return _make_predictor(call)
 
 
-def _make_predictor(signature: Callable[..., Any], owner: Any) -> Predictor:
-    """Return a predictor that calls a signature; `owner` keeps its variables alive."""
+def _make_predictor(signature: Callable[..., Any]) -> Predictor:
+    """Return a predictor that calls a signature of `image_bytes`."""
 
     def predict_images(
         images: Sequence[bytes],
     ) -> tuple[list[list[str]], list[list[float]]]:
-        _ = owner
         try:
             outputs = signature(image_bytes=tf.constant(list(images)))
         except tf.errors.InvalidArgumentError as error:
@@ -132,62 +151,49 @@ def _make_predictor(signature: Callable[..., Any], owner: Any) -> Predictor:
     return predict_images
 
 
-def read_image_files(patterns: Sequence[str]) -> Iterator[NamedImage]:
-    """Yield (name, bytes, None) of image files, folders and glob patterns, sorted.
+def list_image_files(patterns: Sequence[str]) -> list[str]:
+    """Return the paths of image files, and of the images in folders and globs, sorted.
 
-    Images of other formats than JPEG and PNG are converted to PNG, with the pixels that
-    training would see. Files of a folder that are no images, or damaged, are skipped
-    and named in a warning.
+    In a folder those files are images that are images for the writer of TFRecords: by
+    their suffix or first bytes, not hidden. Subfolders are included. Files that are
+    named, or match a glob, are taken as they are.
 
     Raises:
         FileNotFoundError: A pattern matches no image.
-        ValueError: A file that was named is not an image, or is damaged.
     """
+    files: list[str] = []
     for pattern in patterns:
-        path = pathlib.Path(pattern)
-        if path.is_dir():
-            yield from _read_folder(path)
-            continue
-        names = [str(path)] if path.is_file() else sorted(glob.glob(pattern))
-        if not names:
+        if os.path.isdir(pattern):
+            found = [item.path for item, reason in scan_folder(pattern) if not reason]
+        elif os.path.exists(pattern):
+            found = [pattern]
+        else:
+            found = sorted(glob.glob(pattern))
+        if not found:
             raise FileNotFoundError(f"No image at {pattern}: name files or a folder.")
-        for name in names:
-            yield name, _read_as_jpeg_or_png(pathlib.Path(name)), None
+        files += found
+    return files
 
 
-def _read_folder(folder: pathlib.Path) -> Iterator[NamedImage]:
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    skipped, count = [], 0
-    for path in files:
+def read_image_files(files: Iterable[str]) -> Iterator[NamedImage]:
+    """Yield the image of each file, or the reason why it cannot be read.
+
+    Formats that only Pillow reads, such as TIFF or a BMP with a palette, are converted
+    to PNG, with the pixels that the writer of TFRecords would store.
+    """
+    for file in files:
         try:
-            content = _read_as_jpeg_or_png(path)
-        except ValueError as error:
-            skipped.append(str(error))
-            continue
-        count += 1
-        yield str(path), content, None
-    if not count:
-        raise FileNotFoundError(f"No image at {folder}: name files or a folder.")
-    if skipped:
-        logging.warning(
-            "%d of %d files of %s were skipped: %s",
-            len(skipped),
-            len(files),
-            folder,
-            "; ".join(skipped[:5]),
-        )
+            yield NamedImage(file, _read_image(pathlib.Path(file)))
+        except (OSError, UnusableImage) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            yield NamedImage(file, error=reason)
 
 
-def _read_as_jpeg_or_png(path: pathlib.Path) -> bytes:
-    """Return a file's bytes, or the image as PNG if it is of another format."""
+def _read_image(path: pathlib.Path) -> bytes:
     content = path.read_bytes()
-    if content.startswith((image_decoding.JPEG_START, image_decoding.PNG_START)):
+    if content.startswith(_DECODED_IN_GRAPH):
         return content
-    try:
-        image = prepare_image(content, max_pixels=MAX_PIXELS, reencode="png")
-    except UnusableImage as error:
-        raise ValueError(f"{path}: {error}") from None
-    return image.encoded
+    return prepare_image(content, max_pixels=MAX_PIXELS).encoded
 
 
 def read_tfrecord_images(
@@ -196,7 +202,7 @@ def read_tfrecord_images(
     image_key: str = "image/encoded",
     label_key: str = "image/class/label",
 ) -> Iterator[NamedImage]:
-    """Yield (name, bytes, label) of the examples in TFRecord files.
+    """Yield the images of the examples in TFRecord files.
 
     Args:
         pattern: Glob of the files.
@@ -222,7 +228,8 @@ def read_tfrecord_images(
                     f"right one of its features: {', '.join(names)}."
                 )
             labels = features[label_key].int64_list.value
-            yield name, images[0], labels[0] if labels else None
+            label = labels[0] if labels else None
+            yield NamedImage(name, images[0], label)
 
 
 def predict(
@@ -230,9 +237,11 @@ def predict(
 ) -> Iterator[Prediction]:
     """Yield the prediction of each image, in batches of `batch_size`.
 
+    An image that cannot be read, or that the model rejects, has a prediction with an
+    `error`; the others of its batch are not affected.
+
     Raises:
-        ValueError: `batch_size` is not positive, or the model refuses an image: the
-            message names it.
+        ValueError: `batch_size` is not positive.
     """
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1; received {batch_size}.")
@@ -243,30 +252,32 @@ def _predictions(
     images: Iterator[NamedImage], predict_images: Predictor, batch_size: int
 ) -> Iterator[Prediction]:
     while batch := list(itertools.islice(images, batch_size)):
-        try:
-            classes, probabilities = predict_images(
-                [content for _, content, _ in batch]
-            )
-        except ValueError as error:
-            _raise_for_rejected(batch, predict_images)
-            names = ", ".join(name for name, _, _ in batch)
-            raise ValueError(
-                f"{error} Asked one by one none of these images was refused: {names}."
-            ) from error
-        for (name, _, label), best, values in zip(
-            batch, classes, probabilities, strict=True
-        ):
-            yield Prediction(name, tuple(best), tuple(values), label)
+        yield from _predict_batch(batch, predict_images)
 
 
-def _raise_for_rejected(batch: Sequence[NamedImage], predict_images: Predictor) -> None:
-    """Predict image by image and raise at the first that is rejected.
+def _predict_batch(
+    batch: Sequence[NamedImage], predict_images: Predictor
+) -> Iterator[Prediction]:
+    """Yield the predictions of a batch; image by image if the batch is rejected.
 
     A decoder's error does not say which image of a request is damaged, and a server may
     have batched the request with other clients' requests.
     """
-    for name, content, _ in batch:
-        try:
-            predict_images([content])
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
+    contents = [image.content for image in batch if image.error is None]
+    try:
+        best = iter(zip(*predict_images(contents), strict=True)) if contents else None
+    except ValueError as error:
+        if len(batch) == 1:
+            yield Prediction(batch[0].name, label=batch[0].label, error=str(error))
+            return
+        for image in batch:
+            yield from _predict_batch([image], predict_images)
+        return
+    for image in batch:
+        if best is None or image.error is not None:
+            yield Prediction(image.name, label=image.label, error=image.error)
+        else:
+            classes, probabilities = next(best)
+            yield Prediction(
+                image.name, tuple(classes), tuple(probabilities), image.label
+            )

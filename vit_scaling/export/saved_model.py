@@ -167,14 +167,10 @@ def load_feature_function(
     saved_model: str | os.PathLike[str],
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     """Return a function from float images to the SavedModel's features."""
-    loaded = tf.saved_model.load(os.fspath(saved_model))
-    signature = loaded.signatures[serving_signatures.FLOAT_SIGNATURE]
-
-    def features(images: tf.Tensor) -> tf.Tensor:
-        _ = loaded  # The signature borrows its variables, which must stay alive.
-        return signature(images=images)["features"]
-
-    return features
+    signature = serving_signatures.load_signature(
+        saved_model, serving_signatures.FLOAT_SIGNATURE
+    )
+    return lambda images: signature(images=images)["features"]
 
 
 def _write(

@@ -14,7 +14,7 @@ from vit_scaling.export import clients, saved_model, serving_signatures
 from vit_scaling.run_record import RunRecord
 
 # Required by the model server for models that XLA compiles for a CPU.
-COMPILED = " \\\n  --xla_cpu_compilation_enabled=true"
+COMPILED = "\n      - --xla_cpu_compilation_enabled=true"
 
 WARMUP_FILE = "tf_serving_warmup_requests"  # The name that the server looks for.
 ALLOWED_BATCHES = (1, 2, 4, 8, 16, 32)
@@ -38,17 +38,31 @@ num_batch_threads {{ value: {threads} }}
 {allowed}
 """
 
+# Of tensorflow-serving-api, whose protocol the tests use. Its TensorFlow decodes WebP.
+SERVER_VERSION = "2.20.0"
+
+COMPOSE = """\
+# TensorFlow Serving with the models of this folder: gRPC on port 8500, REST on 8501.
+services:
+  serving:
+    image: "tensorflow/serving:${{TF_SERVING_TAG:-{version}}}"
+    ports: ["8500:8500", "8501:8501"]
+    volumes: [".:/models:ro"]
+    command:
+      - --model_config_file=/models/models.config
+      - --enable_batching
+      - --batching_parameters_file=/models/batching_parameters.txt{flags}
+    restart: unless-stopped
+"""
+
 SERVE = """\
 #!/usr/bin/env bash
-# Serve the models of this folder: gRPC on port 8500, REST on port 8501.
+# Start the server of compose.yaml, for example in the background: ./serve.sh --detach
 set -euo pipefail
 here="$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)"
-exec docker run --rm -p 8500:8500 -p 8501:8501 \\
-  --mount type=bind,source="$here",target=/models,readonly \\
-  "tensorflow/serving:${{TF_SERVING_TAG:-latest}}" \\
-  --model_config_file=/models/models.config \\
-  --enable_batching --batching_parameters_file=/models/batching_parameters.txt{flags}
-# Ask: python tools/predict.py --server=grpc://localhost:8500 --model={name} --images …
+exec docker compose --file "$here/compose.yaml" up "$@"
+# Ask: vit-scaling predict --server=grpc://localhost:8500 --model={name} --images=FOLDER
+# Without docker, for development: vit-scaling serve THIS_FOLDER
 """
 
 
@@ -64,7 +78,8 @@ def write_kit(
 
         output_dir/models.config             list of the models
         output_dir/batching_parameters.txt   how requests are batched
-        output_dir/serve.sh                  the docker command
+        output_dir/compose.yaml              the server's docker container
+        output_dir/serve.sh                  starts it
         output_dir/vit/1/                    SavedModel, with warm-up requests
 
     A server that watches the folder loads a new version by itself.
@@ -128,7 +143,9 @@ def write_version(
     )
     io_files.write_text(kit / "batching_parameters.txt", batching)
     flags = COMPILED if any(_uses_xla(kit / model) for model in models) else ""
-    io_files.write_text(kit / "serve.sh", SERVE.format(name=name, flags=flags))
+    compose = COMPOSE.format(version=SERVER_VERSION, flags=flags)
+    io_files.write_text(kit / "compose.yaml", compose)
+    io_files.write_text(kit / "serve.sh", SERVE.format(name=name))
     (kit / "serve.sh").chmod(0o755)
     return {**report, "kit": str(kit), "name": name, "version": version}
 
@@ -155,7 +172,7 @@ def _uses_xla(model: pathlib.Path) -> bool:
 def write_warmup(folder: pathlib.Path, record: RunRecord, *, name: str = "vit") -> None:
     """Write requests that the server runs before it serves the first client.
 
-    One request per signature and per batch size that batching may make, so that no
+    A request for each signature and each batch size that batching may make, so that no
     client waits for the first run.
 
     Args:
@@ -172,14 +189,17 @@ def write_warmup(folder: pathlib.Path, record: RunRecord, *, name: str = "vit") 
     with tf.io.TFRecordWriter(str(extra / WARMUP_FILE)) as writer:
         for size in ALLOWED_BATCHES:
             images = saved_model.make_random_images(size, record, seed=0)
-            for signature, key, values in (
-                (serving_signatures.FLOAT_SIGNATURE, "images", images),
-                (serving_signatures.BYTES_SIGNATURE, "image_bytes", [content] * size),
-                (serving_signatures.TOP_SIGNATURE, "image_bytes", [content] * size),
+            files = {"image_bytes": [content] * size}
+            for signature, inputs in (
+                (serving_signatures.FLOAT_SIGNATURE, {"images": images}),
+                (serving_signatures.BYTES_SIGNATURE, files),
+                (serving_signatures.DEFAULT_SIGNATURE, files),
+                (serving_signatures.FEATURES_SIGNATURE, files),
             ):
                 request = predict_pb2.PredictRequest()
                 request.model_spec.name = name
                 request.model_spec.signature_name = signature
+                [(key, values)] = inputs.items()
                 request.inputs[key].CopyFrom(tf.make_tensor_proto(values))
                 log = prediction_log_pb2.PredictionLog(
                     predict_log=prediction_log_pb2.PredictLog(request=request)

@@ -1,6 +1,7 @@
 """Outputs and signatures of a served model."""
 # SPDX-License-Identifier: Apache-2.0
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,13 +11,40 @@ import tensorflow as tf
 from vit_scaling.export import image_decoding
 from vit_scaling.run_record import RunRecord
 
-FLOAT_SIGNATURE = "serving_default"
+# From encoded images: the best classes, all outputs, the features. REST cannot omit
+# outputs, so what clients usually want has a signature with nothing else.
+DEFAULT_SIGNATURE = "serving_default"
 BYTES_SIGNATURE = "serving_bytes"
-TOP_SIGNATURE = "serving_top"  # Best classes only: REST cannot omit outputs.
+FEATURES_SIGNATURE = "serving_features"
+FLOAT_SIGNATURE = "serving_floats"  # From float images: all outputs.
 CLASSIFIER = "head"
 LAST_NORM = "encoder_norm"
 
 Outputs = dict[str, tf.Tensor]
+
+
+def load_signature(
+    saved_model: str | os.PathLike[str], name: str
+) -> Callable[..., Outputs]:
+    """Return a signature of a SavedModel that this package exported.
+
+    Raises:
+        ValueError: The SavedModel does not have the signature.
+    """
+    loaded = tf.saved_model.load(os.fspath(saved_model))
+    if name not in loaded.signatures:
+        raise ValueError(
+            f"{saved_model} has no signature {name!r}, only "
+            f"{', '.join(sorted(loaded.signatures))}. Export it again: "
+            "vit-scaling export."
+        )
+    signature = loaded.signatures[name]
+
+    def call(**inputs: tf.Tensor) -> Outputs:
+        _ = loaded  # The signature borrows its variables, which must stay alive.
+        return signature(**inputs)
+
+    return call
 
 
 def make_output_model(model: keras.Model) -> keras.Model:
@@ -130,10 +158,11 @@ def make_signatures(
 ) -> dict[str, Callable[..., Outputs]]:
     """Return the concrete functions of a SavedModel, by signature name.
 
-    `serving_default` takes `images` (batch, height, width, 3) float32 in the record's
-    value range; `serving_bytes` takes `image_bytes` (batch,) strings, JPEG or PNG.
-    `serving_top` takes the same and returns the best classes only, because REST cannot
-    omit outputs. `jit_compile` has XLA compile the model, not the decoding.
+    `serving_default`, `serving_bytes` and `serving_features` take `image_bytes`
+    (batch,) strings, each an image file, and return the best classes (`top_classes`,
+    `top_indices`, `top_probabilities`), all outputs, and `features`. `serving_floats`
+    takes `images` (batch, height, width, 3) float32 in the record's value range and
+    returns all outputs. `jit_compile` has XLA compile the model, not the decoding.
     """
     if top_k < 1:
         raise ValueError(f"`top_k` (--top_k) must be at least 1; received {top_k}.")
@@ -162,10 +191,15 @@ def make_signatures(
         outputs = from_bytes(content)
         return {name: value for name, value in outputs.items() if "top_" in name}
 
+    @tf.function
+    def features_from_bytes(content: tf.Tensor) -> Outputs:
+        return {"features": from_bytes(content)["features"]}
+
     strings = tf.TensorSpec((None,), tf.string, name="image_bytes")
     return {
-        TOP_SIGNATURE: best_from_bytes.get_concrete_function(strings),
+        DEFAULT_SIGNATURE: best_from_bytes.get_concrete_function(strings),
         BYTES_SIGNATURE: from_bytes.get_concrete_function(strings),
+        FEATURES_SIGNATURE: features_from_bytes.get_concrete_function(strings),
         FLOAT_SIGNATURE: from_images.get_concrete_function(
             tf.TensorSpec((None, height, width, 3), tf.float32, name="images")
         ),

@@ -23,13 +23,10 @@ def saved_model(path: str) -> Engine:
     """Return the SavedModel's float signature, asked as a server asks it."""
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(path)
-    signature = loaded.signatures["serving_default"]
+    from vit_scaling.export import serving_signatures as signatures
 
-    def run(images: np.ndarray, _: Any = loaded) -> np.ndarray:
-        return signature(images=tf.constant(images))["logits"].numpy()
-
-    return run
+    signature = signatures.load_signature(path, signatures.FLOAT_SIGNATURE)
+    return lambda images: signature(images=tf.constant(images))["logits"].numpy()
 
 
 def onnxruntime(path: str) -> Engine:

@@ -70,7 +70,7 @@ class Folder(_ReadsFiles):
         listing = Listing(class_names=self._find_classes())
         other_files: dict[str, str] = {}
         start = len(os.path.join(self.path, ""))
-        for item, reason in _scan(self.path):
+        for item, reason in scan_folder(self.path):
             key = item.path[start:].replace(os.sep, "/")
             label, _, in_class = key.partition("/")
             if not reason and not in_class:
@@ -91,7 +91,7 @@ class Folder(_ReadsFiles):
         return listing
 
 
-def _scan(
+def scan_folder(
     folder: str,
     parents: frozenset[tuple[int, int]] = frozenset(),
     reason: str | None = None,
@@ -121,7 +121,7 @@ def _scan(
             yield item, "link to a folder around it"
             continue
         hidden = file_rules.HIDDEN if file_rules.is_hidden(item.name) else None
-        yield from _scan(item.path, parents, reason or hidden)
+        yield from scan_folder(item.path, parents, reason or hidden)
 
 
 def _identify(folder: str) -> tuple[int, int]:
