@@ -55,6 +55,7 @@ EXTRAS = {
         *LITERT,
         "pytest==9.2.0",
         "pytest-xdist==3.8.0",
+        "pyyaml>=6",  # Reads the compose file of a serving kit.
         "ruff==0.17.6",
         "mypy==2.4.1",
         "setuptools==80.10.2",  # Builds the wheel that a test looks into.

@@ -156,6 +156,6 @@ def test_sequential_model_with_a_rescaling_needs_its_range(tmp_path, capsys):
     assert export.main([*flags, "--value_range", "0", "255"]) == 0
     assert saved_model.read_record(tmp_path / "out").value_range == (0.0, 255.0)
     images = np.random.default_rng(0).uniform(0, 255, (2, *runs.IMAGE_SIZE, 3))
-    served = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"]
+    served = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_floats"]
     logits = served(images=tf.constant(images, tf.float32))["logits"]
     np.testing.assert_allclose(logits, model(images), rtol=1e-5, atol=1e-5)

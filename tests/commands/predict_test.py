@@ -1,7 +1,10 @@
 """The command asks a SavedModel about files or records, and says what is wrong."""
 # SPDX-License-Identifier: Apache-2.0
 
+import csv
+import io
 import json
+import sys
 
 import pytest
 
@@ -32,8 +35,9 @@ def asked(monkeypatch):
     monkeypatch.setattr(
         prediction,
         "read_image_files",
-        lambda names: iter((n, b"", None) for n in names),
+        lambda names: iter(prediction.NamedImage(n) for n in names),
     )
+    monkeypatch.setattr(prediction, "list_image_files", lambda patterns: patterns)
     return calls
 
 
@@ -41,7 +45,7 @@ def test_table_has_a_line_per_image_and_class(asked, capsys):
     flags = ["--saved_model=S", "--images", "a.png", "b.png", "--batch_size=7"]
     assert predict.main(flags) == 0
     assert asked["saved_model"] == "S" and asked["batch_size"] == 7
-    assert [name for name, _, _ in asked["images"]] == ["a.png", "b.png"]
+    assert [image.name for image in asked["images"]] == ["a.png", "b.png"]
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
     assert rows == [
         ["a.png", "cat", "0.7500"], ["a.png", "dog", "0.2500"],
@@ -60,11 +64,43 @@ def test_json_holds_the_best_classes_that_were_asked_for(asked, capsys):
     assert second["label"] == 1 and second["classes"] == ["dog"]
 
 
+FAILED = prediction.Prediction("bad.png", error="It is cut off, after 9 bytes.")
+
+
+def test_csv_has_a_line_per_image_and_class_and_the_errors(asked, capsys, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "FOUND", [*FOUND, FAILED])
+    assert predict.main(["--saved_model=S", "--images=a", "--format=csv"]) == 1
+    printed = capsys.readouterr()
+    assert list(csv.reader(io.StringIO(printed.out))) == [
+        ["image", "label", "rank", "class", "probability", "error"],
+        ["a.png", "", "1", "cat", "0.75", ""],
+        ["a.png", "", "2", "dog", "0.25", ""],
+        ["r:1", "1", "1", "dog", "0.5", ""],
+        ["r:1", "1", "2", "cat", "0.5", ""],
+        ["bad.png", "", "", "", "", "It is cut off, after 9 bytes."],
+    ]
+    assert "1 of 3 images failed:\n  bad.png: It is cut off" in printed.err
+
+
+def test_json_lines_are_printed_as_soon_as_they_are_known(asked, capsys, monkeypatch):
+    def interrupted():
+        yield FOUND[0]
+        raise ConnectionError("The server is gone.")
+
+    monkeypatch.setattr(prediction, "predict", lambda *_, **__: interrupted())
+    assert predict.main(["--saved_model=S", "--images=a", "--format=jsonl"]) == 1
+    printed = capsys.readouterr()
+    [line] = printed.out.splitlines()
+    assert json.loads(line)["classes"] == ["cat", "dog"]
+    assert "The server is gone." in printed.err
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--saved_model=S"], "either --images or --tfrecords"),
         (["--saved_model=S", "--images=a", "--tfrecords=b"], "either --images or"),
+        (["--images=a", "--saved_model=S", "--json", "--format=csv"], "leave out --form"),
         (["--images=a"], "one of --model_dir, --saved_model and --server"),
         (
             ["--images=a", "--server=x", "--saved_model=S"],

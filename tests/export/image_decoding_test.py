@@ -53,7 +53,7 @@ def test_resize_keeps_the_whole_image():
     assert image[:, :8].min() > 200 and image[:, 12:].max() < 50
 
 
-@pytest.mark.parametrize("content", [b"", b"GIF89a", b"no image"])
+@pytest.mark.parametrize("content", [b"", b"II*\0", b"no image"])
 def test_bytes_that_are_no_image_are_named_by_their_position(content):
     files = tf.constant([runs.image_file(40, 40), content])
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"image 1 of the request"):
@@ -90,3 +90,12 @@ def test_long_image_is_refused_only_where_its_smaller_side_is_resized():
     assert image_decoding.decode_images(files, record).shape == (1, 32, 48, 3)
     with pytest.raises(tf.errors.InvalidArgumentError, match="of at most 100 to 1"):
         image_decoding.decode_images(files, RECORD)
+
+
+def test_images_of_a_request_are_decoded_in_parallel():
+    """The loop over the images is one that TensorFlow runs several turns of at once."""
+    function = tf.function(lambda content: image_decoding.decode_images(content, RECORD))
+    strings = tf.TensorSpec((None,), tf.string)
+    graph = function.get_concrete_function(strings).graph.as_graph_def()
+    [loop] = [node for node in graph.node if node.op in ("While", "StatelessWhile")]
+    assert loop.attr["parallel_iterations"].i == image_decoding.PARALLEL_IMAGES > 1

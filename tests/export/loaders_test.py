@@ -58,11 +58,11 @@ def test_c_api_answers_floats_bit_for_bit(served, tmp_path):
     images = np.random.default_rng(0).uniform(-1, 1, (2, *runs.IMAGE_SIZE, 3))
     images = images.astype(np.float32)
     np.save(tmp_path / "images.npy", images)
-    request = tensor_names(served, "serving_default", "images")
+    request = tensor_names(served, "serving_floats", "images")
     done = run_c_api(served, request, tmp_path / "images.npy", tmp_path)
     assert done.returncode == 0, done.stderr
     loaded = tf.saved_model.load(str(served))
-    expected = loaded.signatures["serving_default"](images=tf.constant(images))
+    expected = loaded.signatures["serving_floats"](images=tf.constant(images))
     with np.load(tmp_path / "outputs.npz") as outputs:
         assert sorted(outputs) == sorted(NUMBERS)
         for name in NUMBERS:
@@ -82,7 +82,7 @@ def test_c_api_answers_bytes_and_names_what_is_no_image(served, tmp_path):
     (tmp_path / "b.jpg").write_bytes(b"no image")
     done = run_c_api(served, request, tmp_path / "b.jpg", tmp_path)
     assert done.returncode != 0
-    assert "image 0 of the request (8 bytes) is neither" in done.stderr
+    assert "image 0 of the request (8 bytes) is of another format" in done.stderr
 
 
 @pytest.mark.slow  # Two processes that import all of TensorFlow.
@@ -103,10 +103,10 @@ def test_saved_model_cli_shows_and_runs_the_signatures(served, tmp_path):
     inputs = f"--inputs=images={tmp_path}/images.npy"
     where = f"--outdir={tmp_path}"
     subprocess.run(
-        [*cli, "run", *place, "--signature_def", "serving_default", inputs, where],
+        [*cli, "run", *place, "--signature_def", "serving_floats", inputs, where],
         capture_output=True,
         check=True,
     )
     loaded = tf.saved_model.load(str(served))
-    expected = loaded.signatures["serving_default"](images=tf.constant(images))
+    expected = loaded.signatures["serving_floats"](images=tf.constant(images))
     np.testing.assert_array_equal(np.load(tmp_path / "logits.npy"), expected["logits"])

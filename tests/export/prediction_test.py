@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tests.export import runs
+from vit_scaling import image_preprocessing
 from vit_scaling.commands import export, predict
 from vit_scaling.export import prediction
 
@@ -51,7 +53,9 @@ def expected(folder):
 def test_files_are_predicted_in_order_whatever_the_batch(folder, batch_size):
     made = list(
         prediction.predict(
-            prediction.read_image_files([str(folder / "images")]),
+            prediction.read_image_files(
+                prediction.list_image_files([str(folder / "images")])
+            ),
             prediction.make_local_predictor(folder / "served"),
             batch_size=batch_size,
         )
@@ -92,7 +96,7 @@ def test_highest_numbered_version_is_taken(folder, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--saved_model=/nowhere", "--images=a.png"], "No saved_model.pb in /nowhere"),
+        (["--saved_model=/nowhere", "--images={}/images"], "No saved_model.pb in /now"),
         (["--saved_model={}/served"], "either --images or --tfrecords"),
         (["--saved_model={}/served", "--images", "{}/no.png"], "No image at"),
         (["--saved_model={}/served", "--tfrecords={}/no"], "No TFRecord file matches"),
@@ -121,26 +125,36 @@ def test_wrong_input_is_named(folder, capsys, flags, message):
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG"])
-def test_damaged_image_is_named_among_whole_ones(folder, tmp_path, capsys, format):
-    whole = runs.image_file(60, 70, format=format)
-    for number in range(3):
-        content = whole[:200] + b"garbage" if number == 1 else whole
+def test_damaged_images_fail_and_the_others_are_predicted(
+    folder, tmp_path, capsys, format
+):
+    intact = runs.image_file(60, 70, format=format)
+    for number, content in enumerate([intact, intact[:200] + b"garbage", intact, b""]):
         (tmp_path / f"{number}.{format.lower()}").write_bytes(content)
-    flags = [f"--saved_model={folder}/served", f"--images={tmp_path}"]
+    flags = [f"--saved_model={folder}/served", f"--images={tmp_path}", "--json"]
+    capsys.readouterr()
     assert predict.main(flags) == 1
-    message = capsys.readouterr().err
-    assert f"{tmp_path}/1.{format.lower()}: The model refused" in message
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
+    names = [Path(row["name"]).stem for row in result["predictions"]]
+    assert names == ["0", "2"] and result["images"] == 4
+    assert result["predictions"][0]["probabilities"] == pytest.approx(
+        result["predictions"][1]["probabilities"]
+    )
+    assert [Path(row["name"]).stem for row in result["failed"]] == ["1", "3"]
+    assert "2 of 4 images failed:" in printed.err
+    assert f"{tmp_path}/1.{format.lower()}: The model refused" in printed.err
 
 
-def test_refusal_that_no_image_is_the_cause_of_says_so():
+def test_a_batch_that_only_is_too_large_is_predicted_image_by_image():
     def refuse_several(contents):  # Such as a server with a smaller largest batch.
         if len(contents) > 1:
             raise ValueError("Too many.")
         return [["ant"]], [[1.0]]
 
-    images = [("a.png", b"", None), ("b.png", b"", None)]
-    with pytest.raises(ValueError, match=r"Too many.*one by one none.*a\.png, b\.png"):
-        list(prediction.predict(images, refuse_several))
+    images = [prediction.NamedImage("a.png"), prediction.NamedImage("b.png")]
+    found = list(prediction.predict(images, refuse_several))
+    assert [row.classes for row in found] == [("ant",), ("ant",)]
 
 
 def test_export_of_no_run_says_so(tmp_path, capsys):
@@ -149,24 +163,27 @@ def test_export_of_no_run_says_so(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_is_read_in_every_format_and_skipped_files_are_named(tmp_path, caplog):
+def test_a_folder_is_read_in_every_format(tmp_path):
     pixels = np.zeros((8, 8, 3), np.uint8)
     pixels[:4] = (200, 40, 90)
-    for kind in ("PNG", "GIF", "BMP", "WEBP"):
+    for kind in ("PNG", "GIF", "BMP", "WEBP", "TIFF"):
         options = {"lossless": True} if kind == "WEBP" else {}
         Image.fromarray(pixels).save(tmp_path / f"{kind}.img", kind, **options)
     Image.fromarray(pixels).quantize(4).save(tmp_path / "palette.bmp")
     (tmp_path / "notes.txt").write_text("no image")
-    found = list(prediction.read_image_files([str(tmp_path)]))
-    assert len(found) == 5
-    for name, content, label in found:
-        assert content.startswith(b"\x89PNG") and label is None
-        decoded = tf.io.decode_png(content, channels=3).numpy()
-        np.testing.assert_allclose(decoded, pixels, atol=1, err_msg=name)
-    assert "1 of 6 files" in caplog.text and "notes.txt" in caplog.text
+    (tmp_path / ".hidden.png").write_bytes(b"")
+    files = prediction.list_image_files([str(tmp_path)])
+    found = list(prediction.read_image_files(files))
+    assert len(found) == 6
+    for image in found:
+        decoded = image_preprocessing.decode(tf.constant(image.content)).numpy()
+        np.testing.assert_allclose(decoded, pixels, atol=1, err_msg=image.name)
 
 
-def test_a_named_file_that_is_no_image_raises(tmp_path):
+def test_files_that_cannot_be_read_carry_the_reason(tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
-    with pytest.raises(ValueError, match=r"notes\.txt"):
-        list(prediction.read_image_files([str(tmp_path / "notes.txt")]))
+    files = [str(tmp_path / "notes.txt"), str(tmp_path / "gone.png")]
+    notes, gone = prediction.read_image_files(files)
+    assert "no known image format" in notes.error and "No such file" in gone.error
+    with pytest.raises(FileNotFoundError, match="No image at"):
+        prediction.list_image_files([str(tmp_path)])

@@ -64,14 +64,14 @@ def test_compiled_export_answers_the_same_and_says_that_xla_is_needed(compiled, 
     signatures = tf.saved_model.load(str(folder)).signatures
     for batch in (1, 3):
         images = tf.constant(random_batch(batch))
-        expected = served.signatures["serving_default"](images=images)
-        found = signatures["serving_default"](images=images)
+        expected = served.signatures["serving_floats"](images=images)
+        found = signatures["serving_floats"](images=images)
         for name in ("logits", "probabilities", "features", "tokens"):
             np.testing.assert_allclose(found[name], expected[name], atol=5e-6)
         np.testing.assert_array_equal(
             found["top_classes"][:, :3], expected["top_classes"]
         )
-    library = signatures["serving_default"].graph.as_graph_def().library
+    library = signatures["serving_floats"].graph.as_graph_def().library
     functions = [f for f in library.function if f.attr["_XlaMustCompile"].b]
     assert functions  # Not only equal: compiled.
 
@@ -80,7 +80,7 @@ def test_compiled_export_answers_the_same_and_says_that_xla_is_needed(compiled, 
 def test_float_signature_answers_the_models_logits(exported, served, batch):
     model = exported[0]
     images = random_batch(batch)
-    outputs = served.signatures["serving_default"](images=tf.constant(images))
+    outputs = served.signatures["serving_floats"](images=tf.constant(images))
     # Fused in a graph, op by op in Python: float32 sums round differently.
     np.testing.assert_allclose(outputs["logits"], model(images), atol=5e-6)
     np.testing.assert_allclose(
@@ -98,14 +98,14 @@ def test_float_signature_answers_the_models_logits(exported, served, batch):
 
 def test_features_are_the_classifiers_input(exported, served):
     model = exported[0]
-    outputs = served.signatures["serving_default"](images=tf.constant(random_batch(2)))
+    outputs = served.signatures["serving_floats"](images=tf.constant(random_batch(2)))
     kernel, bias = (weight.numpy() for weight in model.get_layer("head").weights)
     logits = outputs["features"].numpy() @ kernel + bias
     np.testing.assert_allclose(logits, outputs["logits"], atol=1e-5)
 
 
 def test_top_classes_are_the_largest_probabilities_with_their_names(served):
-    outputs = served.signatures["serving_default"](images=tf.constant(random_batch(3)))
+    outputs = served.signatures["serving_floats"](images=tf.constant(random_batch(3)))
     order = np.argsort(-outputs["probabilities"].numpy(), axis=1)[:, :3]
     np.testing.assert_array_equal(outputs["top_indices"], order)
     names = np.array(runs.CLASS_NAMES)[order]
@@ -123,7 +123,7 @@ def test_softmax_runs_answer_softmax(tmp_path):
     runs.write_run(tmp_path / "run", model, loss="softmax_cross_entropy")
     saved_model.export_run(tmp_path / "run", tmp_path / "served")
     loaded = tf.saved_model.load(str(tmp_path / "served"))
-    outputs = loaded.signatures["serving_default"](images=tf.constant(random_batch(2)))
+    outputs = loaded.signatures["serving_floats"](images=tf.constant(random_batch(2)))
     np.testing.assert_allclose(
         outputs["probabilities"].numpy().sum(axis=1), 1.0, rtol=1e-6
     )
@@ -152,10 +152,42 @@ def test_bytes_are_decoded_resized_and_cropped_as_in_evaluation(served, format):
     ]
     by_bytes = served.signatures["serving_bytes"](image_bytes=tf.constant(files))
     images = np.stack([as_evaluated(content) for content in files])
-    by_floats = served.signatures["serving_default"](images=tf.constant(images))
+    by_floats = served.signatures["serving_floats"](images=tf.constant(images))
     # JPEG decoders differ by a level or two per pixel (1/128 of the range each).
     tolerance = 1e-5 if format == "PNG" else 5e-2
     np.testing.assert_allclose(by_bytes["logits"], by_floats["logits"], atol=tolerance)
+
+
+def encode(kind, **options):
+    """A file of one colour per corner, which every format holds without loss."""
+    pixels = np.zeros((64, 96, 3), np.uint8)
+    pixels[:32, :48], pixels[32:, 48:] = (250, 40, 90), (10, 200, 60)
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_every_format_that_training_reads_gives_the_same_outputs(served):
+    kinds = {"PNG": {}, "BMP": {}, "GIF": {}, "WEBP": {"lossless": True}}
+    files = [encode(kind, **options) for kind, options in kinds.items()]
+    outputs = served.signatures["serving_bytes"](image_bytes=tf.constant(files))
+    logits = outputs["logits"].numpy()
+    np.testing.assert_allclose(logits[1:], logits[:1].repeat(3, 0), atol=1e-5)
+    assert np.abs(logits[0]).max() > 0.01
+
+
+def test_formats_that_would_be_misread_are_rejected_with_the_remedy(served):
+    frames = [PIL.Image.new("RGB", (32, 32), color) for color in ("red", "blue")]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:])
+    palette = io.BytesIO()
+    colours = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    PIL.Image.fromarray(colours).quantize(16).save(palette, "BMP")
+    for content, message in ((buffer, "animated WebP"), (palette, "BMP must have")):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"{message}.*PNG"):
+            served.signatures["serving_default"](
+                image_bytes=tf.constant([content.getvalue()])
+            )
 
 
 def test_images_smaller_than_the_crop_are_enlarged(served):
@@ -168,9 +200,10 @@ def test_images_smaller_than_the_crop_are_enlarged(served):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"no image", "image 1 of the request .8 bytes. is neither"),
-        (b"", "image 1 of the request .0 bytes. is neither"),
-        (b"GIF89a" + bytes(20), "is neither"),
+        (b"no image", "image 1 of the request .8 bytes. is of another format"),
+        (b"", "image 1 of the request .0 bytes. is of another format"),
+        (b"GIF89a" + bytes(20), "(?i)gif"),
+        (b"II*\0" + bytes(20), "image 1 .* must hold|must hold .* image 1"),
         (runs.image_file(60, 60, format="JPEG")[:300], "(?i)jpeg"),
         (runs.image_file(60, 60, format="PNG")[:300], "(?i)png"),
     ],
@@ -190,7 +223,7 @@ def test_bfloat16_run_is_exported_in_float32(tmp_path):
     exact = runs.small_model()
     exact.set_weights(model.get_weights())
     loaded = tf.saved_model.load(str(tmp_path / "served"))
-    outputs = loaded.signatures["serving_default"](images=tf.constant(random_batch(2)))
+    outputs = loaded.signatures["serving_floats"](images=tf.constant(random_batch(2)))
     np.testing.assert_allclose(outputs["logits"], exact(random_batch(2)), atol=5e-6)
 
 

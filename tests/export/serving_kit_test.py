@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import pytest
+import yaml
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
@@ -30,8 +31,9 @@ def test_xla_flag_is_given_to_the_server_where_any_model_needs_it(tmp_path):
     said = []
     for name, jit_compile in (("plain", False), ("fast", True), ("plain", False)):
         serving_kit.write_kit(tmp_path / "run", kit, name=name, jit_compile=jit_compile)
-        script = (kit / "serve.sh").read_text()
-        said.append("\\\n  --xla_cpu_compilation_enabled=true\n# Ask" in script)
+        command = yaml.safe_load((kit / "compose.yaml").read_text())["services"]
+        flag = "--xla_cpu_compilation_enabled=true"
+        said.append(flag in command["serving"]["command"])
     assert said == [False, True, True]
 
 

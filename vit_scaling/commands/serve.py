@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("export", help="a SavedModel, its numbered versions, or a serving kit")
     add("--port", type=int, default=8500, help="of gRPC; 0: a free one")
     add("--rest_api_port", type=int, default=8501, help="of REST; 0: a free one")
-    add("--host", default="localhost", help="0.0.0.0: reachable by other machines")
+    add("--host", default="127.0.0.1", help="0.0.0.0: reachable by other machines")
     add("--name", default="vit", help="of the model in requests; a kit has its own")
     # Installed before anything listens, so that no early signal is missed.
     stop = threading.Event()

@@ -33,7 +33,7 @@ _THREADS = 8  # Requests that are answered at the same time.
 
 @contextlib.contextmanager
 def serve_grpc(
-    models: ServedModels, *, host: str = "localhost", port: int = 0
+    models: ServedModels, *, host: str = "127.0.0.1", port: int = 0
 ) -> Iterator[str]:
     """Context manager: serve PredictionService and ModelService; gives "grpc://…".
 
@@ -68,7 +68,7 @@ def serve_grpc(
 
 @contextlib.contextmanager
 def serve_rest(
-    models: ServedModels, *, host: str = "localhost", port: int = 0
+    models: ServedModels, *, host: str = "127.0.0.1", port: int = 0
 ) -> Iterator[str]:
     """Context manager: serve `/v1/models/NAME` over REST; gives "http://…".
 
