@@ -90,7 +90,5 @@ def _name_and_encode(
     image: str | os.PathLike[str] | np.ndarray, number: int
 ) -> prediction.NamedImage:
     if isinstance(image, np.ndarray):
-        return prediction.NamedImage(
-            f"image {number}", tf.io.encode_png(image).numpy()
-        )
+        return prediction.NamedImage(f"image {number}", tf.io.encode_png(image).numpy())
     return next(prediction.read_image_files([str(image)]))

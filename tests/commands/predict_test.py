@@ -100,7 +100,10 @@ def test_json_lines_are_printed_as_soon_as_they_are_known(asked, capsys, monkeyp
     [
         (["--saved_model=S"], "either --images or --tfrecords"),
         (["--saved_model=S", "--images=a", "--tfrecords=b"], "either --images or"),
-        (["--images=a", "--saved_model=S", "--json", "--format=csv"], "leave out --form"),
+        (
+            ["--images=a", "--saved_model=S", "--json", "--format=csv"],
+            "leave out --form",
+        ),
         (["--images=a"], "one of --model_dir, --saved_model and --server"),
         (
             ["--images=a", "--server=x", "--saved_model=S"],

@@ -128,7 +128,7 @@ def test_a_port_in_use_is_an_error(models, serve):
         taken.listen()
         port = taken.getsockname()[1]
         with (
-            pytest.raises(OSError, match="(?i)address already in use|listened"),
+            pytest.raises(OSError, match=r"(?i)address already in use|listened"),
             getattr(development_server, serve)(models, port=port),
         ):
             pass

@@ -94,7 +94,9 @@ def test_long_image_is_refused_only_where_its_smaller_side_is_resized():
 
 def test_images_of_a_request_are_decoded_in_parallel():
     """The loop over the images is one that TensorFlow runs several turns of at once."""
-    function = tf.function(lambda content: image_decoding.decode_images(content, RECORD))
+    function = tf.function(
+        lambda content: image_decoding.decode_images(content, RECORD)
+    )
     strings = tf.TensorSpec((None,), tf.string)
     graph = function.get_concrete_function(strings).graph.as_graph_def()
     [loop] = [node for node in graph.node if node.op in ("While", "StatelessWhile")]

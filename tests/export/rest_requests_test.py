@@ -14,14 +14,13 @@ from vit_scaling.export.served_models import RequestError
 class OneModel:
     """Models and a model at once, with signatures that need no SavedModel."""
 
-    specs = {
-        "": {"x": tf.TensorSpec((None, 2), tf.float32)},
-        "named": {
-            "x": tf.TensorSpec((None,), tf.float32),
-            "text": tf.TensorSpec((None,), tf.string),
-        },
-        "strings": {"file_bytes": tf.TensorSpec((None,), tf.string)},
-    }
+    def __init__(self):
+        strings = tf.TensorSpec((None,), tf.string)
+        self.specs = {
+            "": {"x": tf.TensorSpec((None, 2), tf.float32)},
+            "named": {"x": tf.TensorSpec((None,), tf.float32), "text": strings},
+            "strings": {"file_bytes": strings},
+        }
 
     def find(self, name, version=None):
         assert (name, version) in (("m", None), ("m", 3))
@@ -69,7 +68,9 @@ def test_bytes_go_in_and_out_as_base64():
     assert row["text"] == content.decode(errors="replace")
 
 
-@pytest.mark.parametrize("path", ["/v1/models/m:predict", "/v1/models/m/versions/3:predict"])
+@pytest.mark.parametrize(
+    "path", ["/v1/models/m:predict", "/v1/models/m/versions/3:predict"]
+)
 def test_paths_name_the_model_and_its_version(path):
     assert predict({"instances": [[1.0, 1.0]]}, path)["predictions"] == [2.0]
 

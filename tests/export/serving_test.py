@@ -124,9 +124,7 @@ def test_grpc_answers_every_output_bit_for_bit(kit, grpc_address):
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         response = stub.Predict(request)
     loaded = tf.saved_model.load(str(kit / "vit" / "1"))
-    direct = loaded.signatures["serving_floats"](
-        images=tf.constant(images, tf.float32)
-    )
+    direct = loaded.signatures["serving_floats"](images=tf.constant(images, tf.float32))
     assert set(response.outputs) == set(direct)
     for name, value in response.outputs.items():
         np.testing.assert_array_equal(tf.make_ndarray(value), direct[name])
@@ -163,7 +161,10 @@ def test_predict_command_asks_the_server(tmp_path, capsys, request, kind):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (np.zeros((1, *runs.IMAGE_SIZE, 3), np.float64), "must be float32; received float64"),
+        (
+            np.zeros((1, *runs.IMAGE_SIZE, 3), np.float64),
+            "must be float32; received float64",
+        ),
         (np.zeros((*runs.IMAGE_SIZE, 3), np.float32), "Input 'images' must have shape"),
         (np.zeros((1, 8, 8, 3), np.float32), "Input 'images' must have shape"),
     ],

@@ -101,7 +101,7 @@ class _Service(
     def __init__(self, models: ServedModels) -> None:
         self._models = models
 
-    def Predict(  # noqa: N802
+    def Predict(
         self, request: Any, context: grpc.ServicerContext
     ) -> predict_pb2.PredictResponse:
         with _aborting(context):
@@ -128,13 +128,13 @@ class _Service(
             response.outputs[name].CopyFrom(value)
         return response
 
-    def GetModelMetadata(  # noqa: N802
+    def GetModelMetadata(
         self, request: Any, context: grpc.ServicerContext
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         with _aborting(context):
             return make_metadata(self._find(request.model_spec))
 
-    def GetModelStatus(  # noqa: N802
+    def GetModelStatus(
         self, request: Any, context: grpc.ServicerContext
     ) -> get_model_status_pb2.GetModelStatusResponse:
         with _aborting(context):
@@ -162,10 +162,10 @@ class _RestServer(http.server.ThreadingHTTPServer):
 class _RestHandler(http.server.BaseHTTPRequestHandler):
     server: _RestServer
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self._respond(lambda: rest_requests.get(self.server.models, self.path))
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self._respond(
             lambda: rest_requests.predict(

@@ -59,7 +59,8 @@ def _assert_format(number: tf.Tensor, content: tf.Tensor) -> tf.Operation:
     """Return an operation that fails unless `content` begins like an image."""
     message = tf.strings.join(
         [
-            "`image_bytes` must hold complete JPEG, PNG, WebP, BMP or GIF files; image ",
+            "`image_bytes` must hold complete JPEG, PNG, WebP, BMP or GIF files; ",
+            "image ",
             tf.strings.as_string(number),
             " of the request (",
             tf.strings.as_string(tf.strings.length(content)),

@@ -16,7 +16,6 @@ from google.protobuf import json_format
 
 from vit_scaling.export.model_metadata import make_metadata, make_status
 from vit_scaling.export.served_models import RequestError, ServedModels
-from vit_scaling.export.serving_signatures import Outputs
 
 _PATH = re.compile(
     r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+))?"

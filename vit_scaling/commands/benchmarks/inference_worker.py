@@ -12,7 +12,6 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
