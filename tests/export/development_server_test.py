@@ -32,9 +32,11 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def channel(models):
-    with development_server.serve_grpc(models) as address:
-        with grpc.insecure_channel(address.removeprefix("grpc://")) as channel:
-            yield channel
+    with (
+        development_server.serve_grpc(models) as address,
+        grpc.insecure_channel(address.removeprefix("grpc://")) as channel,
+    ):
+        yield channel
 
 
 @pytest.fixture(scope="module")
