@@ -96,7 +96,7 @@ RunOptions = gin.external_configurable(
     ],
 )
 evaluate = gin.external_configurable(
-    runs.evaluate, module="vit_scaling", denylist=[*_PER_LAUNCH, "step"]
+    runs.evaluate, module="vit_scaling", denylist=[*_PER_LAUNCH, "step", "report"]
 )
 evaluate_continuously = gin.external_configurable(
     runs.evaluate_continuously, module="vit_scaling", denylist=[*_PER_LAUNCH]

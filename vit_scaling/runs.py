@@ -3,6 +3,8 @@
 
 import contextlib
 import dataclasses
+import functools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -16,14 +18,21 @@ from vit_scaling.assembly import (
     build_run,
     make_run_record,
 )
+from vit_scaling.evaluation.error_report import guess_classes, write_report
+from vit_scaling.evaluation.fewshot import check_parent_folder
 from vit_scaling.experiment import Experiment
 from vit_scaling.optimization.state_size import cost_of, cost_text
 from vit_scaling.run_check import check_evaluations, describe
+from vit_scaling.run_record import find_run_record
 from vit_scaling.training import run_files
 from vit_scaling.training import strategy as strategies
 from vit_scaling.training.branches import prepare_branch
-from vit_scaling.training.checkpoint_evaluation import evaluate_as_they_appear
+from vit_scaling.training.checkpoint_evaluation import (
+    CheckpointEvaluation,
+    evaluate_as_they_appear,
+)
 from vit_scaling.training.logs import RunLog
+from vit_scaling.training.losses import softmax_cross_entropy
 from vit_scaling.training.options import RunOptions
 from vit_scaling.training.preemption import PreemptionNotice
 from vit_scaling.training.run import Run, describe_run
@@ -154,6 +163,7 @@ def evaluate(
     averages: bool | None = None,
     step: NonNegativeInt | None = None,
     jit_compile: bool | None = None,
+    report: str | None = None,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint on every evaluation set.
 
@@ -165,18 +175,28 @@ def evaluate(
             evaluates.
         step: Which checkpoint. None takes the newest complete one.
         jit_compile: Whether XLA compiles the step. None: on a single device only.
+        report: File for an HTML page with accuracy by class, confusions, calibration
+            and the worst mistakes (`evaluation.error_report`). None: no page.
 
     Returns:
         {"step", SET: {"top1", "top5", "loss", "examples"}}; accuracies in [0, 1].
 
     Raises:
-        FileNotFoundError: The run has no checkpoint (of that step).
-        ValueError: The checkpoint is of another model.
+        FileNotFoundError: The run has no checkpoint (of that step), or the report's
+            folder does not exist.
+        ValueError: The checkpoint is of another model, or a report is asked of several
+            workers.
     """
+    if report is not None:
+        _check_report(report, strategy)
     options = RunOptions(jit_compile=jit_compile)
-    return build_checkpoint_evaluation(
+    evaluation = build_checkpoint_evaluation(
         experiment, options, model_dir=model_dir, strategy=strategy, averages=averages
-    ).evaluate(step)
+    )
+    metrics = evaluation.evaluate(step)
+    if report is not None:
+        _write_error_report(report, experiment, evaluation, metrics["step"])
+    return metrics
 
 
 def evaluate_continuously(
@@ -284,6 +304,45 @@ def branch_cooldowns(
         )
         for folder, branch_schedule in zip(folders, schedules, strict=True)
     }
+
+
+def _check_report(report: str, strategy: tf.distribute.Strategy) -> None:
+    """Raise, before anything is evaluated, if a report cannot be written."""
+    check_parent_folder(report)
+    if strategies.has_several_processes(strategy):
+        raise ValueError(
+            "`report` needs one process, which sees all images; received several "
+            "workers. Evaluate with --distribution=one_device or mirrored."
+        )
+
+
+def _write_error_report(
+    path: str, experiment: Experiment, evaluation: CheckpointEvaluation, step: int
+) -> None:
+    """Write the page on an evaluated checkpoint's mistakes."""
+    model, batch_size = evaluation.model, experiment.batch_size
+    record = find_run_record(evaluation.model_dir)
+    names = record.class_names if record else ()
+    names = names or tuple(map(str, range(model.output_shape[-1])))
+    images = experiment.with_class_names(names, reference="the run").eval_sets()
+    guesses = {
+        name: guess_classes(
+            functools.partial(model, training=False),
+            data,
+            names,
+            strategy=evaluation.strategy,
+            batch_size=experiment.eval_batch_size or batch_size,
+            softmax=experiment.loss is softmax_cross_entropy,
+        )
+        for name, data in images.items()
+    }
+    write_report(
+        path,
+        {name: (guesses[name], data) for name, data in images.items()},
+        title=f"{os.fspath(evaluation.model_dir)}, step {step:,}",
+        value_range=experiment.train_data.value_range,
+        batch_size=batch_size,
+    )
 
 
 def _data_and_versions(experiment: Experiment) -> Settings:

@@ -75,6 +75,12 @@ _JIT = flags.DEFINE_bool(
 _CHECKPOINT_STEP = flags.DEFINE_integer(
     "checkpoint_step", None, "For --mode=eval: which checkpoint; default: the newest."
 )
+_REPORT = flags.DEFINE_string(
+    "report",
+    None,
+    "For --mode=eval: HTML page with accuracy by class, confusions, calibration and the "
+    "worst mistakes.",
+)
 _PROFILE_STEPS = flags.DEFINE_list(
     "profile_steps",
     [],
@@ -119,6 +125,7 @@ def _run(_: Sequence[str]) -> None:
             experiment,
             step=_CHECKPOINT_STEP.value,
             jit_compile=_JIT.value,
+            report=_REPORT.value,
             **launch,
         )
         return

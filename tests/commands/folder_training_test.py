@@ -73,6 +73,17 @@ def test_a_run_is_evaluated_by_its_own_configuration(trained):
     assert "top1 1.0000" in done.stderr and "10 images" in done.stderr
 
 
+def test_an_evaluation_writes_a_page_on_the_mistakes(trained):
+    folder, _ = trained
+    done = run("evaluate", "--model_dir=run", "--report=page.html", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    page = (folder / "page.html").read_text()
+    assert "run, step 60" in page and "dark" in page and "100.00 % of" in page
+    done = run("evaluate", "--model_dir=run", "--report=no/page.html", cwd=folder)
+    assert done.returncode == 1 and "no/page.html" in done.stderr
+    assert "top1" not in done.stderr
+
+
 def test_images_are_predicted_without_an_export(trained):
     folder, _ = trained
     images = sorted(str(path) for path in (folder / "others").rglob("*.png"))

@@ -35,6 +35,19 @@ def test_speed_and_end_follow_from_the_last_loop():
     assert report["eta_seconds"] == pytest.approx(90 * 32 / 64)
 
 
+def test_the_first_estimate_of_the_end_leaves_compilation_out():
+    clock = Clock()
+    counted = progress(clock)
+    counted.begin()
+    clock.seconds += 60.0 + 10 * 0.5  # A minute of compilation, then ten steps.
+    counted.end(10)
+    assert counted.report(10, 0.5)["eta_seconds"] == pytest.approx(90 * 0.5)
+    counted.begin()
+    clock.seconds += 10 * 0.7  # One slow step among quick ones counts from here on.
+    counted.end(10)
+    assert counted.report(20, 0.5)["eta_seconds"] == pytest.approx(80 * 0.7)
+
+
 def test_speed_per_core_and_share_of_the_peak_follow_from_it():
     clock = Clock()
     counted = progress(clock, flops_per_image=6e9, peak_flops_per_core=1e12)

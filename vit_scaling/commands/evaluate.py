@@ -22,6 +22,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FOLDER",
         help="evaluate on these images, CLASS/*; default: the run's own",
     )
+    parser.add_argument(
+        "--report",
+        metavar="FILE.html",
+        help="page with accuracy by class, confusions, calibration and mistakes",
+    )
     parser.add_argument("--cache_dir", help="see vit-scaling train")
     parser.add_argument("--gin_param", action="append", default=[], help="gin bindings")
     arguments, flags = parser.parse_known_args(argv)
@@ -40,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return cli.report_error(parser, error)
     config = os.path.join(arguments.model_dir, "config.gin")
     command = train.binary_flags(arguments.model_dir, [config], bindings)
+    if arguments.report is not None:
+        command.append(f"--report={arguments.report}")
     return train.run_binary(["--mode=eval", *command, *flags])
 
 

@@ -37,6 +37,7 @@ class Progress:
     core_seconds: float = 0.0
     _started: float | None = None
     _images_per_second: float = 0.0
+    _loops: int = 0
 
     def begin(self) -> None:
         """Start the clock before a loop of steps."""
@@ -52,11 +53,22 @@ class Progress:
         self.images_seen += images
         self.core_seconds += seconds * self.cores
         self._images_per_second = images / max(seconds, 1e-9)
+        self._loops += 1
 
-    def report(self, step: int) -> dict[str, float]:
-        """Return the metrics to log at `step`, with their units in the names."""
-        left = (self.total_steps - step) * self.batch_size
+    def report(
+        self, step: int, median_step_seconds: float | None = None
+    ) -> dict[str, float]:
+        """Return the metrics to log at `step`, with their units in the names.
+
+        Args:
+            step: Number of updates done.
+            median_step_seconds: Of the last loop. The first loop's estimate of the end
+                rests on it, since that loop's mean includes the compilation.
+        """
         rate, share = self._images_per_second, {}
+        step_seconds = self.batch_size / rate if rate else float("nan")
+        if self._loops == 1 and median_step_seconds is not None:
+            step_seconds = median_step_seconds
         if self.flops_per_image and self.peak_flops_per_core:
             peak = self.peak_flops_per_core * self.cores / self.flops_per_image
             share = {"share_of_peak": rate / peak}
@@ -67,7 +79,7 @@ class Progress:
             "images_per_second_per_core": rate / self.cores,
             **share,
             "core_hours": self.core_seconds / 3600,
-            "eta_seconds": left / rate if rate else float("nan"),
+            "eta_seconds": (self.total_steps - step) * step_seconds,
         }
 
     def state(self) -> dict[str, float]:

@@ -121,9 +121,9 @@ class Trainer(orbit.StandardTrainer):
         outputs["learning_rate"] = self._learning_rate(step - 1)
         for name, variable in self.optimizer.diagnostics.items():
             outputs[name] = float(variable.numpy())
-        outputs.update(self._progress.report(step))
-        if self.times is not None:
-            outputs.update(self.times.report(now))
+        times = {} if self.times is None else self.times.report(now)
+        outputs.update(self._progress.report(step, times.get("step_seconds_p50")))
+        outputs.update(times)
         self._watch.check(
             step,
             outputs,
