@@ -78,8 +78,8 @@ _CHECKPOINT_STEP = flags.DEFINE_integer(
 _REPORT = flags.DEFINE_string(
     "report",
     None,
-    "For --mode=eval: HTML page with accuracy by class, confusions, calibration and the "
-    "worst mistakes.",
+    "For --mode=eval: HTML page with accuracy by class, confusions, calibration and "
+    "the worst mistakes.",
 )
 _PROFILE_STEPS = flags.DEFINE_list(
     "profile_steps",

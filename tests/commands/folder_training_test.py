@@ -80,7 +80,7 @@ def test_an_evaluation_writes_a_page_on_the_mistakes(trained):
     page = (folder / "page.html").read_text()
     assert "run, step 60" in page and "dark" in page and "100.00 % of" in page
     done = run("evaluate", "--model_dir=run", "--report=no/page.html", cwd=folder)
-    assert done.returncode == 1 and "no/page.html" in done.stderr
+    assert done.returncode == 1 and "'no' of 'page.html'" in done.stderr
     assert "top1" not in done.stderr
 
 

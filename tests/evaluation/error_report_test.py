@@ -1,4 +1,4 @@
-"""Accuracy by class, confusions and calibration against scikit-learn and a plain loop."""
+"""Accuracy by class, confusions and calibration against independent computations."""
 # SPDX-License-Identifier: Apache-2.0
 
 import base64

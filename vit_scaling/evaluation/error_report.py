@@ -140,7 +140,9 @@ def guess_classes(
     rows = make_pass(apply, strategy, batch_size=batch_size)(images)
     positions = np.flatnonzero(rows["labels"] == 1)
     if not len(positions):
-        raise ValueError("A report needs images of exactly one label; the set has none.")
+        raise ValueError(
+            "A report needs images of exactly one label; the set has none."
+        )
     return Guesses(
         names=tuple(names),
         labels=rows["label"][positions].astype(np.int64),
