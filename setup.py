@@ -36,11 +36,13 @@ REQUIRES = [
     "tqdm>=4.66",
     "typing_extensions>=4.6",  # `Unpack`, for Python 3.10.
 ]
+HUB = ["huggingface_hub>=0.30,<3"]  # `weights="hf://OWNER/NAME"`.
 PLOTS = ["matplotlib>=3.9,<4", "plotly>=6,<8"]
 SERVING = ["tensorflow-serving-api>=2.19,<2.22", "grpcio>=1.68"]
 ONNX = ["tf2onnx>=1.16", "onnx>=1.16", "onnxruntime>=1.18"]
 LITERT = ["ai-edge-litert>=1.2"]
 EXTRAS = {
+    "hub": HUB,
     "plots": PLOTS,
     "beam": ["apache-beam>=2.77,<3"],
     # Into a virtual environment of their own: jax does not mix with TensorFlow's.
@@ -49,6 +51,7 @@ EXTRAS = {
     "onnx": ONNX,
     "litert": LITERT,
     "test": [
+        *HUB,
         *PLOTS,
         *SERVING,
         *ONNX,

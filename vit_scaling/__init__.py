@@ -19,3 +19,36 @@ def load_run(model_dir: Any) -> Any:
     from vit_scaling.trained_run import TrainedRun  # Imports TensorFlow.
 
     return TrainedRun(model_dir)
+
+
+def load(source: str, **options: Any) -> Any:
+    """Return a Keras model with published or own weights.
+
+    Args:
+        source: A name in `list_weights()`, "hf://OWNER/NAME@REVISION", "augreg:NAME",
+            a file, a folder that transformers or timm saved, or a run; see
+            `applications.addresses.local_path`.
+        **options: `image_size`, `dtype` and others of
+            `applications.weights.load_model`.
+
+    Example:
+        >>> model = vit_scaling.load("dinov2-s14", image_size=224)  # doctest: +SKIP
+    """
+    from vit_scaling.applications.weights import load_model  # Imports TensorFlow.
+
+    return load_model(source, **options)
+
+
+def list_weights(pattern: str = "*") -> list[Any]:
+    """Return the published weights whose name matches a shell pattern, as records.
+
+    Args:
+        pattern: Such as "*b16*", in any case; see `applications.published`.
+
+    Example:
+        >>> [weights.name for weights in list_weights("mae-*")]
+        ['mae-b16', 'mae-l16', 'mae-h14']
+    """
+    from vit_scaling.applications import published
+
+    return published.list_weights(pattern)

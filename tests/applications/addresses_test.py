@@ -10,7 +10,7 @@ import keras
 import pytest
 
 from tests.applications.cases import NAMED
-from vit_scaling.applications import addresses
+from vit_scaling.applications import addresses, downloads
 from vit_scaling.applications.weights import read_weights
 
 
@@ -47,7 +47,7 @@ def test_http_address_is_fetched_and_kept(server, cache):
 
 
 def test_missing_address_is_named(server):
-    with pytest.raises(OSError, match=r"can't be fetched from .*nothing\.npz"):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.npz' does not exist"):
         addresses.local_path(f"{server}/nothing.npz")
 
 
@@ -83,7 +83,7 @@ def test_other_schemes_go_through_gfile(cache):
     path = addresses.local_path("file://" + NAMED["bv_map"].path)
     assert path.startswith(str(cache))
     assert open_bytes(path) == open_bytes(NAMED["bv_map"].path)
-    with pytest.raises(OSError, match="can't be fetched"):
+    with pytest.raises(OSError, match="can't be downloaded"):
         addresses.local_path("file:///no/such/file.npz")
     assert not list(cache.rglob("*.partial*"))
 
@@ -97,12 +97,33 @@ def test_published_names_go_to_their_buckets(monkeypatch):
             file.write(b"weights")
 
     monkeypatch.setattr(keras.utils, "get_file", fetch)
+    monkeypatch.setattr(downloads, "_stated_md5", lambda address: None)
     addresses.local_path("SigLIP B/16 224")
     addresses.local_path("howto-i21k-B/32")
     host = "https://storage.googleapis.com/"
     assert requested[0] == host + "big_vision/siglip/webli_en_b16_224_63724782.npz"
     assert requested[1].startswith(host + "vit_models/augreg/B_32-i21k-300ep")
-    assert all(a.endswith(".npz") for a in addresses.PUBLISHED.values())
+
+
+def test_every_name_of_the_authors_goes_to_a_file():
+    for name in addresses.UNLISTED:
+        assert addresses.resolve(name).startswith("gs://")
+        assert addresses.resolve(name).endswith(".npz")
+
+
+def test_augreg_names_are_files_of_its_bucket():
+    name = "B_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0"
+    expected = f"gs://vit_models/augreg/{name}.npz"
+    assert addresses.resolve(f"augreg:{name}") == expected
+    assert addresses.resolve(f"augreg:{name}.npz") == expected
+
+
+def test_imagenet_is_the_default_of_the_shape():
+    assert "/B_16-i21k" in addresses.resolve("imagenet", shape="B/16")
+    with pytest.raises(ValueError, match="no shape is given"):
+        addresses.resolve("imagenet")
+    with pytest.raises(ValueError, match=r"for 'S/14'.* there are dinov2-s14, dinov2"):
+        addresses.resolve("imagenet", shape="S/14")
 
 
 def test_local_files_and_folders_are_taken_as_they_are(tmp_path):
@@ -118,8 +139,10 @@ def test_address_of_a_runs_folder_is_read_in_place():
 
 
 def test_what_is_nothing_names_the_nearest_published_weights():
-    with pytest.raises(FileNotFoundError, match="Did you mean 'SigLIP B/16 224'"):
+    with pytest.raises(FileNotFoundError, match="Did you mean 'siglip-b16-224'"):
         addresses.local_path("SigLIP B16 224")
+    with pytest.raises(FileNotFoundError, match="Did you mean 'dinov2-b14'"):
+        addresses.local_path("dino2-b14")
 
 
 def open_bytes(path):

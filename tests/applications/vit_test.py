@@ -31,8 +31,17 @@ ROWS = {  # Facts §1.1 (Table 2) and §1.2: name, patch, width, depth, MLP, hea
     "ViTg14": (14, 1408, 40, 6144, 16),
     "ViTG14": (14, 1664, 48, 8192, 16),
     "ViTSo400m14": (14, 1152, 27, 4304, 16),
+    # The authors' code, facts §1.2, at the patches of published weights.
+    "ViTS14": (14, 384, 12, 1536, 6),
+    "ViTM16": (16, 512, 12, 2048, 8),
+    "ViTB14": (14, 768, 12, 3072, 12),
+    "ViTB8": (8, 768, 12, 3072, 12),
+    "ViTL14": (14, 1024, 24, 4096, 16),
+    "ViTSo400m16": (16, 1152, 27, 4304, 16),
+    "ViTH14": (14, 1280, 32, 5120, 16),
+    "ViTgopt16": (16, 1536, 40, 6144, 16),
 }
-# A constructor like the twelve, of the authors' smallest shape (32 wide, 1 block).
+# A constructor like the others, of the authors' smallest shape (32 wide, 1 block).
 mu = module._application("ViTmu16", "mu/16")
 SMALL = {"input_shape": (32, 48, 3), "classes": 5}
 
@@ -144,8 +153,12 @@ def test_model_builds_on_an_input_tensor_and_what_stands_before_it():
     ("arguments", "message"),
     [
         (
+            {"weights": "imagnet"},
+            "`weights` argument should be either `None`.*imagnet",
+        ),
+        (
             {"weights": "imagenet"},
-            "`weights` argument should be either `None`.*imagenet",
+            "No weights with ImageNet's classes are published for 'mu/16'",
         ),
         ({"weights": "no/such.weights.h5"}, "`weights` argument should be either"),
         ({"input_shape": (32, 32)}, "must be a tuple of three integers"),

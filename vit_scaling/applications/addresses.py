@@ -1,117 +1,107 @@
-"""Find weights by path, published name or address, and download them."""
+"""The one resolver of sources of weights: paths, names and addresses to local paths."""
 # SPDX-License-Identifier: Apache-2.0
 
 import os
 import re
-import tempfile
 from urllib.parse import urlsplit
 
-from vit_scaling import io_files
+from vit_scaling.applications import downloads, published
 from vit_scaling.naming import did_you_mean
 
 SUFFIXES = (".npz", ".safetensors", ".keras", ".h5")
-_AUGREG = "gs://vit_models/augreg/"
-_SIGLIP = "gs://big_vision/siglip/webli_en_"
-_SIGLIP2 = "gs://big_vision/siglip2/siglip2_"
-
+AUGREG = "augreg:"
+_AUGREG_FOLDER = "gs://vit_models/augreg/"
+# Short names in the authors' code (big_vision/models/vit.py, VANITY_NAMES) of weights
+# whose accuracy is not published, so that `published.csv` does not list them.
 # fmt: off
-# The authors' own short names (big_vision/models/vit.py, VANITY_NAMES).
-PUBLISHED: dict[str, str] = {
-    # Steiner et al. 2022, pre-trained on ImageNet-21k: class token, old layout.
-    "howto-i21k-Ti/16": _AUGREG + "Ti_16-i21k-300ep-lr_0.001-aug_none-wd_0.03-do_0.0-sd_0.0.npz",  # noqa: E501
-    "howto-i21k-S/32": _AUGREG + "S_32-i21k-300ep-lr_0.001-aug_none-wd_0.1-do_0.0-sd_0.0.npz",  # noqa: E501
-    "howto-i21k-S/16": _AUGREG + "S_16-i21k-300ep-lr_0.001-aug_light1-wd_0.03-do_0.0-sd_0.0.npz",  # noqa: E501
-    "howto-i21k-B/32": _AUGREG + "B_32-i21k-300ep-lr_0.001-aug_light1-wd_0.1-do_0.0-sd_0.0.npz",  # noqa: E501
-    "howto-i21k-B/16": _AUGREG + "B_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0.npz",  # noqa: E501
-    "howto-i21k-L/16": _AUGREG + "L_16-i21k-300ep-lr_0.001-aug_strong1-wd_0.1-do_0.0-sd_0.0.npz",  # noqa: E501
-    # Beyer et al. 2022, ImageNet-1k: global average, sin-cos positions.
-    "i1k-s16-90ep": "gs://big_vision/vit_s16_i1k_90ep.npz",
+UNLISTED: dict[str, str] = {
+    "howto-i21k-Ti/16": "augreg:Ti_16-i21k-300ep-lr_0.001-aug_none-wd_0.03-do_0.0-sd_0.0",  # noqa: E501
+    "howto-i21k-S/32": "augreg:S_32-i21k-300ep-lr_0.001-aug_none-wd_0.1-do_0.0-sd_0.0",
+    "howto-i21k-S/16": "augreg:S_16-i21k-300ep-lr_0.001-aug_light1-wd_0.03-do_0.0-sd_0.0",  # noqa: E501
+    "howto-i21k-B/32": "augreg:B_32-i21k-300ep-lr_0.001-aug_light1-wd_0.1-do_0.0-sd_0.0",  # noqa: E501
+    "howto-i21k-B/16": "augreg:B_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0",  # noqa: E501
+    "howto-i21k-L/16": "augreg:L_16-i21k-300ep-lr_0.001-aug_strong1-wd_0.1-do_0.0-sd_0.0",  # noqa: E501
     "i1k-s16-150ep": "gs://big_vision/vit_s16_i1k_150ep.npz",
     "i1k-s16-300ep": "gs://big_vision/vit_s16_i1k_300ep.npz",
-    # Zhai et al. 2023, SigLIP image towers: this paper's MAP head.
-    "SigLIP B/16 224": _SIGLIP + "b16_224_63724782.npz",
-    "SigLIP B/16 256": _SIGLIP + "b16_256_60500360.npz",
-    "SigLIP B/16 384": _SIGLIP + "b16_384_68578854.npz",
-    "SigLIP B/16 512": _SIGLIP + "b16_512_68580893.npz",
-    "SigLIP L/16 256": _SIGLIP + "l16_256_60552751.npz",
-    "SigLIP L/16 384": _SIGLIP + "l16_384_63634585.npz",
-    "SigLIP So400m/14 224": _SIGLIP + "so400m_224_57633886.npz",
-    "SigLIP So400m/14 384": _SIGLIP + "so400m_384_58765454.npz",
-    # Tschannen et al. 2025, SigLIP 2.
-    "SigLIP2 B/16 224": _SIGLIP2 + "b16_224.npz",
-    "SigLIP2 B/16 256": _SIGLIP2 + "b16_256.npz",
-    "SigLIP2 B/16 384": _SIGLIP2 + "b16_384.npz",
-    "SigLIP2 B/16 512": _SIGLIP2 + "b16_512.npz",
-    "SigLIP2 B/32 256": _SIGLIP2 + "b32_256.npz",
-    "SigLIP2 L/16 256": _SIGLIP2 + "l16_256.npz",
-    "SigLIP2 L/16 384": _SIGLIP2 + "l16_384.npz",
-    "SigLIP2 L/16 512": _SIGLIP2 + "l16_512.npz",
-    "SigLIP2 So400m/14 224": _SIGLIP2 + "so400m14_224.npz",
-    "SigLIP2 So400m/14 384": _SIGLIP2 + "so400m14_384.npz",
-    "SigLIP2 g-opt/16 256": _SIGLIP2 + "g-opt16_256.npz",
-    "SigLIP2 g-opt/16 384": _SIGLIP2 + "g-opt16_384.npz",
 }
 # fmt: on
 
 
-def resolve(source: str) -> str:
+def resolve(source: str, *, shape: str | None = None) -> str:
     """Return the path or address of a source, downloading nothing.
+
+    Args:
+        source: A path, a published name, "imagenet" or an address; see `local_path`.
+        shape: Name of the shape that "imagenet" is for.
 
     Raises:
         FileNotFoundError: `source` is not a file, folder, published name or address.
+        ValueError: "imagenet" has no default for the shape.
     """
     source = os.path.expanduser(os.fspath(source))
     if os.path.exists(source):
         return source
-    address = re.sub(r"(\.npz):[\w/]+$", r"\1", PUBLISHED.get(source, source))
+    if source == published.IMAGENET:
+        source = published.imagenet_default(shape)
+    named = published.addresses_by_name() | UNLISTED
+    address = re.sub(r"(\.npz):[\w/]+$", r"\1", named.get(source, source))
+    if address.startswith(AUGREG):
+        name = address.removeprefix(AUGREG).removesuffix(".npz")
+        return f"{_AUGREG_FOLDER}{name}.npz"
     if not os.path.exists(address) and "://" not in address:
         raise FileNotFoundError(
             f"No weights found at {source!r}. It is not a file, folder, address or "
-            f"name of published weights.{did_you_mean(source, PUBLISHED)}"
+            f"name of published weights.{published.suggest_name(source)}"
         )
     return address
 
 
-def local_path(source: str) -> str:
+def local_path(source: str, *, shape: str | None = None) -> str:
     """Return the path of a file or folder, downloading what is not local.
 
     Args:
-        source: A path, a name in `PUBLISHED`, or an address. http(s) and gs://
-            addresses are fetched by `keras.utils.get_file`, other schemes by
-            `tf.io.gfile`. The authors' ":img" after a file's name is ignored.
+        source: One of:
+            - the path of a file, of a run's folder, or of a folder that transformers
+              or timm saved;
+            - a name in `vit_scaling.list_weights()`, or the authors' name;
+            - "imagenet", the default of the shape;
+            - "hf://OWNER/NAME" or "hf://OWNER/NAME@REVISION", a Hugging Face repository
+              of timm or transformers;
+            - "augreg:NAME", a file of vision_transformer's AugReg, without ".npz";
+            - an http(s):// or gs:// address, or one that `tf.io.gfile` reads. The
+              authors' ":img" after a file's name is ignored.
+        shape: Name of the shape that "imagenet" is for.
 
     Returns:
-        The path; downloads are kept in Keras' cache folder. The address of a run folder
-        (without a file's suffix) is returned unchanged, since it is read in place.
+        The path; downloads are kept in the cache of Keras or `huggingface_hub`. The
+        address of a run's folder (without a file's suffix) is returned unchanged, since
+        it is read in place.
 
     Raises:
         FileNotFoundError: `source` is not a file, folder, published name or address.
-        ValueError: An http(s) address does not end in a suffix of weights files.
-        OSError: The address can't be fetched.
+        ValueError: An http(s) address does not end in a suffix of weights files, or
+            "imagenet" has no default for the shape.
+        ImportError: An hf:// address, and `huggingface_hub` is not installed.
+        OSError: The address can't be downloaded.
     """
-    address = resolve(source)
-    scheme, separator, rest = address.partition("://")
-    if not separator:
+    address = resolve(source, shape=shape)
+    if "://" not in address:
         return address
-    parts = urlsplit(address)
-    if scheme in ("http", "https") and not parts.path.endswith(SUFFIXES):
+    is_http = address.startswith(("http://", "https://"))
+    if is_http and not has_suffix(address, SUFFIXES):
         raise ValueError(
             f"The path of {address!r} must end in {', '.join(SUFFIXES)}. Download "
             "other sources, such as a run folder, and give their path."
         )
-    if is_folder(address):
+    is_hub = address.startswith(downloads.HUB)
+    if is_folder(address) and not is_hub:
         return address
-    folder, name = os.path.split(parts.netloc + parts.path)
-    folder = f"{folder}/{parts.query}" if parts.query else folder
-    folder = re.sub(r"[^\w./-]", "_", folder).strip("/")
-    path = os.path.join(_cache_folder(), "vit_scaling", folder, name)
-    if scheme == "gs":
-        address = f"https://storage.googleapis.com/{rest}"
-    if not os.path.exists(path):
-        # A process that is killed half-way must not leave a partial file at `path`.
-        with io_files.atomic_file(path) as temporary:
-            _fetch(address, os.fspath(temporary))
-    return path
+    try:
+        fetch = downloads.fetch_repository if is_hub else downloads.fetch_file
+        return fetch(address)
+    except FileNotFoundError as error:
+        known = set(published.addresses_by_name().values()) - {source}
+        raise FileNotFoundError(f"{error}{did_you_mean(source, known)}") from error
 
 
 def is_folder(path: str) -> bool:
@@ -122,34 +112,3 @@ def is_folder(path: str) -> bool:
 def has_suffix(source: str, suffixes: str | tuple[str, ...]) -> bool:
     """Whether a path, or an address without its query, has one of the suffixes."""
     return (urlsplit(source).path if "://" in source else source).endswith(suffixes)
-
-
-def _cache_folder() -> str:
-    """Return Keras' cache folder, by Keras' rule."""
-    home = os.path.expanduser(os.environ.get("KERAS_HOME", os.path.join("~", ".keras")))
-    nearest = home if os.path.isdir(home) else os.path.dirname(os.path.abspath(home))
-    if os.access(nearest, os.W_OK):
-        return home
-    return os.path.join(tempfile.gettempdir(), ".keras")
-
-
-def _fetch(address: str, path: str) -> None:
-    """Copy the file at an address to a local path."""
-    try:
-        if address.startswith(("http://", "https://")):
-            folder, name = os.path.split(path)
-            import keras  # Not at import: a wrong source is rejected at once.
-
-            keras.utils.get_file(
-                name, address, cache_dir=folder, cache_subdir="", force_download=True
-            )
-        else:
-            # Only here: gfile supports schemes that Python does not.
-            import tensorflow as tf
-
-            tf.io.gfile.copy(address, path, overwrite=True)
-    except Exception as error:  # Keras raises a bare Exception.
-        raise OSError(
-            f"Weights can't be fetched from {address!r}: {error}. Check the address "
-            "and the network, or download the file yourself and give its path."
-        ) from error

@@ -19,12 +19,13 @@ from vit_scaling.applications.formats.keras_models import (
 )
 from vit_scaling.applications.formats.token_positions import POSITIONS
 from vit_scaling.applications.formats.vit_weights import ReadOptions, fitting_shapes
+from vit_scaling.applications.published import IMAGENET
 from vit_scaling.applications.sources import find_source
 from vit_scaling.applications.weights import load_trained, read_weights
 from vit_scaling.argument_types import PositiveInt
 from vit_scaling.array_files import Arrays
 from vit_scaling.modeling.positions import resample
-from vit_scaling.modeling.shapes import ViTShape
+from vit_scaling.modeling.shapes import ViTShape, shape_name
 from vit_scaling.naming import list_some
 
 CLASSIFIER = re.compile(r"head/.*")
@@ -93,8 +94,8 @@ def load_for_finetuning(
 
     Args:
         model: Built for the new task: its image size, classes and head.
-        source: A run's folder, a `.keras`, or any file, address or published name that
-            `read_weights` knows.
+        source: A run's folder, a `.keras`, "imagenet" (the default of the model's
+            shape), or any other source that `addresses.local_path` takes.
         classifier: Whether to load the classifier too (same classes).
         averages: Whether to load a run's averaged weights instead of its last ones.
             None: those that the run evaluates.
@@ -183,7 +184,7 @@ def _read(
     model: keras.Model, source: str, options: ReadOptions
 ) -> tuple[Arrays, dict[str, Any], tuple[int, int] | None, tuple[str, ...]]:
     """Return variables by path; of a ViT `vit`'s arguments, the grid, assumptions."""
-    path = local_path(source)
+    path = local_path(source, shape=_shape_name(model) if source == IMAGENET else None)
     if find_source(path).is_model:
         trained = load_trained(path, averages=options.averages)
         _check_preprocessing(trained, model, source)
@@ -198,6 +199,12 @@ def _read(
     weights = read_weights(path, **vars(options))
     grid = weights.shape.grid(weights.arguments["image_size"])
     return weights.variables, weights.arguments, grid, weights.assumed
+
+
+def _shape_name(model: keras.Model) -> str | None:
+    """Return the name of a ViT's shape, such as "B/16"; None if it has no name."""
+    shape = _arguments(model).get("shape")
+    return None if shape is None else shape_name(shape)
 
 
 def _arguments(model: keras.Model) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import keras
 from vit_scaling.applications import arguments as keras_arguments
 from vit_scaling.applications.addresses import local_path
 from vit_scaling.applications.formats.vit_weights import ViTWeights
+from vit_scaling.applications.published import IMAGENET_DEFAULTS
 from vit_scaling.applications.sources import KERAS_WEIGHTS, find_source
 from vit_scaling.applications.weights import assign_weights, read_weights
 from vit_scaling.modeling.shapes import shape_named
@@ -71,10 +72,11 @@ def _application(name: str, shape_name: str) -> Callable[..., keras.Model]:
 
         Args:
             include_top: Whether to include the classifier.
-            weights: None (random), a file or address of weights of any format that
-                `vit_scaling.applications.weights.read_weights` reads, a published name
-                ("SigLIP B/16 224"), or a Keras `.weights.h5`. The model is built with
-                the options that the weights need, such as GELU and registers.
+            weights: None (random), "imagenet" (see below), a name in
+                `vit_scaling.list_weights()`, "hf://OWNER/NAME", any other source that
+                `vit_scaling.applications.addresses.local_path` takes, or a Keras
+                `.weights.h5`. The model is built with the options that the weights
+                need, such as GELU and registers. "imagenet" is {imagenet}.
             input_tensor: Keras tensor of images to build on.
             input_shape: (height, width, channels); None takes the weights' own size, or
                 (224, 224, 3). Positions of weights are resampled to it. Pixels that do
@@ -107,7 +109,10 @@ def _application(name: str, shape_name: str) -> Callable[..., keras.Model]:
     constructor.__name__ = constructor.__qualname__ = name
     constructor.__module__ = PUBLIC
     constructor.__doc__ = inspect.cleandoc(constructor.__doc__ or "").format(
-        shape=shape_name
+        shape=shape_name,
+        imagenet=repr(IMAGENET_DEFAULTS[shape_name])
+        if shape_name in IMAGENET_DEFAULTS
+        else "not published for this shape",
     )
     return constructor
 
@@ -123,11 +128,11 @@ def _load(
     read, keras_file = None, None
     if weights is not None:
         with keras_arguments.missing_weights_error(weights):
-            source = find_source(local_path(weights))
+            source = find_source(local_path(weights, shape=shape_name))
         if source.kind == KERAS_WEIGHTS:
             keras_file = source.path
         else:
-            read = _read(weights, shape_name, output)
+            read = _read(source.path, shape_name, output)
             if read.assumed:
                 assumed = " ".join(read.assumed)
                 warnings.warn(f"{weights!r}: assumed {assumed}", stacklevel=3)
@@ -179,19 +184,18 @@ def _group_name(layer: keras.Layer) -> str:
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def _read(weights: str, shape_name: str, output: _Output) -> ViTWeights:
+def _read(path: str, shape_name: str, output: _Output) -> ViTWeights:
     """Read weights of the constructor's shape with the requested head.
 
     Raises:
-        ValueError: The weights do not fit, or `weights` names nothing.
+        ValueError: The weights do not fit.
     """
-    with keras_arguments.missing_weights_error(weights):
-        read = read_weights(weights, shape=shape_name)
-        if output.head in (None, read.arguments["head"]):
-            return read
-        # Without the top, another head does not need the layers trained on the file's.
-        ignore = None if output.top else AFTER_POOLING
-        return read_weights(weights, shape=shape_name, head=output.head, ignore=ignore)
+    read = read_weights(path, shape=shape_name)
+    if output.head in (None, read.arguments["head"]):
+        return read
+    # Without the top, another head does not need the layers trained on the file's.
+    ignore = None if output.top else AFTER_POOLING
+    return read_weights(path, shape=shape_name, head=output.head, ignore=ignore)
 
 
 def _build(
@@ -269,16 +273,24 @@ def _grid_model(model: keras.Model, pooling: str | None, name: str) -> keras.Mod
     return keras.Model(model.input, x, name=name)
 
 
-# Zhai et al. 2022, Table 2, smallest first; So400m: Alabdulmohsin et al. 2023.
+# Zhai et al. 2022, Table 2, smallest first; the others are shapes of published weights.
 ViTs28 = _application("ViTs28", "s/28")
 ViTs16 = _application("ViTs16", "s/16")
 ViTTi16 = _application("ViTTi16", "Ti/16")
 ViTS32 = _application("ViTS32", "S/32")
 ViTS16 = _application("ViTS16", "S/16")
+ViTS14 = _application("ViTS14", "S/14")
+ViTM16 = _application("ViTM16", "M/16")
 ViTB32 = _application("ViTB32", "B/32")
 ViTB28 = _application("ViTB28", "B/28")
 ViTB16 = _application("ViTB16", "B/16")
+ViTB14 = _application("ViTB14", "B/14")
+ViTB8 = _application("ViTB8", "B/8")
 ViTL16 = _application("ViTL16", "L/16")
-ViTg14 = _application("ViTg14", "g/14")
-ViTG14 = _application("ViTG14", "G/14")
+ViTL14 = _application("ViTL14", "L/14")
+ViTSo400m16 = _application("ViTSo400m16", "So400m/16")
 ViTSo400m14 = _application("ViTSo400m14", "So400m/14")
+ViTH14 = _application("ViTH14", "H/14")
+ViTg14 = _application("ViTg14", "g/14")
+ViTgopt16 = _application("ViTgopt16", "g-opt/16")
+ViTG14 = _application("ViTG14", "G/14")

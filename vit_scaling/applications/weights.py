@@ -3,6 +3,7 @@
 
 import os
 import re
+import warnings
 import zipfile
 from typing import Any
 
@@ -49,8 +50,8 @@ def read_weights(
     """Read weights of any known format; layout and shape are recognised.
 
     Args:
-        source: A path, a published name or an address (`addresses.local_path`) of a
-            file or run folder in one of `formats.registry.FORMATS`.
+        source: A path, a published name or an address; `addresses.local_path` lists
+            all forms, `formats.registry.FORMATS` the formats. "imagenet" needs `shape`.
         shape: Shape or its name ("B/16") to check the file against.
         head: "token", "gap", "map" or "none"; None takes the file's. A file's MAP head
             can be left out ("gap", "none"), its class token become a register ("gap").
@@ -81,7 +82,7 @@ def read_weights(
         ignore,
         averages,
     )
-    path = local_path(source)
+    path = local_path(source, shape=shape if isinstance(shape, str) else None)
     found = find_source(path)
     if found.is_model:
         model = load_trained(path, averages=averages)
@@ -130,6 +131,38 @@ def build_model(
     model = vit(**arguments, dtype=dtype, name=name)
     assign_weights(model, weights)
     return model
+
+
+def load_model(
+    source: str,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    dtype: str = "float32",
+    **options: Any,
+) -> keras.Model:
+    """Load a model with its weights.
+
+    Args:
+        source: See `addresses.local_path`.
+        image_size: See `build_model`.
+        dtype: "float32" or "mixed_bfloat16".
+        **options: Other arguments of `read_weights`, such as `shape` and `head`.
+
+    Returns:
+        A ViT that takes images (batch, height, width, 3) in [-1, 1]. A `.keras` or a
+        run without options may be any Keras model.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: See `read_weights`.
+    """
+    if image_size is None and dtype == "float32" and not options:
+        path = local_path(source)
+        if find_source(path).is_model:
+            return load_trained(path)
+    weights = read_weights(source, **options)
+    if weights.assumed:
+        warnings.warn(f"{source!r}: assumed {' '.join(weights.assumed)}", stacklevel=3)
+    return build_model(weights, image_size=image_size, dtype=dtype)
 
 
 def load_classifier(source: str) -> tuple[keras.Model, tuple[str, ...]]:

@@ -25,7 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _export(args: Any) -> Mapping[str, Any]:
     from vit_scaling.applications import addresses
 
-    addresses.resolve(args.source)  # Raises before TensorFlow is imported.
+    addresses.resolve(
+        args.source, shape=args.shape
+    )  # Raises before TensorFlow is imported.
     from vit_scaling.applications import weights
 
     read = weights.read_weights(

@@ -11,7 +11,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse flags, import the weights and report the use of every array."""
     parser = cli.make_parser(__doc__ or "")
     add = parser.add_argument
-    add("--source", required=True, help="file, run folder, address or published name")
+    add(
+        "--source",
+        required=True,
+        help="path, published name, hf://OWNER/NAME, augreg:NAME or other address",
+    )
     add("--output", required=True, help="file to write: .keras or .npz")
     cli.add_averages_flag(parser)
     add("--shape", help="shape the file must have, such as B/16; default: the file's")
@@ -41,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _import(args: Any) -> Mapping[str, Any]:
     from vit_scaling.applications import addresses
 
-    addresses.resolve(args.source)  # Raises before TensorFlow is imported.
+    addresses.resolve(
+        args.source, shape=args.shape
+    )  # Raises before TensorFlow is imported.
     from vit_scaling.applications.formats.vit_weights import ReadOptions
     from vit_scaling.applications.parity import import_weights
 

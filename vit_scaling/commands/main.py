@@ -30,6 +30,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "predict": Command("predict", "classes of images"),
         "export": Command("export", "SavedModel, ONNX or LiteRT for serving"),
         "serve": Command("serve", "gRPC and REST server of an export, for development"),
+        "weights list": Command("list_weights", "published weights, by name"),
         "weights import": Command("import_weights", "published weights into Keras"),
         "weights export": Command("export_weights", "a run's weights into a file"),
     },

@@ -135,6 +135,17 @@ def shape_named(name: str) -> ViTShape:
     )
 
 
+def shape_name(shape: ViTShape) -> str | None:
+    """Return the name of a shape, such as "B/28"; None if it has none.
+
+    Example:
+        >>> shape_name(shape_named("B/28"))
+        'B/28'
+    """
+    names = (f"{variant}/{shape.patch}" for variant in _VARIANTS)
+    return next((name for name in names if shape_named(name) == shape), None)
+
+
 def as_shape(shape: str | ViTShape, depth: PositiveInt | None = None) -> ViTShape:
     """Return `shape`, looked up if it is a name, with `depth` blocks if given.
 
