@@ -1,7 +1,7 @@
 """Run the command `vit-scaling weights list` by its file."""
 # SPDX-License-Identifier: Apache-2.0
 
-from vit_scaling.commands.list_weights list main
+from vit_scaling.commands.list_weights import main
 
 if __name__ == "__main__":  # Worker processes import this file too.
     raise SystemExit(main())
