@@ -1,6 +1,11 @@
-"""Install vit_scaling: its packages, its gin files and one console command per tool."""
+"""Install vit_scaling: its packages, its gin files and the command vit-scaling.
+
+VIT_SCALING_REPOSITORY=https://github.com/OWNER/NAME in the environment of a build gives
+the index page its links to files, and the project's URLs.
+"""
 # SPDX-License-Identifier: Apache-2.0
 
+import os
 import re
 from pathlib import Path
 
@@ -41,15 +46,19 @@ PLOTS = ["matplotlib>=3.9,<4", "plotly>=6,<8"]
 SERVING = ["tensorflow-serving-api>=2.19,<2.22", "grpcio>=1.68"]
 ONNX = ["tf2onnx>=1.16", "onnx>=1.16", "onnxruntime>=1.18"]
 LITERT = ["ai-edge-litert>=1.2"]
+BEAM = ["apache-beam>=2.77,<3"]
 EXTRAS = {
+    "cuda": ["tensorflow[and-cuda]==2.20.*"],  # Of the version that is tested.
     "hub": HUB,
     "plots": PLOTS,
-    "beam": ["apache-beam>=2.77,<3"],
+    "beam": BEAM,
     # Into a virtual environment of their own: jax does not mix with TensorFlow's.
     "preflight": ["jax[tpu]==0.10.2", "libtpu==0.0.42.1"],
     "serving": SERVING,
     "onnx": ONNX,
     "litert": LITERT,
+    # Everything that runs on any machine and in one environment.
+    "all": [*HUB, *PLOTS, *BEAM, *SERVING, *ONNX, *LITERT],
     "test": [
         *HUB,
         *PLOTS,
@@ -62,6 +71,7 @@ EXTRAS = {
         "ruff==0.17.6",
         "mypy==2.4.1",
         "setuptools==80.10.2",  # Builds the wheel that a test looks into.
+        "twine>=6.1",  # Checks the built files.
         "scikit-image>=0.25",  # Its photographs are test images.
     ],
 }
@@ -76,24 +86,65 @@ def version() -> str:
     return found[1]
 
 
+def index_page(text: str, repository: str | None) -> str:
+    """Return README.md for a package index, where links to files have no meaning.
+
+    Args:
+        text: Content of README.md.
+        repository: Address of the repository, to which such links lead; None replaces
+            them by their text and removes images.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        image, label, path = match.groups()
+        if repository is None:
+            return "" if image else label
+        return (
+            f"{image}[{label}]({repository}/{'raw' if image else 'blob'}/HEAD/{path})"
+        )
+
+    return re.sub(r"(!?)\[([^\]]*)\]\((?!https?:|#)([^)\s]+)\)", replace, text)
+
+
+REPOSITORY = os.environ.get("VIT_SCALING_REPOSITORY")
+PROJECT_URLS = {"Paper": "https://arxiv.org/abs/2106.04560"}
+if REPOSITORY:
+    PROJECT_URLS |= {
+        "Source": REPOSITORY,
+        "Issues": f"{REPOSITORY}/issues",
+        "Changelog": f"{REPOSITORY}/blob/HEAD/vit_scaling/CHANGELOG.md",
+    }
+
 setup(
     name="vit_scaling",
     version=version(),
     description="Scaling Vision Transformers (Zhai et al. 2022) in TensorFlow",
-    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description=index_page(
+        (ROOT / "README.md").read_text(encoding="utf-8"), REPOSITORY
+    ),
     long_description_content_type="text/markdown",
+    project_urls=PROJECT_URLS,
+    keywords=["vision transformer", "scaling laws", "keras", "tensorflow", "tpu"],
     license_expression="Apache-2.0",
     license_files=["LICENSE"],
     classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Environment :: GPU :: NVIDIA CUDA",
+        "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
         "Typing :: Typed",
     ],
-    python_requires=">=3.10",
+    python_requires=">=3.10,<3.14",  # TensorFlow 2.20 has no build for 3.14.
     install_requires=REQUIRES,
     extras_require=EXTRAS,
     # gin/ is data, never a package: an __init__.py there would shadow gin-config.

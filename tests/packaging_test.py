@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import ast
+import importlib.metadata
 import importlib.util
 import os
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from configparser import ConfigParser
 from email.message import Message
@@ -51,9 +53,23 @@ COMPARED_WITH = {  # Optional peers that benchmarks import.
 }
 
 
+REPOSITORY = "https://github.com/OWNER/NAME"
+
+
+def build(source: Path, kind: str, target: Path, **environment: str) -> Path:
+    """The distribution that `setup.py kind` builds."""
+    subprocess.run(
+        [sys.executable, "setup.py", "-q", kind, "--dist-dir", str(target)],
+        cwd=source,
+        check=True,
+        env={**os.environ, "PYTHONWARNINGS": "ignore", **environment},
+    )
+    return max(target.iterdir(), key=lambda path: path.stat().st_mtime)
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> zipfile.ZipFile:
-    """The wheel, built from a copy: setuptools leaves a build folder behind."""
+def source(tmp_path_factory) -> Path:
+    """A copy of the tracked files: setuptools leaves a build folder behind."""
     source = tmp_path_factory.mktemp("source")
     tracked = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
@@ -66,14 +82,24 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).symlink_to(ROOT / name)
-    target = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "setup.py", "-q", "bdist_wheel", "--dist-dir", str(target)],
-        cwd=source,
-        check=True,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
-    )
-    return zipfile.ZipFile(next(target.glob("*.whl")))
+    return source
+
+
+@pytest.fixture(scope="module")
+def wheel_file(source, tmp_path_factory) -> Path:
+    return build(source, "bdist_wheel", tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def wheel(wheel_file) -> zipfile.ZipFile:
+    return zipfile.ZipFile(wheel_file)
+
+
+@pytest.fixture(scope="module")
+def sdist(source, tmp_path_factory) -> Path:
+    """The source distribution, built with the repository's address."""
+    folder = tmp_path_factory.mktemp("sdist")
+    return build(source, "sdist", folder, VIT_SCALING_REPOSITORY=REPOSITORY)
 
 
 def metadata(wheel: zipfile.ZipFile) -> Message:
@@ -119,16 +145,76 @@ def test_the_wheel_installs_one_command(wheel):
 
 def test_metadata_names_the_pythons_and_the_extras(wheel):
     data = metadata(wheel)
-    assert data["Requires-Python"] == ">=3.10"
+    assert sorted(data["Requires-Python"].split(",")) == ["<3.14", ">=3.10"]
     versions = {v for v in data.get_all("Classifier") if re.search(r"3\.\d+$", v)}
     assert versions == {
         f"Programming Language :: Python :: 3.{minor}" for minor in (10, 11, 12, 13)
     }
     extras = set(data.get_all("Provides-Extra"))
     assert extras == {
-        "test", "plots", "beam", "preflight", "serving", "onnx", "litert",
+        "cuda", "hub", "plots", "beam", "preflight", "serving", "onnx", "litert", "all",
+        "test",
     }  # fmt: skip
     assert data["License-Expression"] == "Apache-2.0"
+
+
+def requirements(wheel: zipfile.ZipFile, extra: str) -> set[str]:
+    return {
+        line.partition(";")[0].strip()
+        for line in metadata(wheel).get_all("Requires-Dist")
+        if f'extra == "{extra}"' in line
+    }
+
+
+def test_all_is_every_extra_that_shares_an_environment(wheel):
+    one_by_one = {"hub", "plots", "beam", "serving", "onnx", "litert"}
+    union = set().union(*(requirements(wheel, name) for name in one_by_one))
+    assert requirements(wheel, "all") == union
+
+
+def test_cuda_is_of_the_tensorflow_that_is_tested(wheel):
+    version = importlib.metadata.version("tensorflow").rpartition(".")[0]
+    assert requirements(wheel, "cuda") == {f"tensorflow[and-cuda]=={version}.*"}
+
+
+def test_twine_accepts_wheel_and_sdist(wheel_file, sdist):
+    done = subprocess.run(
+        [sys.executable, "-m", "twine", "check", "--strict", wheel_file, sdist],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and done.stdout.count("PASSED") == 2, done.stdout
+
+
+def links(text: str) -> list[str]:
+    return re.findall(r"\]\(([^)\s]+)\)", text)
+
+
+def test_links_of_the_index_page_lead_to_files_of_the_repository(wheel, sdist):
+    """Without the repository's address only absolute links and anchors are left."""
+    assert all(
+        re.match("https?:|#", link) for link in links(metadata(wheel).as_string())
+    )
+    with tarfile.open(sdist) as archive:
+        name = next(n for n in archive.getnames() if n.endswith("/PKG-INFO"))
+        text = archive.extractfile(name).read().decode()
+    data = Parser().parsestr(text)
+    assert f"Source, {REPOSITORY}" in data.get_all("Project-URL")
+    files = [re.split("/(?:blob|raw)/HEAD/", link) for link in links(text)]
+    paths = [parts[1] for parts in files if len(parts) == 2]
+    assert len(paths) > 10
+    missing = [path for path in paths if not (ROOT / path.partition("#")[0]).exists()]
+    assert not missing
+
+
+@pytest.mark.slow
+def test_the_sdist_builds_the_same_wheel(sdist, wheel, tmp_path):
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path / "sdist", filter="data")
+    [source] = (tmp_path / "sdist").iterdir()
+    again = zipfile.ZipFile(build(source, "bdist_wheel", tmp_path / "wheel"))
+    assert set(again.namelist()) == set(wheel.namelist())
 
 
 def third_party_imports(path: Path) -> set[str]:
