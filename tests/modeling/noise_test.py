@@ -1,12 +1,17 @@
 """Masks differ between replicas, steps and layers; seed and counter reproduce them."""
 # SPDX-License-Identifier: Apache-2.0
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests.modeling.small import SHAPE, images
+from vit_scaling.applications import ViTs28
 from vit_scaling.modeling import noise
+from vit_scaling.modeling.blocks import EncoderBlock
+from vit_scaling.modeling.heads import MapHead
+from vit_scaling.modeling.layers import PatchEmbedding
 from vit_scaling.modeling.vit import vit
 
 
@@ -137,10 +142,41 @@ def test_stochastic_depth_grows_linearly_with_depth():
 def test_training_with_dropout_is_traced_once_and_repeats():
     results = []
     for _ in range(2):
-        model = vit(SHAPE, "gap", image_size=8, dropout=0.2, stochastic_depth=0.2)
+        options = {"image_size": 8, "dropout": 0.2, "stochastic_depth": 0.2}
+        model = vit(SHAPE, "gap", seed=0, **options)
         model.get_layer("head").kernel.assign(tf.ones((16, 1000)))
         call = tf.function(lambda x, m=model: m(x, training=True))
         results.append([call(images(2, (8, 8))).numpy() for _ in range(2)])
         assert call.experimental_get_tracing_count() == 1
     np.testing.assert_array_equal(*results)
     assert not np.array_equal(results[0][0], results[0][1])
+
+
+def built(layer, shape):
+    layer.build(shape)
+    return layer
+
+
+BUILDERS = {
+    "model": lambda **seed: vit(SHAPE, image_size=8, register_tokens=2, **seed),
+    "patches": lambda **seed: built(PatchEmbedding(8, 2, **seed), (None, 4, 4, 3)),
+    "block": lambda **seed: built(EncoderBlock(2, 8, **seed), (None, 4, 8)),
+    "head": lambda **seed: built(MapHead(2, 8, **seed), (None, 4, 8)),
+    "application": lambda: ViTs28(classes=2, input_shape=(28, 28, 3)),
+}
+
+
+@pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
+def test_initial_values_follow_the_global_seed_unless_a_seed_is_given(build):
+    def values(**seed):
+        return np.concatenate([np.asarray(v).ravel() for v in build(**seed).weights])
+
+    keras.utils.set_random_seed(1)
+    first, second = values(), values()
+    assert not np.array_equal(first, second)
+    keras.utils.set_random_seed(1)
+    np.testing.assert_array_equal(values(), first)
+    keras.utils.set_random_seed(2)
+    assert not np.array_equal(values(), first)
+    if build is not BUILDERS["application"]:
+        np.testing.assert_array_equal(values(seed=3), values(seed=3))

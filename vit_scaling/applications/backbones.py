@@ -73,7 +73,7 @@ def keras_backbone(
     mlp_width: PositiveInt | None = None,
     scaling: str | None = None,
     dtype: Dtype = "float32",
-    seed: NonNegativeInt = 0,
+    seed: NonNegativeInt | None = None,
 ) -> keras.Model:
     """Build a `keras.applications` model with this package's head and classifier.
 
@@ -95,7 +95,8 @@ def keras_backbone(
         scaling: Range of images that the backbone expects (see `ScaleImages`); None
             looks it up for all families of Keras 3.15.
         dtype: "float32" or "mixed_bfloat16".
-        seed: Seed of the head's initial values; the backbone's follow Keras' seed.
+        seed: Seed of the head's initial values; None takes it from Keras' global
+            generator, as the backbone's initial values always do.
 
     Returns:
         A model from images (batch, height, width, 3) in [-1, 1], with the name

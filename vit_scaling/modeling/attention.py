@@ -3,16 +3,16 @@
 
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from vit_scaling import backend
 from vit_scaling.modeling import noise, tpu
-from vit_scaling.modeling.layers import Projection, Shape, layer_norm, register
+from vit_scaling.modeling.composite import CompositeLayer, Shape
+from vit_scaling.modeling.layers import Projection, layer_norm, register
 
 
 @register
-class Attention(keras.layers.Layer):
+class Attention(CompositeLayer):
     """Multi-head dot-product attention with biases (Vaswani et al. 2017).
 
     Args:
@@ -29,14 +29,14 @@ class Attention(keras.layers.Layer):
         *,
         qk_norm: bool = False,
         norm_epsilon: float = 1e-6,
-        seed: int = 0,
+        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.heads = heads
         self.qk_norm = qk_norm
         self.norm_epsilon = norm_epsilon
-        self.seed = seed
+        self.seed = noise.seed_or_random(seed)
 
     def build(self, tokens_shape: Shape) -> None:
         """Create query, key, value and out projections."""
@@ -55,20 +55,18 @@ class Attention(keras.layers.Layer):
                 name=name,
                 dtype=self.dtype_policy,
             )
-            part.build()
-            setattr(self, name, part)
-        self.out = Projection(
+            self.add_part(part)
+        out = Projection(
             (self.heads, head_dim, width),
             "bnhk,hkd->bnd",
             seed=noise.seed_for(self.seed, "out"),
             name="out",
             dtype=self.dtype_policy,
         )
-        self.out.build()
+        self.add_part(out)
         for name in ("query_norm", "key_norm") if self.qk_norm else ():
             norm = layer_norm(name, self.norm_epsilon, self.dtype_policy)
-            norm.build((None, None, self.heads, head_dim))
-            setattr(self, name, norm)
+            self.add_part(norm, (None, None, self.heads, head_dim))
 
     def call(self, tokens: tf.Tensor, queries: tf.Tensor | None = None) -> tf.Tensor:
         """Attend from `queries` (default: the tokens) to tokens.

@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from vit_scaling.modeling import noise
 from vit_scaling.modeling.attention import Attention
+from vit_scaling.modeling.composite import CompositeLayer, Shape
 from vit_scaling.modeling.layers import (
     LayerScale,
     Mlp,
-    Shape,
     layer_norm,
     register,
 )
@@ -51,7 +51,7 @@ class BlockOptions:
 
 
 @register
-class EncoderBlock(keras.layers.Layer):
+class EncoderBlock(CompositeLayer):
     """x += attention(norm(x)); x += mlp(norm(x)).
 
     Args:
@@ -67,19 +67,20 @@ class EncoderBlock(keras.layers.Layer):
         mlp_width: int,
         options: BlockOptions | None = None,
         *,
-        seed: int = 0,
+        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.heads = heads
         self.mlp_width = mlp_width
         self.options = options or BlockOptions()
-        self.seed = seed
+        self.seed = noise.seed_or_random(seed)
 
     def get_config(self) -> dict[str, Any]:
         """Return the config, with the options as keys of their own."""
-        own = {"heads": self.heads, "mlp_width": self.mlp_width, "seed": self.seed}
-        return {**super().get_config(), **own, **dataclasses.asdict(self.options)}
+        config = super().get_config()
+        options = config.pop("options")
+        return {**config, **dataclasses.asdict(options)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "EncoderBlock":
@@ -95,8 +96,8 @@ class EncoderBlock(keras.layers.Layer):
     def build(self, tokens_shape: Shape) -> None:
         """Create the two branches."""
         options, dtype = self.options, self.dtype_policy
-        self.attention_norm = layer_norm("attention_norm", options.norm_epsilon, dtype)
-        self.attention = Attention(
+        attention_norm = layer_norm("attention_norm", options.norm_epsilon, dtype)
+        attention = Attention(
             self.heads,
             qk_norm=options.qk_norm,
             norm_epsilon=options.norm_epsilon,
@@ -104,8 +105,8 @@ class EncoderBlock(keras.layers.Layer):
             name="attention",
             dtype=dtype,
         )
-        self.mlp_norm = layer_norm("mlp_norm", options.norm_epsilon, dtype)
-        self.mlp = Mlp(
+        mlp_norm = layer_norm("mlp_norm", options.norm_epsilon, dtype)
+        mlp = Mlp(
             self.mlp_width,
             dropout=options.dropout,
             approximate_gelu=options.approximate_gelu,
@@ -113,15 +114,14 @@ class EncoderBlock(keras.layers.Layer):
             name="mlp",
             dtype=dtype,
         )
-        parts = [self.attention_norm, self.attention, self.mlp_norm, self.mlp]
+        parts = [attention_norm, attention, mlp_norm, mlp]
         if (initial := options.layer_scale) is not None:
-            self.attention_scale = LayerScale(
-                initial, name="attention_scale", dtype=dtype
-            )
-            self.mlp_scale = LayerScale(initial, name="mlp_scale", dtype=dtype)
-            parts += [self.attention_scale, self.mlp_scale]
+            parts += [
+                LayerScale(initial, name=name, dtype=dtype)
+                for name in ("attention_scale", "mlp_scale")
+            ]
         for part in parts:
-            part.build(tokens_shape)
+            self.add_part(part, tokens_shape)
 
     def compute_output_shape(
         self, tokens_shape: Shape, mask_seed_shape: Shape | None = None

@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from vit_scaling.modeling import noise
 from vit_scaling.modeling.attention import Attention
+from vit_scaling.modeling.composite import CompositeLayer, Shape
 from vit_scaling.modeling.head_specs import head_layer_name, head_named
 from vit_scaling.modeling.layers import (
     Mlp,
-    Shape,
     layer_norm,
     register,
     xavier_uniform,
@@ -67,7 +67,7 @@ class GapHead(PoolingHead):
 
 
 @register
-class MapHead(PoolingHead):
+class MapHead(CompositeLayer, PoolingHead):
     """Multi-head attention pooling: a trained probe attends to all tokens (§3.2).
 
     y = attention(probe, tokens); y + mlp(norm(y)). The probe is not normalised and
@@ -88,7 +88,7 @@ class MapHead(PoolingHead):
         *,
         approximate_gelu: bool = True,
         norm_epsilon: float = 1e-6,
-        seed: int = 0,
+        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -96,7 +96,7 @@ class MapHead(PoolingHead):
         self.mlp_width = mlp_width
         self.approximate_gelu = approximate_gelu
         self.norm_epsilon = norm_epsilon
-        self.seed = seed
+        self.seed = noise.seed_or_random(seed)
 
     @classmethod
     def for_model(cls, shape: ViTShape, **options: Any) -> "MapHead":
@@ -111,22 +111,22 @@ class MapHead(PoolingHead):
             shape=(1, 1, width),
             initializer=xavier_uniform(1, width, noise.seed_for(self.seed, "probe")),
         )
-        self.attention = Attention(
+        attention = Attention(
             self.heads,
             seed=noise.seed_for(self.seed, "attention"),
             name="attention",
             dtype=self.dtype_policy,
         )
-        self.norm = layer_norm("norm", self.norm_epsilon, self.dtype_policy)
-        self.mlp = Mlp(
+        norm = layer_norm("norm", self.norm_epsilon, self.dtype_policy)
+        mlp = Mlp(
             self.mlp_width,
             approximate_gelu=self.approximate_gelu,
             seed=noise.seed_for(self.seed, "mlp"),
             name="mlp",
             dtype=self.dtype_policy,
         )
-        for layer in (self.attention, self.norm, self.mlp):
-            layer.build((None, 1, width))
+        for part in (attention, norm, mlp):
+            self.add_part(part, (None, 1, width))
 
     def call(self, tokens: tf.Tensor) -> tf.Tensor:
         """Return (batch, width)."""
@@ -152,7 +152,7 @@ def make_head(
     norm_epsilon: float = 1e-6,
     approximate_gelu: bool = True,
     dtype: str = "float32",
-    seed: int = 0,
+    seed: int | None = None,
 ) -> keras.layers.Layer | None:
     """Return a model's pooling layer, or None for "none".
 
@@ -163,7 +163,7 @@ def make_head(
         norm_epsilon: Epsilon of the head's norm.
         approximate_gelu: GELU by tanh.
         dtype: Dtype policy of the layer.
-        seed: Seed of the model.
+        seed: Seed of the model; None takes it from Keras' global generator.
 
     Raises:
         ValueError: No head has this name.
@@ -178,6 +178,7 @@ def make_head(
     if head == "none":
         return None
     name = head_layer_name(head)
+    seed = noise.seed_or_random(seed)
     return HEAD_LAYERS[head].for_model(
         shape,
         norm_epsilon=norm_epsilon,

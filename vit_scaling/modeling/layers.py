@@ -11,11 +11,11 @@ import tensorflow as tf
 from vit_scaling import backend
 from vit_scaling.backend import require_tensorflow
 from vit_scaling.modeling import noise, tpu
+from vit_scaling.modeling.composite import CompositeLayer, Shape
 
 require_tensorflow()
 
 register = keras.saving.register_keras_serializable("vit_scaling")
-Shape = tuple[Any, ...]  # Integers, or None where a size is not known yet.
 
 
 def xavier_uniform(fan_in: int, fan_out: int, seed: int) -> keras.Initializer:
@@ -73,11 +73,11 @@ class PatchEmbedding(keras.layers.Layer):
         seed: Seed of the kernel's initial values.
     """
 
-    def __init__(self, width: int, patch: int, *, seed: int = 0, **kwargs: Any) -> None:
+    def __init__(self, width: int, patch: int, *, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.width = width
         self.patch = patch
-        self.seed = seed
+        self.seed = noise.seed_or_random(seed)
 
     def build(self, images_shape: Shape) -> None:
         """Create the kernel (patch, patch, channels, width) and the bias."""
@@ -135,7 +135,7 @@ class Projection(keras.layers.Layer):
         bias_rank: int = 1,
         bias_stddev: float = 0.0,
         bias_gradient: bool = True,
-        seed: int = 0,
+        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -144,7 +144,7 @@ class Projection(keras.layers.Layer):
         self.bias_rank = bias_rank
         self.bias_stddev = bias_stddev
         self.bias_gradient = bias_gradient
-        self.seed = seed
+        self.seed = noise.seed_or_random(seed)
 
     def build(self, inputs_shape: Shape | None = None) -> None:
         """Create kernel and bias."""
@@ -177,7 +177,7 @@ class Projection(keras.layers.Layer):
 
 
 @register
-class Mlp(keras.layers.Layer):
+class Mlp(CompositeLayer):
     """Two dense layers with a GELU and dropout between them.
 
     Args:
@@ -193,14 +193,14 @@ class Mlp(keras.layers.Layer):
         *,
         dropout: float = 0.0,
         approximate_gelu: bool = True,
-        seed: int = 0,
+        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.mlp_width = mlp_width
         self.dropout = dropout
         self.approximate_gelu = approximate_gelu
-        self.seed = seed
+        self.seed = noise.seed_or_random(seed)
 
     def build(self, tokens_shape: Shape) -> None:
         """Create dense_0 and dense_1, biases normal(1e-6)."""
@@ -217,8 +217,7 @@ class Mlp(keras.layers.Layer):
                 name=name,
                 dtype=self.dtype_policy,
             )
-            dense.build()
-            setattr(self, name, dense)
+            self.add_part(dense)
 
     def call(
         self,

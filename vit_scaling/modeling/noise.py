@@ -1,11 +1,17 @@
 """Seeds and dropout masks that are reproducible and differ by step and replica."""
 # SPDX-License-Identifier: Apache-2.0
 
+import random
 import zlib
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+
+def seed_or_random(seed: int | None) -> int:
+    """Return the seed, or one that `keras.utils.set_random_seed` decides for None."""
+    return random.randrange(2**31) if seed is None else seed
 
 
 def seed_for(seed: int, name: str) -> int:

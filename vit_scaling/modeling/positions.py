@@ -20,10 +20,10 @@ class Positions(keras.layers.Layer):
         seed: Seed of the initial values, if any.
     """
 
-    def __init__(self, grid: tuple[int, int], *, seed: int = 0, **kwargs: Any) -> None:
+    def __init__(self, grid: tuple[int, int], *, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.grid = (grid[0], grid[1])  # Loading a model gives a list.
-        self.seed = seed
+        self.seed = noise.seed_or_random(seed)
 
     def compute_output_shape(self, tokens_shape: Shape) -> Shape:
         """Return the tokens' shape."""

@@ -38,10 +38,10 @@ class RegisterTokens(keras.layers.Layer):
         seed: Seed of the initial values.
     """
 
-    def __init__(self, count: int, *, seed: int = 0, **kwargs: Any) -> None:
+    def __init__(self, count: int, *, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.count = count
-        self.seed = seed
+        self.seed = noise.seed_or_random(seed)
 
     def build(self, tokens_shape: Shape) -> None:
         """Create tokens (1, count, width), normal with standard deviation 0.02."""

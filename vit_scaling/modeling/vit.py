@@ -50,7 +50,7 @@ def vit(
     register_tokens: NonNegativeInt = 0,
     norm_after_pooling: bool = False,
     crop_to_patches: bool = False,
-    seed: NonNegativeInt = 0,
+    seed: NonNegativeInt | None = None,
     input_tensor: Any = None,
     name: str = "vit",
 ) -> keras.Model:
@@ -86,7 +86,8 @@ def vit(
             timm's `fc_norm`; only with the GAP head. The paper normalises the tokens.
         crop_to_patches: Ignore the pixels at the lower and right edge that fill no
             patch, as 6 of 384 with patches of 14; False raises an error.
-        seed: Seed of initial values and dropout masks.
+        seed: Seed of initial values and dropout masks; None takes it from Keras'
+            global generator (`keras.utils.set_random_seed`).
         input_tensor: A Keras tensor of images (batch, h, w, c) to build on.
         name: The model's name.
 
@@ -101,7 +102,7 @@ def vit(
         >>> vit("mu/16", image_size=32, classes=10).output_shape
         (None, 10)
     """
-    shape = as_shape(shape)
+    shape, seed = as_shape(shape), noise.seed_or_random(seed)
     images = _images(image_size, channels, input_tensor)
     sides = images.shape[1:3]
     grid = shape.grid(sides)
