@@ -3,7 +3,11 @@
 
 from typing import Any
 
+from vit_scaling import keras_classes
+
 __version__ = "0.1.0"
+
+keras_classes.register_lazily()
 
 
 def load_run(model_dir: Any) -> Any:
