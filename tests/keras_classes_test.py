@@ -25,7 +25,9 @@ def saved(tmp_path_factory):
     "imports", ["import vit_scaling, keras", "import keras, vit_scaling"]
 )
 def test_a_saved_model_loads_after_importing_the_package(imports, saved):
-    done = run(f"{imports}\nprint(keras.saving.load_model({str(saved)!r}).count_params())")
+    done = run(
+        f"{imports}\nprint(keras.saving.load_model({str(saved)!r}).count_params())"
+    )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-1]) > 0
 

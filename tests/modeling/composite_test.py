@@ -12,6 +12,7 @@ from vit_scaling.modeling.vit import vit
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
 SHAPE = ViTShape(patch=16, width=16, depth=2, mlp_width=32, heads=2)
 
+
 def save_and_load(model, folder):
     path = str(folder / "model.keras")
     model.save(path)

@@ -4,7 +4,6 @@
 import dataclasses
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from vit_scaling.modeling import noise

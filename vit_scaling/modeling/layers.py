@@ -73,7 +73,9 @@ class PatchEmbedding(keras.layers.Layer):
         seed: Seed of the kernel's initial values.
     """
 
-    def __init__(self, width: int, patch: int, *, seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, width: int, patch: int, *, seed: int | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.width = width
         self.patch = patch

@@ -20,7 +20,9 @@ class Positions(keras.layers.Layer):
         seed: Seed of the initial values, if any.
     """
 
-    def __init__(self, grid: tuple[int, int], *, seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, grid: tuple[int, int], *, seed: int | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.grid = (grid[0], grid[1])  # Loading a model gives a list.
         self.seed = noise.seed_or_random(seed)
