@@ -6,8 +6,8 @@ import importlib
 import keras
 import pytest
 
+import vit_scaling
 from tests.imports_test import run
-from vit_scaling import keras_classes
 from vit_scaling.modeling.vit import vit
 from vit_scaling.optimization.update_rules import RULE_CLASSES
 
@@ -34,7 +34,7 @@ def test_a_saved_model_loads_after_importing_the_package(imports, saved):
 
 def test_the_table_lists_every_class_that_the_package_registers():
     listed = {}
-    for module, names in keras_classes.CLASSES.items():
+    for module, names in vit_scaling._KERAS_CLASSES.items():
         imported = importlib.import_module(f"vit_scaling.{module}")
         listed |= {f"vit_scaling>{name}": getattr(imported, name) for name in names}
     rules = {f"vit_scaling>{rule.__name__}": rule for rule in RULE_CLASSES}
