@@ -5,12 +5,14 @@ import io
 
 import numpy as np
 import pytest
+import skimage.data
 import tensorflow as tf
 from PIL import Image
 
 from tests.data import sets
 from tests.oracles import images as oracle
 from vit_scaling import image_preprocessing as ops
+from vit_scaling.image_headers import size_in_header
 from vit_scaling.image_preprocessing import (
     EVALUATION_PREPROCESSING,
     CentralCrop,
@@ -18,7 +20,7 @@ from vit_scaling.image_preprocessing import (
     SquashAndCrop,
     preprocessing_from_record,
 )
-from vit_scaling.run_record import PREPROCESSING_NAMES
+from vit_scaling.run_record import PREPROCESSING_NAMES, RunRecord
 
 SEED = tf.constant([3, 4], tf.int64)
 
@@ -59,22 +61,11 @@ def test_evaluation_crop_is_resize_small_then_the_middle():
         CentralCrop(16)(data, 32, SEED)
 
 
-def test_sizes_are_read_from_headers():
-    photo = sets.photograph()[:31, :47]
-    files = [sets.encoded(photo, kind) for kind in ("PNG", "JPEG", "GIF", "BMP")]
-    alpha = np.dstack([photo, photo[..., 0]])
-    for pixels in (photo, alpha):
-        files += [sets.encoded(pixels, "WEBP", lossless=flag) for flag in (False, True)]
-    for data in files:
-        assert [int(n) for n in ops.size_in_header(tf.constant(data))] == [31, 47]
-    assert [int(n) for n in ops.size_in_header(tf.constant(b"?"))] == [0, 0]
-
-
 def test_a_bmp_with_rows_downwards_has_its_height_and_is_decoded():
     photo = sets.photograph()[:20, :24]
     data = bytearray(sets.encoded(photo[::-1], "BMP"))
     data[22:26] = (-20).to_bytes(4, "little", signed=True)
-    height, width = ops.size_in_header(tf.constant(bytes(data)))
+    height, width = size_in_header(tf.constant(bytes(data)))
     assert (int(height), int(width)) == (20, 24)
     np.testing.assert_array_equal(ops.decode(tf.constant(bytes(data))), photo)
 
@@ -147,22 +138,77 @@ def test_few_shot_images_are_squashed_and_cropped():
         SquashAndCrop(resize_to=20)(encoded, 28, tf.constant([0, 0]))
 
 
+PHOTOS = ("astronaut", "coffee", "chelsea")  # 512x512, 400x600 and 300x451.
+FILTERS = {"bilinear": 2, "bicubic": 3, "lanczos": 1}  # Pillow's numbers.
+
+
+def by_pillow(photo, size, interpolation):
+    """Return a photograph resized by Pillow to (height, width)."""
+    image = Image.fromarray(photo).resize(size[::-1], FILTERS[interpolation])
+    return np.asarray(image, np.int64)
+
+
+@pytest.mark.parametrize("interpolation", FILTERS)
+@pytest.mark.parametrize("name", PHOTOS)
+def test_resizing_like_pillow_is_within_one_grey_level(name, interpolation):
+    photo = getattr(skimage.data, name)()
+    for size in ((224, 224), (248, 333), (518, 518)):
+        got = ops.resize_like_pillow(tf.constant(photo), size, interpolation)
+        difference = np.abs(got.numpy() - by_pillow(photo, size, interpolation))
+        assert difference.max() <= 1 and (difference > 0).mean() < 0.01
+
+
+@pytest.mark.parametrize("to_even", [True, False])
+@pytest.mark.parametrize("name", PHOTOS)
+def test_a_central_crop_is_that_of_torchvision_or_transformers(name, to_even):
+    photo = getattr(skimage.data, name)()
+    side, size = 235, 224  # Margins of 11, 128 and 129.
+    height, width = photo.shape[:2]
+    shape = [int(side * n / min(height, width)) for n in (height, width)]
+    resized = by_pillow(photo, shape, "bicubic")
+    middle = round if to_even else int  # Python rounds half a pixel to even.
+    top, left = (middle((n - size) / 2) for n in shape)
+    preprocess = CentralCrop(side, interpolation="bicubic", crop_to_even=to_even)
+    got = preprocess(tf.constant(sets.encoded(photo, "PNG")), size).numpy()
+    expected = resized[top : top + size, left : left + size]
+    assert np.abs(got - expected).max() <= 1
+
+
+def test_pixels_are_scaled_by_channel_as_mean_and_deviation_say():
+    mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    low, high = tuple(-mean / deviation), tuple((1 - mean) / deviation)
+    photo = sets.photograph()[:9, :9]
+    got = ops.scale_pixels(tf.constant(photo), low, high)
+    np.testing.assert_allclose(got, (photo / 255 - mean) / deviation, atol=1e-6)
+
+
 def test_run_records_accept_exactly_the_names_of_the_classes():
     assert tuple(EVALUATION_PREPROCESSING) == PREPROCESSING_NAMES
 
 
 @pytest.mark.parametrize(
     "preprocessing",
-    [CentralCrop(), CentralCrop(50), Resize(), SquashAndCrop(), SquashAndCrop(64)],
+    [
+        CentralCrop(),
+        CentralCrop(50),
+        CentralCrop(53, interpolation="bicubic", crop_to_even=True),
+        Resize(),
+        Resize("lanczos"),
+        SquashAndCrop(),
+        SquashAndCrop(64),
+        SquashAndCrop(51, "bilinear", crop_to_even=True),
+    ],
 )
 def test_a_record_gives_a_preprocessing_with_the_same_pixels(preprocessing):
     encoded = tf.constant(sets.encoded(sets.photograph()[:80, :120], "PNG"))
     fields = preprocessing.to_record(48)
-    again = preprocessing_from_record(fields["preprocess"], fields["resize"])
+    again = preprocessing_from_record(RunRecord((), (48, 48), **fields))
     np.testing.assert_array_equal(again(encoded, 48), preprocessing(encoded, 48, SEED))
 
 
 def test_records_without_a_size_before_the_crop_mean_8_to_7():
-    assert preprocessing_from_record("central_crop", None).resized_side(224) == 256
-    assert preprocessing_from_record("central_crop", None).resized_side(384) == 439
-    assert preprocessing_from_record("central_crop", 448).resized_side(384) == 448
+    record = RunRecord((), (384, 384))
+    assert preprocessing_from_record(record).resized_side(224) == 256
+    assert preprocessing_from_record(record).resized_side(384) == 439
+    record = RunRecord((), (384, 384), resize=448)
+    assert preprocessing_from_record(record).resized_side(384) == 448

@@ -70,6 +70,18 @@ def test_a_saved_record_is_loaded_unchanged(tmp_path):
     assert content["format_version"] == FORMAT_VERSION
 
 
+def test_a_record_keeps_the_range_of_each_channel_and_the_filter(tmp_path):
+    low, high = (-2.1, -2.0, -1.8), (2.2, 2.4, 2.6)
+    record = dataclasses.replace(
+        RECORD,
+        value_range=(low, high),
+        interpolation="bicubic",
+        crop_to_even=True,
+    )
+    save_run_record(tmp_path, record)
+    assert load_run_record(tmp_path) == record
+
+
 def test_a_record_without_a_format_version_is_read(tmp_path):
     (tmp_path / "run.json").write_text(UNVERSIONED)
     assert load_run_record(tmp_path) == RECORD
@@ -118,6 +130,8 @@ def test_a_damaged_record_is_named(tmp_path, text, message):
         ("preprocess", "squash", "`preprocess` must be one of"),
         ("resize", 20, "`resize` must be at least"),
         ("value_range", (1.0, 1.0), "`value_range` must be"),
+        ("value_range", ((0.0, 0.0, 1.0), (1.0,) * 3), "`value_range` must be"),
+        ("interpolation", "area", "`interpolation` must be one of"),
     ],
 )
 def test_invalid_fields_are_rejected(field, value, message):

@@ -8,7 +8,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -21,6 +21,12 @@ NonNegativeFloat = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Gt(0), Le(1)]
 Probability = Annotated[float, Ge(0), Lt(1)]
 Decay = Annotated[float, Gt(0), Lt(1)]
+# A pixel's value, for all channels or for red, green and blue.
+PixelValue = float | tuple[float, float, float]
+ValueRange = (
+    tuple[float, float] | tuple[tuple[float, float, float], tuple[float, float, float]]
+)
+Interpolation = Literal["bilinear", "bicubic", "lanczos"]  # Pillow's filters.
 
 _NAMES = {int: "an integer", float: "a number", str: "a string", bool: "True or False"}
 _NAMES |= {type(None): "None", Any: "any value"}

@@ -6,17 +6,24 @@ exported model prepares an image exactly as the evaluation of its run did.
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Protocol
 
+import numpy as np
 import tensorflow as tf
 from annotated_types import Ge
 
-from vit_scaling.argument_types import PositiveInt, check_fields
+from vit_scaling.argument_types import (
+    Interpolation,
+    PixelValue,
+    PositiveInt,
+    check_fields,
+)
+from vit_scaling.image_headers import read_integer
+from vit_scaling.naming import check_known
 
 Size = int | tuple[int, int]  # One number for both sides, or (height, width).
-
-# First bytes of the formats that `decode` reads: the longest prefix common to a format.
-_FORMAT_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"RIFF")
+# TensorFlow's names of Pillow's filters.
+_METHODS = {"bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos3"}
 
 _BMP_HEAD = 14 + 124 + 1024  # File header, largest image header, palette; in bytes.
 _BMP_MASKS = b"\0\0\xff\0\0\xff\0\0\xff\0\0\0"  # Of red, green and blue.
@@ -55,7 +62,7 @@ def _decode_webp(encoded: tf.Tensor) -> tf.Tensor:
     An animation would abort the process in TensorFlow 2.20.
     """
     head = tf.strings.substr(encoded, 0, 21) + b"\0" * 21
-    flags = _integer(head, 20, 1, big_endian=False)
+    flags = read_integer(head, 20, 1, big_endian=False)
     is_extended = tf.strings.substr(head, 12, 4) == b"VP8X"
     is_animation = is_extended & (flags // 2 % 2 == 1)
     message = "An animated WebP is not supported. Convert its first frame to PNG."
@@ -70,7 +77,7 @@ def _decode_bmp(encoded: tf.Tensor) -> tf.Tensor:
     head = tf.strings.substr(encoded, 0, _BMP_HEAD) + b"\0" * _BMP_HEAD
 
     def integer(start: int, length: int) -> tf.Tensor:
-        return _integer(head, start, length, big_endian=False)
+        return read_integer(head, start, length, big_endian=False)
 
     header, bits, compression = integer(14, 4), integer(28, 2), integer(30, 4)
     is_standard = (header >= 40) & (header <= 124)
@@ -101,97 +108,6 @@ def _decode_bmp(encoded: tf.Tensor) -> tf.Tensor:
         return _decode_rgb(tf.identity(encoded))
 
 
-def is_known_format(encoded: tf.Tensor) -> tf.Tensor:
-    """Whether bytes begin like a JPEG, PNG, GIF, BMP or WebP, without decoding them."""
-    return tf.reduce_any(
-        [tf.strings.substr(encoded, 0, len(s)) == s for s in _FORMAT_STARTS]
-    )
-
-
-def size_in_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return `(height, width)` of an encoded image, int64, without decoding it.
-
-    Only a few bytes are read, so images that are too large are found before memory is
-    allocated. Formats other than PNG, JPEG, GIF, BMP and WebP give 0.
-    """
-
-    def integer(start: int, length: int, big_endian: bool) -> tf.Tensor:
-        return _integer(head, start, length, big_endian=big_endian)
-
-    def absolute(start: int) -> tf.Tensor:
-        value = integer(start, 4, False)
-        return tf.minimum(value, 2**32 - value)
-
-    def starts_with(text: bytes) -> tf.Tensor:
-        return tf.strings.substr(head, 0, len(text)) == text
-
-    def jpeg() -> tuple[tf.Tensor, tf.Tensor]:
-        shape = tf.image.extract_jpeg_shape(encoded, output_type=tf.int64)
-        return shape[0], shape[1]
-
-    # Only the start is copied; appended zeros make every field readable.
-    head = tf.strings.substr(encoded, 0, 32) + b"\0" * 32
-    zero = tf.constant(0, tf.int64)
-    return tf.case(
-        [
-            (starts_with(b"\xff\xd8\xff"), jpeg),
-            (
-                starts_with(b"\x89PNG"),
-                lambda: (integer(20, 4, True), integer(16, 4, True)),
-            ),
-            (
-                starts_with(b"GIF8"),
-                lambda: (integer(8, 2, False), integer(6, 2, False)),
-            ),
-            # A BMP's height is negative if its rows go downwards.
-            (starts_with(b"BM"), lambda: (absolute(22), integer(18, 4, False))),
-            (starts_with(b"RIFF"), lambda: _webp_size(head)),
-        ],
-        default=lambda: (zero, zero),
-    )
-
-
-def _webp_size(head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return `(height, width)` by the first chunk: extended, lossless or lossy."""
-
-    def integer(start: int, length: int) -> tf.Tensor:
-        return _integer(head, start, length, big_endian=False)
-
-    def lossless() -> tuple[tf.Tensor, tf.Tensor]:
-        sides = integer(21, 4)  # 14 bits each, width first.
-        return sides // 2**14 % 2**14 + 1, sides % 2**14 + 1
-
-    chunk = tf.strings.substr(head, 12, 4)
-    return tf.case(
-        [
-            (chunk == b"VP8X", lambda: (integer(27, 3) + 1, integer(24, 3) + 1)),
-            (chunk == b"VP8L", lossless),
-        ],
-        default=lambda: (integer(28, 2) % 2**14, integer(26, 2) % 2**14),
-    )
-
-
-def _integer(
-    data: tf.Tensor, start: int, length: int, *, big_endian: bool
-) -> tf.Tensor:
-    """Return an unsigned integer in `data` as int64."""
-    digits = tf.io.decode_raw(tf.strings.substr(data, start, length), tf.uint8)
-    weights = [256**i for i in range(length)]
-    return tf.reduce_sum(
-        tf.cast(digits, tf.int64) * (weights[::-1] if big_endian else weights)
-    )
-
-
-def has_at_most_pixels(height: tf.Tensor, width: tf.Tensor, pixels: int) -> tf.Tensor:
-    """Whether an image with these int64 sides has at most `pixels` pixels."""
-    # Sides are bounded first, so that their product cannot overflow.
-    return (
-        (height <= pixels)
-        & (width <= pixels)
-        & (tf.minimum(height, pixels) * tf.minimum(width, pixels) <= pixels)
-    )
-
-
 def resize(image: tf.Tensor, size: Size, *, antialias: bool = False) -> tf.Tensor:
     """Return an image resized bilinearly, uint8; the aspect is not kept.
 
@@ -203,6 +119,28 @@ def resize(image: tf.Tensor, size: Size, *, antialias: bool = False) -> tf.Tenso
     return _as_uint8(tf.image.resize(image, _sides(size), antialias=antialias))
 
 
+def resize_like_pillow(
+    image: tf.Tensor, size: Size | tf.Tensor, interpolation: Interpolation
+) -> tf.Tensor:
+    """Return an image resized with anti-aliasing as Pillow, timm and torchvision do.
+
+    Pillow rounds after each of its two passes, first along rows, then along columns;
+    a single pass would differ by up to 20 grey levels next to sharp edges.
+
+    Args:
+        image: (h, w, 3) uint8.
+        size: Length of both sides, or (height, width).
+        interpolation: The filter.
+    """
+    height, width = tf.unstack(tf.broadcast_to(tf.convert_to_tensor(size), [2]))
+    for shape in ((tf.shape(image)[0], width), (height, width)):
+        image = tf.image.resize(
+            image, shape, method=_METHODS[interpolation], antialias=True
+        )
+        image = tf.floor(tf.clip_by_value(image, 0.0, 255.0) + 0.5)
+    return tf.cast(image, tf.uint8)
+
+
 def resize_small(image: tf.Tensor, size: int) -> tf.Tensor:
     """Return an image with smaller side `size` and the same aspect (area averaging)."""
     shape = tf.cast(tf.shape(image)[:2], tf.float32)
@@ -211,23 +149,29 @@ def resize_small(image: tf.Tensor, size: int) -> tf.Tensor:
     return _as_uint8(tf.image.resize(image, target, method="area"))
 
 
-def central_crop(image: tf.Tensor, size: Size) -> tf.Tensor:
+def central_crop(image: tf.Tensor, size: Size, *, to_even: bool = False) -> tf.Tensor:
     """Return the middle of an image; of an odd margin the larger part is below right.
 
     Args:
         image: (h, w, 3), at least as large as `size`.
         size: Of the result.
+        to_even: Whether half a pixel of the margin is rounded to the even number, as in
+            torchvision (and timm), instead of down.
     """
     height, width = _sides(size)
     shape = tf.shape(image)
-    top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
+    margins = shape[0] - height, shape[1] - width
+    top, left = ((m + tf.cast(m % 4 == 3, tf.int32) * to_even) // 2 for m in margins)
     cropped = image[top : top + height, left : left + width]
     return tf.ensure_shape(cropped, (height, width, 3))
 
 
-def scale_pixels(images: tf.Tensor, low: float = -1.0, high: float = 1.0) -> tf.Tensor:
-    """Map uint8 values 0…255 to float32 `low`…`high`."""
-    return low + tf.cast(images, tf.float32) * ((high - low) / 255.0)
+def scale_pixels(
+    images: tf.Tensor, low: PixelValue = -1.0, high: PixelValue = 1.0
+) -> tf.Tensor:
+    """Map uint8 values 0…255 to float32 `low`…`high`, which may differ by channel."""
+    factor = np.subtract(high, low) / 255.0
+    return np.float32(low) + tf.cast(images, tf.float32) * np.float32(factor)
 
 
 def _as_uint8(image: tf.Tensor) -> tf.Tensor:
@@ -270,8 +214,13 @@ class EvaluationPreprocessing:
         return self.apply(decode(encoded), size)
 
     def to_record(self, size: int) -> dict[str, Any]:
-        """Return the fields `preprocess` and `resize` of a `RunRecord`."""
-        return {"preprocess": self.name, "resize": self.resized_side(size)}
+        """Return the fields of a `RunRecord` that define the preprocessing."""
+        return {
+            "preprocess": self.name,
+            "resize": self.resized_side(size),
+            "interpolation": getattr(self, "interpolation", None),
+            "crop_to_even": getattr(self, "crop_to_even", False),
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,12 +232,17 @@ class CentralCrop(EvaluationPreprocessing):
             `ratio`.
         ratio: That length over the size; None takes the authors': 8/7, as 256 is to
             224, and from 384 pixels on 7/6, as 448 is to 384 (their fine-tuning).
+        interpolation: Filter of `resize_like_pillow`; None averages areas, as the
+            authors do.
+        crop_to_even: See `central_crop`.
     """
 
     name = "central_crop"
     resizes_smaller_side = True
     resize_to: PositiveInt | None = None
     ratio: Annotated[float, Ge(1)] | None = None
+    interpolation: Interpolation | None = None
+    crop_to_even: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -300,18 +254,36 @@ class CentralCrop(EvaluationPreprocessing):
 
     def apply(self, image: tf.Tensor, size: Size) -> tf.Tensor:
         """Return a decoded uint8 image (h, w, 3) as uint8 (height, width, 3)."""
-        return central_crop(resize_small(image, _side_before_crop(self, size)), size)
+        side = _side_before_crop(self, size)
+        if self.interpolation is None:
+            resized = resize_small(image, side)
+        else:  # The longer side is rounded down, as in torchvision and transformers.
+            shape = tf.shape(image)[:2]
+            resized = resize_like_pillow(
+                image, side * shape // tf.reduce_min(shape), self.interpolation
+            )
+        return central_crop(resized, size, to_even=self.crop_to_even)
 
 
 @dataclasses.dataclass(frozen=True)
 class Resize(EvaluationPreprocessing):
-    """The whole image, resized without keeping its aspect (few-shot sets, digits)."""
+    """The whole image, resized without keeping its aspect (few-shot sets, digits).
+
+    Args:
+        interpolation: Filter of `resize_like_pillow`; None interpolates bilinearly
+            without anti-aliasing, as the authors do.
+    """
 
     name = "resize"
+    interpolation: Interpolation | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def apply(self, image: tf.Tensor, size: Size) -> tf.Tensor:
         """Return a decoded uint8 image (h, w, 3) as uint8 (height, width, 3)."""
-        return tf.ensure_shape(resize(image, size), (*_sides(size), 3))
+        resized = _squash(image, size, self.interpolation)
+        return tf.ensure_shape(resized, (*_sides(size), 3))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -321,10 +293,14 @@ class SquashAndCrop(EvaluationPreprocessing):
     Args:
         resize_to: Side of the square, in pixels; None is 8/7 of the size, as 256 is to
             224.
+        interpolation: See `Resize`.
+        crop_to_even: See `central_crop`.
     """
 
     name = "squash_and_crop"
     resize_to: PositiveInt | None = None
+    interpolation: Interpolation | None = None
+    crop_to_even: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -335,7 +311,17 @@ class SquashAndCrop(EvaluationPreprocessing):
 
     def apply(self, image: tf.Tensor, size: Size) -> tf.Tensor:
         """Return a decoded uint8 image (h, w, 3) as uint8 (height, width, 3)."""
-        return central_crop(resize(image, _side_before_crop(self, size)), size)
+        side = _side_before_crop(self, size)
+        resized = _squash(image, side, self.interpolation)
+        return central_crop(resized, size, to_even=self.crop_to_even)
+
+
+def _squash(
+    image: tf.Tensor, size: Size, interpolation: Interpolation | None
+) -> tf.Tensor:
+    if interpolation is None:
+        return resize(image, size)
+    return resize_like_pillow(image, size, interpolation)
 
 
 def _side_before_crop(preprocessing: CentralCrop | SquashAndCrop, size: Size) -> int:
@@ -355,18 +341,36 @@ EVALUATION_PREPROCESSING: dict[str, type[EvaluationPreprocessing]] = {
 }
 
 
-def preprocessing_from_record(
-    name: str, resize_to: int | None
-) -> EvaluationPreprocessing:
-    """Return the preprocessing of `RunRecord.preprocess` and `.resize`.
+class PreprocessingRecord(Protocol):
+    """The fields of a `RunRecord` that define its preprocessing."""
 
-    Args:
-        name: A key of `EVALUATION_PREPROCESSING`.
-        resize_to: Side in pixels before the crop; None, in records of older versions,
-            is 8/7 of the crop's longer side.
+    @property
+    def preprocess(self) -> str | None:
+        """A key of `EVALUATION_PREPROCESSING`."""
+
+    @property
+    def resize(self) -> int | None:
+        """Side in pixels before the crop; None is 8/7 of the crop's longer side."""
+
+    @property
+    def interpolation(self) -> Interpolation | None:
+        """Filter of `resize_like_pillow`; None: the authors' resizing."""
+
+    @property
+    def crop_to_even(self) -> bool:
+        """See `central_crop`."""
+
+
+def preprocessing_from_record(record: PreprocessingRecord) -> EvaluationPreprocessing:
+    """Return the preprocessing that a record defines.
+
+    Raises:
+        ValueError: The record names none, or an unknown one.
     """
+    name, filters = str(record.preprocess), record.interpolation
+    check_known("preprocess", name, EVALUATION_PREPROCESSING)
     if name == Resize.name:
-        return Resize()
+        return Resize(filters)
     if name == SquashAndCrop.name:
-        return SquashAndCrop(resize_to)
-    return CentralCrop(resize_to, ratio=8 / 7)
+        return SquashAndCrop(record.resize, filters, record.crop_to_even)
+    return CentralCrop(record.resize, 8 / 7, filters, record.crop_to_even)

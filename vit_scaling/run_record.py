@@ -3,11 +3,12 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from etils import epath
 
 from vit_scaling import io_files
+from vit_scaling.argument_types import Interpolation, PixelValue, ValueRange
 from vit_scaling.naming import check_known
 
 RUN_FILE = "run.json"
@@ -25,7 +26,8 @@ class RunRecord:
             has no names: an export then uses the numbers.
         image_size: (height, width) in pixels of the images that the model takes.
         step: Training step of exported weights; 0 in a `run.json`.
-        value_range: (lowest, highest) value of an input pixel.
+        value_range: (lowest, highest) value of an input pixel; two numbers or, for
+            channels that differ, two triples of red, green and blue.
         loss: Name of the loss function.
         preprocess: How evaluation prepares an image: "central_crop" (resize the smaller
             side, then crop), "resize" (whole image, aspect lost) or "squash_and_crop"
@@ -33,6 +35,11 @@ class RunRecord:
         resize: Length in pixels to which an image's smaller side, or the square's, is
             resized before the crop. None, in records of older versions, is 8/7 of the
             crop's longer side (256 before 224).
+        interpolation: Filter of Pillow by which images are resized, with anti-aliasing:
+            "bilinear", "bicubic" or "lanczos". None: as the authors do, by areas before
+            a central crop, else bilinearly without anti-aliasing.
+        crop_to_even: Whether the crop starts at the even number where a margin is half
+            a pixel (torchvision), instead of being rounded down.
         seed: Seed of the run.
         evaluates_averages: Whether the run's averaged weights count instead of the last
             ones: training evaluates them, and later programs take them by default.
@@ -52,10 +59,12 @@ class RunRecord:
     class_names: tuple[str, ...]
     image_size: tuple[int, int]
     step: int = 0
-    value_range: tuple[float, float] = (-1.0, 1.0)
+    value_range: ValueRange = (-1.0, 1.0)
     loss: str = "softmax_cross_entropy"
     preprocess: str | None = "central_crop"
     resize: int | None = None
+    interpolation: Interpolation | None = None
+    crop_to_even: bool = False
     seed: int = 0
     evaluates_averages: bool = False
     weights: str | None = None
@@ -78,12 +87,21 @@ class RunRecord:
                 "`resize` must be at least the image's size, or the crop would not "
                 f"fit; received resize={self.resize}, image_size={self.image_size}."
             )
-        low, high = self.value_range
-        if not low < high:
+        if self.interpolation is not None:
+            check_known("interpolation", self.interpolation, get_args(Interpolation))
+        low, high = map(_channels, self.value_range)
+        if not all(a < b for a, b in zip(low, high, strict=True)):
             raise ValueError(
                 "`value_range` must be (lowest, highest) with lowest < highest; "
                 f"received {self.value_range}."
             )
+
+    def at_size(self, image_size: tuple[int, int]) -> "RunRecord":
+        """Return the record for images of another size, with the same ratio of crop."""
+        if self.resize is None:
+            return dataclasses.replace(self, image_size=image_size)
+        resize = round(self.resize * max(image_size) / max(self.image_size))
+        return dataclasses.replace(self, image_size=image_size, resize=resize)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as JSON's own types."""
@@ -170,8 +188,16 @@ def record_from_json(fields: Mapping[str, Any], *, source: str) -> RunRecord:
         (size, size) if isinstance(size, int) else tuple(int(side) for side in size)
     )
     if "value_range" in fields:
-        known["value_range"] = tuple(float(value) for value in fields["value_range"])
+        known["value_range"] = tuple(
+            tuple(value) if isinstance(value, list) else float(value)
+            for value in fields["value_range"]
+        )
     try:
         return RunRecord(**known)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
+
+
+def _channels(value: PixelValue) -> tuple[float, ...]:
+    """Return a pixel's value for each channel."""
+    return (value,) * 3 if isinstance(value, int | float) else value

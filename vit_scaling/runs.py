@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from etils import epath
 
@@ -374,7 +375,7 @@ def _write_tensorboard(
             return
     data = experiment.train_data
     batches = data.dataset(batch_size=_SAMPLE_IMAGES, seed=run.state.seed)
-    low, high = data.value_range
+    low, high = map(np.float32, data.value_range)
     images = (next(iter(batches))["images"] - low) / (high - low)
     board.write_start(run.step, texts, settings, images)
 

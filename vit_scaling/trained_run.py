@@ -50,9 +50,7 @@ class TrainedRun:
     def preprocess(self) -> EvaluationPreprocessing:
         """The preparation of an image: encoded bytes and size to uint8 pixels."""
         run_loading.check_exportable(self.model, self.record)
-        return preprocessing_from_record(
-            str(self.record.preprocess), self.record.resize
-        )
+        return preprocessing_from_record(self.record)
 
     def predict(
         self, images: Sequence[str | os.PathLike[str] | np.ndarray], *, top: int = 5

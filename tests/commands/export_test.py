@@ -2,14 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import json
+import shutil
 
 import keras
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
 
 from tests.applications.cases import NAMED
 from tests.export import runs
+from vit_scaling.applications.weights import load_classifier
 from vit_scaling.commands import export, predict
 from vit_scaling.export import onnx_litert, saved_model, serving_kit
 
@@ -118,6 +121,53 @@ def test_weights_of_others_become_a_kit_that_answers(tmp_path, capsys):
     assert predict.main(asked) == 0
     [found] = json.loads(capsys.readouterr().out)["predictions"]
     assert set(found["classes"]) < {"0", "1", "2"} and len(found["classes"]) == 2
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A published ViT with its processor: ImageNet's mean, and class names."""
+    folder = tmp_path / "published"
+    shutil.copytree(NAMED["hf_vit"].path.removesuffix("/model.safetensors"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = {"0": "ant", "1": "bee", "2": "cat"}
+    (folder / "config.json").write_text(json.dumps(config))
+    processor = {
+        "image_processor_type": "ViTImageProcessor",
+        "size": {"height": 4, "width": 4},
+        "resample": 2,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return folder
+
+
+def test_exported_bytes_get_the_preprocessing_of_the_weights(
+    published, tmp_path, capsys
+):
+    out = tmp_path / "out"
+    assert export.main([f"--model={published}", f"--output_dir={out}"]) == 0
+    pixels = np.random.default_rng(2).integers(0, 256, (40, 30, 3), np.uint8)
+    encoded = tf.io.encode_png(pixels)
+    small = PIL.Image.fromarray(pixels).resize((4, 4), PIL.Image.Resampling.BILINEAR)
+    images = np.asarray(small) / 255 - [0.485, 0.456, 0.406]
+    images = (images / [0.229, 0.224, 0.225]).astype(np.float32)[None]
+    signatures = tf.saved_model.load(str(out)).signatures
+    served = signatures["serving_bytes"](image_bytes=tf.stack([encoded]))
+    model, *_ = load_classifier(str(published))
+    # One grey level of one pixel would change the logits by up to 2e-3.
+    np.testing.assert_allclose(served["logits"], model(images), atol=5e-3)
+    assert set(served["top_classes"].numpy()[0]) == {b"ant", b"bee", b"cat"}
+
+
+def test_class_names_that_contradict_the_models_are_rejected(
+    published, tmp_path, capsys
+):
+    (tmp_path / "names.txt").write_text("ant\nbee\ncow\n")
+    flags = [f"--model={published}", f"--output_dir={tmp_path}/out"]
+    assert export.main([*flags, f"--class_names={tmp_path}/names.txt"]) == 1
+    error = capsys.readouterr().err
+    assert "'cow' for class 2, where the model's 3 have 'cat'" in error
 
 
 def test_weights_without_a_classifier_are_refused(tmp_path, capsys):

@@ -16,7 +16,7 @@ RECORD = RunRecord(("a",), (32, 48))
 
 
 def prepare(pixels, record):
-    preprocessing = preprocessing_from_record(record.preprocess, record.resize)
+    preprocessing = preprocessing_from_record(record)
     return preprocessing.apply(tf.constant(pixels), record.image_size)
 
 

@@ -22,6 +22,12 @@ from vit_scaling.applications.formats.keras_models import (
 )
 from vit_scaling.applications.formats.token_positions import POSITIONS
 from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
+from vit_scaling.applications.source_records import (
+    add_to_keras_file,
+    as_text,
+    own_record,
+    with_record,
+)
 from vit_scaling.applications.sources import (
     KERAS,
     RUN,
@@ -33,6 +39,13 @@ from vit_scaling.array_files import Arrays
 from vit_scaling.modeling.positions import resample
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.modeling.vit import vit
+from vit_scaling.run_record import RunRecord
+
+PREPROCESSING_ASSUMED = (
+    "pixels in [-1, 1] and the authors' central crop. The publisher's "
+    "preprocessor_config.json (timm: config.json) in the file's folder would define "
+    "them."
+)
 
 
 def read_weights(
@@ -87,9 +100,10 @@ def read_weights(
     if found.is_model:
         model = load_trained(path, averages=averages)
         try:
-            return reconvert(weights_of_model(model), options)
+            weights = reconvert(weights_of_model(model), options)
         except ValueError as error:
             raise ValueError(f"{source!r}: {error}") from error
+        return with_record(weights, found, {}, {})
     _check_averages(found, averages)
     arrays, metadata = found.read_arrays()
     if sidecar_files.METADATA_KEY in metadata:
@@ -99,14 +113,14 @@ def read_weights(
     else:
         is_published = found.kind == SAFETENSORS
         config = sidecar_files.read_config(path) if is_published else {}
-    weights = registry.read_arrays(arrays, options, config)
-    if weights is None:
+    read = registry.read_arrays(arrays, options, config)
+    if read is None:
         raise ValueError(
             f"The layout of {path!r} is unknown; its first arrays are "
             f"{', '.join(sorted(arrays)[:5])}. Known: "
             f"{'; '.join(known.description for known in registry.FORMATS)}."
         )
-    return weights
+    return with_record(read, found, arrays, metadata)
 
 
 def build_model(
@@ -165,7 +179,9 @@ def load_model(
     return build_model(weights, image_size=image_size, dtype=dtype)
 
 
-def load_classifier(source: str) -> tuple[keras.Model, tuple[str, ...]]:
+def load_classifier(
+    source: str,
+) -> tuple[keras.Model, RunRecord | None, tuple[str, ...]]:
     """Load a model with its classifier, to be served.
 
     Args:
@@ -173,24 +189,27 @@ def load_classifier(source: str) -> tuple[keras.Model, tuple[str, ...]]:
             options.
 
     Returns:
-        The model, and the assumptions made in reading it.
+        The model, its record if it is known, and the assumptions made in reading it.
 
     Raises:
         ValueError: See `read_weights`; or a ViT has no classifier.
     """
     path = local_path(source)
-    if find_source(path).kind == KERAS:
-        model, assumed = load_trained(path), tuple[str, ...]()
+    found, assumed = find_source(path), tuple[str, ...]()
+    if found.kind == KERAS:
+        model, record = load_trained(path), own_record(found)
     else:
         weights = read_weights(path)
-        model, assumed = build_model(weights), weights.assumed
+        model, record, assumed = build_model(weights), weights.record, weights.assumed
+        if weights.preprocessing_assumed:
+            assumed = (*assumed, PREPROCESSING_ASSUMED)
     names = {layer.name for layer in model.layers}
     if "encoder_norm" in names and "head" not in names:
         raise ValueError(
             f"The weights of {source!r} have no classifier, so the model cannot "
             "predict classes. Fine-tune them first (tools/finetune.py)."
         )
-    return model, assumed
+    return model, record, assumed
 
 
 def check_takes_default_range(model: keras.Model) -> None:
@@ -312,6 +331,10 @@ def save_weights(
         model = build_model(weights, image_size=image_size)
         with io_files.atomic_file(output) as temporary:
             model.save(os.fspath(temporary))
+            if weights.record is not None:
+                height, width = model.input.shape[1:3]
+                record = weights.record.at_size((height, width))
+                add_to_keras_file(os.fspath(temporary), record)
     else:
         raise ValueError(
             f"`output` must end in '.keras' or '.npz'; received {output!r}."
@@ -341,6 +364,8 @@ def export_weights(model: keras.Model | ViTWeights, output: str) -> dict[str, An
     else:
         text = native_npz.arguments_as_text(weights.arguments)
         metadata = {"format": "pt", sidecar_files.METADATA_KEY: text}
+        if weights.record is not None:
+            metadata[native_npz.RECORD_KEY] = as_text(weights.record)
         array_files.write_safetensors(output, exported.arrays, metadata)
     report: dict[str, Any] = {
         "layout": layout,

@@ -28,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add("--step", type=int, help="checkpoint to take (default: newest)")
     cli.add_averages_flag(parser)
-    add("--class_names", help="file with a name a line (with --model)")
+    add(
+        "--class_names", help="file with a name a line (with --model; default: its own)"
+    )
     add(
         "--loss",
         choices=("softmax_cross_entropy", "sigmoid_cross_entropy"),
@@ -39,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=float,
         nargs=2,
         metavar=("LOW", "HIGH"),
-        help="of pixels (with --model; default: -1 1)",
+        help="of pixels (with --model; default: the weights', or -1 1)",
     )
     add("--top_k", type=int, help="best classes listed (default: 5)")
     add(
@@ -108,8 +110,8 @@ def _load_model_and_record(
     from vit_scaling.data.tfrecords import read_class_names
     from vit_scaling.export import records, run_loading
 
-    model, assumed = load_classifier(arguments.model)
-    if arguments.value_range is None:
+    model, known, assumed = load_classifier(arguments.model)
+    if arguments.value_range is None and known is None:
         check_takes_default_range(model)
     names = ("loss", "value_range", "preprocess", "resize")
     fields = {name: getattr(arguments, name) for name in names}
@@ -117,9 +119,11 @@ def _load_model_and_record(
         model.input_shape,
         model.output_shape[-1],
         arguments.class_names and read_class_names(arguments.class_names),
+        known,
         **{name: value for name, value in fields.items() if value is not None},
     )
-    return {"model": run_loading.convert_to_float32(model), "record": record}, assumed
+    options = {"model": run_loading.convert_to_float32(model), "record": record}
+    return options, assumed
 
 
 def _check_flags(arguments: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from vit_scaling import image_preprocessing
+from vit_scaling import image_headers
 from vit_scaling.data.image_data import ImageData
 from vit_scaling.data.reading import BlockReader
 from vit_scaling.data.record_files import CHECKSUM_FAILS
@@ -120,10 +120,8 @@ class Decoder:
         return tf.reduce_all((labels >= 0) & (labels < self.data.classes))
 
     def _is_small(self, encoded: tf.Tensor) -> tf.Tensor:
-        height, width = image_preprocessing.size_in_header(encoded)
-        return image_preprocessing.has_at_most_pixels(
-            height, width, self.data.max_pixels
-        )
+        height, width = image_headers.size_in_header(encoded)
+        return image_headers.has_at_most_pixels(height, width, self.data.max_pixels)
 
     def _report_bad_records(self, chunk: Batch, good: tf.Tensor) -> tf.Tensor:
         """Raise for a chunk's first bad record, or log all of them."""

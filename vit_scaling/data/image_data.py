@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 
-from vit_scaling.argument_types import PositiveInt, check_fields
+from vit_scaling.argument_types import PositiveInt, ValueRange, check_fields
 from vit_scaling.class_names import map_by_name
 from vit_scaling.data.block_table import BlockTable, make_block_table
 from vit_scaling.data.examples import Source
@@ -80,7 +80,7 @@ class ImageData:
     block_records: PositiveInt = 16
     on_bad_record: Literal["stop", "skip"] = "stop"
     max_pixels: PositiveInt = MAX_PIXELS
-    value_range: tuple[float, float] = (-1.0, 1.0)
+    value_range: ValueRange = (-1.0, 1.0)
     class_names: Sequence[str] | None = None
     preprocess: Preprocess
 

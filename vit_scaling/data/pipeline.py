@@ -47,7 +47,8 @@ class TrainData(ImageData):
             the image by the last good one before it in the batch, logs it, and adds
             "skipped" to batches: float32 (batch,), 1 for replaced images.
         max_pixels: Images with more pixels are bad records.
-        value_range: Values of pixels 0 and 255.
+        value_range: Values of pixels 0 and 255: two numbers, or two triples of red,
+            green and blue.
         class_names: Names of the classes to which labels are mapped by name. None: the
             labels stay as they are.
         fraction: Fraction of the set to train on, chosen by a hash of each record's
@@ -196,7 +197,8 @@ class EvalData(ImageData):
         on_bad_record: "stop" raises with the file and record number; "skip" logs it and
             masks the image out.
         max_pixels: Images with more pixels are bad records.
-        value_range: Values of pixels 0 and 255.
+        value_range: Values of pixels 0 and 255: two numbers, or two triples of red,
+            green and blue.
         class_names: Names of the classes to which labels are mapped by name. None: the
             labels stay as they are.
         beyond_fraction: Only the images that a `TrainData.fraction` of this leaves out:

@@ -8,10 +8,11 @@ import tensorflow as tf
 from vit_scaling.argument_types import (
     Fraction,
     NonNegativeInt,
+    PixelValue,
     PositiveFloat,
     check_fields,
 )
-from vit_scaling.image_preprocessing import decode, resize
+from vit_scaling.image_preprocessing import decode, resize, scale_pixels
 
 # Attempts to draw a box of the wanted area and aspect; then the entire image is used
 # (TensorFlow's own default).
@@ -24,12 +25,16 @@ def flip_left_right(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.cond(mirror, lambda: image[:, ::-1], lambda: image)
 
 
-def scale_batch_pixels(images: tf.Tensor, low: float, high: float) -> tf.Tensor:
+def scale_batch_pixels(
+    images: tf.Tensor, low: PixelValue, high: PixelValue
+) -> tf.Tensor:
     """Return the values of `scale_pixels`, bit for bit, in one pass over the memory.
 
     For batches, whose three passes take a tenth of the time of decoding. Converters of
-    exported models may not support its operation.
+    exported models may not support its operation, which has one range for all channels.
     """
+    if not isinstance(low, int | float):
+        return scale_pixels(images, low, high)
     return tf.raw_ops.Dequantize(
         input=tf.bitcast(images, tf.quint8), min_range=low, max_range=high
     )

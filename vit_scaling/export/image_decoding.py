@@ -3,7 +3,7 @@
 
 import tensorflow as tf
 
-from vit_scaling import image_preprocessing
+from vit_scaling import image_headers, image_preprocessing
 from vit_scaling.data.image_data import MAX_PIXELS
 from vit_scaling.image_preprocessing import (
     EvaluationPreprocessing,
@@ -36,8 +36,7 @@ def decode_images(image_bytes: tf.Tensor, record: RunRecord) -> tf.Tensor:
             header, an animated WebP, or a BMP that TensorFlow would misread; that
             message does not give the position.
     """
-    name = str(record.preprocess)  # `check_exportable` has rejected None.
-    preprocessing = preprocessing_from_record(name, record.resize)
+    preprocessing = preprocessing_from_record(record)
 
     def decode_image(number_and_content: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         number, content = number_and_content
@@ -68,7 +67,7 @@ def _assert_format(number: tf.Tensor, content: tf.Tensor) -> tf.Operation:
             "under b64.",
         ]
     )
-    is_known = image_preprocessing.is_known_format(content)
+    is_known = image_headers.is_known_format(content)
     return tf.debugging.Assert(is_known, [message])
 
 
@@ -76,8 +75,8 @@ def _assert_size(
     number: tf.Tensor, content: tf.Tensor, preprocessing: EvaluationPreprocessing
 ) -> tf.Operation:
     """Return an operation that fails if decoding would take too much memory."""
-    height, width = image_preprocessing.size_in_header(content)
-    is_small = image_preprocessing.has_at_most_pixels(height, width, MAX_PIXELS)
+    height, width = image_headers.size_in_header(content)
+    is_small = image_headers.has_at_most_pixels(height, width, MAX_PIXELS)
     limit = "at most 100 megapixels"
     if preprocessing.resizes_smaller_side:
         is_small &= tf.maximum(height, width) <= MAX_RATIO * tf.minimum(height, width)

@@ -3,7 +3,10 @@
 
 import dataclasses
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
+
+from absl import logging
 
 from vit_scaling import naming
 from vit_scaling.image_preprocessing import EVALUATION_PREPROCESSING
@@ -44,6 +47,7 @@ def make_record(
     input_shape: Sequence[int | None],
     classes: int,
     class_names: Sequence[str] | None = None,
+    known: RunRecord | None = None,
     **fields: Any,
 ) -> RunRecord:
     """Return a record for a model that was not trained by this package.
@@ -51,12 +55,14 @@ def make_record(
     Args:
         input_shape: (batch, height, width, 3) of the model.
         classes: Number of its logits.
-        class_names: One per logit; None takes the numbers.
-        **fields: Further fields of `RunRecord`. By default images get the central crop
-            of evaluation.
+        class_names: One per logit; None takes those that are known, or the numbers.
+        known: The record that came with the weights.
+        **fields: Fields of `RunRecord` that replace the known ones. By default images
+            get the central crop of evaluation.
 
     Raises:
-        ValueError: The image size is not fixed, or a field has no valid value.
+        ValueError: The image size is not fixed, `class_names` contradict the known
+            ones, or a field has no valid value.
     """
     height, width = input_shape[1:3]
     if not height or not width:
@@ -65,7 +71,43 @@ def make_record(
             f"{tuple(input_shape)}. Build it with `image_size`."
         )
     preprocess, resize = fields.pop("preprocess", None), fields.pop("resize", None)
-    names = class_names or tuple(map(str, range(classes)))
-    # First without a preprocessing, so that the default size before the crop is used.
-    record = RunRecord(tuple(names), (height, width), preprocess=None, **fields)
-    return with_preprocess(record, preprocess or "central_crop", resize)
+    if known is None:
+        # Without a preprocessing, so that the default size before the crop is used.
+        known = RunRecord((), (height, width), preprocess=None)
+        preprocess = preprocess or "central_crop"
+    names = _choose_names(class_names, known.class_names)
+    names = names or tuple(map(str, range(classes)))
+    record = dataclasses.replace(
+        known.at_size((height, width)), class_names=names, **fields
+    )
+    return with_preprocess(record, preprocess, resize)
+
+
+def _choose_names(
+    given: Sequence[str] | None, known: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return the class names in the order of the logits.
+
+    Raises:
+        ValueError: The given names contradict the known ones.
+    """
+    given = tuple(given or ())
+    if not given or not known or given == known:
+        return given or known
+    if sorted(given) == sorted(known):
+        logging.warning(
+            "The file of --class_names lists the model's classes in another order; the "
+            "model's own order is used."
+        )
+        return known
+    if set(given).isdisjoint(known) and len(given) == len(known):
+        logging.warning("The model's classes (%s, …) are renamed.", known[0])
+        return given
+    place = next(
+        n for n, pair in enumerate(zip_longest(given, known)) if len({*pair}) > 1
+    )
+    raise ValueError(
+        f"`class_names` (--class_names) has {len(given)} names, and "
+        f"{(*given, None)[place]!r} for class {place}, where the model's {len(known)} "
+        f"have {(*known, None)[place]!r}. Leave it out to take the model's names."
+    )

@@ -12,10 +12,12 @@ from vit_scaling.applications.formats.conversion import reconvert
 from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
 from vit_scaling.applications.formats.weights_format import WeightsFormat
 from vit_scaling.array_files import Arrays
+from vit_scaling.io_files import json_text
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.modeling.variables import vit_variables
 
-ARGUMENTS = "vit_scaling_arguments"  # An array of bytes: JSON text in UTF-8.
+# Arrays of bytes, JSON text in UTF-8: the arguments, and the record of the weights.
+ARGUMENTS, RECORD_KEY = "vit_scaling_arguments", "vit_scaling_record"
 
 
 def read_native(
@@ -32,7 +34,8 @@ def read_native(
         ValueError: The variables are not exactly those that the arguments imply, or do
             not have the requested shape or head.
     """
-    variables = {name: arrays[name] for name in arrays if name != ARGUMENTS}
+    others = (ARGUMENTS, RECORD_KEY)
+    variables = {name: arrays[name] for name in arrays if name not in others}
     arguments = arguments_from_text(arrays[ARGUMENTS].tobytes().decode())
     expected = vit_variables(**arguments)
     found = {path: value.shape for path, value in variables.items()}
@@ -47,8 +50,11 @@ def read_native(
 
 def write_native(weights: ViTWeights) -> Arrays:
     """Return the arrays of this package's own .npz."""
-    text = np.frombuffer(arguments_as_text(weights.arguments).encode(), np.uint8)
-    return {ARGUMENTS: text, **weights.variables}
+    texts = {ARGUMENTS: arguments_as_text(weights.arguments)}
+    if weights.record is not None:
+        texts[RECORD_KEY] = json_text(weights.record.as_dict())
+    stored = {name: np.frombuffer(texts[name].encode(), np.uint8) for name in texts}
+    return {**stored, **weights.variables}
 
 
 def arguments_as_text(arguments: Mapping[str, Any]) -> str:

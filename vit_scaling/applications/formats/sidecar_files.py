@@ -13,14 +13,18 @@ from vit_scaling.applications.formats.vit_weights import ReadOptions
 METADATA_KEY = "vit_scaling"
 
 
-def read_config(path: str) -> dict[str, Any]:
+def read_config(path: str, name: str = "config.json") -> dict[str, Any]:
     """Return the publisher's config.json in a folder, or next to a file; {} without.
 
+    Args:
+        path: The folder, or a file in it.
+        name: Name of the configuration's file.
+
     Raises:
-        ValueError: The config.json is damaged.
+        ValueError: The file is damaged.
     """
     folder = path if os.path.isdir(path) else os.path.dirname(path)
-    config_path = os.path.join(folder, "config.json")
+    config_path = os.path.join(folder, name)
     if not os.path.isfile(config_path):
         return {}
     try:

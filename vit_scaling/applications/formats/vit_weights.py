@@ -6,6 +6,7 @@ from typing import Any
 
 from vit_scaling.array_files import Arrays
 from vit_scaling.modeling.shapes import SHAPES, ViTShape
+from vit_scaling.run_record import RunRecord
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,8 @@ class ViTWeights:
         left_out: From each array that was not used to the reason.
         filled: Variables that the source does not store because they are zero.
         assumed: Facts that neither the file nor the caller states, as sentences.
+        record: Class names and preprocessing; None: of a model in memory.
+        preprocessing_assumed: Whether the source does not say how images are prepared.
     """
 
     layout: str
@@ -58,6 +61,8 @@ class ViTWeights:
     left_out: dict[str, str] = dataclasses.field(default_factory=dict)
     filled: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
+    record: RunRecord | None = None
+    preprocessing_assumed: bool = False
 
     @property
     def shape(self) -> ViTShape:
