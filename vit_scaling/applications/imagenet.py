@@ -7,19 +7,31 @@ from typing import Any
 import keras
 import numpy as np
 
+from vit_scaling.argument_types import ValueRange
 
-def preprocess_input(x: Any, data_format: str | None = None) -> Any:
-    """Scale images in [0, 255] to [-1, 1], the range that the models expect.
+
+def preprocess_input(
+    x: Any,
+    data_format: str | None = None,
+    *,
+    value_range: ValueRange = (-1.0, 1.0),
+) -> Any:
+    """Scale images in [0, 255] to the range that a model expects, [-1, 1] by default.
 
     Args:
         x: Array or tensor of 3 or 4 dimensions. A floating-point array is scaled in
-            place, as by Keras' own function.
+            place to [-1, 1], as by Keras' own function.
         data_format: None, "channels_last" or "channels_first".
+        value_range: Values of pixels 0 and 255. Weights of other projects may have
+            another one: `model.record.value_range`, for channels that come last.
 
     Example:
         >>> preprocess_input(np.array([[[0, 127.5, 255]]])).tolist()
         [[[-1.0, 0.0, 1.0]]]
     """
+    if tuple(value_range) != (-1.0, 1.0):
+        low, high = np.float32(value_range[0]), np.float32(value_range[1])
+        return low + x * ((high - low) / np.float32(255))
     return keras.applications.imagenet_utils.preprocess_input(
         x, data_format=data_format, mode="tf"
     )

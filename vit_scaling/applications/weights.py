@@ -228,6 +228,8 @@ def check_takes_default_range(model: keras.Model) -> None:
 def assign_weights(model: keras.Model, weights: ViTWeights) -> None:
     """Assign the weights to a model built for them, with resampled positions.
 
+    `model.record` then holds the record of the weights for the model's image size.
+
     Raises:
         ValueError: A variable of the model is not among the weights, or has another
             shape. The model is unchanged then.
@@ -248,6 +250,9 @@ def assign_weights(model: keras.Model, weights: ViTWeights) -> None:
             )
     for variable in variables:
         variable.assign(values[variable.path])
+    if weights.record is not None:
+        height, width = model.input.shape[1:3]
+        model.record = weights.record.at_size((height, width))
 
 
 def resample_positions(model: keras.Model, weights: ViTWeights) -> Arrays:

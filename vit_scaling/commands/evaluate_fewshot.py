@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vit_scaling.commands import cli
+from vit_scaling.run_record import RunRecord
 
-MODELS = ("features", "model_dir", "saved_model", "application")
+MODELS = ("features", "model_dir", "saved_model", "application", "model")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--saved_model", help="folder that tools/export.py wrote")
     add("--application", help="name such as ViTS16")
     add("--weights", help="file of the application's weights (default: random)")
-    add("--image_size", type=int, help="of the application, pixels (default: 224)")
+    add("--model", help="in place of an application: any file or name of weights")
+    add("--image_size", type=int, help="pixels (default: the weights', or 224)")
     cli.add_averages_flag(parser)
     add("--layer", help="layer whose output the features are (default: pre_logits)")
     add("--train", help="TFRecords to take shots from, or a TFDS split with --tfds")
@@ -98,10 +100,10 @@ def _check_flags(arguments: argparse.Namespace, model: str) -> None:
     )
     uses = {
         **images,
-        "layer": ("model_dir", "application"),
+        "layer": ("model_dir", "application", "model"),
         "averages": ("model_dir",),
         "weights": ("application",),
-        "image_size": ("application",),
+        "image_size": ("application", "model"),
     }
     for name, models in uses.items():
         if getattr(arguments, name) not in (None, False) and model not in models:
@@ -121,14 +123,13 @@ def _extract(arguments: argparse.Namespace) -> Any:
     from vit_scaling.data.tfds import TFDS
     from vit_scaling.data.tfrecords import TFRecords
     from vit_scaling.evaluation import images
-    from vit_scaling.image_preprocessing import SquashAndCrop
 
     if arguments.train is None or arguments.test is None:
         raise ValueError(
             "A model needs images: give --train and --test, patterns of TFRecords, or "
             "with --tfds=NAME its splits."
         )
-    compute, image_size, value_range = _model(arguments)
+    compute, preparation = _model(arguments)
     parts = []
     for pattern in (arguments.train, arguments.test):
         source = (
@@ -144,10 +145,8 @@ def _extract(arguments: argparse.Namespace) -> Any:
         parts.append(
             EvalData(
                 source,
-                image_size=image_size,
                 classes=classes,
-                preprocess=SquashAndCrop(),
-                value_range=value_range,
+                **preparation,
             )
         )
     extract = images.make_feature_pass(
@@ -158,28 +157,70 @@ def _extract(arguments: argparse.Namespace) -> Any:
 
 def _model(
     arguments: argparse.Namespace,
-) -> tuple[Callable[[Any], Any], int, tuple[float, float]]:
-    """Return the function from images to features, the images' side and their range."""
+) -> tuple[Callable[[Any], Any], dict[str, Any]]:
+    """Return the function from images to features, and how images are prepared.
+
+    The latter are arguments of `EvalData`. Images are squashed and cropped as the
+    authors do, but for published weights that come with a preprocessing.
+    """
     from vit_scaling.evaluation.images import layer_output
+    from vit_scaling.image_preprocessing import (
+        SquashAndCrop,
+        preprocessing_from_record,
+    )
 
     layer = arguments.layer or "pre_logits"
-    if arguments.application is not None:
-        from vit_scaling import applications
-
-        known = [name for name in applications.__all__ if name.startswith("ViT")]
-        if arguments.application not in known:
-            raise ValueError(
-                f"No application is called {arguments.application!r}. Known: "
-                f"{', '.join(known)}."
-            )
-        size = arguments.image_size or 224
-        model = getattr(applications, arguments.application)(
-            include_top=False,
-            weights=arguments.weights,
-            input_shape=(size, size, 3),
-            pooling="head",
+    if arguments.application is not None or arguments.model is not None:
+        model = _application(arguments)
+        record = getattr(model, "record", None) or RunRecord((), model.input_shape[1:3])
+        compute = layer_output(model, layer)
+    else:
+        compute, record = _trained_model(arguments, layer)
+    height, width = record.image_size
+    if height != width:
+        raise ValueError(
+            f"The model must take square images; it takes {height}x{width}."
         )
-        return layer_output(model, layer), size, (-1.0, 1.0)
+    published = record.interpolation is not None
+    return compute, {
+        "image_size": height,
+        "value_range": record.value_range,
+        "preprocess": preprocessing_from_record(record)
+        if published
+        else SquashAndCrop(),
+    }
+
+
+def _application(arguments: argparse.Namespace) -> Any:
+    """Return the model of --application or --model."""
+    size = arguments.image_size
+    if arguments.model is not None:
+        from vit_scaling.applications import weights
+
+        read = weights.read_weights(arguments.model)
+        return weights.build_model(read, image_size=size)
+    from vit_scaling import applications
+
+    known = [name for name in applications.__all__ if name.startswith("ViT")]
+    if arguments.application not in known:
+        raise ValueError(
+            f"No application is called {arguments.application!r}. Known: "
+            f"{', '.join(known)}."
+        )
+    size = size or 224
+    return getattr(applications, arguments.application)(
+        include_top=False,
+        weights=arguments.weights,
+        input_shape=(size, size, 3),
+        pooling="head",
+    )
+
+
+def _trained_model(
+    arguments: argparse.Namespace, layer: str
+) -> tuple[Callable[[Any], Any], RunRecord]:
+    """Return the features of --model_dir or --saved_model, and the model's record."""
+    from vit_scaling.evaluation.images import layer_output
     from vit_scaling.export import prediction, run_loading, saved_model
 
     if arguments.model_dir is not None:
@@ -191,12 +232,7 @@ def _model(
         folder = prediction.find_version_folder(arguments.saved_model)
         record = saved_model.read_record(folder)
         compute = saved_model.load_feature_function(folder)
-    height, width = record.image_size
-    if height != width:
-        raise ValueError(
-            f"The model must take square images; it takes {height}x{width}."
-        )
-    return compute, height, record.value_range
+    return compute, record
 
 
 def _show(result: Mapping[str, Any]) -> str:
