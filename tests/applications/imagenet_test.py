@@ -3,9 +3,17 @@
 
 import keras
 import numpy as np
+import PIL.Image
 import pytest
+import skimage.data
 
-from vit_scaling.applications import decode_predictions, preprocess_input
+from tests.applications.published_folders import MEAN, STD, VALUE_RANGE
+from vit_scaling.applications import (
+    decode_predictions,
+    prepare_images,
+    preprocess_input,
+)
+from vit_scaling.run_record import RunRecord
 
 
 def test_images_are_scaled_as_keras_scales_for_its_tf_models():
@@ -15,6 +23,29 @@ def test_images_are_scaled_as_keras_scales_for_its_tf_models():
     assert preprocess_input(np.full((1, 1, 3), 255, np.uint8)).max() == 1.0
     symbolic = preprocess_input(keras.Input((4, 4, 3)))
     assert symbolic.shape == (None, 4, 4, 3)
+
+
+def test_pixels_are_scaled_to_the_range_of_the_weights():
+    levels = np.random.default_rng(0).uniform(0, 255, (2, 4, 4, 3)).astype("float32")
+    scaled = preprocess_input(levels, value_range=VALUE_RANGE)
+    np.testing.assert_allclose(scaled, (levels / 255 - MEAN) / STD, atol=1e-5)
+
+
+def test_images_are_prepared_as_the_record_says(tmp_path):
+    photo = skimage.data.coffee()
+    PIL.Image.fromarray(photo).save(tmp_path / "a.png")
+    record = RunRecord(
+        (),
+        (64, 64),
+        value_range=VALUE_RANGE,
+        preprocess="resize",
+        interpolation="bilinear",
+    )
+    got = prepare_images([photo, tmp_path / "a.png"], record)
+    small = PIL.Image.fromarray(photo).resize((64, 64), PIL.Image.Resampling.BILINEAR)
+    expected = (np.asarray(small) / 255 - MEAN) / STD
+    assert np.abs((got[0] - expected) * 255 * STD).max() < 1.01  # Grey levels.
+    np.testing.assert_array_equal(got[0], got[1])
 
 
 def test_unknown_data_format_is_rejected():

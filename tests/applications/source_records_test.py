@@ -8,6 +8,12 @@ import numpy as np
 import pytest
 
 from tests.applications.cases import NAMED
+from tests.applications.published_folders import (
+    MEAN,
+    STD,
+    VALUE_RANGE,
+    write_transformers_folder,
+)
 from tests.export import runs
 from vit_scaling.applications.source_records import own_record
 from vit_scaling.applications.sources import find_source
@@ -22,34 +28,19 @@ from vit_scaling.run_record import load_run_record
 
 # Keras turns its variables into arrays in a way that NumPy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
-MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-LOW, HIGH = -np.divide(MEAN, STD), np.divide(1 - np.array(MEAN), STD)
-PROCESSOR = {
-    "image_processor_type": "ViTImageProcessor",
-    "size": {"height": 4, "width": 4},
-    "resample": 3,
-    "image_mean": MEAN,
-    "image_std": STD,
-}
-NAMES = {"0": "ant", "1": "bee", "2": "cat"}
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A ViT as `save_pretrained` writes it, with its processor and class names."""
-    path = tmp_path / "published"
-    shutil.copytree(NAMED["hf_vit"].path.removesuffix("/model.safetensors"), path)
-    config = json.loads((path / "config.json").read_text())
-    (path / "config.json").write_text(json.dumps({**config, "id2label": NAMES}))
-    (path / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
-    return path
+    return write_transformers_folder(tmp_path / "published")
 
 
 def check(record):
     """Check a record against the published configuration."""
     assert record.class_names == ("ant", "bee", "cat")
     assert (record.preprocess, record.interpolation) == ("resize", "bicubic")
-    np.testing.assert_allclose(record.value_range, [LOW, HIGH])
+    np.testing.assert_allclose(record.value_range, VALUE_RANGE)
     assert record.image_size == (4, 4)
 
 
@@ -80,7 +71,7 @@ def test_a_timm_folder_has_its_configuration(tmp_path):
     record = read_weights(str(tmp_path)).record
     assert record.class_names == ("ant", "bee", "cat") and record.crop_to_even
     assert (record.preprocess, record.resize) == ("central_crop", 4)
-    np.testing.assert_allclose(record.value_range, [LOW, HIGH])
+    np.testing.assert_allclose(record.value_range, VALUE_RANGE)
 
 
 def test_the_record_is_carried_into_our_own_files(folder, tmp_path):

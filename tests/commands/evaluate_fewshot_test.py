@@ -6,8 +6,11 @@ import json
 import numpy as np
 import pytest
 
+from tests.applications.published_folders import write_transformers_folder
 from tests.evaluation import records, sets
 from tests.export import runs
+from vit_scaling.applications import prepare_images
+from vit_scaling.applications.weights import build_model, read_weights
 from vit_scaling.commands import evaluate_fewshot
 from vit_scaling.evaluation import fewshot
 from vit_scaling.export import saved_model
@@ -92,6 +95,21 @@ def test_application_is_evaluated(folder, capsys):
     assert result["shots"]["1"]["mean"] > 0.2
 
 
+def test_published_weights_get_the_images_that_they_were_trained_on(
+    folder, tmp_path, capsys
+):
+    published = str(write_transformers_folder(tmp_path / "published"))
+    flags = [f"--{part}={folder}/{part}.tfrecord" for part in ("train", "test")]
+    saved = f"--save_features={tmp_path}/f.npz"
+    answer(capsys, f"--model={published}", *flags, "--shots=1", saved)
+    model = build_model(read_weights(published, ignore="classifier.*"))
+    assert model.record.interpolation == "bicubic"
+    photos = records.images(np.tile(np.arange(5), 3), seed=1)
+    expected = model(prepare_images(photos, model.record))
+    with np.load(tmp_path / "f.npz") as features:
+        np.testing.assert_allclose(features["test_features"], expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -102,7 +120,7 @@ def test_application_is_evaluated(folder, capsys):
         (["--application=ViTX", "--train=a", "--test=b"], "is called 'ViTX'. Known"),
         (
             ["--application=preprocess_input", "--train=a", "--test=b"],
-            "is called 'preprocess_input'. Known: ViTB16",
+            "is called 'preprocess_input'. Known: ViTB8",
         ),
         (["--features=a", "--layer=b"], "--layer has no effect with --features"),
         (["--features=a", "--train=b"], "--train has no effect with --features"),

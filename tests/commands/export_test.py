@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import json
-import shutil
 
 import keras
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tests.applications.cases import NAMED
+from tests.applications.published_folders import MEAN, STD, write_transformers_folder
 from tests.export import runs
 from vit_scaling.applications.weights import load_classifier
 from vit_scaling.commands import export, predict
@@ -126,20 +126,7 @@ def test_weights_of_others_become_a_kit_that_answers(tmp_path, capsys):
 @pytest.fixture
 def published(tmp_path):
     """A published ViT with its processor: ImageNet's mean, and class names."""
-    folder = tmp_path / "published"
-    shutil.copytree(NAMED["hf_vit"].path.removesuffix("/model.safetensors"), folder)
-    config = json.loads((folder / "config.json").read_text())
-    config["id2label"] = {"0": "ant", "1": "bee", "2": "cat"}
-    (folder / "config.json").write_text(json.dumps(config))
-    processor = {
-        "image_processor_type": "ViTImageProcessor",
-        "size": {"height": 4, "width": 4},
-        "resample": 2,
-        "image_mean": [0.485, 0.456, 0.406],
-        "image_std": [0.229, 0.224, 0.225],
-    }
-    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
-    return folder
+    return write_transformers_folder(tmp_path / "published")
 
 
 def test_exported_bytes_get_the_preprocessing_of_the_weights(
@@ -149,9 +136,9 @@ def test_exported_bytes_get_the_preprocessing_of_the_weights(
     assert export.main([f"--model={published}", f"--output_dir={out}"]) == 0
     pixels = np.random.default_rng(2).integers(0, 256, (40, 30, 3), np.uint8)
     encoded = tf.io.encode_png(pixels)
-    small = PIL.Image.fromarray(pixels).resize((4, 4), PIL.Image.Resampling.BILINEAR)
-    images = np.asarray(small) / 255 - [0.485, 0.456, 0.406]
-    images = (images / [0.229, 0.224, 0.225]).astype(np.float32)[None]
+    small = PIL.Image.fromarray(pixels).resize((4, 4), PIL.Image.Resampling.BICUBIC)
+    images = np.asarray(small) / 255 - MEAN
+    images = (images / STD).astype(np.float32)[None]
     signatures = tf.saved_model.load(str(out)).signatures
     served = signatures["serving_bytes"](image_bytes=tf.stack([encoded]))
     model, *_ = load_classifier(str(published))

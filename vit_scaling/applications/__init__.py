@@ -5,7 +5,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vit_scaling.applications.imagenet import decode_predictions, preprocess_input
+    from vit_scaling.applications.imagenet import (
+        decode_predictions,
+        prepare_images,
+        preprocess_input,
+    )
     from vit_scaling.applications.vit import (
         ViTB8,
         ViTB14,
@@ -51,6 +55,7 @@ __all__ = [
     "ViTs16",
     "ViTs28",
     "decode_predictions",
+    "prepare_images",
     "preprocess_input",
 ]
 
@@ -59,5 +64,5 @@ def __getattr__(name: str) -> Any:
     """Import Keras with the first function: commands check their flags before."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "imagenet" if name in ("decode_predictions", "preprocess_input") else "vit"
+    module = "vit" if name.startswith("ViT") else "imagenet"
     return getattr(importlib.import_module(f"{__name__}.{module}"), name)

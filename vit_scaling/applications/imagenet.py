@@ -1,13 +1,21 @@
 """Preprocess images for applications, and decode their predictions into names."""
 # SPDX-License-Identifier: Apache-2.0
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from vit_scaling.argument_types import ValueRange
+from vit_scaling.image_preprocessing import (
+    decode,
+    preprocessing_from_record,
+    scale_pixels,
+)
+from vit_scaling.run_record import RunRecord
 
 
 def preprocess_input(
@@ -35,6 +43,34 @@ def preprocess_input(
     return keras.applications.imagenet_utils.preprocess_input(
         x, data_format=data_format, mode="tf"
     )
+
+
+def prepare_images(
+    images: Sequence[str | os.PathLike[str] | np.ndarray], record: RunRecord
+) -> np.ndarray:
+    """Return a model's input: images resized, cropped and scaled as it was trained.
+
+    Args:
+        images: Paths of files, or uint8 arrays (height, width, 3).
+        record: The model's `record`, which weights come with.
+
+    Returns:
+        (images, height, width, 3) float32.
+
+    Raises:
+        ValueError: The weights' own preprocessing is not supported.
+    """
+    preprocessing = preprocessing_from_record(record)
+    pixels = [
+        preprocessing.apply(
+            tf.constant(image)
+            if isinstance(image, np.ndarray)
+            else decode(tf.io.read_file(os.fspath(image))),
+            record.image_size,
+        )
+        for image in images
+    ]
+    return scale_pixels(tf.stack(pixels), *record.value_range).numpy()
 
 
 def decode_predictions(

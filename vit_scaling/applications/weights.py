@@ -163,8 +163,9 @@ def load_model(
         **options: Other arguments of `read_weights`, such as `shape` and `head`.
 
     Returns:
-        A ViT that takes images (batch, height, width, 3) in [-1, 1]. A `.keras` or a
-        run without options may be any Keras model.
+        A ViT that takes images (batch, height, width, 3), with a `record` of how they
+        are prepared (`applications.prepare_images`) and of its class names. A `.keras`
+        or a run without options may be any Keras model.
 
     Raises:
         FileNotFoundError, OSError, ValueError: See `read_weights`.
@@ -268,6 +269,8 @@ def resample_positions(model: keras.Model, weights: ViTWeights) -> Arrays:
 def load_trained(path: str, *, averages: bool | None = None) -> keras.Model:
     """Load the model of a `.keras` file or a run folder, with its weights.
 
+    `model.record` holds its class names and preprocessing, or None.
+
     Args:
         path: The file or folder.
         averages: Whether to load a run's averaged weights instead of its last ones.
@@ -279,6 +282,14 @@ def load_trained(path: str, *, averages: bool | None = None) -> keras.Model:
         FileNotFoundError: The folder holds no run, or no checkpoint yet.
     """
     found = find_source(path)
+    model = _load_model_of(found, averages)
+    model.record = own_record(found)
+    return model
+
+
+def _load_model_of(found: Source, averages: bool | None) -> keras.Model:
+    """Return the model of a run or a .keras; see `load_trained`."""
+    path = found.path
     if found.kind == RUN:
         from vit_scaling.training.checkpoints import restore_model
         from vit_scaling.training.run_files import read_model
