@@ -16,12 +16,21 @@ from vit_scaling.library_messages import hide_library_messages
 EXPECTED_ERRORS = (ValueError, OSError, ImportError, RuntimeError, KeyError)
 
 
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Print defaults other than None, False and empty lists."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, False, [], ""):
+            return action.help
+        return super()._get_help_string(action)
+
+
 def make_parser(description: str) -> argparse.ArgumentParser:
     """Return a parser with `--json` and without abbreviated flags."""
     parser = argparse.ArgumentParser(
         description=description,
         allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_HelpFormatter,
     )
     parser.add_argument(
         "--json",
