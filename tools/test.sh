@@ -1,5 +1,5 @@
 #!/bin/bash
-# The test command: format, lint, types, wheel, console commands, tests; from nothing.
+# The test command: format, lint, types, wheel, commands, documentation, tests.
 # Usage: bash tools/test.sh [VENV_DIR [PYTEST_ARGUMENT…]]
 set -euo pipefail
 
@@ -60,6 +60,9 @@ with concurrent.futures.ThreadPoolExecutor(2) as pool:
 print(f"vit_scaling {vit_scaling.__version__}: {len(names)} commands print --help")
 CHECK
 )
+
+echo "== Documentation"
+bash tools/docs.sh
 
 echo "== Tests"
 python -m pytest -q -n 2 --dist loadfile --durations 15 "$@"

@@ -1,0 +1,57 @@
+"""Add pages to the site: one for each module, and the results from their records."""
+# SPDX-License-Identifier: Apache-2.0
+
+import ast
+import json
+import pathlib
+
+import mkdocs_gen_files
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "vit_scaling"
+RESULTS = PACKAGE / "docs" / "results"
+
+
+def add_modules() -> None:
+    """Add a page for each module, and a table of contents."""
+    lines = ["# Python modules", "", "| module | what it holds |", "|---|---|"]
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        text = path.read_text(encoding="utf-8")
+        if path.name == "__main__.py" or not text.strip():
+            continue
+        name = name.removesuffix(".__init__")
+        summary = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+        if not summary:
+            raise SystemExit(f"{path} has no docstring.")
+        page = f"api/{name}.md"
+        with mkdocs_gen_files.open(f"reference/{page}", "w") as file:
+            file.write(f"# {name.removeprefix('vit_scaling.')}\n\n::: {name}\n")
+        lines.append(f"| [{name}]({page}) | {summary} |")
+    with mkdocs_gen_files.open("reference/modules.md", "w") as file:
+        file.write("\n".join(lines) + "\n")
+
+
+def add_results() -> None:
+    """Add the page of results: a table for each record in docs/results."""
+    parts = [(PACKAGE / "docs" / "results.md").read_text(encoding="utf-8")]
+    for path in sorted(RESULTS.glob("*.json")):
+        parts.append(results_table(json.loads(path.read_text(encoding="utf-8"))))
+    with mkdocs_gen_files.open("results.md", "w") as file:
+        file.write("\n\n".join(parts) + "\n")
+
+
+def results_table(record: dict) -> str:
+    """Return a topic's heading, table and command in Markdown."""
+    columns = record["columns"]
+    rows = [columns, ["---"] * len(columns), *record["rows"]]
+    table = "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
+    origin = f"{record['date']}, {record['machine']}; {record['versions']}."
+    return (
+        f"## {record['title']}\n\n{record.get('note', '')}\n\n{table}\n\n"
+        f"`{record['command']}`\n\n{origin}"
+    )
+
+
+add_modules()
+add_results()
