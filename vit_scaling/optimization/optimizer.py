@@ -24,8 +24,9 @@ from vit_scaling.optimization.path_rules import (
     value_for,
 )
 from vit_scaling.optimization.reductions import (
+    GradientDtype,
+    exchange_gradients,
     global_norm,
-    sum_over_replicas,
     sums_of_squares,
 )
 from vit_scaling.optimization.state_variables import make_state_variable
@@ -44,7 +45,7 @@ class Optimizer(keras.Optimizer):
 
     The step s (0-based) of `apply`, with lr = learning_rate(s):
 
-        g = sum of the gradients over replicas
+        g = sum of the gradients over replicas            (`gradient_dtype`)
         skip the step if a gradient is not finite         (`skip_nonfinite`)
         g = g · min(1, clip_norm / |g|)                   (`clip_norm`; all weights)
         u, state = rule.direction(g, state, w, t)         (t = 1, 2, …)
@@ -74,6 +75,8 @@ class Optimizer(keras.Optimizer):
             factor of 0 freezes: no state, no decay, not counted in the norms.
         average_decay: Decay of the Polyak average of the weights, such as 0.9999 or
             `AverageDecay(0.9999, warmup_steps=1000)`. Default None, no average.
+        gradient_dtype: Dtype in which replicas exchange gradients, see
+            `exchange_gradients`: "float32" by default, or "bfloat16".
         measure_norms: Whether to measure the norms of updates and weights; the
             gradient's is always measured.
 
@@ -109,6 +112,7 @@ class Optimizer(keras.Optimizer):
         skip_nonfinite: bool = False,
         learning_rate_multipliers: Iterable[tuple[str, float]] | None = None,
         average_decay: Decay | averaging.AverageDecay | None = None,
+        gradient_dtype: GradientDtype = "float32",
         measure_norms: bool = True,
     ) -> None:
         super().__init__(learning_rate, name=rule.name)
@@ -123,6 +127,7 @@ class Optimizer(keras.Optimizer):
             "learning_rate_multipliers", learning_rate_multipliers
         )
         self.average_decay = average_decay
+        self.gradient_dtype = gradient_dtype
         self.measure_norms = measure_norms
         self._average_decay = averaging.make_average_decay(average_decay)
         self._base_learning_rate = _find_base_rate(learning_rate)
@@ -166,6 +171,7 @@ class Optimizer(keras.Optimizer):
                 "learning_rate_multipliers", self.learning_rate_multipliers
             ),
             "average_decay": serialize(self.average_decay),
+            "gradient_dtype": self.gradient_dtype,
             "measure_norms": self.measure_norms,
         }
 
@@ -275,7 +281,8 @@ class Optimizer(keras.Optimizer):
         ]
         if not trained:
             return
-        gradients = sum_over_replicas([gradient for gradient, _, _ in trained])
+        gradients = [gradient for gradient, _, _ in trained]
+        gradients = exchange_gradients(gradients, self.gradient_dtype)
         norm = global_norm(gradients)
         scalars = self._scalars(norm)
         squares = tf.__internal__.distribute.interim.maybe_merge_call(
