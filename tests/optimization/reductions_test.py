@@ -91,7 +91,9 @@ def step_once(replicas, parts, **options):
 
 
 @pytest.mark.parametrize("replicas", [2, 4])
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [("float32", 1e-6), ("bfloat16", 2e-2)]
+)
 def test_the_norm_and_clipping_are_those_of_the_sum(replicas, dtype, tolerance):
     parts = parts_of(replicas)
     sums = [sum(part[i].astype(np.float64) for part in parts) for i in range(2)]
