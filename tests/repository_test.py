@@ -35,7 +35,6 @@ _REASONS: dict[str, tuple[str, ...]] = {
         "optimization/momentum.py",
         "optimization/state_variables.py",
         "optimization/base_schedule.py",
-        "optimization/reductions.py",
         "optimization/update_rule.py",
         "optimization/weight_decay.py",
     ),
