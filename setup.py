@@ -38,6 +38,7 @@ REQUIRES = [
     "scikit-learn>=1.5",  # Probes of features; the embedded digits.
     "scipy>=1.13",
     "tensorboard>=2.19,<2.22",  # TensorFlow 2.21 no longer brings it.
+    "threadpoolctl>=3.1",
     "tqdm>=4.66",
     "typing_extensions>=4.6",  # `Unpack`, for Python 3.10.
 ]

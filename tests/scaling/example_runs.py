@@ -46,3 +46,39 @@ def grid_of_runs():
                     )
                 )
     return Runs(tuple(rows))
+
+
+# E + A/N^alpha + B/D^beta of Besiroglu et al. 2024.
+SURFACE = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}
+
+
+def surface_loss(n, d):
+    """Return the loss of `SURFACE`, written out from the paper."""
+    return (
+        SURFACE["E"]
+        + SURFACE["A"] / n ** SURFACE["alpha"]
+        + SURFACE["B"] / d ** SURFACE["beta"]
+    )
+
+
+def runs_on_surface(*, loss=surface_loss, noise=0.0, seed=0, unique=None):
+    """Return a grid of sizes and budgets on a surface, with log-normal noise."""
+    generator = np.random.default_rng(seed)
+    rows = []
+    for compute in np.geomspace(1e19, 1e22, 8):
+        for n in np.geomspace(5e7, 2e9, 7) * (compute / 1e19) ** 0.4:
+            d = compute / (6 * n)
+            value = loss(n, d) * np.exp(noise * generator.standard_normal())
+            rows.append(
+                Run(
+                    f"{n:.3g}",
+                    compute,
+                    float(value),
+                    compute_unit="flops",
+                    data_size=unique,
+                    images_seen=d,
+                    target="loss",
+                    parameters=n,
+                )
+            )
+    return Runs(tuple(rows))

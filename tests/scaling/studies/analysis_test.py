@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.scaling.example_runs import LAW, grid_of_runs, runs_on_law
+from vit_scaling.scaling.laws.alternative_laws import FORMS
 from vit_scaling.scaling.laws.batched_fit import Loss
 from vit_scaling.scaling.laws.power_law import PowerLaw
 from vit_scaling.scaling.laws.run_tables import runs_from
@@ -118,7 +119,7 @@ def test_an_error_of_zero_is_studied_with_the_linear_loss(tmp_path):
         resamples=50,
         output_dir=tmp_path / "out",
     )
-    assert result["converged"] and len(result["laws"]) == 6
+    assert result["converged"] and len(result["laws"]) == len(FORMS)
     assert result["b"] == pytest.approx(0.5, abs=0.1)
     assert 0 < result["rms_log_error"] < 0.5
     rows = [row for row in result["hindcasts"] if row["actual"] == 0]

@@ -1,16 +1,16 @@
-"""Alternative laws for the same runs, compared by extrapolation (§2.2)."""
+"""Laws of one variable, such as compute: the paper's, M1 to M4, broken power laws."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from vit_scaling.naming import unknown_name_message
-from vit_scaling.scaling.laws.batched_fit import SQUARED_LOG_ERROR
-from vit_scaling.scaling.laws.power_law import find_fitting_points
-from vit_scaling.scaling.laws.runs import Floats, Runs
+from vit_scaling.scaling.laws.blas_threads import one_blas_thread
+from vit_scaling.scaling.laws.runs import Floats
 
 Law = Callable[[Floats, Floats], Floats]
 
@@ -44,11 +44,12 @@ class LawFit:
     coefficients: tuple[float, ...]
     unit: float
     converged: bool
+    scale: float = 1.0
 
     def error_at(self, compute: Floats) -> Floats:
-        """Return the error as a fraction, of the shape of `compute`."""
+        """Return the error or loss, of the shape of `compute`."""
         x = np.asarray(compute, float) / self.unit
-        return FORMS[self.name].law(np.array(self.coefficients), x)
+        return self.scale * FORMS[self.name].law(np.array(self.coefficients), x)
 
 
 def m4_error(coefficients: Floats, x: Floats) -> Floats:
@@ -62,7 +63,7 @@ def m4_error(coefficients: Floats, x: Floats) -> Floats:
     chance = floor + fraction * (1 - floor)
     target = np.log(beta) - c * np.log(x)
     low, high = np.full_like(x, floor), np.full_like(x, chance)
-    for _ in range(60):
+    for _ in range(45):
         middle = (low + high) / 2
         with np.errstate(divide="ignore"):
             value = np.log(middle - floor) - alpha * np.log(chance - middle)
@@ -71,11 +72,24 @@ def m4_error(coefficients: Floats, x: Floats) -> Floats:
     return np.maximum((low + high) / 2, 1e-12)
 
 
+def broken_power_law(coefficients: Floats, x: Floats) -> Floats:
+    """Return a + b x^-c0 (1 + (x/d)^(1/f))^(-c1 f), Caballero et al. 2023, equation 1.
+
+    Args:
+        coefficients: b, c0, a, c1, log d and f.
+        x: Compute, shape (points,).
+    """
+    b, c0, a, c1, log_d, f = coefficients
+    log_bend = np.logaddexp(0, (np.log(x) - log_d) / f)
+    return np.asarray(a + b * np.exp(-c0 * np.log(x) - c1 * f * log_bend))
+
+
 _B, _C = (0.15, 0.4, 0.9), (0.3, 0.9)
 _LOW, _HIGH = 1e-9, 1e3
 # fmt: off
 # x is compute over its geometric mean. Starts of the first coefficient are relative to
-# the mean error, those of the floor to the minimum error. M1 to M4: arXiv 2209.06640.
+# the mean error, those of the floor to the minimum error. M1 to M4: arXiv 2209.06640;
+# BNSL: arXiv 2210.14891.
 FORMS: dict[str, LawForm] = {
     "power law (M1)": LawForm(
         "a C^-b", lambda p, x: p[0] * x ** -p[1], None,
@@ -96,12 +110,30 @@ FORMS: dict[str, LawForm] = {
         "(E - e_inf)/(e_0 - E)^alpha = beta C^-c", m4_error, 3,
         (_LOW, 1e-3, 0, 0, 0.02), (_HIGH, 10, 10, 1, 1),
         ((0.5,), _B, (0.5,), _C, (0.9,))),
+    "broken (BNSL)": LawForm(
+        "a + b C^-c0 (1 + (C/d)^(1/f))^(-c1 f)", broken_power_law, 2,
+        (_LOW, 0, 0, -3, -10, 0.05), (_HIGH, 10, 1, 10, 10, 5),
+        ((0.5,), _B[:2], _C, (0.2,), (-1.0, 1.0), (0.3,))),
 }
 # fmt: on
 
 
-def fit_form(name: str, compute: Floats, error: Floats, weight: Floats) -> LawFit:
+def fit_form(
+    name: str,
+    compute: Floats,
+    error: Floats,
+    weight: Floats,
+    *,
+    start: LawFit | None = None,
+) -> LawFit:
     """Fit one form by least squares of log(law) - log(error), from several starts.
+
+    Args:
+        name: Key of `FORMS`.
+        compute: Compute, or another variable, shape (points,).
+        error: Errors or losses above 0, shape (points,).
+        weight: Weight of every point, shape (points,).
+        start: A fit to similar points, to start from it alone.
 
     Raises:
         ValueError: No form has this name, or there are fewer points than coefficients.
@@ -116,19 +148,32 @@ def fit_form(name: str, compute: Floats, error: Floats, weight: Floats) -> LawFi
             f"The law {form.formula} has {len(form.lower)} coefficients; received "
             f"{len(error)} points."
         )
+    # Bounds are those of fractions; a loss is divided by twice its maximum.
+    scale = 1.0 if error.max() <= 1 else 2 * float(error.max())
     unit = float(np.exp(np.log(compute).mean()))
-    x, root = compute / unit, np.sqrt(weight)
+    if start is not None:
+        unit, scale = start.unit, start.scale
+    x, y, root = compute / unit, error / scale, np.sqrt(weight)
 
     def residual(p: Floats) -> Floats:
         law = np.maximum(form.law(p, x), 1e-12)
-        return np.asarray(root * (np.log(law) - np.log(error)))
+        return np.asarray(root * (np.log(law) - np.log(y)))
 
-    starts, bounds = _starts_and_bounds(form, error)
-    results = [
-        least_squares(residual, start, bounds=bounds, x_scale="jac") for start in starts
-    ]
-    best = min(results, key=lambda result: result.cost)
-    return LawFit(name, tuple(map(float, best.x)), unit, best.status > 0)
+    starts, bounds = _starts_and_bounds(form, y)
+    if start is not None:
+        inside = (bounds[0] + 1e-10, bounds[1] - 1e-10)
+        starts = [np.clip(start.coefficients, *inside)]
+
+    def solve(start: Floats, evaluations: int) -> Any:
+        return least_squares(
+            residual, start, bounds=bounds, x_scale="jac", max_nfev=evaluations
+        )
+
+    with one_blas_thread():
+        best = min((solve(p, 40) for p in starts), key=lambda result: result.cost)
+        if best.status == 0:  # Not there yet.
+            best = solve(best.x, 300)
+    return LawFit(name, tuple(map(float, best.x)), unit, best.status > 0, scale)
 
 
 def _starts_and_bounds(
@@ -143,70 +188,3 @@ def _starts_and_bounds(
     inside = (lower + 1e-10, upper - 1e-10)
     starts = [np.clip(scale * p, *inside) for p in itertools.product(*form.starts)]
     return starts, (lower, upper)
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """Errors of one law on its data and ahead of them.
-
-    Attributes:
-        extrapolation_error: Root mean square of log(law) - log(error) over the points
-            more expensive than those fitted, all cuts together.
-        fit_error: The same over all points, when fitted to all.
-    """
-
-    name: str
-    formula: str
-    extrapolation_error: float
-    fit_error: float
-    converged: bool
-
-
-def compare_laws(
-    runs: Runs,
-    *,
-    held_out: Sequence[float] = (0.2, 0.35, 0.5),
-    names: Sequence[str] | None = None,
-    slack: float = 0.0,
-) -> list[Comparison]:
-    """Rank laws by how well they predict the frontier's most expensive points.
-
-    Args:
-        runs: Runs of one metric. Those with an error of 0 are left out because errors
-            are compared by their logarithms.
-        held_out: Fractions of the frontier to hide, its most expensive points. A law
-            that fits well and predicts badly has too many coefficients.
-        names: Keys of `FORMS`; None: all.
-        slack: See `frontier`.
-
-    Raises:
-        ValueError: As `fit_power_law`, or the frontier has too few points to hide any.
-    """
-    runs = runs.averaged_over_seeds().where(lambda run: run.error > 0)
-    points = find_fitting_points(runs, loss=SQUARED_LOG_ERROR, slack=slack)
-    compute, error, weight = points.compute, points.error, points.weight
-    rows = []
-    for name in FORMS if names is None else names:
-        ahead = []
-        for fraction in held_out:
-            kept = len(points) - max(round(fraction * len(points)), 1)
-            if kept >= 6:  # The largest forms have five coefficients.
-                fit = fit_form(name, compute[:kept], error[:kept], weight[:kept])
-                ahead.append(np.log(fit.error_at(compute[kept:]) / error[kept:]))
-        if not ahead:
-            raise ValueError(
-                "Too few points to hide any: comparing laws needs a frontier of at "
-                f"least 7; received {len(points)}."
-            )
-        full = fit_form(name, compute, error, weight)
-        residual = np.log(full.error_at(compute) / error)
-        rows.append(
-            Comparison(
-                name,
-                FORMS[name].formula,
-                float(np.sqrt(np.mean(np.concatenate(ahead) ** 2))),
-                float(np.sqrt(np.average(residual**2, weights=weight))),
-                full.converged,
-            )
-        )
-    return sorted(rows, key=lambda row: row.extrapolation_error)

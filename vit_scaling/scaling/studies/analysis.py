@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vit_scaling.io_files import write_json
-from vit_scaling.scaling.laws.alternative_laws import compare_laws
 from vit_scaling.scaling.laws.batched_fit import SQUARED_LOG_ERROR, Loss
 from vit_scaling.scaling.laws.bootstrap import Bootstrap, bootstrap
 from vit_scaling.scaling.laws.columns import ColumnNames
+from vit_scaling.scaling.laws.extrapolation import compare_laws
 from vit_scaling.scaling.laws.findings import (
     find_bottlenecks,
     find_saturation,

@@ -1,0 +1,395 @@
+"""Laws of parameters N and examples D: Chinchilla's, Kaplan's, repeated data.
+
+Every form is written as the formula of its log loss. Its derivatives may be given too;
+otherwise they are central differences.
+"""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from vit_scaling.naming import check_known, unknown_name_message
+from vit_scaling.scaling.laws.blas_threads import one_blas_thread
+from vit_scaling.scaling.laws.runs import Floats, Runs
+
+HUBER_DELTA = 1e-3  # Of log loss: Hoffmann et al. 2022, Appendix D.3.
+_STEP = 1e-6  # Of central differences.
+# (coefficients, log N, log D, log unique D) to the log loss. All four may be arrays
+# with leading axes; logarithms are of N and D over their geometric means.
+LogLaw = Callable[[Floats, Floats, Floats, Floats], npt.NDArray]
+
+
+@dataclasses.dataclass(frozen=True)
+class SurfaceForm:
+    """One formula of L(N, D).
+
+    Attributes:
+        formula: The law as text.
+        names: Its coefficients, as the user sees them.
+        log_law: The logarithm of the law, of internal coefficients.
+        starts: Internal coefficients to start from, for centred log N, log D and loss.
+        lower: Lower bounds of the internal coefficients.
+        upper: Upper bounds.
+        jacobian: Derivatives of `log_law` by the coefficients, shape (coefficients,
+            points); None: central differences.
+        published: (internal coefficients, centre of log N, of log D) to the values of
+            `names`.
+        source: The publication.
+    """
+
+    formula: str
+    names: tuple[str, ...]
+    log_law: LogLaw
+    starts: Callable[[Floats, Floats, Floats], Iterator[Floats]]
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+    published: Callable[[Floats, float, float], Floats]
+    source: str
+    jacobian: LogLaw | None = None
+
+
+def _log_sum(*terms: Floats) -> Floats:
+    """Return log(Σ exp(term))."""
+    return np.logaddexp.reduce(np.broadcast_arrays(*terms), axis=0)
+
+
+def _columns(coefficients: Floats) -> list[Floats]:
+    return [coefficients[..., k, None] for k in range(coefficients.shape[-1])]
+
+
+def _chinchilla(c: Floats, n: Floats, d: Floats, unique: Floats) -> Floats:
+    e, a, b, alpha, beta = _columns(c)
+    return _log_sum(e, a - alpha * n, b - beta * d)
+
+
+def _chinchilla_jacobian(c: Floats, n: Floats, d: Floats, unique: Floats) -> Floats:
+    total = _chinchilla(c, n, d, unique)
+    by_e = np.exp(c[0] - total)
+    by_a, by_b = np.exp(c[1] - c[3] * n - total), np.exp(c[2] - c[4] * d - total)
+    return np.stack([by_e, by_a, by_b, -n * by_a, -d * by_b])
+
+
+def _with_repetition(c: Floats, n: Floats, d: Floats, unique: Floats) -> Floats:
+    """Muennighoff et al. 2023, equations 5 and 6, and Appendix A for U_N."""
+    e, a, b, alpha, beta, log_rd, log_rn = _columns(c)
+    # Parameters that are optimal for the unique data alone, from α A/N^α = β B/D^β.
+    best_n = (np.log(alpha / beta) + a - b + beta * unique) / alpha
+    used_n = np.where(best_n < n, best_n, n)
+    data = unique + _log_effective(d - unique, log_rd)
+    size = used_n + _log_effective(n - used_n, log_rn)
+    return _log_sum(e, a - alpha * size, b - beta * data)
+
+
+def _log_effective(log_ratio: Floats, log_r: Floats) -> Floats:
+    """Return log(1 + R*(1 - exp(-(ratio - 1)/R*))), at most log ratio."""
+    r = np.exp(log_r)
+    repeats = np.expm1(np.clip(log_ratio, 0, _HIGH))  # Beyond it, only overflow.
+    return np.log(1 + r * (1 - np.exp(-repeats / r)))
+
+
+def _kaplan(c: Floats, n: Floats, d: Floats, unique: Floats) -> Floats:
+    log_n_c, log_d_c, alpha_n, alpha_d = _columns(c)
+    return alpha_d * _log_sum(alpha_n / alpha_d * (log_n_c - n), log_d_c - d)
+
+
+def _kaplan_jacobian(c: Floats, n: Floats, d: Floats, unique: Floats) -> Floats:
+    log_n_c, log_d_c, alpha_n, alpha_d = c
+    by_size, by_data = alpha_n / alpha_d * (log_n_c - n), log_d_c - d
+    total = _log_sum(by_size, by_data)
+    of_size, of_data = np.exp(by_size - total), np.exp(by_data - total)
+    return np.stack([alpha_n * of_size, alpha_d * of_data, of_size * (log_n_c - n),
+                     total - of_size * by_size])  # fmt: skip
+
+
+_EXPONENTS = (0.15, 0.4, 1.0)
+_LOW, _HIGH = -40.0, 40.0  # Of logarithms.
+
+
+def _chinchilla_starts(n: Floats, d: Floats, loss: Floats) -> Iterator[Floats]:
+    """For fixed exponents the law is linear: solve it by non-negative least squares."""
+    from scipy.optimize import nnls
+
+    for alpha, beta in itertools.product(_EXPONENTS, _EXPONENTS):
+        terms = np.stack([np.ones_like(n), np.exp(-alpha * n), np.exp(-beta * d)], 1)
+        weights, _ = nnls(terms / loss[:, None], np.ones_like(loss))
+        logs = np.log(np.maximum(weights, 1e-3 * loss.min()))
+        yield np.array([*logs, alpha, beta])
+
+
+def _repetition_starts(n: Floats, d: Floats, loss: Floats) -> Iterator[Floats]:
+    for start in _chinchilla_starts(n, d, loss):
+        yield np.array([*start, np.log(10.0), np.log(5.0)])
+
+
+def _kaplan_starts(n: Floats, d: Floats, loss: Floats) -> Iterator[Floats]:
+    level = float(np.log(loss).mean())
+    for alpha_n, alpha_d in itertools.product((0.05, 0.2, 0.6), (0.05, 0.2, 0.6)):
+        yield np.array([level / alpha_n, level / alpha_d, alpha_n, alpha_d])
+
+
+def _chinchilla_values(c: Floats, n: float, d: float) -> Floats:
+    e, a, b, alpha, beta = np.moveaxis(c[..., :5], -1, 0)
+    return np.stack(
+        [np.exp(e), np.exp(a + alpha * n), np.exp(b + beta * d), alpha, beta], axis=-1
+    )
+
+
+def _repetition_values(c: Floats, n: float, d: float) -> Floats:
+    return np.concatenate([_chinchilla_values(c, n, d), np.exp(c[..., 5:])], axis=-1)
+
+
+def _kaplan_values(c: Floats, n: float, d: float) -> Floats:
+    return np.concatenate([np.exp(c[..., :2] + [n, d]), c[..., 2:]], axis=-1)
+
+
+# fmt: off
+SURFACES: dict[str, SurfaceForm] = {
+    "chinchilla": SurfaceForm(
+        "L = E + A/N^alpha + B/D^beta", ("E", "A", "B", "alpha", "beta"),
+        _chinchilla, _chinchilla_starts,
+        (_LOW, _LOW, _LOW, 1e-3, 1e-3), (_HIGH, _HIGH, _HIGH, 5, 5),
+        _chinchilla_values, "Hoffmann et al. 2022, approach 3", _chinchilla_jacobian),
+    "repetition": SurfaceForm(
+        "L = E + A/N'^alpha + B/D'^beta, D' = U (1 + R_D (1 - exp((1 - D/U)/R_D)))",
+        ("E", "A", "B", "alpha", "beta", "R_D", "R_N"),
+        _with_repetition, _repetition_starts,
+        (_LOW, _LOW, _LOW, 1e-3, 1e-3, -5, -5), (_HIGH, _HIGH, _HIGH, 5, 5, 10, 10),
+        _repetition_values, "Muennighoff et al. 2023"),
+    "kaplan": SurfaceForm(
+        "L = ((N_c/N)^(alpha_N/alpha_D) + D_c/D)^alpha_D",
+        ("N_c", "D_c", "alpha_N", "alpha_D"),
+        _kaplan, _kaplan_starts,
+        (-200, -200, 1e-3, 1e-3), (200, 200, 5, 5),
+        _kaplan_values, "Kaplan et al. 2020, equation 1.5", _kaplan_jacobian),
+}
+# fmt: on
+
+
+@dataclasses.dataclass(frozen=True)
+class Surface:
+    """A fitted surface, or its resamples.
+
+    Attributes:
+        form: Key of `SURFACES`.
+        coefficients: Internal coefficients, shape (…, coefficients).
+        centre: Means of log N and of log D of the fitted runs.
+    """
+
+    form: str
+    coefficients: Floats
+    centre: tuple[float, float]
+
+    @property
+    def values(self) -> Floats:
+        """Coefficients as published, of the shape of `coefficients`."""
+        return SURFACES[self.form].published(self.coefficients, *self.centre)
+
+    def loss_at(
+        self,
+        parameters: npt.ArrayLike,
+        examples: npt.ArrayLike,
+        unique: npt.ArrayLike | None = None,
+    ) -> Floats:
+        """Return the loss, shape (…, points) for the coefficients' leading axes.
+
+        Args:
+            parameters: N, shape (points,).
+            examples: D, shape (points,).
+            unique: Different examples; None: all are different.
+        """
+        n, d = np.log(np.atleast_1d(parameters)), np.log(np.atleast_1d(examples))
+        u = d if unique is None else np.minimum(np.log(np.atleast_1d(unique)), d)
+        n, d, u = n - self.centre[0], d - self.centre[1], u - self.centre[1]
+        return np.exp(SURFACES[self.form].log_law(self.coefficients, n, d, u))
+
+
+@dataclasses.dataclass(frozen=True)
+class SurfaceFit:
+    """The result of `fit_surface`.
+
+    Attributes:
+        surface: The fitted law.
+        samples: The law on each resample, or None.
+        runs: The runs that were fitted.
+        left_out: Runs left out as outliers.
+        rms_log_error: Root mean square of log(law) - log(loss).
+        converged: Whether the optimizer reached a minimum inside the bounds.
+    """
+
+    surface: Surface
+    samples: Surface | None
+    runs: Runs
+    left_out: Runs | None
+    rms_log_error: float
+    converged: bool
+
+
+class SurfaceProblem:
+    """The loss of a form on the runs, and its gradient."""
+
+    def __init__(
+        self, form: SurfaceForm, runs: Runs, delta: float = HUBER_DELTA
+    ) -> None:
+        self.form, self.delta = form, delta
+        log_n, log_d = np.log(runs.parameters), np.log(runs.images_seen)
+        self.centre = (float(log_n.mean()), float(log_d.mean()))
+        self.n, self.d = log_n - self.centre[0], log_d - self.centre[1]
+        self.unique = np.minimum(np.log(unique_examples(runs)) - self.centre[1], self.d)
+        self.loss, self.log_loss = runs.error, np.log(runs.error)
+
+    def starts(self) -> Iterator[Floats]:
+        """Return the form's starts for these runs."""
+        return self.form.starts(self.n, self.d, self.loss)
+
+    def objective(self, c: Floats, weight: Floats) -> tuple[float, Floats]:
+        """Return the weighted Huber loss, over delta, and its gradient."""
+        residual = self._log_law(c) - self.log_loss
+        size = np.abs(residual)
+        cost = np.where(size < self.delta, residual**2 / (2 * self.delta),
+                        size - self.delta / 2)  # fmt: skip
+        slope = weight * np.clip(residual / self.delta, -1, 1)
+        return float(weight @ cost), self._jacobian(c) @ slope
+
+    def _log_law(self, c: Floats) -> Floats:
+        return self.form.log_law(c, self.n, self.d, self.unique)
+
+    def _jacobian(self, c: Floats) -> Floats:
+        if self.form.jacobian is not None:
+            return self.form.jacobian(c, self.n, self.d, self.unique)
+        steps = _STEP * np.eye(len(c))
+        return (self._log_law(c + steps) - self._log_law(c - steps)) / (2 * _STEP)
+
+    def minimize(self, start: Floats, weight: Floats) -> tuple[float, Floats, bool]:
+        """Return the cost at the minimum, the coefficients and whether it is one."""
+        from scipy.optimize import minimize
+
+        low, high = np.array(self.form.lower), np.array(self.form.upper)
+        result = minimize(
+            self.objective,
+            np.clip(start, low, high),
+            args=(weight,),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=list(zip(low, high, strict=True)),
+            options={"maxiter": 2000, "maxfun": 4000, "ftol": 1e-13, "maxcor": 20},
+        )
+        inside = ((result.x > low + 1e-6) & (result.x < high - 1e-6)).all()
+        return float(result.fun), result.x, bool(inside)
+
+    def minimize_from(
+        self, starts: Iterable[Floats], weight: Floats
+    ) -> tuple[float, Floats, bool]:
+        """Return the best result of `minimize` over several starts."""
+        with one_blas_thread():
+            results = [self.minimize(start, weight) for start in starts]
+        return min(results, key=lambda result: result[0])
+
+
+def fit_surface(
+    runs: Runs,
+    *,
+    form: str = "chinchilla",
+    loss: str = "huber",
+    leave_out_largest: int = 0,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> SurfaceFit:
+    """Fit L(N, D) to all runs; there is no frontier.
+
+    Args:
+        runs: Runs of one metric with parameters and examples.
+        form: Key of `SURFACES`.
+        loss: "huber" (delta 0.001 of log loss, Hoffmann et al. 2022) or "squared".
+        leave_out_largest: Number of runs with the largest losses to leave out as
+            outliers: five of Hoffmann et al.'s runs in Besiroglu et al. 2024.
+        resamples: Bootstraps; checkpoints of one training run are drawn together.
+        seed: Seed of the resampling.
+
+    Raises:
+        ValueError: A name is unknown, or the runs lack sizes or are too few.
+    """
+    if form not in SURFACES:
+        raise ValueError(unknown_name_message("surface", form, SURFACES))
+    check_known("loss", loss, ("huber", "squared"))
+    runs, left_out = _leave_out(runs.of_metric(None), leave_out_largest)
+    _check_runs(runs, SURFACES[form])
+    delta = HUBER_DELTA if loss == "huber" else 1e3  # Never linear.
+    problem = SurfaceProblem(SURFACES[form], runs, delta)
+    draws = cluster_weights(runs, resamples, seed) * runs.weight
+    _, best, converged = problem.minimize_from(problem.starts(), runs.weight)
+    drawn = [problem.minimize_from([best], draw)[1] for draw in draws]
+    surface = Surface(form, best, problem.centre)
+    samples = Surface(form, np.array(drawn), problem.centre) if drawn else None
+    rms = float(np.sqrt(np.average(log_residuals(surface, runs) ** 2,
+                                   weights=runs.weight)))  # fmt: skip
+    return SurfaceFit(surface, samples, runs, left_out, rms, converged)
+
+
+def log_residuals(surface: Surface, runs: Runs) -> Floats:
+    """Return log(law) - log(loss) of runs, shape (runs,)."""
+    law = surface.loss_at(runs.parameters, runs.images_seen, unique_examples(runs))
+    return np.asarray(np.log(law) - np.log(runs.error))
+
+
+def unique_examples(runs: Runs) -> Floats:
+    """Return the different examples of every run; all it saw where not known."""
+    return np.array([run.data_size or run.images_seen or np.nan for run in runs])
+
+
+def cluster_weights(runs: Runs, resamples: int, seed: int) -> Floats:
+    """Return how often each resample has each run, shape (resamples, runs).
+
+    Training runs are drawn with replacement, each with all its checkpoints.
+    """
+    clusters = runs.clusters
+    count = int(clusters.max()) + 1
+    generator = np.random.default_rng(seed)
+    draws = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
+    return draws[:, clusters].astype(float)
+
+
+def _leave_out(runs: Runs, count: int) -> tuple[Runs, Runs | None]:
+    if not 0 <= count < len(runs):
+        raise ValueError(
+            f"`leave_out_largest` must be between 0 and {len(runs) - 1}; received "
+            f"{count} (--leave_out_largest)."
+        )
+    if not count:
+        return runs, None
+    order = np.argsort(runs.error, kind="stable")
+    return runs.take(sorted(order[:-count])), runs.take(sorted(order[-count:]))
+
+
+def _check_runs(runs: Runs, form: SurfaceForm) -> None:
+    for values, field, flag in (
+        (runs.parameters, "number of parameters", "--size_column"),
+        (runs.images_seen, "number of examples", "--examples_column"),
+    ):
+        missing = np.flatnonzero(np.isnan(values))
+        if len(missing):
+            raise ValueError(
+                f"A surface needs the {field} of every run; {len(missing)} of "
+                f"{len(runs)} have none, the first is "
+                f"{runs.rows[missing[0]].source!r}. Name the column with {flag}, or "
+                "leave rows out with --where."
+            )
+    if runs.error.min() <= 0:
+        raise ValueError(
+            "A loss of 0 has no logarithm. Leave the row out with --where."
+        )
+    needed = len(form.names) + 1
+    if len(runs) < needed:
+        raise ValueError(
+            f"Too few runs: {form.formula} has {len(form.names)} coefficients, so it "
+            f"needs at least {needed} runs; received {len(runs)}."
+        )
+    for values, name in ((runs.parameters, "size"), (runs.images_seen, "examples")):
+        if len(set(values)) < 3:
+            raise ValueError(
+                f"All runs have nearly the same {name}: a surface needs at least three "
+                f"different values (--{name}_column)."
+            )
