@@ -6,6 +6,9 @@ import math
 import pytest
 
 from vit_scaling import configurables, recipes
+from vit_scaling.modeling import shapes
+from vit_scaling.modeling.shapes import ViTShape
+from vit_scaling.training.losses import softmax_cross_entropy
 
 
 def values(**options):
@@ -73,3 +76,36 @@ def test_gin_accepts_all_choices(side, shape):
     experiment = configurables.Experiment()
     assert experiment.schedule.total_steps == round(40 * 300 / 32)
     assert experiment.build_model().output_shape == (None, 3)
+
+
+SHAPES = [shapes.SHAPES["Ti/16"], ViTShape(14, 48, 2, 96, 3)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=["named", "other"])
+def test_fine_tuning_takes_the_model_of_the_weights(shape):
+    choices = recipes.choose_finetuning(
+        "WEIGHTS",
+        {
+            "shape": shape,
+            "head": "token",
+            "image_size": 4 * shape.patch,
+            "layer_scale": 1e-5,
+            "register_tokens": 4,
+        },
+        value_range=((-2.1, -2.0, -1.8), (2.2, 2.4, 2.6)),
+        classes=5,
+        train_images=1000,
+        median_side=300,
+    )
+    bindings = [choice.binding for choice in choices]
+    bindings += ["TRAIN_PATTERN = 'a'", "EVAL_PATTERN = 'b'"]
+    configurables.parse(recipes.gin_files(choices), bindings)
+    experiment = configurables.Experiment()
+    assert experiment.schedule.total_steps == 200  # 8 passes would be 125.
+    assert experiment.loss.__name__ == softmax_cross_entropy.__name__
+    model = experiment.build_model()
+    layer = model.get_layer("register_tokens")
+    assert layer.weights[0].shape[-2:] == (4, shape.width)
+    assert model.input_shape[1:3] == (4 * shape.patch,) * 2
+    assert experiment.train_data.value_range[1] == (2.2, 2.4, 2.6)
+    assert any("'Ti/16'" in binding for binding in bindings) == (shape is SHAPES[0])

@@ -18,7 +18,7 @@ from vit_scaling.optimization.learning_rate_schedules import ReciprocalSqrt
 from vit_scaling.optimization.momentum import Momentum
 from vit_scaling.optimization.optimizer import Optimizer
 from vit_scaling.run_record import load_run_record
-from vit_scaling.training import checkpoint_evaluation
+from vit_scaling.training import checkpoint_evaluation, checkpoints
 from vit_scaling.training.checkpoint_files import (
     checkpoint_folder,
     read_checkpoint,
@@ -27,6 +27,7 @@ from vit_scaling.training.checkpoint_files import (
 from vit_scaling.training.divergence import DivergedError, LossGuard, NonFiniteError
 from vit_scaling.training.evaluator import InLoopEvaluator
 from vit_scaling.training.logs import read_metrics
+from vit_scaling.training.losses import sigmoid_cross_entropy, softmax_cross_entropy
 from vit_scaling.training.options import RunOptions
 from vit_scaling.training.preemption import PreemptedError
 from vit_scaling.training.run import Run
@@ -276,6 +277,39 @@ def test_a_checkpoint_evaluates_to_the_figures_of_training(
         for name, value in found["eval"].items():
             expected = there[found["step"]][name]
             assert value == pytest.approx(expected, rel=1e-6), name
+
+
+@pytest.mark.parametrize("loss", [softmax_cross_entropy, sigmoid_cross_entropy])
+def test_a_report_has_the_probabilities_of_the_runs_loss(
+    finished, tmp_path, monkeypatch, loss
+):
+    found = []
+
+    def keep(path, sets, **options):
+        found.extend(guesses for guesses, _ in sets.values())
+
+    monkeypatch.setattr(runs, "write_report", keep)
+
+    @functools.wraps(loss)  # As gin does.
+    def wrapped(logits, labels):
+        return loss(logits, labels)
+
+    path = shutil.copytree(finished[0], tmp_path / "copy")
+    experiment = small.experiment(make_optimizer=AVERAGED, loss=wrapped)
+    runs.evaluate(
+        experiment,
+        model_dir=path,
+        strategy=make_strategy(),
+        report=str(tmp_path / "page.html"),
+    )
+    model = read_model(path)
+    checkpoints.restore_model(model, path)
+    logits = model.predict(IMAGES[200:243], verbose=0).astype(np.float64)
+    exponents = np.exp(logits)
+    probability = exponents / (1 + exponents)
+    if loss is softmax_cross_entropy:
+        probability = exponents / exponents.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found[0].confidence, probability.max(1), rtol=1e-5)
 
 
 def test_averages_are_evaluated_on_request_and_training_continues_with_its_own(

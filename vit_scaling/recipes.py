@@ -5,18 +5,31 @@ a gin binding that can be overridden.
 """
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from vit_scaling.modeling.shapes import shape_named
+from vit_scaling.modeling.shapes import SHAPES, ViTShape, shape_named
 
 SMALL_SIDE = 64  # Images up to this side get a small model with small patches.
 MAX_SIDE = 128  # Of larger images, on a CPU; give IMAGE_SIZE for more.
 MIN_TOKENS_PER_SIDE = 8
 MAX_BATCH = 128
 MIN_STEPS, MAX_STEPS, EPOCHS = 300, 20_000, 40
+# Fine-tuning of weights that are trained (App. D: 20,000 steps of 512 on ImageNet).
+FINETUNING_EPOCHS, MIN_FINETUNING_STEPS = 8, 200
 HELD_OUT = 0.1
+# Options of `vit` that weights are trained with; the head is chosen apart.
+_OPTIONS = (
+    "position",
+    "approximate_gelu",
+    "norm_epsilon",
+    "layer_scale",
+    "qk_norm",
+    "register_tokens",
+    "norm_after_pooling",
+)
 _SMALL = "@small/ViTShape()"
 
 
@@ -51,41 +64,97 @@ def choose_settings(
         total_steps: Length of the run; None chooses it by the number of images.
     """
     batch = _batch_size(train_images)
-    steps = total_steps or _total_steps(train_images, batch)
+    steps = total_steps or max(
+        MIN_STEPS, min(MAX_STEPS, round(EPOCHS * train_images / batch))
+    )
     return [
         *_model(median_side, shape),
-        Choice("CLASSES", str(classes), "classes of the training images"),
         Choice(
             "HEAD_BIAS",
             f"{0.0 - math.log(max(classes - 1, 1)):.2f}",
             f"ln(1 / {max(classes - 1, 1)}): all classes are as likely at first",
         ),
-        Choice(
-            "BATCH_SIZE",
-            str(batch),
-            f"a power of two, at least 8 batches in {train_images:,} images, at most "
-            f"{MAX_BATCH}",
-        ),
-        *choose_lengths(steps, batch, train_images),
+        *_choose_batch(classes, train_images, batch),
+        *_choose_lengths(steps, batch, train_images),
+        Choice("TIMESCALE", str(max(1, steps // 10)), "as the warm-up"),
+        Choice("COOLDOWN_STEPS", str(max(1, steps // 2)), "half of the steps"),
+    ]
+
+
+def choose_finetuning(
+    source: str,
+    arguments: Mapping[str, Any],
+    *,
+    value_range: Any,
+    classes: int,
+    train_images: int,
+    median_side: int,
+    total_steps: int | None = None,
+) -> list[Choice]:
+    """Return the bindings of a fine-tuning run, each with its reason (App. D).
+
+    Args:
+        source: Where the weights come from, as `load_for_finetuning` takes it.
+        arguments: Of `vit`, as the weights were trained.
+        value_range: Values of pixels 0 and 255 that the weights were trained with.
+        classes: Number of classes.
+        train_images: Number of training images.
+        median_side: Median of the images' smaller sides, in pixels.
+        total_steps: Length of the run; None chooses it by the number of images.
+    """
+    batch = _batch_size(train_images)
+    epochs = round(FINETUNING_EPOCHS * train_images / batch)
+    steps = total_steps or max(MIN_FINETUNING_STEPS, min(MAX_STEPS, epochs))
+    of_weights = "as the weights were trained"
+    head = "gap" if arguments["head"] == "none" else arguments["head"]
+    fixed = {
+        "HEAD": head,
+        "IMAGE_SIZE": arguments["image_size"],
+        **{f"vit.{name}": arguments[name] for name in _OPTIONS if name in arguments},
+        "TrainData.value_range": value_range,
+        "EvalData.value_range": value_range,
+    }
+    small = []
+    if median_side <= SMALL_SIDE:
+        small = [Choice("EvalData.preprocess", "@Resize()", "small images")]
+    return [
+        Choice("INITIAL_WEIGHTS", repr(source), "as given"),
+        *_bind_shape(arguments["shape"], of_weights),
+        *(Choice(name, repr(value), of_weights) for name, value in fixed.items()),
+        Choice("BASE_LEARNING_RATE", "0.01", "the lower of the paper's two rates"),
+        *small,
+        *_choose_batch(classes, train_images, batch),
+        *_choose_lengths(steps, batch, train_images),
     ]
 
 
 def gin_files(choices: Sequence[Choice]) -> list[str]:
     """Return the gin files that the choices are bound over."""
+    if any(choice.name == "INITIAL_WEIGHTS" for choice in choices):
+        return ["experiments/finetune.gin"]
     files = ["experiments/folder.gin"]
     if any(choice.value == _SMALL for choice in choices):
         files.append("models/small.gin")
     return files
 
 
-def choose_lengths(steps: int, batch: int, train_images: int) -> list[Choice]:
-    """Return the bindings of a run's lengths."""
+def _choose_batch(classes: int, train_images: int, batch: int) -> list[Choice]:
+    return [
+        Choice("CLASSES", str(classes), "classes of the training images"),
+        Choice(
+            "BATCH_SIZE",
+            str(batch),
+            f"a power of two, at least 8 batches in {train_images:,} images, at most "
+            f"{MAX_BATCH}",
+        ),
+    ]
+
+
+def _choose_lengths(steps: int, batch: int, train_images: int) -> list[Choice]:
     epochs = steps * batch / train_images
     return [
         Choice("TOTAL_STEPS", str(steps), f"{epochs:.0f} passes over the images"),
         Choice("WARMUP_STEPS", str(max(1, steps // 10)), "a tenth of the steps"),
-        Choice("TIMESCALE", str(max(1, steps // 10)), "as the warm-up"),
-        Choice("COOLDOWN_STEPS", str(max(1, steps // 2)), "half of the steps"),
         Choice("STEPS_PER_LOOP", str(min(50, max(1, steps // 10))), "a line each"),
         Choice("CHECKPOINT_EVERY", str(max(1, steps // 4)), "four in a run"),
         Choice("EVAL_EVERY", str(max(1, steps // 4)), "four in a run"),
@@ -97,8 +166,18 @@ def _batch_size(train_images: int) -> int:
     return 2 ** int(math.log2(largest))
 
 
-def _total_steps(train_images: int, batch: int) -> int:
-    return max(MIN_STEPS, min(MAX_STEPS, round(EPOCHS * train_images / batch)))
+def _bind_shape(shape: ViTShape, reason: str) -> list[Choice]:
+    """Return the bindings of a shape: its name, or its sizes."""
+    for name in SHAPES:
+        named = shape_named(f"{name.partition('/')[0]}/{shape.patch}")
+        if named == shape:
+            text = f"{name.partition('/')[0]}/{shape.patch}"
+            return [Choice("SHAPE", repr(text), reason)]
+    sizes = [
+        Choice(f"init/ViTShape.{name}", str(value), reason)
+        for name, value in dataclasses.asdict(shape).items()
+    ]
+    return [Choice("SHAPE", "@init/ViTShape()", reason), *sizes]
 
 
 def _model(side: int, shape: str | None) -> list[Choice]:

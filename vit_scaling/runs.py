@@ -333,7 +333,8 @@ def _write_error_report(
             names,
             strategy=evaluation.strategy,
             batch_size=experiment.eval_batch_size or batch_size,
-            softmax=experiment.loss is softmax_cross_entropy,
+            # Gin wraps the function, so that `is` would not find it.
+            softmax=experiment.loss.__name__ == softmax_cross_entropy.__name__,
         )
         for name, data in images.items()
     }

@@ -84,6 +84,33 @@ def test_an_evaluation_writes_a_page_on_the_mistakes(trained):
     assert "top1" not in done.stderr
 
 
+def test_the_same_command_fine_tunes_weights(trained):
+    folder, _ = trained
+    done = run(
+        *("train", "--data=images", "--init=run", "--model_dir=tuned"),
+        *("--cache_dir=cache", "--gin_param=TOTAL_STEPS = 20"),
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "as the weights were trained" in done.stderr
+    assert "Starts from" in done.stderr and "2 with initial values" in done.stderr
+    record = json.loads((folder / "tuned" / "run.json").read_text())
+    assert record["initial_weights"]["source"] == str(folder / "run")
+    assert record["loss"] == "softmax_cross_entropy"
+    config = (folder / "tuned" / "config.gin").read_text()
+    assert "Momentum" in config and "SHAPE = @init/ViTShape()" in config
+
+
+def test_weights_have_a_shape_of_their_own(trained):
+    folder, _ = trained
+    given = ("train", "--data=images", "--model_dir=never", "--shape=Ti/16")
+    done = run(*given, "--init=run", cwd=folder)
+    assert done.returncode == 1 and "leave out --shape=Ti/16" in done.stderr
+    done = run(*given[:-1], "--init=ru", cwd=folder)
+    assert done.returncode == 1 and "'ru'" in done.stderr
+    assert not (folder / "never").exists()
+
+
 def test_images_are_predicted_without_an_export(trained):
     folder, _ = trained
     images = sorted(str(path) for path in (folder / "others").rglob("*.png"))

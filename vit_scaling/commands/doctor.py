@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vit_scaling.commands import cli, installation
+from vit_scaling.commands.gpu_installation import explain_missing_gpu, gather_facts
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,13 +24,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def examine(arguments: argparse.Namespace) -> Mapping[str, Any]:
         versions = installation.installed_versions()
+        conflicts = installation.find_conflicts(
+            versions, sys.version_info[:2], os.environ
+        )
+        devices = None if arguments.no_devices else installation.devices()
+        if devices and devices.get("GPU") == ["none"]:
+            missing = explain_missing_gpu(gather_facts())
+            conflicts += [] if missing is None else [missing]
         found.update(
             python=platform.python_version(),
             versions=versions,
-            devices=None if arguments.no_devices else installation.devices(),
-            conflicts=installation.find_conflicts(
-                versions, sys.version_info[:2], os.environ
-            ),
+            devices=devices,
+            conflicts=conflicts,
         )
         return found
 

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
+import functools
 import json
+import os
 import pathlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from vit_scaling.commands import cli
@@ -38,16 +40,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     run.add_argument("--model_dir", required=True, help="folder of the run")
     run.add_argument("--shape", help="such as Ti/16; default: by the images' size")
     run.add_argument(
+        "--init",
+        metavar="WEIGHTS",
+        help="fine-tune trained weights: a run's folder, a file, an address or a name "
+        "of vit-scaling weights list",
+    )
+    run.add_argument(
         "--minutes", type=float, help="length of the run, by a measured step time"
     )
     run.add_argument("--gin_file", action="append", default=[], help="more gin files")
     run.add_argument("--gin_param", action="append", default=[], help="gin bindings")
     arguments, flags = parser.parse_known_args(argv)
     if arguments.data is None:
-        given = {"--shape": arguments.shape, "--minutes": arguments.minutes}
-        for name, value in given.items():
-            if value is not None:
-                parser.error(f"{name} has no effect without --data.")
+        for name in ("shape", "init", "minutes"):
+            if getattr(arguments, name) is not None:
+                parser.error(f"--{name} has no effect without --data.")
         command = binary_flags(
             arguments.model_dir, arguments.gin_file, arguments.gin_param
         )
@@ -63,6 +70,7 @@ def _train_folder(arguments: argparse.Namespace, flags: list[str]) -> int:
     from vit_scaling import recipes
     from vit_scaling.data.writing.folder_sets import write_folder
 
+    choose = _recipe(arguments.shape, arguments.init)
     _say(f"Images of {arguments.data} to TFRecords, once:")
     sets = write_folder(
         arguments.data,
@@ -75,9 +83,8 @@ def _train_folder(arguments: argparse.Namespace, flags: list[str]) -> int:
         "classes": sets.classes,
         "train_images": train_images,
         "median_side": sets.median_side,
-        "shape": arguments.shape,
     }
-    choices = recipes.choose_settings(**options)
+    choices = choose(**options)
     patterns = [f"TRAIN_PATTERN = {sets.train_pattern!r}"]
     files = recipes.gin_files(choices)
     if sets.eval_pattern:
@@ -89,7 +96,7 @@ def _train_folder(arguments: argparse.Namespace, flags: list[str]) -> int:
         bindings = [*patterns, *(choice.binding for choice in choices)]
         bindings += arguments.gin_param
         steps = _steps_in(arguments.minutes, files, bindings, flags)
-        choices = recipes.choose_settings(**options, total_steps=steps)
+        choices = choose(**options, total_steps=steps)
     evaluated = f"{sets.eval_name}/" if sets.eval_name else f"{held_out:.0%} held out"
     _say(
         f"{train_images:,} images of {sets.classes} classes; evaluated on {evaluated}."
@@ -111,6 +118,33 @@ def _train_folder(arguments: argparse.Namespace, flags: list[str]) -> int:
     return code
 
 
+def _recipe(shape: str | None, source: str | None) -> Callable[..., list[Any]]:
+    """Return the function that chooses a run's settings.
+
+    Raises:
+        ValueError: Both a shape and weights are given, or the weights are of no ViT.
+        OSError: The weights cannot be read or fetched.
+    """
+    from vit_scaling import recipes
+
+    if source is None:
+        return functools.partial(recipes.choose_settings, shape=shape)
+    if shape is not None:
+        raise ValueError(
+            f"--init={source} has a shape of its own; leave out --shape={shape}."
+        )
+    from vit_scaling.applications.weights import read_weights
+
+    _say(f"Reading the weights of {source}:")
+    weights = read_weights(source)
+    return functools.partial(
+        recipes.choose_finetuning,
+        os.path.abspath(source) if os.path.exists(source) else source,
+        weights.arguments,
+        value_range=weights.record.value_range if weights.record else (-1.0, 1.0),
+    )
+
+
 def _steps_in(
     minutes: float, files: list[str], bindings: list[str], flags: list[str]
 ) -> int:
@@ -123,7 +157,8 @@ def _steps_in(
             "WARMUP_STEPS": 1,
             "COOLDOWN_STEPS": 1,
         }
-        lengths = [f"{name} = {value}" for name, value in short.items()]
+        bound = {binding.partition(" ")[0] for binding in bindings}
+        lengths = [f"{name} = {short[name]}" for name in short if name in bound]
         command = [sys.executable, "-m", "vit_scaling.train", "--mode=train"]
         command += binary_flags(folder, files, [*bindings, *lengths]) + flags
         subprocess.run(command, check=True, stdout=sys.stderr)

@@ -1,6 +1,7 @@
 """The tf.distribute strategy of a run: one device, mirrored, many workers or TPU."""
 # SPDX-License-Identifier: Apache-2.0
 
+import contextlib
 import json
 import os
 import time
@@ -53,6 +54,7 @@ def make_strategy(
             )
         split_cpu(num_virtual_devices)
     gpus = len(tf.config.list_physical_devices("GPU"))
+    grow_gpu_memory()
     if distribution == "mirrored" and not gpus:
         # distribute_utils would make a single replica on CPU:0.
         devices = tf.config.list_logical_devices("CPU")
@@ -194,6 +196,17 @@ def sum_over_processes(strategy: tf.distribute.Strategy) -> Callable[[int], int]
 
     # Each of a process's replicas adds the process's number once.
     return lambda number: int(total(tf.constant(number, tf.int64))) // local_replicas
+
+
+def grow_gpu_memory() -> None:
+    """Let each GPU's memory be taken as it is needed, not all at the start.
+
+    Then the peak that TensorFlow reports is the run's own, and several processes can
+    share a GPU. Without effect after TensorFlow has started its GPUs.
+    """
+    for gpu in tf.config.list_physical_devices("GPU"):
+        with contextlib.suppress(RuntimeError):
+            tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def count_cores(strategy: tf.distribute.Strategy) -> int:
