@@ -77,12 +77,7 @@ def own_record(
 def add_to_keras_file(path: str, record: RunRecord) -> None:
     """Add the record to a .keras file, whose reader ignores it."""
     with zipfile.ZipFile(path, "a") as file:
-        file.writestr(_MEMBER, as_text(record))
-
-
-def as_text(record: RunRecord) -> str:
-    """Return the record as JSON."""
-    return json_text(record.as_dict())
+        file.writestr(_MEMBER, json_text(record.as_dict()))
 
 
 def _published_record(

@@ -24,7 +24,6 @@ from vit_scaling.applications.formats.token_positions import POSITIONS
 from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
 from vit_scaling.applications.source_records import (
     add_to_keras_file,
-    as_text,
     own_record,
     with_record,
 )
@@ -380,8 +379,7 @@ def export_weights(model: keras.Model | ViTWeights, output: str) -> dict[str, An
     else:
         text = native_npz.arguments_as_text(weights.arguments)
         metadata = {"format": "pt", sidecar_files.METADATA_KEY: text}
-        if weights.record is not None:
-            metadata[native_npz.RECORD_KEY] = as_text(weights.record)
+        metadata |= native_npz.record_text(weights)
         array_files.write_safetensors(output, exported.arrays, metadata)
     report: dict[str, Any] = {
         "layout": layout,

@@ -1,4 +1,4 @@
-"""Write a model's weights as big_vision's `.npz` or timm's `.safetensors`."""
+"""Write a model's weights for big_vision, timm or Hugging Face's transformers."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.make_parser(__doc__ or "")
     add = parser.add_argument
     add("--source", required=True, help=".keras, run folder, or any importable file")
-    add("--output", required=True, help=".npz: big_vision; .safetensors: timm")
+    add(
+        "--output",
+        required=True,
+        help=".npz: big_vision; .safetensors: timm; with --format a new folder",
+    )
+    add(
+        "--format",
+        choices=("huggingface", "timm"),
+        help="write a folder that transformers or timm loads, with a model card",
+    )
     cli.add_averages_flag(parser)
     add("--shape", help="shape of the source, if its heads are unknown")
     add("--gelu", choices=("tanh", "erf"), help="default: as the source computes it")
@@ -28,7 +37,7 @@ def _export(args: Any) -> Mapping[str, Any]:
     addresses.resolve(
         args.source, shape=args.shape
     )  # Raises before TensorFlow is imported.
-    from vit_scaling.applications import weights
+    from vit_scaling.applications import model_folders, weights
 
     read = weights.read_weights(
         args.source,
@@ -37,7 +46,12 @@ def _export(args: Any) -> Mapping[str, Any]:
         norm_epsilon=args.norm_epsilon,
         averages=args.averages,
     )
-    report = weights.export_weights(read, args.output)
+    if args.format is None:
+        report = weights.export_weights(read, args.output)
+    else:
+        report = model_folders.export_folder(
+            read, args.output, kind=args.format, source=args.source
+        )
     return {"output": args.output, "assumed": list(read.assumed), **report}
 
 

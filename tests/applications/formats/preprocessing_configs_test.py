@@ -17,9 +17,12 @@ from vit_scaling.applications.formats.preprocessing_configs import (
     mean_and_deviation,
     record_from_timm,
     record_from_transformers,
+    timm_preprocessing,
+    transformers_preprocessing,
     value_range,
 )
 from vit_scaling.image_preprocessing import preprocessing_from_record, scale_pixels
+from vit_scaling.run_record import RunRecord
 
 IMAGES = [getattr(skimage.data, name)() for name in ("astronaut", "coffee", "chelsea")]
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -198,3 +201,25 @@ def test_mean_and_deviation_are_recovered():
     range_ = value_range(*IMAGENET.values())
     np.testing.assert_allclose(mean_and_deviation(range_), [*IMAGENET.values()])
     np.testing.assert_allclose(mean_and_deviation((-1.0, 1.0)), np.full((2, 3), 0.5))
+
+
+@pytest.mark.parametrize("resize", [224, 235, 248, 255, 256, 257])
+@pytest.mark.parametrize("preprocess", ["central_crop", "squash_and_crop", "resize"])
+def test_a_record_is_written_and_read_again(preprocess, resize):
+    record = RunRecord(
+        (),
+        (224, 224),
+        value_range=value_range(*IMAGENET.values()),
+        preprocess=preprocess,
+        resize=None if preprocess == "resize" else resize,
+        interpolation="bicubic",
+    )
+    again = record_from_transformers(transformers_preprocessing(record), (224, 224))
+    assert again.resize == record.resize or resize == 224
+    photo = IMAGES[1]
+    np.testing.assert_allclose(prepare(again, photo), prepare(record, photo), atol=1e-5)
+    written = timm_preprocessing(record)
+    again = record_from_timm({"pretrained_cfg": written}, (224, 224))
+    assert again.resize == (224 if preprocess == "resize" else resize)
+    assert again.interpolation == "bicubic"
+    np.testing.assert_allclose(again.value_range, record.value_range, atol=1e-12)

@@ -50,11 +50,16 @@ def read_native(
 
 def write_native(weights: ViTWeights) -> Arrays:
     """Return the arrays of this package's own .npz."""
-    texts = {ARGUMENTS: arguments_as_text(weights.arguments)}
-    if weights.record is not None:
-        texts[RECORD_KEY] = json_text(weights.record.as_dict())
+    texts = {ARGUMENTS: arguments_as_text(weights.arguments)} | record_text(weights)
     stored = {name: np.frombuffer(texts[name].encode(), np.uint8) for name in texts}
     return {**stored, **weights.variables}
+
+
+def record_text(weights: ViTWeights) -> dict[str, str]:
+    """Return the record of the weights as JSON, under its key in files."""
+    if weights.record is None:
+        return {}
+    return {RECORD_KEY: json_text(weights.record.as_dict())}
 
 
 def arguments_as_text(arguments: Mapping[str, Any]) -> str:

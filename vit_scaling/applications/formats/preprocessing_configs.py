@@ -131,3 +131,62 @@ def _sizes(config: Config) -> dict[str, Any] | None:
         return None
     name = "central_crop" if set(size) == {"shortest_edge"} else "squash_and_crop"
     return {"image_size": target, "preprocess": name, "resize": side}
+
+
+def timm_preprocessing(record: RunRecord) -> dict[str, Any]:
+    """Return the entries of timm's `pretrained_cfg` for a record.
+
+    timm has no counterpart of the authors' own resizing (`interpolation` None); the
+    closest is its bilinear filter.
+    """
+    mean, deviation = mean_and_deviation(record.value_range)
+    side = max(record.image_size)
+    resized = side if record.preprocess == "resize" else record.resize or side * 8 // 7
+    ratio = side / resized
+    if math.floor(side / ratio) != resized:  # timm divides, and rounds down.
+        ratio = side / (resized + 0.25)
+    return {
+        "mean": mean,
+        "std": deviation,
+        "interpolation": record.interpolation or "bilinear",
+        "crop_pct": ratio,
+        "crop_mode": "center" if record.preprocess == "central_crop" else "squash",
+    }
+
+
+def transformers_preprocessing(record: RunRecord) -> dict[str, Any]:
+    """Return the content of preprocessor_config.json for a record.
+
+    As in `timm_preprocessing`, the authors' own resizing becomes a bilinear filter.
+    """
+    mean, deviation = mean_and_deviation(record.value_range)
+    height, width = record.image_size
+    resized = record.resize or max(record.image_size) * 8 // 7
+    crop = {"height": height, "width": width}
+    kinds: dict[str | None, dict[str, Any]] = {
+        "central_crop": {
+            "image_processor_type": "CLIPImageProcessor",
+            "size": {"shortest_edge": resized},
+            "do_center_crop": True,
+            "crop_size": crop,
+        },
+        "squash_and_crop": {
+            "image_processor_type": "DeiTImageProcessor",
+            "size": {"height": resized, "width": resized},
+            "do_center_crop": True,
+            "crop_size": crop,
+        },
+    }
+    squashed = {"image_processor_type": "ViTImageProcessor", "size": crop}
+    numbers = {name: number for number, name in PILLOW_FILTERS.items()}
+    return {
+        **kinds.get(record.preprocess, squashed),
+        "do_resize": True,
+        "resample": numbers[record.interpolation or "bilinear"],
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": mean,
+        "image_std": deviation,
+        "do_convert_rgb": True,
+    }

@@ -1,6 +1,7 @@
 """timm's VisionTransformer in .safetensors files."""
 # SPDX-License-Identifier: Apache-2.0
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -132,7 +133,7 @@ def _timm_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
         "embed_dim": shape.width,
         "depth": shape.depth,
         "num_heads": shape.heads,
-        "mlp_ratio": shape.mlp_width / shape.width,
+        "mlp_ratio": _ratio(shape.mlp_width, shape.width),
         "num_classes": arguments.get("classes") or 0,
         "class_token": head == "token",
         "global_pool": {"gap": "avg", "none": ""}.get(head, head),
@@ -152,6 +153,12 @@ def _timm_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     if arguments.get("qk_norm"):
         timm_arguments["qk_norm"] = True
     return timm_arguments
+
+
+def _ratio(product: int, factor: int) -> float:
+    """Return the ratio that timm multiplies by `factor`, and rounds down."""
+    ratio = product / factor
+    return ratio if int(factor * ratio) == product else math.nextafter(ratio, math.inf)
 
 
 FORMAT = weights_format.WeightsFormat(
