@@ -17,6 +17,8 @@ from vit_scaling.scaling.laws.doublings import (
 from vit_scaling.scaling.laws.power_law import PowerLaw
 from vit_scaling.scaling.laws.runs import Floats, Run, Runs
 
+NOTHING_TO_COMPARE = "one data size and one duration: nothing to compare."
+
 
 def group_by_series(runs: Runs) -> dict[tuple[str, float | None], list[Run]]:
     """Return the runs of each (model, data size), shortest first."""
@@ -104,7 +106,7 @@ def sample_efficiency(
         errors: Errors to reach; None takes the best error of each model.
     """
     if errors is None:
-        best = {model: 1.0 for model in runs.models}
+        best = dict.fromkeys(runs.models, math.inf)
         for run in runs:
             best[run.model] = min(best[run.model], run.error)
         errors = sorted(set(best.values()), reverse=True)
@@ -199,10 +201,7 @@ def _bottleneck(runs: Runs, model: str) -> Bottleneck:
         worsens_from=worsens_from,
         doublings=gains,
         limited_by=limiting_factor(gains),
-        evidence=(
-            "; ".join(evidence) or "one data size and one duration: nothing to compare"
-        )
-        + ".",
+        evidence="; ".join(evidence) + "." if evidence else NOTHING_TO_COMPARE,
     )
 
 

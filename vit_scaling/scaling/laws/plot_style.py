@@ -53,10 +53,16 @@ def make_figure(
 
 
 def model_colours(models: Sequence[str]) -> dict[str, str]:
-    """Return one colour per model, in the order given."""
-    return {
-        model: PALETTE[number % len(PALETTE)] for number, model in enumerate(models)
-    }
+    """Return one colour per model, in the order given.
+
+    More models than the palette has colours are shades from dark to light.
+    """
+    if len(models) <= len(PALETTE):
+        return dict(zip(models, PALETTE, strict=False))
+    from matplotlib import colormaps, colors
+
+    shades = colormaps["viridis"].resampled(len(models))
+    return {model: colors.to_hex(shades(k)) for k, model in enumerate(models)}
 
 
 def save_figure(figure: Any, path: str | pathlib.Path) -> list[pathlib.Path]:

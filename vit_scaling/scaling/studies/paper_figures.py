@@ -12,11 +12,13 @@ from vit_scaling.scaling.laws.power_law import Fit, fit_power_law
 from vit_scaling.scaling.laws.runs import Runs
 from vit_scaling.scaling.studies.plots import (
     add_legend,
+    axis_label,
+    axis_values,
     draw_best_by_data,
     draw_best_by_flops,
     draw_law,
     format_amount,
-    set_percent_axis,
+    set_value_axis,
 )
 
 TITLES = {
@@ -82,11 +84,11 @@ def draw_images_seen(
     for (model, data), rows in group_by_series(runs).items():
         label = model if len(runs.data_sizes) < 2 else f"{model}, {format_amount(data)}"
         x = [run.images_seen for run in rows]
-        y = [run.error * 100 for run in rows]
+        y = axis_values(runs, [run.error for run in rows])
         axes.plot(x, y, "o-", color=palette[model], label=label, lw=1.4, ms=5)
     axes.set_xscale("log")
     axes.set_xlabel("Images seen")
-    set_percent_axis(axes, runs.error * 100)
+    set_value_axis(axes, axis_values(runs, runs.error))
 
 
 def figure_9() -> Any:
@@ -120,7 +122,7 @@ def study_figure(runs: Runs, fit: Fit, boot: Bootstrap | None) -> Any:
     if "data" in panels:
         draw_best_by_data(panels["data"], runs)
     for panel in panels.values():
-        panel.set_ylabel("Error (%)")
+        panel.set_ylabel(axis_label(runs))
     add_legend(figure, runs)
     return figure
 

@@ -2,16 +2,36 @@
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from vit_scaling.scaling.laws.bootstrap import Bootstrap
 from vit_scaling.scaling.laws.findings import group_by_series
 from vit_scaling.scaling.laws.plot_style import INK, model_colours
 from vit_scaling.scaling.laws.power_law import PowerLaw
-from vit_scaling.scaling.laws.runs import Runs
+from vit_scaling.scaling.laws.runs import Floats, Runs
 from vit_scaling.scaling.planning.flops import flops
+
+MAX_LEGEND_MODELS = 12
+
+
+class Law(Protocol):
+    """A law of compute."""
+
+    def error_at(self, compute: npt.ArrayLike) -> Floats:
+        """Return the error or loss, of the shape of `compute`."""
+
+
+class Band(Protocol):
+    """Intervals of a law."""
+
+    @property
+    def level(self) -> float:
+        """Nominal coverage."""
+
+    def band(self, compute: npt.ArrayLike) -> Floats:
+        """Return the interval, shape (2, *compute)."""
 
 
 def marker_area(data_size: float | None, sizes: Sequence[float]) -> float:
@@ -33,14 +53,26 @@ def format_amount(number: float | None) -> str:
     return f"{number:g}"
 
 
-def draw_law(
-    axes: Any, runs: Runs, law: PowerLaw | None, boot: Bootstrap | None = None
-) -> None:
+def axis_values(runs: Runs, values: npt.ArrayLike) -> Floats:
+    """Return errors in percent, and losses as they are."""
+    return np.asarray(values, float) * (100 if runs.target == "error" else 1)
+
+
+def axis_label(runs: Runs) -> str:
+    """Return the label of the axis of `axis_values`."""
+    metric = runs.metrics[0].replace("_", " ")
+    if runs.target == "loss":
+        return "Loss" if metric == "loss" else f"{metric} (loss)"
+    return "Error (%)" if metric == "error" else f"{metric} error (%)"
+
+
+def draw_law(axes: Any, runs: Runs, law: Law | None, boot: Band | None = None) -> None:
     """Draw one panel of Figure 2: a marker per run, dotted series, the dashed law."""
     colour, sizes = model_colours(runs.models), runs.data_sizes
     for (model, data), rows in group_by_series(runs).items():
         style = {"color": colour[model], "linewidth": 0.8, "linestyle": ":"}
-        x, y = [run.compute for run in rows], [run.error * 100 for run in rows]
+        x = [run.compute for run in rows]
+        y = axis_values(runs, [run.error for run in rows])
         axes.plot(x, y, zorder=2, alpha=0.8, **style)
         axes.scatter(
             x,
@@ -55,17 +87,20 @@ def draw_law(
     if law is not None:
         grid = np.geomspace(runs.compute.min() * 0.8, runs.compute.max() * 1.5, 300)
         if boot is not None:
-            low, high = boot.band(grid) * 100
-            axes.fill_between(grid, low, high, color="#000000", alpha=0.12, lw=0)
-        axes.plot(grid, law.error_at(grid) * 100, "--", color="black", lw=1.6, zorder=4)
-        axes.text(
-            *(0.97, 0.96, f"$E = {format_equation(law)}$"),
-            transform=axes.transAxes,
-            ha="right",
-            va="top",
-            fontsize=9.5,
-            color=INK,
-        )
+            low, high = axis_values(runs, boot.band(grid))
+            label = f"{boot.level:.0%} interval of the law"
+            axes.fill_between(grid, low, high, color=INK, alpha=0.12, lw=0, label=label)
+        y = axis_values(runs, law.error_at(grid))
+        axes.plot(grid, y, "--", color="black", lw=1.6, zorder=4, label="fitted law")
+        if isinstance(law, PowerLaw):
+            axes.text(
+                *(0.97, 0.96, f"$E = {format_equation(law)}$"),
+                transform=axes.transAxes,
+                ha="right",
+                va="top",
+                fontsize=9.5,
+                color=INK,
+            )
     set_log_axes(axes, runs)
 
 
@@ -87,23 +122,23 @@ def set_log_axes(axes: Any, runs: Runs) -> None:
     """Make both axes logarithmic, with errors in percent at round numbers."""
     axes.set_xscale("log")
     axes.set_xlabel(f"Compute ({runs.unit.label})")
-    set_percent_axis(axes, runs.error * 100)
-    axes.set_ylabel(f"{runs.metrics[0].replace('_', ' ')} error (%)")
+    set_value_axis(axes, axis_values(runs, runs.error))
+    axes.set_ylabel(axis_label(runs))
 
 
-def set_percent_axis(axes: Any, percent: Any) -> None:
-    """Make the y axis logarithmic with round percentages; values of 0 are cut off."""
+def set_value_axis(axes: Any, values: Any) -> None:
+    """Make the y axis logarithmic with round numbers; values of 0 are cut off."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-    seen = [value for value in percent if value > 0] or [1.0]
+    seen = [value for value in values if value > 0] or [1.0]
     low, high = float(np.min(seen)), float(np.max(seen))
     axes.set_yscale("log")
     axes.set_ylim(low * 0.9, high * 1.12)
     steps = (1, 1.5, 2, 3, 5, 7)
-    ticks = [step * 10**power for power in range(-2, 3) for step in steps]
+    ticks = [step * 10.0**power for power in range(-4, 5) for step in steps]
     inside = [tick for tick in ticks if low * 0.9 <= tick <= high * 1.12]
     if len(inside) < 3:
-        inside = list(np.round(np.linspace(low, high, 5), 1))
+        inside = list(np.round(np.linspace(low, high, 5), 2 - int(np.log10(high))))
     axes.yaxis.set_major_locator(FixedLocator(inside))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -111,7 +146,17 @@ def set_percent_axis(axes: Any, percent: Any) -> None:
 
 
 def add_legend(figure: Any, runs: Runs, *, columns: int = 1) -> None:
-    """Name the models by colour and the data sizes by marker, at the figure's side."""
+    """Explain curves, colours and marker sizes at the figure's side."""
+    figure.legend(
+        handles=legend_handles(figure.axes, runs),
+        loc="outside right upper",
+        frameon=False,
+        ncols=columns,
+    )
+
+
+def legend_handles(panels: Sequence[Any], runs: Runs) -> list[Any]:
+    """Return the legend's entries: labelled curves, models, sizes of data."""
     from matplotlib.lines import Line2D
 
     colour, sizes = model_colours(runs.models), runs.data_sizes
@@ -121,14 +166,31 @@ def add_legend(figure: Any, runs: Runs, *, columns: int = 1) -> None:
         return Line2D([], [], markerfacecolor=face, markeredgecolor="white",
                       markersize=np.sqrt(area), **style)  # fmt: skip
 
-    handles = [mark(colour[model], 45, model) for model in runs.models]
+    curves: dict[str, Any] = {}
+    for panel in panels:
+        found, labels = panel.get_legend_handles_labels()
+        curves |= dict(zip(labels, found, strict=True))
+    handles = list(curves.values())
+    shown = _evenly(runs.models, MAX_LEGEND_MODELS)
+    if len(shown) < len(runs.models):
+        title = f"{len(runs.models)} models, cheapest first:"
+        handles.append(Line2D([], [], linestyle="", label=title))
+    handles += [mark(colour[model], 45, model) for model in shown]
+    if sizes:
+        handles.append(Line2D([], [], linestyle="", label="Marker size: training set"))
     handles += [
-        mark("#999999", marker_area(size, sizes), f"{format_amount(size)} images")
+        mark("#999999", marker_area(size, sizes), f"{format_amount(size)} examples")
         for size in sizes
     ]
-    figure.legend(
-        handles=handles, loc="outside right upper", frameon=False, ncols=columns
-    )
+    return handles
+
+
+def _evenly(names: Sequence[str], count: int) -> list[str]:
+    """Return at most `count` names, the first, the last and evenly between them."""
+    if len(names) <= count:
+        return list(names)
+    places = np.linspace(0, len(names) - 1, count).round().astype(int)
+    return [names[place] for place in places]
 
 
 def draw_best_by_flops(axes: Any, runs: Runs, *, image_size: int = 224) -> bool:
@@ -149,16 +211,18 @@ def draw_best_by_flops(axes: Any, runs: Runs, *, image_size: int = 224) -> bool:
                 x = run.compute * runs.unit.factor / run.images_seen / 3e9
             else:
                 x = flops(run.shape, head="none", image_size=image_size).encoder / 1e9
-            axes.scatter(x, run.error * 100, s=10, color="#cccccc", zorder=2)
-            known = best.get(run.model, (x, 1.0))
+            axes.scatter(
+                x, axis_values(runs, run.error), s=10, color="#cccccc", zorder=2
+            )
+            known = best.get(run.model, (x, np.inf))
             best[run.model] = (x, min(known[1], run.error))
     if not best:
         return False
     for model, (x, error) in best.items():
-        axes.scatter(x, error * 100, s=45, color=colour[model], zorder=3)
+        axes.scatter(x, axis_values(runs, error), s=45, color=colour[model], zorder=3)
     axes.set_xscale("log")
     axes.set_xlabel("GFLOPs of the model")
-    set_percent_axis(axes, [run.error * 100 for run in runs if run.shape])
+    set_value_axis(axes, axis_values(runs, [r.error for r in runs if r.shape]))
     return True
 
 
@@ -170,15 +234,18 @@ def draw_best_by_data(axes: Any, runs: Runs) -> bool:
     for size in sizes:
         rows = [run for run in runs if run.data_size == size]
         best = min(rows, key=lambda run: run.error)
-        axes.scatter([size] * len(rows), [run.error * 100 for run in rows], s=10,
-                     color="#cccccc", zorder=2)  # fmt: skip
-        axes.scatter(size, best.error * 100, s=45, color=colour[best.model], zorder=3)
-        axes.annotate(best.model, (size, best.error * 100), xytext=(0, -12),
+        y, lowest = (
+            axis_values(runs, [r.error for r in rows]),
+            axis_values(runs, best.error),
+        )
+        axes.scatter([size] * len(rows), y, s=10, color="#cccccc", zorder=2)
+        axes.scatter(size, lowest, s=45, color=colour[best.model], zorder=3)
+        axes.annotate(best.model, (size, lowest), xytext=(0, -12),
                       textcoords="offset points", ha="center", fontsize=8)  # fmt: skip
     axes.set_xscale("log")
     axes.set_xticks(sizes, [format_amount(size) for size in sizes])
     axes.minorticks_off()
-    axes.set_xlabel("Training images")
-    set_percent_axis(axes, runs.error * 100)
+    axes.set_xlabel("Training examples")
+    set_value_axis(axes, axis_values(runs, runs.error))
     axes.set_ylim(bottom=axes.get_ylim()[0] * 0.8 / 0.9)
     return True

@@ -15,7 +15,12 @@ from vit_scaling.scaling.laws.plot_style import model_colours
 from vit_scaling.scaling.laws.power_law import PowerLaw
 from vit_scaling.scaling.laws.runs import Floats, Runs
 from vit_scaling.scaling.studies import result_tables
-from vit_scaling.scaling.studies.plots import format_amount, marker_area
+from vit_scaling.scaling.studies.plots import (
+    axis_label,
+    axis_values,
+    format_amount,
+    marker_area,
+)
 
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 
@@ -71,12 +76,14 @@ def _interactive_plot(runs: Runs, law: PowerLaw | None, boot: Bootstrap | None) 
     lines: list[tuple[Floats, dict[str, Any]]] = []
     if boot is not None:
         edge = {"line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}
-        low, high = boot.band(grid) * 100
+        low, high = axis_values(runs, boot.band(grid))
         fill = {"fill": "tonexty", "fillcolor": "rgba(0,0,0,0.12)"}
         lines += [(low, edge), (high, {**edge, **fill})]
     if law is not None:
         dashes = {"dash": "dash", "color": "black", "width": 2}
-        lines.append((law.error_at(grid) * 100, {"name": "law", "line": dashes}))
+        lines.append(
+            (axis_values(runs, law.error_at(grid)), {"name": "law", "line": dashes})
+        )
     for y, style in lines:
         figure.add_scatter(x=grid.tolist(), y=y.tolist(), mode="lines", **style)
     figure.update_layout(
@@ -84,7 +91,7 @@ def _interactive_plot(runs: Runs, law: PowerLaw | None, boot: Bootstrap | None) 
         height=560,
         margin={"l": 60, "r": 20, "t": 30, "b": 60},
         xaxis={"type": "log", "title": {"text": f"Compute ({runs.unit.label})"}},
-        yaxis={"type": "log", "title": {"text": "error (%)"}},
+        yaxis={"type": "log", "title": {"text": axis_label(runs)}},
     )
     return str(figure.to_html(full_html=False, include_plotlyjs=True, div_id="law"))
 
@@ -96,7 +103,7 @@ def _add_runs(figure: Any, runs: Runs) -> None:
         images = [format_amount(run.images_seen) for run in rows]
         figure.add_scatter(
             x=[run.compute for run in rows],
-            y=[run.error * 100 for run in rows],
+            y=axis_values(runs, [run.error for run in rows]).tolist(),
             mode="lines+markers",
             name=model,
             legendgroup=model,
@@ -104,6 +111,6 @@ def _add_runs(figure: Any, runs: Runs) -> None:
             line={"dash": "dot", "width": 1, "color": colour[model]},
             marker={"size": marker_area(data, sizes) ** 0.5 * 1.3},
             text=[f"{model}, {format_amount(data)} images, {n} seen" for n in images],
-            hovertemplate="%{text}<br>%{x:.4g}: %{y:.2f} %<extra></extra>",
+            hovertemplate="%{text}<br>%{x:.4g}: %{y:.4g}<extra></extra>",
         )
         in_legend.add(model)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vit_scaling.scaling.laws.compute_units import parse_unit
+from vit_scaling.scaling.laws.findings import NOTHING_TO_COMPARE
 from vit_scaling.scaling.laws.power_law import COEFFICIENTS
 from vit_scaling.scaling.studies.plots import format_amount
 
@@ -65,11 +66,16 @@ def hidden_runs_table(result: Mapping[str, Any]) -> Table:
 
 def laws_table(result: Mapping[str, Any]) -> Table:
     """Table of laws, the best at extrapolation first."""
-    return ["law", "formula", "rms log error ahead of its points", "on its points"], [
+    header = ["law", "formula", "rms log error ahead of its points", "95 %"]
+    return [*header, "times the best", "on its points"], [
         [
             row["name"],
             row["formula"],
             f"{row['extrapolation_error']:.3f}",
+            _format_range(row["interval"], ".3f"),
+            "best"
+            if row is result["laws"][0]
+            else _format_range(row["ratio_to_best"], ".2f"),
             f"{row['fit_error']:.3f}",
         ]
         for row in result["laws"]
@@ -77,10 +83,11 @@ def laws_table(result: Mapping[str, Any]) -> Table:
 
 
 def bottlenecks_table(result: Mapping[str, Any]) -> Table:
-    """Table of what limits each model."""
+    """Table of what limits each model of which anything can be compared."""
     return ["model", "best error", "limited by", "evidence"], [
         [row["model"], f"{row['best_error']:.4f}", row["limited_by"], row["evidence"]]
         for row in result["reading"]["bottlenecks"]
+        if row["evidence"] != NOTHING_TO_COMPARE
     ]
 
 
