@@ -8,6 +8,7 @@ models; the weights are drawn again here, by the same function.
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -16,8 +17,13 @@ from tests.applications.cases import FOLDER
 from tests.applications.peers.make_published_fixtures import draw, draw_images
 from vit_scaling import array_files
 from vit_scaling.applications import addresses, downloads, published
+from vit_scaling.applications import vit as constructors
+from vit_scaling.applications.finetuning import load_for_finetuning
 from vit_scaling.applications.published import PublishedWeights
+from vit_scaling.applications.weights import export_weights
+from vit_scaling.commands import import_weights
 from vit_scaling.modeling.shapes import shape_named
+from vit_scaling.modeling.vit import vit
 
 FIXTURES = json.loads(Path(FOLDER, "published.json").read_text(encoding="utf-8"))
 TIMM = "hf://timm/"
@@ -66,11 +72,59 @@ def write_download(weights, fixture, folder: Path, monkeypatch) -> None:
 def test_name_gives_the_outputs_of_its_authors(weights, tmp_path, monkeypatch):
     fixture = FIXTURES[fixture_key(weights)]
     write_download(weights, fixture, tmp_path, monkeypatch)
-    model = vit_scaling.load(weights.name)
+    shape = shape_named(weights.shape)
+    model = vit_scaling.load(weights.name, heads=shape.heads)  # One block names none.
     side = weights.image_size
     assert model.input_shape == (None, side, side, 3)
-    shape = shape_named(weights.shape)
     width = weights.classes or shape.width
     assert model.output_shape == (None, width) == (None, fixture["width"])
     output = np.asarray(model(draw_images(side)))[0, : len(fixture["output"])]
     np.testing.assert_allclose(output, fixture["output"], atol=2e-5, rtol=0)
+
+
+@pytest.fixture
+def imagenet_mu(tmp_path, monkeypatch):
+    """A model of the smallest shape, downloaded already as its "imagenet" weights."""
+    monkeypatch.setitem(published.IMAGENET_DEFAULTS, "mu/16", "augreg-ti16-224")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    model = vit("mu/16", "token", seed=3)
+    kernel = model.get_layer("head").kernel
+    kernel.assign(draw({"kernel": kernel.shape}, "head")["kernel"])
+    file = addresses.resolve("imagenet", shape="mu/16").removeprefix("gs://")
+    path = tmp_path / "vit_scaling" / file
+    path.parent.mkdir(parents=True)
+    export_weights(model, str(path))
+    return model
+
+
+def test_constructor_loads_imagenet_with_probabilities(imagenet_mu):
+    model = constructors._application("ViTmu16", "mu/16")(weights="imagenet")
+    images = draw_images(224)
+    np.testing.assert_allclose(
+        keras.ops.softmax(imagenet_mu(images)), model(images), atol=1e-6
+    )
+
+
+def test_fine_tuning_starts_from_imagenet_and_from_a_name(imagenet_mu):
+    body = "patch_embedding/kernel"
+    for source in ("imagenet", "augreg-ti16-224"):
+        model = vit("mu/16", "token", classes=5, seed=1)
+        start = load_for_finetuning(model, source)
+        assert start.source == source and body in start.taken
+        np.testing.assert_array_equal(
+            model.get_layer("patch_embedding").kernel,
+            imagenet_mu.get_layer("patch_embedding").kernel,
+        )
+
+
+def test_import_command_takes_imagenet_of_a_shape(imagenet_mu, tmp_path, capsys):
+    output = str(tmp_path / "model.keras")
+    flags = ["--source=imagenet", f"--output={output}", "--json"]
+    assert import_weights.main(flags) == 1
+    assert "no shape is given" in capsys.readouterr().err
+    assert import_weights.main([*flags, "--shape=mu/16"]) == 0
+    assert json.loads(capsys.readouterr().out)["parity"]["within_tolerance"]
+    images = draw_images(224)
+    np.testing.assert_allclose(
+        vit_scaling.load(output)(images), imagenet_mu(images), atol=1e-5
+    )

@@ -13,6 +13,7 @@ from vit_scaling.applications.formats.registry import REFERENCES, reference_outp
 from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
 from vit_scaling.applications.sources import find_source
 from vit_scaling.applications.weights import build_model, read_weights, save_weights
+from vit_scaling.modeling.shapes import shape_name
 
 TOLERANCE = 1e-5  # Of float32 against float64, relative to the largest output.
 # The reference uses these as the reader found them, so an error in them is not seen.
@@ -42,7 +43,9 @@ def measure_parity(
     shape = (images, *model.input.shape[1:])
     inputs = np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
     outputs = keras.ops.convert_to_numpy(model(inputs, training=False))
-    arrays, _ = find_source(local_path(source)).read_arrays()
+    arrays, _ = find_source(
+        local_path(source, shape=shape_name(weights.shape))
+    ).read_arrays()
     expected = reference_outputs(arrays, weights, inputs)
     difference = float(np.abs(outputs - expected).max())
     largest = float(np.abs(expected).max())

@@ -97,6 +97,17 @@ def list_weights(pattern: str = "*") -> list[PublishedWeights]:
     ]
 
 
+def find(source: str, shape: str | None = None) -> PublishedWeights | None:
+    """Return the row that a name, or "imagenet" with a shape, stands for, if any.
+
+    Raises:
+        ValueError: "imagenet" has no default for the shape.
+    """
+    name = imagenet_default(shape) if source == IMAGENET else source
+    rows = (w for w in read_table() if name in (w.name, w.authors_name or w.name))
+    return next(rows, None)
+
+
 @functools.cache
 def addresses_by_name() -> dict[str, str]:
     """Return the address of every name and authors' name of the table."""

@@ -11,9 +11,9 @@ from typing import Any
 import keras
 
 from vit_scaling.applications import arguments as keras_arguments
+from vit_scaling.applications import published
 from vit_scaling.applications.addresses import local_path
 from vit_scaling.applications.formats.vit_weights import ViTWeights
-from vit_scaling.applications.published import IMAGENET_DEFAULTS
 from vit_scaling.applications.sources import KERAS_WEIGHTS, find_source
 from vit_scaling.applications.weights import assign_weights, read_weights
 from vit_scaling.modeling.shapes import shape_named
@@ -110,8 +110,8 @@ def _application(name: str, shape_name: str) -> Callable[..., keras.Model]:
     constructor.__module__ = PUBLIC
     constructor.__doc__ = inspect.cleandoc(constructor.__doc__ or "").format(
         shape=shape_name,
-        imagenet=repr(IMAGENET_DEFAULTS[shape_name])
-        if shape_name in IMAGENET_DEFAULTS
+        imagenet=f"{published.IMAGENET_DEFAULTS[shape_name]!r}"
+        if shape_name in published.IMAGENET_DEFAULTS
         else "not published for this shape",
     )
     return constructor
@@ -132,7 +132,9 @@ def _load(
         if source.kind == KERAS_WEIGHTS:
             keras_file = source.path
         else:
-            read = _read(source.path, shape_name, output)
+            row = published.find(weights, shape_name)
+            size = None if row is None else row.image_size
+            read = _read(source.path, shape_name, output, size)
             if read.assumed:
                 assumed = " ".join(read.assumed)
                 warnings.warn(f"{weights!r}: assumed {assumed}", stacklevel=3)
@@ -184,18 +186,26 @@ def _group_name(layer: keras.Layer) -> str:
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def _read(path: str, shape_name: str, output: _Output) -> ViTWeights:
+def _read(path: str, shape_name: str, output: _Output, size: int | None) -> ViTWeights:
     """Read weights of the constructor's shape with the requested head.
+
+    `size` is their image size in pixels, None as in the file.
 
     Raises:
         ValueError: The weights do not fit.
     """
-    read = read_weights(path, shape=shape_name)
+    read = read_weights(path, shape=shape_name, source_image_size=size)
     if output.head in (None, read.arguments["head"]):
         return read
     # Without the top, another head does not need the layers trained on the file's.
     ignore = None if output.top else AFTER_POOLING
-    return read_weights(path, shape=shape_name, head=output.head, ignore=ignore)
+    return read_weights(
+        path,
+        shape=shape_name,
+        source_image_size=size,
+        head=output.head,
+        ignore=ignore,
+    )
 
 
 def _build(

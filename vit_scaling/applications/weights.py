@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from vit_scaling import array_files, io_files
+from vit_scaling.applications import published
 from vit_scaling.applications.addresses import local_path
 from vit_scaling.applications.backbones import ScaleImages
 from vit_scaling.applications.formats import native_npz, registry, sidecar_files
@@ -69,7 +70,7 @@ def read_weights(
             can be left out ("gap", "none"), its class token become a register ("gap").
         heads: Attention heads, if neither the file nor a named shape gives them.
         source_image_size: Pixels that the file's positions are for; needed if the
-            patches do not form a square.
+            patches do not form a square. None takes the published size of a name.
         approximate_gelu: GELU by tanh or erf; None as in the source.
         norm_epsilon: Epsilon of all norms; None as in the source.
         ignore: Regular expression of arrays to leave out.
@@ -84,17 +85,19 @@ def read_weights(
         ValueError: The file is unreadable, of an unknown layout, incomplete, or does
             not have the requested shape or head.
     """
+    shape_name = shape if isinstance(shape, str) else None
+    row = published.find(source, shape_name)
     options = ReadOptions(
         shape,
         head,
         heads,
-        source_image_size,
+        source_image_size or (row and row.image_size),
         approximate_gelu,
         norm_epsilon,
         ignore,
         averages,
     )
-    path = local_path(source, shape=shape if isinstance(shape, str) else None)
+    path = local_path(source, shape=shape_name)
     found = find_source(path)
     if found.is_model:
         model = load_trained(path, averages=averages)

@@ -74,6 +74,8 @@ def convert(
         arguments["image_size"] = fold_token_positions(
             source, shape.patch, options.source_image_size
         )
+        if any(side % shape.patch for side in arguments["image_size"]):
+            arguments["crop_to_patches"] = True  # As the source's convolution does.
     return _finish(source, arguments, options, unused)
 
 

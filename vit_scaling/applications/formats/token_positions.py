@@ -62,7 +62,8 @@ def _token_slots(
     if image_size is not None:
         rows, columns = ViTShape(patch, 1, 1, 1, 1).grid(image_size)
         if length - rows * columns in possible:
-            return length - rows * columns, (rows * patch, columns * patch)
+            sides = image_size if isinstance(image_size, tuple) else (image_size,) * 2
+            return length - rows * columns, sides  # Parts of patches are cropped.
     fitting = [slots for slots in possible if _square_side(length - slots)]
     if image_size is None and len(fitting) == 1:
         side = _square_side(length - fitting[0]) * patch
