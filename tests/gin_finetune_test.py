@@ -208,3 +208,42 @@ def test_held_out_part_and_training_part_are_the_training_set(source, digit_reco
     batch = next(iter(held.dataset(batch_size=len(left))))
     assert tf.reduce_sum(batch["mask"]) == len(left)
     keras.backend.clear_session()
+
+
+def preset(name, *bindings):
+    files = ("experiments/finetune.gin", f"finetuning/{name}.gin")
+    return parsed(*files, bindings=[*REQUIRED, *bindings])
+
+
+def test_head_only_trains_the_classifier_alone():
+    experiment = preset("head_only", "DEPTH = 1", "IMAGE_SIZE = 32")
+    trained = experiment.build_model().trainable_variables
+    assert [v.path for v in trained] == ["head/kernel", "head/bias"]
+
+
+def test_lora_of_b16_trains_three_percent():
+    experiment = preset("lora", "IMAGE_SIZE = 32")
+    model = experiment.build_model()
+    count = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    # 12 blocks: q, k, v, out of 768 x 768, MLP of 768 x 3072; 1,000 classes.
+    assert count == 12 * 8 * (4 * 1536 + 2 * (768 + 3072)) + 769_000
+
+
+def test_layerwise_decay_preset_is_of_the_shape_s_depth():
+    experiment = preset("layerwise_decay", "LAYERWISE_DECAY = 0.5")
+    optimizer = experiment.make_optimizer(learning_rate=experiment.schedule)
+    rules = dict(optimizer.learning_rate_multipliers)
+    assert rules["(.*/)?block_11/.*"] == 0.5 and rules["(.*/)?block_00/.*"] == 0.5**12
+
+
+def test_mixup_and_label_smoothing_presets_reach_data_and_loss():
+    files = ["experiments/finetune.gin"]
+    files += [f"finetuning/{name}.gin" for name in ("mixup", "label_smoothing")]
+    experiment = parsed(*files, bindings=[*REQUIRED, "LABEL_SMOOTHING = 0.3"])
+    assert experiment.train_data.mix.alpha == 0.2
+    logits, labels = tf.constant([[2.0, 0.0]]), tf.constant([[1.0, 0.0]])
+    log = -np.log(np.exp([2.0, 0.0]) / (np.exp(2.0) + 1))
+    expected = 0.85 * log[0] + 0.15 * log[1]
+    assert float(experiment.loss(logits, labels)[0]) == pytest.approx(
+        expected, rel=1e-5
+    )

@@ -23,7 +23,7 @@ LAYERS = [  # A package imports only from lines below its own.
     {"modeling", "optimization", "data", "training", "evaluation", "gin_files"},
     {"array_files", "run_record"},
     {"backend", "checks", "image_preprocessing", "io_files", "library_messages"},
-    {"argument_types", "class_names", "image_headers"},
+    {"adapters", "argument_types", "class_names", "image_headers"},
     {"naming", "unquoted_texts"},
 ]
 NESTED = {name for names in LAYERS for name in names if "." in name}

@@ -20,7 +20,7 @@ from vit_scaling.data import (
     tfrecords,
 )
 from vit_scaling.evaluation import evaluators, label_maps
-from vit_scaling.modeling import shapes, vit
+from vit_scaling.modeling import lora, shapes, vit
 from vit_scaling.optimization import (
     averaging,
     learning_rate_multipliers,
@@ -57,6 +57,8 @@ PARTS: tuple[Callable[..., Any], ...] = (
     learning_rate_multipliers.freeze,
     learning_rate_multipliers.layerwise_decay,
     learning_rate_multipliers.train_only,
+    lora.add_adapters,
+    lora.freeze_except,
     losses.sigmoid_cross_entropy,
     losses.softmax_cross_entropy,
     optimizer.Optimizer,
@@ -71,6 +73,7 @@ PARTS: tuple[Callable[..., Any], ...] = (
     learning_rate_schedules.Trapezoid,
     shapes.ViTShape,
     shapes.as_shape,
+    shapes.depth_of,
     tfds.TFDS,
     examples.Features,
     tfrecords.TFRecords,

@@ -321,7 +321,10 @@ def _instance_of_result(function: Callable[..., Any]) -> Any:
     result = function if is_class else annotations_of(function).get("return")
     if not inspect.isclass(result):
         raise _UnknownValueError
-    return object.__new__(result)
+    try:
+        return object.__new__(result)
+    except TypeError as error:  # Of a built-in type, such as int.
+        raise _UnknownValueError from error
 
 
 def _hint(bound: Any, value: Any) -> str:

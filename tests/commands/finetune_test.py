@@ -66,3 +66,33 @@ def test_run_that_cannot_start_is_reported_with_its_reason(tmp_path, capsys):
     flags = [f"--output_dir={tmp_path}", "--learning_rates", "0.1"]
     assert finetune.main([*flags, "--gin_file=no_such"]) == 1
     assert "no_such" in capsys.readouterr().err  # From a real training process.
+
+
+@pytest.mark.parametrize(
+    ("flags", "files", "bindings"),
+    [
+        (["--lora_rank=4"], ["lora"], ["LORA_RANK = 4"]),
+        (["--head_only"], ["head_only"], []),
+        (
+            ["--layerwise_decay=0.7", "--mixup=0.3", "--label_smoothing=0.2"],
+            ["layerwise_decay", "mixup", "label_smoothing"],
+            ["LAYERWISE_DECAY = 0.7", "MIXUP = 0.3", "LABEL_SMOOTHING = 0.2"],
+        ),
+    ],
+)
+def test_presets_are_gin_files_with_the_flag_s_value(called, flags, files, bindings):
+    assert (
+        finetune.main(["--output_dir=DIR", *flags, "--gin_param=SHAPE = 'B/16'"]) == 0
+    )
+    [((found, params), _)] = called
+    names = [f"finetuning/{name}.gin" for name in files]
+    assert found == ["experiments/finetune.gin", *names]
+    assert params == [*bindings, "SHAPE = 'B/16'"]
+    for name in names:
+        assert gin_files.find(name).is_file()
+
+
+def test_presets_that_choose_what_is_trained_exclude_each_other(called, capsys):
+    with pytest.raises(SystemExit):
+        finetune.main(["--output_dir=DIR", "--lora_rank=8", "--head_only"])
+    assert "not allowed with argument" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from vit_scaling.adapters import is_adapter
 from vit_scaling.applications.addresses import local_path
 from vit_scaling.applications.formats.keras_models import (
     describe_layers,
@@ -88,9 +89,9 @@ def load_for_finetuning(
 ) -> FineTuningStart:
     """Load trained weights into a new model, for another set or resolution.
 
-    The classifier keeps its initial values, and positions are resampled to the model's
-    grid (as in the authors' transfers). All other variables must be in the source, but
-    for those of `allow_initialised`.
+    Classifier and adapters keep their initial values, and positions are resampled to
+    the model's grid (as in the authors' transfers). All other variables must be in the
+    source, but for those of `allow_initialised`.
 
     Args:
         model: Built for the new task: its image size, classes and head.
@@ -167,6 +168,7 @@ def _check_initialised(
         path
         for path in initialised
         if not STATE.fullmatch(path)
+        and not is_adapter(path)
         and (classifier or not CLASSIFIER.fullmatch(path))
         and not (allowed and re.fullmatch(allowed, path))
     ]

@@ -23,6 +23,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="write a folder that transformers or timm loads, with a model card",
     )
     cli.add_averages_flag(parser)
+    add(
+        "--adapter",
+        action="store_true",
+        help="only what a run with --lora_rank trained, by this package's paths",
+    )
     add("--shape", help="shape of the source, if its heads are unknown")
     add("--gelu", choices=("tanh", "erf"), help="default: as the source computes it")
     add(
@@ -32,6 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _export(args: Any) -> Mapping[str, Any]:
+    if args.adapter:
+        from vit_scaling.applications.adapter_files import export_adapter
+
+        report = export_adapter(args.source, args.output, averages=args.averages)
+        load_with = f"adapter_files.load_adapter(model, {args.output!r})"
+        return {**report, "layout": "adapter", "assumed": [], "load_with": load_with}
     from vit_scaling.applications import addresses
 
     addresses.resolve(

@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--average", action="store_true", help="a Polyak average is kept")
     add("--micro_batches", type=int, default=1, help="as MICRO_BATCHES in gin")
     add("--no_clip", action="store_true", help="gradients are not clipped")
+    add("--lora_rank", type=int, help="adapters and classifier are trained alone")
     add("--device", default="tpu_v3", help="a name such as a100_80gb, or 24GiB")
     add("--devices", type=int, default=1, help="data-parallel replicas")
     add("--images", help="images seen in training, such as 16.4B, for time and cost")
@@ -103,6 +104,7 @@ def _plan(arguments: argparse.Namespace) -> Mapping[str, Any]:
         clip=not arguments.no_clip,
         average=arguments.average,
         micro_batches=arguments.micro_batches,
+        lora_rank=arguments.lora_rank,
     )
     return plan(
         _shape(arguments),

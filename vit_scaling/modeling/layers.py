@@ -1,14 +1,16 @@
 """Patch embedding, projections, MLP, LayerScale and norm of a Vision Transformer."""
 # SPDX-License-Identifier: Apache-2.0
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from vit_scaling import backend
+from vit_scaling import adapters, backend
 from vit_scaling.backend import require_tensorflow
 from vit_scaling.modeling import noise, tpu
 from vit_scaling.modeling.composite import CompositeLayer, Shape
@@ -146,6 +148,7 @@ class Projection(keras.layers.Layer):
         self.bias_rank = bias_rank
         self.bias_stddev = bias_stddev
         self.bias_gradient = bias_gradient
+        self.has_lora = False
         self.seed = noise.seed_or_random(seed)
 
     def build(self, inputs_shape: Shape | None = None) -> None:
@@ -175,7 +178,61 @@ class Projection(keras.layers.Layer):
         bias = self.bias
         if not self.bias_gradient:  # Zeros: after `stop_gradient` alone it is None.
             bias = tf.stop_gradient(bias) + 0.0 * bias
-        return tf.einsum(self.equation, inputs, self.kernel) + bias
+        outputs = tf.einsum(self.equation, inputs, self.kernel) + bias
+        return outputs + self._adapt(inputs) if self.has_lora else outputs
+
+    def enable_lora(self, rank: int, alpha: float | None = None) -> None:
+        """Add an adapter (`vit_scaling.adapters`), like `keras.layers.Dense`.
+
+        Args:
+            rank: Rank of the adapter.
+            alpha: The adapter is scaled by alpha / rank; None is `rank`.
+
+        Raises:
+            ValueError: The layer has an adapter.
+        """
+        if self.has_lora:
+            raise ValueError(f"{self.path!r} has an adapter already.")
+        shapes = adapters.adapter_shapes(self.kernel_shape, self.bias_rank, rank)
+        fan_in = math.prod(shapes[adapters.A][:-1])
+        limit = math.sqrt(6.0 / fan_in)  # He-uniform, as in Keras.
+        seed = noise.seed_for(self.seed, adapters.A)
+        initial = {
+            adapters.A: keras.initializers.RandomUniform(-limit, limit, seed=seed),
+            adapters.B: "zeros",
+            adapters.SCALE: keras.initializers.Constant((alpha or rank) / rank),
+        }
+        self._tracker.unlock()
+        with contextlib.ExitStack() as scopes:  # So that paths begin as the kernel's.
+            for part in self.kernel.path.split("/")[:-2]:
+                scopes.enter_context(keras.name_scope(part))
+            for name, shape in shapes.items():
+                trainable = name != adapters.SCALE
+                weight = self.add_weight(
+                    name=name,
+                    shape=shape,
+                    initializer=initial[name],
+                    trainable=trainable,
+                )
+                setattr(self, name, weight)
+        self._tracker.lock()
+        self.has_lora = True
+
+    def _adapt(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Return scale · (inputs A) B, without ever forming A B."""
+        operands, outputs = self.equation.split("->")
+        x, kernel = operands.split(",")
+        split = len(kernel) - self.bias_rank
+        low = "".join(axis for axis in x if axis not in kernel[:split]) + "r"
+        hidden = tf.einsum(f"{x},{kernel[:split]}r->{low}", inputs, self.lora_a)
+        change = tf.einsum(f"{low},r{kernel[split:]}->{outputs}", hidden, self.lora_b)
+        return self.lora_scale * change
+
+    def save_own_variables(self, store: Any) -> None:
+        """Store kernel, with the adapter merged into it, and bias."""
+        values = {v.name: np.asarray(v) for v in self.weights}
+        values = adapters.merge({f"own/{n}": value for n, value in values.items()})
+        store["0"], store["1"] = values["own/kernel"], values["own/bias"]
 
 
 @register

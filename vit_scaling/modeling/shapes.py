@@ -135,6 +135,16 @@ def shape_named(name: str) -> ViTShape:
     )
 
 
+def depth_of(shape: "str | ViTShape") -> int:
+    """Return the number of encoder blocks of a shape or of its name.
+
+    Example:
+        >>> depth_of("B/16")
+        12
+    """
+    return as_shape(shape).depth
+
+
 def shape_name(shape: ViTShape) -> str | None:
     """Return the name of a shape, such as "B/28"; None if it has none.
 

@@ -12,7 +12,7 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from vit_scaling import io_files
+from vit_scaling import adapters, io_files
 from vit_scaling.run_record import uses_averages
 from vit_scaling.training.checkpoint_files import (
     PARTIAL_PREFIX,
@@ -291,8 +291,8 @@ def restore_model(
 ) -> int:
     """Assign a run's weights to a model of the same shape; return their step.
 
-    All programs that use a trained run read its weights here. If the checkpoint holds
-    averaged weights too, a line on standard error says which were taken.
+    All programs read a run's weights here. Adapters are merged into the kernels, unless
+    the model has adapters. Standard error says whether averages were taken, if saved.
 
     Args:
         model: Built as the run's model was, under any strategy and precision.
@@ -306,6 +306,26 @@ def restore_model(
         ValueError: The checkpoint is of another model, or has no averages.
         CorruptCheckpointError: It is damaged, and so are all before it.
     """
+    values, manifest = read_weights(model_dir, averages=averages, step=step)
+    variables, step = variables_of(model), int(manifest["step"])
+    if not any(map(adapters.is_adapter, variables)):
+        values = adapters.merge(values)
+    _check_same_variables(Checkpoints(model_dir).path(step), variables, values)
+    for key, variable in variables.items():
+        variable.assign(values[key])
+    return step
+
+
+def read_weights(
+    model_dir: epath.PathLike,
+    *,
+    averages: bool | None = None,
+    step: int | None = None,
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return a run's weights by key ("model/PATH"), and the checkpoint's manifest.
+
+    Adapters are not merged. For arguments and errors see `restore_model`.
+    """
     directory = epath.Path(model_dir) / FOLDER
     steps = step_folders(directory) if step is None else [step]
     if not steps:
@@ -314,8 +334,8 @@ def restore_model(
         )
     values, manifest = _read_newest(directory, steps, prefixes=["model/", "averages/"])
     folder = checkpoint_folder(directory, manifest["step"])
-    averaged_keys = [key for key in values if key.startswith("averages/")]
-    averaged = {key: values.pop(key) for key in averaged_keys}
+    names = [key for key in values if key.startswith("averages/")]
+    averaged = {key.replace("averages", "model", 1): values.pop(key) for key in names}
     takes_averages = uses_averages(model_dir, averages)
     if takes_averages and not averaged:
         asked = "run.json" if averages is None else "`averages`"
@@ -324,13 +344,7 @@ def restore_model(
             "last weights by averages=False (--no-averages), or bind the optimizer's "
             "`average_decay` when training."
         )
-    variables = variables_of(model)
-    _check_same_variables(folder, variables, values)
-    for key, variable in variables.items():
-        value = values[key]
-        if takes_averages:
-            value = averaged.get("averages/" + key.removeprefix("model/"), value)
-        variable.assign(value)
+    values |= averaged if takes_averages else {}
     if averaged:
         kind = "averaged" if takes_averages else "last"
         why = "as the run evaluates them" if averages is None else "as requested"
@@ -338,7 +352,7 @@ def restore_model(
             f"{model_dir}: {kind} weights of step {manifest['step']:,}, {why}.",
             file=sys.stderr,
         )
-    return int(manifest["step"])
+    return values, manifest
 
 
 def _read_newest(

@@ -158,3 +158,20 @@ def test_averages_and_summed_gradients_are_counted():
     assert summed == 4 * parameters
     assert pieces.arguments == plain.arguments  # The whole batch is an argument.
     assert pieces.terms["activations"] == quarter.terms["activations"]
+
+
+def test_adapters_have_gradients_and_state_and_the_frozen_weights_none():
+    shape = shape_named("S/16")
+    options = {"tpu": False, "precision": "float32", "optimizer": "momentum"}
+    plain = memory(shape, batch=64, step=Step(**options))
+    adapted = memory(shape, batch=64, step=Step(lora_rank=8, **options))
+    # Per block q, k, v, out of 384 x 384, MLP of 384 x 1536, and six scales.
+    factors = 12 * 8 * (4 * 768 + 2 * (384 + 1536))
+    trained = factors + 385_000  # The classifier.
+    added = 4 * (factors + 12 * 6)
+    assert adapted.terms["weights"] == plain.terms["weights"] + added
+    assert adapted.terms["first_moment"] == 4 * trained
+    assert adapted.terms.get("gradients", 4 * trained) == 4 * trained
+    assert adapted.total < plain.total
+    with pytest.raises(ValueError, match="`lora_rank` must be at least 1"):
+        Step(lora_rank=0)

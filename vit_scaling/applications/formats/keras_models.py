@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from vit_scaling.adapters import merge
 from vit_scaling.applications.formats.vit_weights import (
     ViTWeights,
     arguments_from_variables,
@@ -51,6 +52,8 @@ VIT_LAYERS: dict[str, Any] = {
 def weights_of_model(model: Any) -> ViTWeights:
     """Return the weights of a model that `vit_scaling.modeling.vit.vit` built.
 
+    Low-rank adapters are merged into the kernels.
+
     The arguments are derived from the model's layers, so copies work as well: loaded
     from a `.keras`, cloned, or with a softmax after the classifier.
 
@@ -65,7 +68,7 @@ def weights_of_model(model: Any) -> ViTWeights:
             f"{describe_layers(model.layers)}. Take a ViT inside it by "
             "model.get_layer(NAME)."
         )
-    variables = {v.path: np.asarray(v) for v in model.variables}
+    variables = merge({v.path: np.asarray(v) for v in model.variables})
     arguments = _arguments(model, layers, variables)
     expected = vit_variables(**arguments)
     others = variables.keys() - expected.keys()

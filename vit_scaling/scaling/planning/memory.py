@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from vit_scaling.adapters import is_trained, with_adapters
 from vit_scaling.checks import check_at_least
 from vit_scaling.modeling.rematerialization import recomputed_parts
 from vit_scaling.modeling.shapes import ViTShape
@@ -79,6 +80,8 @@ class Step:
         average: Whether a Polyak average of the weights is kept.
         micro_batches: Pieces of the batch, one after the other, whose gradients are
             summed in float32.
+        lora_rank: Rank of the adapters that are trained, with the classifier, in place
+            of all weights; None trains all.
 
     Raises:
         ValueError: An optimizer, precision or policy is not known.
@@ -96,6 +99,7 @@ class Step:
     representation_width: int | None = None
     average: bool = False
     micro_batches: int = 1
+    lora_rank: int | None = None
 
     def __post_init__(self) -> None:
         for name, known in (("optimizer", RULES_BY_FLAG), ("precision", PRECISIONS)):
@@ -104,6 +108,8 @@ class Step:
                 raise ValueError(unknown_name_message(name, value, known))
         recomputed_parts(self.rematerialize, depth=1)
         check_at_least(1, micro_batches=self.micro_batches)
+        if self.lora_rank is not None:
+            check_at_least(1, lora_rank=self.lora_rank)
 
     @property
     def activation_bytes(self) -> int:
@@ -227,7 +233,7 @@ def _memory(shape: ViTShape, batch: float, step: Step, *, recomputed: bool) -> M
     }
     summed = 0
     if step.micro_batches > 1:
-        summed = 4 * sum(n * math.prod(size) for _, size, n in _weights(shape, step))
+        summed = 4 * sum(n * math.prod(size) for _, size, n in _trained(shape, step))
         forward["gradients"] = summed
     backward = {
         "gradients": gradients + summed,
@@ -256,10 +262,21 @@ def _memory(shape: ViTShape, batch: float, step: Step, *, recomputed: bool) -> M
 def _weights(shape: ViTShape, step: Step) -> tuple[tuple[str, Shape, int], ...]:
     """Return (path, shape, count) of the weights; all blocks count as one."""
     one_block = dataclasses.replace(shape, depth=1)
+    variables = vit_variables(one_block, **step.model_options)
+    if step.lora_rank is not None:
+        variables = with_adapters(variables, step.lora_rank)
     return tuple(
         (path, size, shape.depth if path.startswith("block_") else 1)
-        for path, size in vit_variables(one_block, **step.model_options).items()
+        for path, size in variables.items()
     )
+
+
+def _trained(shape: ViTShape, step: Step) -> tuple[tuple[str, Shape, int], ...]:
+    """Return those of `_weights` that have gradients and optimizer state."""
+    weights = _weights(shape, step)
+    if step.lora_rank is None:
+        return weights
+    return tuple(weight for weight in weights if is_trained(weight[0]))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -268,10 +285,11 @@ def _state(shape: ViTShape, step: Step) -> tuple[tuple[str, int], ...]:
     rule = RULES_BY_FLAG[step.optimizer]
     sizes = {"weights": 0, "first_moment": 0, "second_moment": 0}
     for _, size, count in _weights(shape, step):
-        weights = count * array_bytes(size, 4, tpu=step.tpu)
-        sizes["weights"] += weights
+        sizes["weights"] += count * array_bytes(size, 4, tpu=step.tpu)
+    for _, size, count in _trained(shape, step):
         if step.average:
-            sizes["average"] = sizes.get("average", 0) + weights
+            average = count * array_bytes(size, 4, tpu=step.tpu)
+            sizes["average"] = sizes.get("average", 0) + average
         for name, slot in rule.slots(size).items():
             slot_bytes = array_bytes(slot.shape, BYTES[slot.dtype], tpu=step.tpu)
             sizes[moment_of(name)] += count * slot_bytes
@@ -287,7 +305,7 @@ def _arguments(shape: ViTShape, batch: float, step: Step) -> dict[str, int]:
 
 def _gradients(shape: ViTShape, step: Step) -> int:
     """Return the bytes of the gradients that exist at the same time."""
-    counts = [count * math.prod(size) for _, size, count in _weights(shape, step)]
+    counts = [count * math.prod(size) for _, size, count in _trained(shape, step)]
     if step.micro_batches > 1 and not step.scan:
         return step.activation_bytes * sum(counts)  # Before they are added to the sum.
     if step.scan:
@@ -296,7 +314,7 @@ def _gradients(shape: ViTShape, step: Step) -> int:
         return step.activation_bytes * sum(counts)
     # Each gradient is freed after its update; the largest exists in any case.
     return step.activation_bytes * max(
-        math.prod(size) for _, size, _ in _weights(shape, step)
+        math.prod(size) for _, size, _ in _trained(shape, step)
     )
 
 
