@@ -88,9 +88,10 @@ class BatchedFit(NamedTuple):
 
 class _Problem(NamedTuple):
     compute: Floats  # (runs,), over its geometric mean
-    error: Floats  # (runs,)
+    error: Floats  # (resamples, runs)
     min_compute: float
     loss: Loss
+    upper: Floats  # Bounds of theta; the floor is at most the largest error.
 
 
 def fit_many(
@@ -100,22 +101,25 @@ def fit_many(
 
     For fixed (b, d) the law is linear in (a, c). A grid over (b, d) with that solved in
     closed form gives the starts. Levenberg-Marquardt over all four, with the bounds
-    a > 0, 0.001 ≤ b ≤ 10, 0 ≤ c ≤ 1, d ≥ 0, refines the best of them. A fit that ends
+    a > 0, 0.001 ≤ b ≤ 10, 0 ≤ c ≤ max(1, largest error), d ≥ 0, refines the best of them. A fit that ends
     on the bounds of a or b, or on the upper one of d, has not converged: the points
     do not show this law.
 
     Args:
         compute: Compute of the runs, any unit, shape (runs,).
-        error: Errors as fractions, above 0 with the log loss, shape (runs,).
+        error: Errors as fractions, above 0 with the log loss, shape (runs,), or
+            (resamples, runs) if they differ between resamples.
         weights: Weight of each run in each resample, shape (resamples, runs).
         loss: The loss to minimise.
         starts: Number of grid nodes to refine.
     """
     used = (weights > 0).any(axis=0)
-    compute, error, weights = compute[used], error[used], weights[:, used]
+    compute, weights = compute[used], weights[:, used]
+    error = np.broadcast_to(error[..., used], weights.shape)
     unit = float(np.exp(np.log(compute).mean()))
     min_compute = float(compute.min()) / unit
-    problem = _Problem(compute / unit, error, min_compute, loss)
+    upper = np.array([*UPPER[:2], max(1.0, float(error.max())), UPPER[3]])
+    problem = _Problem(compute / unit, error, min_compute, loss, upper)
     first, *others = _starts(problem, weights, starts)
     theta, cost, stationary = _refine(problem, weights, first)
     for start in others:
@@ -134,12 +138,12 @@ def fit_many(
 
 def _starts(problem: _Problem, weights: Floats, count: int) -> list[Floats]:
     """Return `count` starts, each (resamples, 4): the best of a grid over (b, d)."""
-    x, y, min_compute, _ = problem
+    x, y, min_compute = problem.compute, problem.error, problem.min_compute
     basis = np.stack([(x + min_compute * np.expm1(u)) ** -b for b, u in _GRID], axis=1)
     v = weights / y**2 if problem.loss.scale == "log" else weights
     total, f, ff = v.sum(1, keepdims=True), v @ basis, v @ basis**2  # (resamples, grid)
-    fy, yy = v @ (basis * y[:, None]), (v @ y**2)[:, None]
-    y1 = (v @ y)[:, None]
+    fy, yy = (v * y) @ basis, (v * y**2).sum(1, keepdims=True)
+    y1 = (v * y).sum(1, keepdims=True)
     determinant = total * ff - f**2
     flat = determinant <= 1e-12 * total * ff
     determinant = np.where(flat, 1.0, determinant)
@@ -175,17 +179,18 @@ def _refine(
     problem: _Problem, weights: Floats, theta: Floats, steps: int = 300
 ) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
     """Run Levenberg-Marquardt on all resamples; return theta, cost and stationarity."""
-    theta = np.clip(theta, LOWER, UPPER)
-    loss, error = problem.loss, problem.error
-    cost = loss.cost(loss.residual(_predict(problem, theta)[0], error), weights)
+    theta = np.clip(theta, LOWER, problem.upper)
+    loss = problem.loss
+    cost = loss.cost(loss.residual(_predict(problem, theta)[0], problem.error), weights)
     damping = np.full(len(theta), 1e-3)
     stationary = np.zeros(len(theta), bool)
     active = np.arange(len(theta))
     for _ in range(steps):
-        now, weight = theta[active], weights[active]
-        step, is_stationary = _step(problem, weight, now, damping[active], cost[active])
+        now, weight, error = theta[active], weights[active], problem.error[active]
+        part = problem._replace(error=error)
+        step, is_stationary = _step(part, weight, now, damping[active], cost[active])
         stationary[active] = is_stationary
-        new = np.clip(now + np.clip(step, -3, 3), LOWER, UPPER)
+        new = np.clip(now + np.clip(step, -3, 3), LOWER, part.upper)
         residual = loss.residual(_predict(problem, new)[0], error)
         new_cost = loss.cost(residual, weight)
         better = new_cost < cost[active]
@@ -210,7 +215,8 @@ def _step(
     gradient = np.einsum("bnk,bn->bk", jacobian, weight * residual)
     weighted = jacobian * weight[..., None]
     normal = np.einsum("bnk,bnl->bkl", weighted, jacobian)
-    outward = ((theta <= LOWER) & (gradient > 0)) | ((theta >= UPPER) & (gradient < 0))
+    above = (theta >= problem.upper) & (gradient < 0)
+    outward = ((theta <= LOWER) & (gradient > 0)) | above
     diagonal = np.einsum("bkk->bk", normal).copy()
     gradient = np.where(outward, 0, gradient)
     size = np.sqrt(np.maximum(diagonal * cost[:, None], 1e-300))
