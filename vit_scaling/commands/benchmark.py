@@ -9,7 +9,10 @@ from typing import Any
 from vit_scaling import io_files
 from vit_scaling.commands import cli
 
-BENCHMARKS = ("step", "optimizer", "pipeline", "writing", "fewshot", "inference")
+BENCHMARKS = (
+    *("step", "optimizer", "pipeline", "writing", "fewshot", "inference"),
+    "coverage",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

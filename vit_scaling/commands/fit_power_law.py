@@ -55,6 +55,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "default: read from the column's name")  # fmt: skip
     add("--error_unit", choices=["fraction", "percent"], help="of errors and "
         "accuracies; default: percent if the column's name says so")  # fmt: skip
+    add("--method", default="auto", choices=["auto", "frontier", "surface"],
+        help="fit the frontier, or the valley of a surface over compute and size; auto "
+        "takes the surface for 40 runs or more of known size")  # fmt: skip
     add("--loss", default="log", choices=["log", "linear"])
     add("--robust", default="none", choices=["none", "huber", "soft_l1"])
     add("--robust_scale", type=float, default=0.02, help="where the loss turns linear")
@@ -86,6 +89,7 @@ def _fit(arguments: argparse.Namespace) -> Mapping[str, Any]:
     )
     return analysis.analyse(
         runs,
+        method=arguments.method,
         loss=Loss(
             arguments.loss,
             None if arguments.robust == "none" else arguments.robust,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.scaling.example_runs import LAW, runs_on_law
-from vit_scaling.scaling.laws.bootstrap import bootstrap
+from vit_scaling.scaling.laws.bootstrap import bootstrap, draw_counts
 from vit_scaling.scaling.laws.power_law import PowerLaw, fit_power_law
 from vit_scaling.scaling.laws.runs import Run, Runs
 
@@ -110,3 +110,21 @@ def test_bad_arguments_are_explained():
         bootstrap(runs, fit, level=95)
     with pytest.raises(ValueError, match="`resamples` must be at least 20"):
         bootstrap(runs, fit, resamples=3)
+
+
+def test_rows_of_one_cluster_are_drawn_together():
+    counts = draw_counts([4, 7, 4, 9], 50, np.random.default_rng(0))
+    assert counts.shape == (50, 4)
+    assert (counts[:, 0] == counts[:, 2]).all()
+    assert (counts[:, [0, 1, 3]].sum(axis=1) == 3).all()
+    assert len(np.unique(counts[:, 0])) > 1
+
+
+def test_the_interval_of_a_is_on_a_log_scale():
+    """On a linear scale it was 0 to 375 where a is determined within a factor."""
+    runs = runs_on_law(PowerLaw(a=100.0, b=0.4, c=0.12, d=0.0), noise=0.02, low=1e6,
+                       high=1e10)  # fmt: skip
+    boot = bootstrap(runs, fit_power_law(runs), resamples=100)
+    (low, high), law = boot.intervals()["a"], boot.fit.law
+    assert 0 < low < law.a < high
+    assert np.log(high / law.a) == pytest.approx(np.log(law.a / low))

@@ -101,9 +101,9 @@ def fit_many(
 
     For fixed (b, d) the law is linear in (a, c). A grid over (b, d) with that solved in
     closed form gives the starts. Levenberg-Marquardt over all four, with the bounds
-    a > 0, 0.001 ≤ b ≤ 10, 0 ≤ c ≤ max(1, largest error), d ≥ 0, refines the best of them. A fit that ends
-    on the bounds of a or b, or on the upper one of d, has not converged: the points
-    do not show this law.
+    a > 0, 0.001 ≤ b ≤ 10, 0 ≤ c ≤ max(1, largest error), d ≥ 0, refines the best of
+    them. A fit that ends on the bounds of a or b, or on the upper one of d, has not
+    converged: the points do not show this law.
 
     Args:
         compute: Compute of the runs, any unit, shape (runs,).

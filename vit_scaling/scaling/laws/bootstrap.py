@@ -55,9 +55,14 @@ class Bootstrap:
         return np.stack([estimate - reach, estimate + reach])
 
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """Return the interval of each coefficient, within its bounds."""
-        law = dataclasses.astuple(self.fit.law)
-        ends = np.maximum(self._interval(self.samples, np.array(law)), 0.0)
+        """Return the interval of each coefficient, within its bounds.
+
+        Those of a and b, which are above 0, are as wide on both sides on a log scale.
+        """
+        law = np.array(dataclasses.astuple(self.fit.law))
+        ends = np.maximum(self._interval(self.samples, law), 0.0)
+        scales = self._interval(np.log(self.samples[:, :2]), np.log(law[:2]))
+        ends[:, :2] = np.exp(scales)
         return {
             name: (float(ends[0, k]), float(ends[1, k]))
             for k, name in enumerate(COEFFICIENTS)
@@ -125,10 +130,36 @@ class Bootstrap:
         return np.asarray(a * (compute + d) ** -b + c)
 
 
+def check_resampling(resamples: int, level: float) -> None:
+    """Raise ValueError if a setting is out of range."""
+    if not 0 < level < 1:
+        raise ValueError(f"`level` must be between 0 and 1; received {level!r}.")
+    if resamples < 20:
+        raise ValueError(f"`resamples` must be at least 20; received {resamples!r}.")
+
+
+def draw_counts(
+    clusters: npt.ArrayLike, resamples: int, generator: np.random.Generator
+) -> Floats:
+    """Return how often each resample has each run, shape (resamples, runs).
+
+    Args:
+        clusters: Runs of one value are drawn together, shape (runs,).
+        resamples: Number of resamples.
+        generator: Source of randomness.
+    """
+    names, members = np.unique(np.asarray(clusters), return_inverse=True)
+    count = len(names)
+    drawn = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
+    return drawn[:, members].astype(float)
+
+
 def bootstrap(
     runs: Runs, fit: Fit, *, resamples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> Bootstrap:
     """Resample the runs with replacement and redo the frontier and the fit each time.
+
+    Checkpoints of one training are drawn together.
 
     Args:
         runs: The runs that were given to `fit_power_law`.
@@ -141,17 +172,12 @@ def bootstrap(
         RuntimeError: The fit did not converge, or fewer than half of the resamples did.
         ValueError: A number is out of range.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"`level` must be between 0 and 1; received {level!r}.")
-    if resamples < 20:
-        raise ValueError(f"`resamples` must be at least 20; received {resamples!r}.")
+    check_resampling(resamples, level)
     _ = fit.law  # Raises if the fit did not converge.
     runs = prepare_runs(runs, loss=fit.loss)
     order = np.lexsort((runs.error, runs.compute))
     compute, error, weight = (v[order] for v in (runs.compute, runs.error, runs.weight))
-    n = len(runs)
-    generator = np.random.default_rng(seed)
-    counts = generator.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
+    counts = draw_counts(runs.clusters[order], resamples, np.random.default_rng(seed))
     kept = frontier_mask(error, counts, slack=fit.slack)
     # A run drawn twice counts twice: without this, intervals cover 90 % for 95 %.
     weights = np.where(kept, counts * weight, 0.0)

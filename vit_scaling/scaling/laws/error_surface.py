@@ -59,7 +59,9 @@ def fit_parametric_surface(
     upper = [*_UPPER[:4], lowest + 0.2, _UPPER[5]]
 
     def residuals(p: Floats) -> Floats:
-        return ParametricSurface(p, centre).log_error(log_size, log_duration) - log_error
+        return (
+            ParametricSurface(p, centre).log_error(log_size, log_duration) - log_error
+        )
 
     fits = [
         least_squares(
@@ -154,10 +156,11 @@ def fit_valley(compute: Floats, size: Floats, error: Floats) -> Valley:
     x, y = _scaled(log_compute, log_compute), _scaled(ratio, ratio)
     everywhere = np.ones(len(x), bool)
     flat = [_score(_powers(x, d), log_error, everywhere) for d in _DEGREES]
-    if min(flat)[0] < _criterion(log_error - at_runs, 0)[0]:
+    residual = log_error - at_runs
+    curved = [_score(_terms(x, y, d), residual, everywhere) for d in _DEGREES]
+    if min(flat) < min([_criterion(residual, 0), *curved]):
         degree, noise, near = 0, min(flat)[1], everywhere
     else:
-        residual = log_error - at_runs
         scores = [(*_score(_terms(x, y, d), residual, near), d) for d in _DEGREES]
         best, noise, degree = min(scores)
         if np.isinf(best):

@@ -117,7 +117,7 @@ def fit_power_law(
     """
     points = find_fitting_points(runs, loss=loss, slack=slack)
     fit = fit_many(points.compute, points.error, points.weight[None], loss=loss)
-    reason = _failure_reason(fit.coefficients[0], bool(fit.converged[0]), points)
+    reason = find_failure(fit.coefficients[0], bool(fit.converged[0]), points)
     if reason:
         return Fit(points, loss, reason, float("nan"), slack)
     law = PowerLaw(*map(float, fit.coefficients[0]))
@@ -180,7 +180,7 @@ def prepare_runs(runs: Runs, *, loss: Loss) -> Runs:
     return runs
 
 
-def _failure_reason(coefficients: Floats, converged: bool, points: Runs) -> str:
+def find_failure(coefficients: Floats, converged: bool, points: Runs) -> str:
     """Return why a fit is rejected; "" if it is accepted."""
     b, d = coefficients[1], coefficients[3]
     if not np.isfinite(coefficients).all():

@@ -2,19 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
-from vit_scaling.scaling.laws.bootstrap import Bootstrap, bootstrap
-from vit_scaling.scaling.laws.power_law import (
-    Fit,
-    PowerLaw,
-    fit_power_law,
-    prepare_runs,
-)
-from vit_scaling.scaling.laws.runs import Floats, Runs
+from vit_scaling.scaling.laws.bootstrap import Bootstrap
+from vit_scaling.scaling.laws.frontier import frontier
+from vit_scaling.scaling.laws.law_estimates import LawEstimate, estimate_law
+from vit_scaling.scaling.laws.power_law import PowerLaw, prepare_runs
+from vit_scaling.scaling.laws.runs import Floats, Run, Runs
 
 Interval = tuple[float, float]
 
@@ -63,12 +60,14 @@ def _pairs(band: Floats) -> list[Interval | None]:
 
 @dataclasses.dataclass(frozen=True)
 class HiddenRunPrediction:
-    """The best of the most expensive runs, predicted from the other runs.
+    """The frontier's most expensive hidden run, predicted from the other runs.
+
+    Runs that a cheaper one beats are not compared: the law is that of the best runs.
 
     Attributes:
         hidden: The runs that were left out, in words.
-        fitted: Number of frontier points that were fitted.
-        compute: Compute of the best hidden run.
+        fitted: Number of points that were fitted.
+        compute: Compute of the hidden run.
         actual: Its error.
         predicted: Predicted error; None if the other runs gave no law.
         interval: Of a new run at this compute; None without a law.
@@ -93,59 +92,72 @@ class HiddenRunPrediction:
 
 
 def predict_hidden_runs(
-    runs: Runs, fit: Fit, *, resamples: int = 300, seed: int = 0
+    runs: Runs, law: LawEstimate, *, resamples: int = 300, seed: int = 0
 ) -> list[HiddenRunPrediction]:
     """Predict the largest runs from the others, to see how well the law extrapolates.
 
     Hidden in turn: all runs above a tenth and a hundredth of the largest frontier
-    compute, and the most expensive model, the two and the three most expensive ones.
+    compute, and the most expensive model, the two and the three most expensive ones. A
+    set without a run on the frontier is left out.
 
     Args:
-        runs: The runs that were given to `fit_power_law`.
-        fit: Its result; the same loss and slack are used.
+        runs: The runs that were given to `estimate_law`.
+        law: Its result; the same method, loss and slack are used.
         resamples: Bootstraps for the intervals.
         seed: Seed of the bootstrap.
     """
-    runs = prepare_runs(runs, loss=fit.loss)
-    return [
-        _predict_hidden(runs, hidden, kept, fit, resamples, seed)
-        for hidden, kept in _subsets(runs, float(fit.points.compute.max()))
-        if kept.any() and not kept.all()
-    ]
+    best = frontier(prepare_runs(runs, loss=law.fit.loss))
+    rows = []
+    for hidden, keep in _subsets(runs, float(best.compute.max())):
+        unseen = [run for run in best if not keep(run)]
+        rest = tuple(run for run in runs if keep(run))
+        if unseen and rest:
+            last = unseen[-1]
+            rows.append(_predict_hidden(hidden, last, Runs(rest), law, resamples, seed))
+    return rows
 
 
-def _subsets(runs: Runs, largest: float) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-    """Yield what is hidden in words, and a mask of the runs that are kept."""
+def _subsets(runs: Runs, largest: float) -> Iterator[tuple[str, Callable[[Run], bool]]]:
+    """Yield what is hidden in words, and whether a run is kept."""
     for factor in (10, 100):
         limit = largest / factor
-        yield f"runs above {limit:.4g} {runs.unit.label}", runs.compute <= limit
+        keep = partial(_is_cheap, limit=limit)
+        yield f"runs above {limit:.4g} {runs.unit.label}", keep
     for count in range(1, min(4, len(runs.models) - 1)):
         names = runs.models[-count:]
-        kept = np.array([run.model not in names for run in runs])
-        yield f"models {', '.join(names)}", kept
+        yield f"models {', '.join(names)}", partial(_is_of_other, names=names)
+
+
+def _is_cheap(run: Run, limit: float) -> bool:
+    return run.compute <= limit
+
+
+def _is_of_other(run: Run, names: Sequence[str]) -> bool:
+    return run.model not in names
 
 
 def _predict_hidden(
-    runs: Runs,
-    hidden: str,
-    kept: npt.NDArray[np.bool_],
-    fit: Fit,
-    resamples: int,
-    seed: int,
+    hidden: str, last: Run, rest: Runs, law: LawEstimate, resamples: int, seed: int
 ) -> HiddenRunPrediction:
-    rest, unseen = runs.take(np.flatnonzero(kept)), runs.take(np.flatnonzero(~kept))
-    best = unseen.rows[int(np.argmin(unseen.error))]
     try:
-        partial = fit_power_law(rest, loss=fit.loss, slack=fit.slack)
-        boot = bootstrap(rest, partial, resamples=resamples, seed=seed)
+        estimate = estimate_law(
+            rest,
+            method=law.method,
+            loss=law.fit.loss,
+            slack=law.fit.slack,
+            resamples=resamples,
+            seed=seed,
+        )
     except (ValueError, RuntimeError):
-        return HiddenRunPrediction(hidden, 0, best.compute, best.error, None, None)
-    (prediction,) = predict(boot, [best.compute])
+        return HiddenRunPrediction(hidden, 0, last.compute, last.error, None, None)
+    if estimate.bootstrap is None:
+        return HiddenRunPrediction(hidden, 0, last.compute, last.error, None, None)
+    (prediction,) = predict(estimate.bootstrap, [last.compute])
     return HiddenRunPrediction(
         hidden,
-        len(partial.points),
-        best.compute,
-        best.error,
+        len(estimate.fit.points),
+        last.compute,
+        last.error,
         prediction.error,
         prediction.run_interval,
     )

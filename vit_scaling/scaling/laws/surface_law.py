@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vit_scaling.scaling.laws.batched_fit import SQUARED_LOG_ERROR, fit_many
+from vit_scaling.scaling.laws.bootstrap import draw_counts
 from vit_scaling.scaling.laws.error_surface import Valley, fit_valley
 from vit_scaling.scaling.laws.runs import Floats
 
@@ -69,7 +70,11 @@ def fit_surface_law(
     """
     valley = fit_valley(compute, size, error)
     generator = np.random.default_rng(seed)
-    weights = _resample(len(compute), cluster, resamples, generator)
+    runs = len(compute)
+    drawn = draw_counts(
+        np.arange(runs) if cluster is None else cluster, resamples, generator
+    )
+    weights = np.concatenate([np.ones((1, runs)), drawn])
     weights *= 1.0 if weight is None else weight
     log_error = valley.log_error - valley.excess(weights)
     order = np.flatnonzero(valley.inside)
@@ -91,20 +96,6 @@ def fit_surface_law(
         np.exp(log_error[0]),
         valley,
     )
-
-
-def _resample(
-    runs: int,
-    cluster: npt.ArrayLike | None,
-    resamples: int,
-    generator: np.random.Generator,
-) -> Floats:
-    """Return how often each resample has each run; the first row has each run once."""
-    labels = np.arange(runs) if cluster is None else np.asarray(cluster)
-    names, members = np.unique(labels, return_inverse=True)
-    count = len(names)
-    drawn = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
-    return np.concatenate([np.ones((1, runs)), drawn[:, members].astype(float)])
 
 
 def _binned(

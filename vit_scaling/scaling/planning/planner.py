@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from vit_scaling.modeling.shapes import SHAPES, ViTShape
-from vit_scaling.scaling.laws.bootstrap import bootstrap
 from vit_scaling.scaling.laws.compute_units import FLOPS
 from vit_scaling.scaling.laws.findings import largest_data
-from vit_scaling.scaling.laws.power_law import fit_power_law
+from vit_scaling.scaling.laws.frontier import frontier
+from vit_scaling.scaling.laws.law_estimates import estimate_law
 from vit_scaling.scaling.laws.predictions import predict
 from vit_scaling.scaling.laws.runs import Floats, Run, Runs
 from vit_scaling.scaling.planning.devices import Device
@@ -177,14 +177,14 @@ def plan_budget(
         RuntimeError: The law did not converge.
     """
     _check_positive(budget=budget)
-    fit = fit_power_law(runs)
-    boot = bootstrap(runs, fit, resamples=resamples)
-    prediction = predict(boot, [budget])[0]
-    frontier_flops = [_flops_per_image(run, image_size) for run in fit.points]
-    wanted = _extrapolate(fit.points.compute, frontier_flops, budget)
+    law = estimate_law(runs, resamples=resamples)
+    prediction = predict(law.bootstrap or law.fit.law, [budget])[0]
+    best = frontier(runs.averaged_over_seeds())
+    best_flops = [_flops_per_image(run, image_size) for run in best]
+    wanted = _extrapolate(best.compute, best_flops, budget)
     name, shape = _find_shape(runs, wanted, image_size)
     images = budget / _compute_per_image(runs, shape, image_size)
-    near = [run for run in fit.points if 0.1 < run.compute / budget < 10]
+    near = [run for run in best if 0.1 < run.compute / budget < 10]
     size = largest_data(Runs(tuple(near)) if near else runs)
     data = None if size is None else min(size, images)
     low, high = float(runs.compute.min()), float(runs.compute.max())
@@ -202,8 +202,8 @@ def plan_budget(
         "error_interval": prediction.interval,
         "run_interval": prediction.run_interval,
         "extrapolated": not low <= budget <= high,
-        "law": dataclasses.asdict(fit.law),
-        "notes": boot.notes(),
+        "law": dataclasses.asdict(law.fit.law),
+        "notes": [*(law.bootstrap.notes() if law.bootstrap else []), *law.notes],
     }
     if device is None:
         return result

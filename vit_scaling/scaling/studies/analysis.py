@@ -6,20 +6,24 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from vit_scaling.io_files import write_json
 from vit_scaling.scaling.laws.batched_fit import SQUARED_LOG_ERROR, Loss
-from vit_scaling.scaling.laws.bootstrap import Bootstrap, bootstrap
+from vit_scaling.scaling.laws.bootstrap import Bootstrap
 from vit_scaling.scaling.laws.columns import ColumnNames
-from vit_scaling.scaling.laws.extrapolation import compare_laws
+from vit_scaling.scaling.laws.extrapolation import Comparison, compare_laws
 from vit_scaling.scaling.laws.findings import (
     find_bottlenecks,
     find_saturation,
     largest_data,
     sample_efficiency,
 )
+from vit_scaling.scaling.laws.frontier import frontier
+from vit_scaling.scaling.laws.law_estimates import LawEstimate, estimate_law
 from vit_scaling.scaling.laws.paper_results import paper_runs
 from vit_scaling.scaling.laws.plot_style import save_figure
-from vit_scaling.scaling.laws.power_law import COEFFICIENTS, Fit, fit_power_law
+from vit_scaling.scaling.laws.power_law import COEFFICIENTS, Fit, prepare_runs
 from vit_scaling.scaling.laws.predictions import predict, predict_hidden_runs
 from vit_scaling.scaling.laws.row_reader import TableOptions, parse_quantity
 from vit_scaling.scaling.laws.run_tables import grouped_runs_from
@@ -67,6 +71,7 @@ def parse_budgets(text: str) -> list[float]:
 def analyse(
     runs: Runs,
     *,
+    method: str = "auto",
     loss: Loss = SQUARED_LOG_ERROR,
     slack: float = 0.0,
     resamples: int = 1000,
@@ -80,6 +85,7 @@ def analyse(
 
     Args:
         runs: Runs of one metric.
+        method: "auto", "frontier" or "surface", see `estimate_law`.
         loss: What the fit minimises.
         slack: See `frontier`.
         resamples: Bootstraps of the runs.
@@ -96,26 +102,30 @@ def analyse(
         to resample, "intervals" is None; if too few to compare laws, "laws" is empty.
         "notes" says so, and the fit remains valid.
     """
-    fit = fit_power_law(runs, loss=loss, slack=slack)
-    boot, notes, laws, hidden = None, [], [], []
-    if fit.converged:
-        try:
-            boot = bootstrap(runs, fit, resamples=resamples, level=level, seed=seed)
-        except RuntimeError as error:  # The fit itself remains valid.
-            notes.append(f"There are no intervals. {error}")
-        hidden = predict_hidden_runs(runs, fit, seed=seed)
+    law = estimate_law(
+        runs,
+        method=method,
+        loss=loss,
+        slack=slack,
+        resamples=resamples,
+        level=level,
+        seed=seed,
+    )
+    fit, boot, notes = law.fit, law.bootstrap, [*law.notes]
+    laws: list[Comparison] = []
+    hidden = predict_hidden_runs(runs, law, seed=seed) if fit.converged else []
+    best = frontier(prepare_runs(runs, loss=loss), slack=slack)
     if compare:
         try:
             laws = compare_laws(runs, slack=slack)
         except ValueError as error:
             notes.append(f"Laws were not compared. {error}")
     result = {
-        **_summary(runs, fit, boot),
+        **_summary(runs, law, best),
         "notes": [*(boot.notes() if boot else []), *notes],
         "predictions": _predictions(runs, fit, boot, budgets),
         "frontier": [
-            {name: getattr(run, name) for name in _FRONTIER_FIELDS}
-            for run in fit.points
+            {name: getattr(run, name) for name in _FRONTIER_FIELDS} for run in best
         ],
         "hindcasts": [
             {**dataclasses.asdict(row), "relative_error": row.relative_error}
@@ -127,17 +137,21 @@ def analyse(
     }
     if output_dir is not None:
         result["files"] = _write_files(
-            runs, fit, boot, result, pathlib.Path(output_dir)
+            runs, law, best, result, pathlib.Path(output_dir)
         )
     return result
 
 
-def _summary(runs: Runs, fit: Fit, boot: Bootstrap | None) -> dict[str, Any]:
+def _summary(runs: Runs, estimate: LawEstimate, best: Runs) -> dict[str, Any]:
+    fit, boot = estimate.fit, estimate.bootstrap
     law = dataclasses.asdict(fit.law) if fit.converged else {}
     return {
         "metric": runs.metrics[0],
         "runs": len(runs),
-        "frontier_runs": len(fit.points),
+        "frontier_runs": len(best),
+        "method": estimate.method,
+        "fitted_runs": len(fit.points),
+        "noise": estimate.noise,
         "compute_unit": runs.compute_unit,
         "converged": fit.converged,
         "reason": fit.reason,
@@ -146,7 +160,20 @@ def _summary(runs: Runs, fit: Fit, boot: Bootstrap | None) -> dict[str, Any]:
         "level": boot.level if boot else None,
         "intervals": boot.intervals() if boot else None,
         "correlations": boot.correlations() if boot else None,
+        "reference": _reference(fit, boot),
     }
+
+
+def _reference(fit: Fit, boot: Bootstrap | None) -> dict[str, Any] | None:
+    """Return the law's error in the middle of its points, which is a's readable form.
+
+    a is the error at one unit of compute where that is far from every run.
+    """
+    if boot is None:
+        return None
+    middle = float(np.exp(np.log(fit.points.compute).mean()))
+    (row,) = predict(boot, [middle])
+    return {"compute": middle, "error": row.error, "interval": row.interval}
 
 
 def _predictions(
@@ -180,16 +207,17 @@ def _findings(runs: Runs, fit: Fit) -> dict[str, Any]:
 
 def _write_files(
     runs: Runs,
-    fit: Fit,
-    boot: Bootstrap | None,
+    law: LawEstimate,
+    best: Runs,
     result: Mapping[str, Any],
     folder: pathlib.Path,
 ) -> list[str]:
     from vit_scaling.scaling.studies import paper_figures, report
 
+    fit, boot = law.fit, law.bootstrap
     law_file, table = folder / "law.json", folder / "frontier.csv"
     write_json(law_file, result)
-    write_csv(fit.points, table)
+    write_csv(best, table)
     plots = save_figure(
         paper_figures.study_figure(runs, fit, boot), folder / "frontier"
     )

@@ -1,0 +1,203 @@
+"""The law of a table of runs with intervals, by the method that its columns allow."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+
+import numpy as np
+
+from vit_scaling.naming import check_known
+from vit_scaling.scaling.laws.batched_fit import SQUARED_LOG_ERROR, Loss
+from vit_scaling.scaling.laws.bootstrap import Bootstrap, bootstrap, check_resampling
+from vit_scaling.scaling.laws.power_law import (
+    Fit,
+    PowerLaw,
+    find_failure,
+    fit_power_law,
+    log_residuals,
+)
+from vit_scaling.scaling.laws.runs import Floats, Runs
+from vit_scaling.scaling.laws.surface_law import SurfaceLaw, fit_surface_law
+
+METHODS = ("auto", "frontier", "surface")
+_MIN_RUNS = 40  # Below, a frontier's own intervals hold and a surface has too few runs.
+_MIN_SIZES = 4
+_MANY_RUNS = 100  # From here on the frontier's bias is as large as its intervals.
+_MIN_REPETITIONS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class LawEstimate:
+    """A fitted law and its uncertainty.
+
+    Attributes:
+        fit: The law and the points to which it was fitted. By the method "surface"
+            these are the runs moved to the best size of their compute.
+        bootstrap: Its resamples; None if there is no law or the runs are too few.
+        method: "frontier" or "surface".
+        noise: Standard deviation of log error between seeds, or else about the
+            surface; None: not known.
+        notes: What a reader of the intervals must know, in sentences.
+    """
+
+    fit: Fit
+    bootstrap: Bootstrap | None
+    method: str
+    noise: float | None
+    notes: tuple[str, ...]
+
+
+def estimate_law(
+    runs: Runs,
+    *,
+    method: str = "auto",
+    loss: Loss = SQUARED_LOG_ERROR,
+    slack: float = 0.0,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> LawEstimate:
+    """Fit the law and resample the runs.
+
+    "frontier" is the paper's recipe: the runs that no cheaper one beats. With many
+    noisy runs those are the lucky ones. "surface" fits a smooth surface of error over
+    compute and size to all runs near the best sizes, and the law to its valley.
+
+    Args:
+        runs: Runs of one metric.
+        method: "frontier", "surface", or "auto": the surface for at least 40 runs of
+            known size on one data set with the default loss, else the frontier.
+        loss: What the fit minimises; with the surface squares of log error only.
+        slack: See `frontier`; 0 with the surface.
+        resamples: Number of resamples.
+        level: Coverage of the intervals.
+        seed: Seed of the resampling.
+
+    Raises:
+        ValueError: As `fit_power_law`, or the method does not suit the runs.
+    """
+    check_known("method", method, METHODS)
+    check_resampling(resamples, level)
+    runs = runs.of_metric(None).where(lambda run: run.weight > 0)
+    obstacle = _find_obstacle(runs, loss, slack)
+    if method == "surface" and obstacle:
+        raise ValueError(
+            f"The method 'surface' does not suit these runs: {obstacle}. Use "
+            "method='frontier' (--method=frontier)."
+        )
+    has_enough = method == "surface" or len(runs) >= _MIN_RUNS
+    if method != "frontier" and has_enough and not obstacle:
+        try:
+            return _estimate_by_surface(runs, resamples, level, seed)
+        except (ValueError, RuntimeError):
+            if method == "surface":
+                raise
+            obstacle = "the surface of error gave no law"
+    fit = fit_power_law(runs, loss=loss, slack=slack)
+    notes, boot = [], None
+    if fit.converged:
+        try:
+            boot = bootstrap(runs, fit, resamples=resamples, level=level, seed=seed)
+        except RuntimeError as error:  # The fit itself remains valid.
+            notes.append(f"There are no intervals. {error}")
+    if method == "auto" and obstacle and len(runs) >= _MANY_RUNS:
+        notes.append(
+            f"The law is that of the frontier of {len(runs)} runs, because {obstacle}. "
+            "Where runs are noisy, their frontier is too low by about their noise, "
+            "which the intervals do not contain."
+        )
+    return LawEstimate(fit, boot, "frontier", _noise_between_seeds(runs), tuple(notes))
+
+
+def _find_obstacle(runs: Runs, loss: Loss, slack: float) -> str:
+    """Return why a surface over compute and size does not suit the runs; "" if so."""
+    if loss != SQUARED_LOG_ERROR or slack:
+        return "another loss or a slack was asked for"
+    if not runs.error.min() > 0:
+        return "an error of 0 has no logarithm"
+    if len({run.data_size for run in runs}) > 1:
+        return "their data sizes differ"
+    log_sizes = np.log(_find_sizes(runs))
+    if not np.isfinite(log_sizes).all():
+        return "the size of their models is not known (parameters or images seen)"
+    if len(np.unique(log_sizes.round(6))) < _MIN_SIZES:
+        return f"they have fewer than {_MIN_SIZES} sizes"
+    return ""
+
+
+def _find_sizes(runs: Runs) -> Floats:
+    """Return parameters or else compute per example seen; NaN where not known."""
+    sizes = runs.parameters
+    return sizes if np.isfinite(sizes).all() else runs.compute / runs.images_seen
+
+
+def _estimate_by_surface(
+    runs: Runs, resamples: int, level: float, seed: int
+) -> LawEstimate:
+    law = fit_surface_law(
+        *(runs.compute, _find_sizes(runs), runs.error),
+        cluster=runs.clusters,
+        weight=runs.weight,
+        resamples=resamples,
+        seed=seed,
+    )
+    inside = np.flatnonzero(law.valley.inside)
+    points = Runs(
+        tuple(
+            dataclasses.replace(runs.rows[k], error=float(law.corrected_error[k]))
+            for k in inside
+        )
+    )
+    reason = find_failure(law.coefficients, law.converged, points)
+    if reason:
+        raise RuntimeError(reason)
+    fitted = PowerLaw(*map(float, law.coefficients))
+    rms = float(np.sqrt(np.mean(log_residuals(fitted, points) ** 2)))
+    fit = Fit(points, SQUARED_LOG_ERROR, "", rms, 0.0, fitted)
+    samples = law.samples[law.samples_converged]
+    if len(samples) < resamples / 2:
+        raise RuntimeError("Fewer than half of the resamples gave a law.")
+    boot = Bootstrap(fit, samples, resamples, level)
+    between_seeds = _noise_between_seeds(runs)
+    notes = _surface_notes(runs, law, boot, between_seeds)
+    noise = law.valley.noise if between_seeds is None else between_seeds
+    return LawEstimate(fit, boot, "surface", noise, notes)
+
+
+def _noise_between_seeds(runs: Runs) -> float | None:
+    """Return the standard deviation of log error between repetitions, if known."""
+    groups: dict[tuple[object, ...], list[float]] = {}
+    for run in runs:
+        if run.error > 0:
+            groups.setdefault(run.key[:-1], []).append(float(np.log(run.error)))
+    freedom = sum(len(group) - 1 for group in groups.values())
+    if freedom < _MIN_REPETITIONS:
+        return None
+    squares = sum(len(group) * float(np.var(group)) for group in groups.values())
+    return float(np.sqrt(squares / freedom))
+
+
+def _surface_notes(
+    runs: Runs, law: SurfaceLaw, boot: Bootstrap, between_seeds: float | None
+) -> tuple[str, ...]:
+    valley, largest = law.valley, float(runs.compute.max())
+    notes = [
+        f"The law is fitted to {len(boot.fit.points)} of {len(runs)} runs, each moved "
+        "to the best size of its compute by a smooth surface of error over compute and "
+        f"size. They scatter {valley.noise:.2%} about it."
+    ]
+    if between_seeds is not None and valley.noise > 1.5 * between_seeds:
+        notes.append(
+            f"Runs scatter {valley.noise:.2%} about the surface but only "
+            f"{between_seeds:.2%} between seeds: something besides compute and size "
+            "changes the error, such as a setting that was not tuned."
+        )
+    if valley.degree:
+        at = 10 * largest
+        joint, (low, high) = float(valley.surface.envelope(at)[0]), boot.band(at)[:, 0]
+        if not low <= joint <= high:
+            notes.append(
+                f"At {at:.3g} {runs.unit.label} the joint surface E + (A/N^α + "
+                f"B/D^β)^γ has an error of {joint:.4g}, outside the law's interval "
+                f"{low:.4g} to {high:.4g}: the extrapolation depends on the form."
+            )
+    return tuple(notes)
