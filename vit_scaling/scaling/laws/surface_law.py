@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vit_scaling.scaling.laws.batched_fit import SQUARED_LOG_ERROR, fit_many
+from vit_scaling.scaling.laws.blas_threads import one_blas_thread
 from vit_scaling.scaling.laws.bootstrap import draw_counts
 from vit_scaling.scaling.laws.error_surface import Valley, fit_valley
 from vit_scaling.scaling.laws.runs import Floats
@@ -68,6 +69,19 @@ def fit_surface_law(
     Raises:
         ValueError: Too few runs are near the best size of their compute.
     """
+    with one_blas_thread():
+        return _fit(compute, size, error, cluster, weight, resamples, seed)
+
+
+def _fit(
+    compute: Floats,
+    size: Floats,
+    error: Floats,
+    cluster: npt.ArrayLike | None,
+    weight: Floats | None,
+    resamples: int,
+    seed: int,
+) -> SurfaceLaw:
     valley = fit_valley(compute, size, error)
     generator = np.random.default_rng(seed)
     runs = len(compute)
