@@ -1,4 +1,4 @@
-"""The worker of XLA's GPU compiler: topologies, descriptions, and a real compilation."""
+"""The GPU compiler's worker: topologies, descriptions, and a real compilation."""
 # SPDX-License-Identifier: Apache-2.0
 
 import json
@@ -74,7 +74,15 @@ def test_a_program_is_compiled_for_gpus_that_are_not_attached(tmp_path):
     program, result = tmp_path / "program.mlir", tmp_path / "result.json"
     program.write_text(PROGRAM)
     subprocess.run(
-        [PYTHON, gpu_worker.__file__, program, "h100x2", result, "{}", tmp_path / "hlo"],
+        [
+            PYTHON,
+            gpu_worker.__file__,
+            program,
+            "h100x2",
+            result,
+            "{}",
+            tmp_path / "hlo",
+        ],
         check=True,
     )
     found = json.loads(result.read_text())

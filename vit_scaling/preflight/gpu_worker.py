@@ -166,7 +166,9 @@ def compile_program(
         with mlir.make_ir_context():
             module = ir.Module.parse(Path(program).read_text(encoding="utf-8"))
             client = devices[0].client
-            compiled = client.compile(module, DeviceList(tuple(devices)), compile_options)
+            compiled = client.compile(
+                module, DeviceList(tuple(devices)), compile_options
+            )
             source = str(module)
     except Exception as error:
         return {**result, "kind": "compile", "error": str(error)}
