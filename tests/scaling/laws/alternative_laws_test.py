@@ -49,6 +49,34 @@ def test_a_loss_above_one_is_fitted_as_well_as_a_fraction(name):
     assert fit.error_at(1e18 * x) == pytest.approx(loss, rel=5e-3)
 
 
+# The formulas as they are printed, for the coefficients by name.
+PRINTED = {
+    "power law (M1)": lambda C, a, b: a * C**-b,
+    "with floor (M2)": lambda C, a, b, c: a * C**-b + c,
+    "with shift": lambda C, a, b, d: a * (C + d) ** -b,
+    "with floor and shift (the paper)": lambda C, a, b, c, d: a * (C + d) ** -b + c,
+    "M3": lambda C, beta, gamma, c: beta * (1 / C + gamma) ** c,
+    "broken (BNSL)": lambda C, a, b, c0, c1, d, f: (
+        a + b * C**-c0 * (1 + (C / d) ** (1 / f)) ** (-c1 * f)
+    ),
+}
+
+
+@pytest.mark.parametrize("scale", [1, 20])
+@pytest.mark.parametrize("name", FORMS)
+def test_the_coefficients_are_those_of_the_printed_formula(name, scale):
+    x = 1e18 * np.geomspace(1e-2, 1e2, 30)
+    error = scale * FORMS[name].law(np.array(PLANTED[name]), x / 1e18)
+    fit = fit_form(name, x, error, np.ones(30))
+    if name == "M4":
+        v, law = fit.values, fit.error_at(x)
+        left = (law - v["e_inf"]) / (v["e_0"] - law) ** v["alpha"]
+        assert left == pytest.approx(v["beta"] * x ** -v["c"], rel=1e-3)
+    else:
+        printed = PRINTED[name](x, **fit.values)
+        assert printed == pytest.approx(fit.error_at(x), rel=1e-6)
+
+
 def test_bad_arguments_are_explained():
     with pytest.raises(ValueError, match="Did you mean 'M3'"):
         fit_form("m3", np.ones(9), np.ones(9), np.ones(9))

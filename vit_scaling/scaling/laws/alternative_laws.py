@@ -3,7 +3,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,9 @@ class LawForm:
         lower: Lower bounds.
         upper: Upper bounds.
         starts: Values to start from, one list per coefficient.
+        names: The coefficients as the formula has them.
+        published: (internal coefficients, shape (coefficients, …), the compute and the
+            error that they are over) to the values of `names`.
     """
 
     formula: str
@@ -34,6 +37,8 @@ class LawForm:
     lower: tuple[float, ...]
     upper: tuple[float, ...]
     starts: tuple[tuple[float, ...], ...]
+    names: tuple[str, ...]
+    published: Callable[[Floats, float, float], Sequence[Floats]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +55,13 @@ class LawFit:
         """Return the error or loss, of the shape of `compute`."""
         x = np.asarray(compute, float) / self.unit
         return self.scale * FORMS[self.name].law(np.array(self.coefficients), x)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The coefficients of the formula, for compute in the runs' unit, by name."""
+        form, inner = FORMS[self.name], np.array(self.coefficients)
+        values = form.published(inner, self.unit, self.scale)
+        return dict(zip(form.names, map(float, values), strict=True))
 
 
 def m4_error(coefficients: Floats, x: Floats) -> Floats:
@@ -87,33 +99,46 @@ def broken_power_law(coefficients: Floats, x: Floats) -> Floats:
 _B, _C = (0.15, 0.4, 0.9), (0.3, 0.9)
 _LOW, _HIGH = 1e-9, 1e3
 # fmt: off
-# x is compute over its geometric mean. Starts of the first coefficient are relative to
-# the mean error, those of the floor to the minimum error. M1 to M4: arXiv 2209.06640;
-# BNSL: arXiv 2210.14891.
+# x is compute over its geometric mean u, errors are over s. Starts of the first
+# coefficient are relative to the mean error, those of the floor to the minimum error.
+# M1 to M4: arXiv 2209.06640; BNSL: arXiv 2210.14891.
 FORMS: dict[str, LawForm] = {
     "power law (M1)": LawForm(
         "a C^-b", lambda p, x: p[0] * x ** -p[1], None,
-        (_LOW, 1e-3), (_HIGH, 10), ((1,), _B)),
+        (_LOW, 1e-3), (_HIGH, 10), ((1,), _B),
+        ("a", "b"), lambda p, u, s: (s * p[0] * u ** p[1], p[1])),
     "with floor (M2)": LawForm(
         "a C^-b + c", lambda p, x: p[0] * x ** -p[1] + p[2], 2,
-        (_LOW, 1e-3, 0), (_HIGH, 10, 1), ((0.5,), _B, _C)),
+        (_LOW, 1e-3, 0), (_HIGH, 10, 1), ((0.5,), _B, _C),
+        ("a", "b", "c"), lambda p, u, s: (s * p[0] * u ** p[1], p[1], s * p[2])),
     "with shift": LawForm(
         "a (C + d)^-b", lambda p, x: p[0] * (x + p[2]) ** -p[1], None,
-        (_LOW, 1e-3, 0), (_HIGH, 10, 1e6), ((1,), _B, (0.0, 0.1, 1.0))),
+        (_LOW, 1e-3, 0), (_HIGH, 10, 1e6), ((1,), _B, (0.0, 0.1, 1.0)),
+        ("a", "b", "d"), lambda p, u, s: (s * p[0] * u ** p[1], p[1], u * p[2])),
     "with floor and shift (the paper)": LawForm(
         "a (C + d)^-b + c", lambda p, x: p[0] * (x + p[3]) ** -p[1] + p[2], 2,
-        (_LOW, 1e-3, 0, 0), (_HIGH, 10, 1, 1e6), ((0.5,), _B, _C, (0.01, 0.1))),
+        (_LOW, 1e-3, 0, 0), (_HIGH, 10, 1, 1e6), ((0.5,), _B, _C, (0.01, 0.1)),
+        ("a", "b", "c", "d"),
+        lambda p, u, s: (s * p[0] * u ** p[1], p[1], s * p[2], u * p[3])),
     "M3": LawForm(
         "beta (1/C + gamma)^c", lambda p, x: p[0] * (1 / x + p[1]) ** p[2], None,
-        (_LOW, 0, 1e-3), (_HIGH, 1e6, 10), ((1,), (1e-4, 1e-2), _B)),
+        (_LOW, 0, 1e-3), (_HIGH, 1e6, 10), ((1,), (1e-4, 1e-2), _B),
+        ("beta", "gamma", "c"),
+        lambda p, u, s: (s * p[0] * u ** p[2], p[1] / u, p[2])),
     "M4": LawForm(
         "(E - e_inf)/(e_0 - E)^alpha = beta C^-c", m4_error, 3,
         (_LOW, 1e-3, 0, 0, 0.02), (_HIGH, 10, 10, 1, 1),
-        ((0.5,), _B, (0.5,), _C, (0.9,))),
+        ((0.5,), _B, (0.5,), _C, (0.9,)),
+        ("beta", "c", "alpha", "e_inf", "e_0"),
+        lambda p, u, s: (p[0] * u ** p[1] * s ** (1 - p[2]), p[1], p[2], s * p[3],
+                         s * (p[3] + p[4] * (1 - p[3])))),
     "broken (BNSL)": LawForm(
         "a + b C^-c0 (1 + (C/d)^(1/f))^(-c1 f)", broken_power_law, 2,
         (_LOW, 0, 0, -3, -10, 0.05), (_HIGH, 10, 1, 10, 10, 5),
-        ((0.5,), _B[:2], _C, (0.2,), (-1.0, 1.0), (0.3,))),
+        ((0.5,), _B[:2], _C, (0.2,), (-1.0, 1.0), (0.3,)),
+        ("b", "c0", "a", "c1", "d", "f"),
+        lambda p, u, s: (s * p[0] * u ** p[1], p[1], s * p[2], p[3],
+                         u * np.exp(p[4]), p[5])),
 }
 # fmt: on
 

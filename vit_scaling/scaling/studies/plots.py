@@ -128,7 +128,12 @@ def set_log_axes(axes: Any, runs: Runs) -> None:
 
 def set_value_axis(axes: Any, values: Any) -> None:
     """Make the y axis logarithmic with round numbers; values of 0 are cut off."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+    from matplotlib.ticker import (
+        FixedLocator,
+        FuncFormatter,
+        MaxNLocator,
+        NullLocator,
+    )
 
     seen = [value for value in values if value > 0] or [1.0]
     low, high = float(np.min(seen)), float(np.max(seen))
@@ -138,7 +143,7 @@ def set_value_axis(axes: Any, values: Any) -> None:
     ticks = [step * 10.0**power for power in range(-4, 5) for step in steps]
     inside = [tick for tick in ticks if low * 0.9 <= tick <= high * 1.12]
     if len(inside) < 3:
-        inside = list(np.round(np.linspace(low, high, 5), 2 - int(np.log10(high))))
+        inside = list(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
     axes.yaxis.set_major_locator(FixedLocator(inside))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
