@@ -11,14 +11,10 @@ import numpy.typing as npt
 from vit_scaling.naming import check_known, unknown_name_message
 from vit_scaling.scaling.laws.alternative_laws import FORMS, LawFit, fit_form
 from vit_scaling.scaling.laws.batched_fit import Loss
-from vit_scaling.scaling.laws.bootstrap import Bootstrap, bootstrap
+from vit_scaling.scaling.laws.bootstrap import Bootstrap
 from vit_scaling.scaling.laws.frontier import frontier, frontier_mask
-from vit_scaling.scaling.laws.power_law import (
-    COEFFICIENTS,
-    Fit,
-    fit_power_law,
-    prepare_runs,
-)
+from vit_scaling.scaling.laws.law_estimates import estimate_law
+from vit_scaling.scaling.laws.power_law import COEFFICIENTS, Fit, prepare_runs
 from vit_scaling.scaling.laws.predictions import predict
 from vit_scaling.scaling.laws.runs import Floats, Runs
 from vit_scaling.scaling.laws.surfaces import cluster_weights
@@ -52,6 +48,8 @@ class LawOptions:
 
     Attributes:
         form: Key of `FORM_NAMES`.
+        method: "auto", "frontier" or "surface", see `estimate_law`; the paper's form
+            only.
         loss: "log": residuals of log error; "linear": of error. Other forms than the
             paper's are fitted to log error.
         robust: None for squares, "huber" or "soft_l1"; the paper's form only.
@@ -63,6 +61,7 @@ class LawOptions:
     """
 
     form: str = PAPER
+    method: str = "auto"
     loss: str = "log"
     robust: str | None = None
     robust_scale: float = 0.02
@@ -88,7 +87,7 @@ class FittedLaw(Result):
 
     Attributes:
         runs: The runs that were given.
-        points: The frontier that was fitted.
+        points: Their frontier.
         options: How it was fitted.
         formula: The law as text.
         parameters: DataFrame with a row per coefficient, columns "value", "low" and
@@ -100,7 +99,7 @@ class FittedLaw(Result):
         """Fit the law; see `fit`.
 
         Raises:
-            ValueError: As `fit_power_law`.
+            ValueError: As `estimate_law`.
             RuntimeError: The fit did not converge.
         """
         self.runs, self.options = runs, options or LawOptions()
@@ -119,19 +118,20 @@ class FittedLaw(Result):
     def _fit_paper(self) -> None:
         options = self.options
         loss = Loss(options.loss, options.robust, options.robust_scale)
-        self._fit = fit_power_law(self.runs, loss=loss, slack=options.slack)
-        self.points, law = self._fit.points, self._fit.law
-        try:
-            self._bootstrap = bootstrap(
-                self.runs,
-                self._fit,
-                resamples=options.resamples,
-                level=options.level,
-                seed=options.seed,
-            )
-            self._notes += self._bootstrap.notes()
-        except RuntimeError as error:  # The fit itself remains valid.
-            self._notes.append(f"There are no intervals. {error}")
+        estimate = estimate_law(
+            self.runs,
+            method=options.method,
+            loss=loss,
+            slack=options.slack,
+            resamples=options.resamples,
+            level=options.level,
+            seed=options.seed,
+        )
+        self._fit, self._bootstrap = estimate.fit, estimate.bootstrap
+        law = self._fit.law
+        self.points = frontier(prepare_runs(self.runs, loss=loss), slack=options.slack)
+        self._notes += [*(self._bootstrap.notes() if self._bootstrap else [])]
+        self._notes += estimate.notes
         values = {name: getattr(law, name) for name in COEFFICIENTS}
         ends = self._bootstrap.intervals() if self._bootstrap else {}
         self.parameters = interval_table(values, ends)
@@ -242,7 +242,7 @@ class FittedLaw(Result):
         )
         return (
             f"{self.runs.metrics[0]}: E = {self.formula} with {values}, C in "
-            f"{self.runs.unit.label}, from {len(self.points)} of {len(self.runs)} runs "
+            f"{self.runs.unit.label}; {len(self.points)} of {len(self.runs)} runs are "
             f"on the frontier. At ten times the largest compute, {row['compute']:.3g} "
             f"{self.runs.unit.label}, the {self.runs.target} is "
             f"{row[self.runs.target]:.4g}{reach}."
@@ -300,6 +300,7 @@ def fit(
     runs: Runs,
     *,
     form: str = PAPER,
+    method: str = "auto",
     loss: str = "log",
     robust: str | None = None,
     slack: float = 0.0,
@@ -313,6 +314,8 @@ def fit(
         runs: Runs of one metric, from `runs_from`.
         form: "paper" for E = a (C + d)^-b + c, or "m1", "m2", "shift", "m3", "m4",
             "bnsl".
+        method: How the paper's form is fitted: to the "frontier", or to all runs moved
+            to the best size by a "surface"; "auto" chooses by the number of runs.
         loss: "log" or "linear" residuals.
         robust: None, "huber" or "soft_l1".
         slack: Also keep runs this fraction above the frontier.
@@ -332,6 +335,7 @@ def fit(
     """
     options = LawOptions(
         form=form,
+        method=method,
         loss=loss,
         robust=robust,
         slack=slack,
