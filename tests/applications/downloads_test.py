@@ -5,16 +5,20 @@ import base64
 import functools
 import hashlib
 import http.server
+import json
 import os
+import pathlib
 import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 
 from tests.applications import hub_server
 from tests.applications.cases import NAMED
 from vit_scaling.applications import downloads
+from vit_scaling.applications.sources import find_source
 
 WEIGHTS = bytes(range(256)) * 100_000  # More than the client writes at a time.
 RESOLVE = (
@@ -199,3 +203,38 @@ def test_missing_file_and_unreachable_server_are_named(storage, tmp_path):
         downloads.fetch_file(storage.replace("model", "nothing"))
     with pytest.raises(OSError, match=rf"can't be downloaded.*save it as '{tmp_path}"):
         downloads.fetch_file("http://127.0.0.1:9/model.npz")
+
+
+@pytest.mark.slow  # A process that imports TensorFlow.
+@pytest.mark.parametrize("name", ["hf_vit", "hf_siglip_vision", "timm_map"])
+def test_downloaded_model_gives_its_projects_outputs(name, tmp_path):
+    case = NAMED[name]
+    source = pathlib.Path(case.path).parent
+    names = ("config.json", "model.safetensors")
+    files = {n: (source / n).read_bytes() for n in names if (source / n).exists()}
+    images, expected = case.expected()
+    np.save(tmp_path / "images.npy", images)
+    code = (
+        "import sys, numpy, vit_scaling; options = eval(sys.argv[1]); "
+        "model = vit_scaling.load('hf://timm/tiny@main', **options); "
+        "numpy.save('output.npy', model(numpy.load('images.npy')))"
+    )
+    with hub_server.serve(hub_server.Hub("timm/tiny", files)) as hub:
+        environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path)}
+        paths = {"PYTHONPATH": os.getcwd(), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        subprocess.run(
+            [sys.executable, "-c", code, repr(case.options)],
+            env={**os.environ, **environment, **paths},
+            cwd=tmp_path,
+            check=True,
+        )
+    np.testing.assert_allclose(np.load(tmp_path / "output.npy"), expected, atol=1e-5)
+
+
+def test_shard_that_the_repository_lacks_is_named(resolve, hub):
+    index = {"weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2"}}
+    hub.files["model.safetensors.index.json"] = json.dumps(index).encode()
+    hub.files["model-1-of-2.safetensors"] = hub.files.pop("model.safetensors")
+    folder = resolve().stdout.strip()
+    with pytest.raises(FileNotFoundError, match="do not exist: model-2-of-2"):
+        find_source(folder)

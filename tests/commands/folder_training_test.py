@@ -108,6 +108,8 @@ def test_weights_have_a_shape_of_their_own(trained):
     assert done.returncode == 1 and "leave out --shape=Ti/16" in done.stderr
     done = run(*given[:-1], "--init=ru", cwd=folder)
     assert done.returncode == 1 and "'ru'" in done.stderr
+    done = run(*given[:-1], "--init=imagenet", "--shape=s/16", cwd=folder)
+    assert done.returncode == 1 and "are published for 's/16'" in done.stderr
     assert not (folder / "never").exists()
 
 

@@ -10,7 +10,7 @@ import pytest
 from vit_scaling.commands import main as program
 
 COMMANDS_FOLDER = Path(program.__file__).parent
-HELPERS = {"__init__", "cli", "installation", "main"}
+HELPERS = {"__init__", "cli", "gpu_installation", "installation", "main"}
 
 
 def run(*arguments):
@@ -42,6 +42,13 @@ def test_the_list_names_all_commands_by_group(capsys):
     text = capsys.readouterr().out
     assert all(f"  {name} " in text for name in program.COMMANDS)
     assert all(f"{title}:" in text for title in program.GROUPS)
+
+
+def test_help_of_a_word_lists_its_commands_alone(capsys):
+    assert program.main(["weights", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "  weights list " in text and "  weights import " in text
+    assert "  train " not in text and "Prepare data" not in text
 
 
 @pytest.mark.parametrize(

@@ -63,8 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand; return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     name, rest = _split(arguments)
-    if name in ("", "help", "-h", "--help"):
-        print(help_text())
+    group, _, last = name.rpartition(" ")
+    if last in ("", "help", "-h", "--help"):
+        print(help_text(f"{group} " if group else ""))
         return 0
     if name not in COMMANDS:
         message = unknown_name_message("command", name, COMMANDS)
@@ -75,13 +76,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return module.main(rest)
 
 
-def help_text() -> str:
-    """Return the list of the subcommands by group."""
+def help_text(prefix: str = "") -> str:
+    """Return the list of the subcommands, by group, whose names have the prefix."""
     width = max(map(len, COMMANDS)) + 2
     lines = [f"usage: {PROGRAM} COMMAND [FLAGS]"]
     for title, commands in GROUPS.items():
-        lines += ["", f"{title}:"]
-        lines += [f"  {name:{width}}{c.purpose}" for name, c in commands.items()]
+        shown = {n: c.purpose for n, c in commands.items() if n.startswith(prefix)}
+        lines += ["", f"{title}:"] if shown else []
+        lines += [f"  {name:{width}}{purpose}" for name, purpose in shown.items()]
     return "\n".join([*lines, "", f"{PROGRAM} COMMAND --help lists its flags."])
 
 

@@ -42,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     run.add_argument(
         "--init",
         metavar="WEIGHTS",
-        help="fine-tune trained weights: a run's folder, a file, an address or a name "
-        "of vit-scaling weights list",
+        help="fine-tune trained weights: a run's folder, a file, an address, a name of "
+        "vit-scaling weights list, or imagenet (of --shape)",
     )
     run.add_argument(
         "--minutes", type=float, help="length of the run, by a measured step time"
@@ -126,7 +126,10 @@ def _recipe(shape: str | None, source: str | None) -> Callable[..., list[Any]]:
         OSError: The weights cannot be read or fetched.
     """
     from vit_scaling import recipes
+    from vit_scaling.applications import published
 
+    if source == published.IMAGENET:
+        source, shape = published.imagenet_default(shape), None
     if source is None:
         return functools.partial(recipes.choose_settings, shape=shape)
     if shape is not None:
