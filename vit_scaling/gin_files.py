@@ -67,6 +67,11 @@ def find(name: str) -> Path:
     )
 
 
+def clear() -> None:
+    """Remove all bindings, to parse another configuration."""
+    gin.clear_config()
+
+
 def parse(
     files: Sequence[str],
     bindings: Sequence[str] = (),

@@ -45,6 +45,7 @@ def _sweep(arguments: argparse.Namespace) -> Mapping[str, Any]:
         roots=["vit_scaling.sweep"],
     )
     sweep = configurables.sweep()
+    _check_branches(sweep)
     path = gin_files.find(arguments.study)
     output = pathlib.Path(arguments.output_dir or path.with_suffix(""))
     work = pathlib.Path(arguments.work_dir or output / "work")
@@ -65,11 +66,31 @@ def _sweep(arguments: argparse.Namespace) -> Mapping[str, Any]:
     return {**cost, **report}
 
 
+def _check_branches(sweep: Any) -> None:
+    """Raise if a variant's warm-up is longer than the shortest branch allows."""
+    from vit_scaling import configurables, gin_files
+
+    trunks = [job for job in sweep.jobs if not job.is_branch]
+    one_per_variant = {job.model.partition(" ")[2]: job for job in trunks}
+    for trunk in one_per_variant.values():
+        gin_files.clear()
+        flags = [word.partition("=")[::2] for word in trunk.arguments]
+        files, bindings = (
+            [value for flag, value in flags if flag == name]
+            for name in ("--gin_file", "--gin_param")
+        )
+        configurables.parse(files, bindings)
+        for name, (_, value) in configurables.effective_settings().items():
+            if name.endswith(".warmup_steps") and value.isdigit():
+                sweep.check_branches(int(value))
+
+
 def _show(result: Mapping[str, Any]) -> str:
     left = result["left"]
     lines = [
-        f"{result['study']}: {result['runs']} runs, {result['training_flops']:.3g} "
-        f"FLOPs, about {result['estimated_hours']:.2f} hours",
+        f"{result['study']}: {result['runs']} runs in {result['processes']} processes, "
+        f"{result['training_flops']:.3g} FLOPs, about "
+        f"{result['estimated_hours']:.2f} hours with start-up",
         f"left: {left['runs']} runs, about {left['estimated_hours']:.2f} hours",
         *result.get("commands", ()),
     ]

@@ -128,6 +128,7 @@ class RunLock:
 def hold_run_lock(
     model_dir: epath.PathLike,
     *,
+    flag: str = "model_dir",
     renew_seconds: float = RENEW_SECONDS,
     expires_seconds: float = EXPIRES_SECONDS,
 ) -> Iterator[RunLock]:
@@ -139,6 +140,7 @@ def hold_run_lock(
 
     Args:
         model_dir: The run's folder; created if missing.
+        flag: The flag that gives the folder, for messages.
         renew_seconds: Time between renewals.
         expires_seconds: How long a claim of another machine is watched.
 
@@ -149,7 +151,7 @@ def hold_run_lock(
     new_folders = [path for path in (folder, folder.parent) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     path, claim = folder / f"{uuid.uuid4().hex}.json", Claim.of_this_process()
-    _acquire(path, claim, _Watch(folder, expires_seconds))
+    _acquire(path, claim, _Watch(folder, expires_seconds), flag)
     lock = RunLock(path, claim, renew_seconds)
     try:
         yield lock
@@ -161,7 +163,7 @@ def hold_run_lock(
                     os.rmdir(path)  # `epath` raises ValueError instead.
 
 
-def _acquire(path: epath.Path, claim: Claim, watch: "_Watch") -> None:
+def _acquire(path: epath.Path, claim: Claim, watch: "_Watch", flag: str) -> None:
     """Write this process's claim, and return once it is the only live one."""
     attempts = 0
     while True:
@@ -176,9 +178,9 @@ def _acquire(path: epath.Path, claim: Claim, watch: "_Watch") -> None:
         if attempts == _ATTEMPTS or watch.was_renewed(other):
             since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(other.since))
             raise RunLockedError(
-                f"`model_dir` {path.parent.parent} is in use by process "
+                f"`{flag}` {path.parent.parent} is in use by process "
                 f"{other.process} on {other.host}, since {since}. End that process, or "
-                "take another --model_dir."
+                f"take another --{flag}."
             )
         # Two that arrive together must not stay in step.
         time.sleep(random.uniform(0.05, 0.5))

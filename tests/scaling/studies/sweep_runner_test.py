@@ -4,6 +4,10 @@
 import csv
 import itertools
 import json
+import random
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -19,6 +23,7 @@ from vit_scaling.scaling.studies.sweep_runner import (
     run_command,
     run_sweep,
 )
+from vit_scaling.training.run_lock import RunLockedError, hold_run_lock
 
 SWEEP = Sweep(**{**GRID, "data_sizes": (None,)})
 
@@ -167,3 +172,88 @@ def test_the_error_of_a_log_is_found_among_other_lines(tmp_path, lines, expected
     error = read_error(log)
     assert error.startswith(expected) and bool(error) == bool(expected)
     assert "error: " not in error
+
+
+def test_a_second_sweep_in_the_same_folder_is_rejected(tmp_path):
+    with (
+        hold_run_lock(tmp_path),
+        pytest.raises(
+            RunLockedError,
+            match=r"`output_dir` .* is in use by process .* --output_dir",
+        ),
+    ):
+        run(tmp_path)
+    assert not (tmp_path / "runs.csv").exists()
+    _, report = run(tmp_path)
+    assert report["finished"] == 6
+
+
+# A trainer of 20 milliseconds a step, which resumes from its checkpoint. A row of a step
+# that a killed process reached after its checkpoint is written again, as in training.
+TRAINER = """
+import json, pathlib, sys, time
+folder, steps = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+from vit_scaling.training.run_lock import hold_run_lock
+with hold_run_lock(folder):
+    checkpoint, metrics = folder / "checkpoint", folder / "metrics.jsonl"
+    first = int(checkpoint.read_text()) if checkpoint.exists() else 0
+    rows = metrics.read_text().splitlines() if metrics.exists() else []
+    rows = [row for row in rows if row[-1:] == "}"]
+    rows = [row for row in rows if json.loads(row)["step"] <= first]
+    metrics.write_text("".join(row + "\\n" for row in rows))
+    with open(folder / "starts", "a") as file:
+        file.write(f"{first}\\n")
+    for step in range(first + 1, steps + 1):
+        time.sleep(0.02)
+        with open(metrics, "a") as file:
+            file.write(json.dumps({"kind": "train", "step": step}) + "\\n")
+            if step == steps:
+                row = {"kind": "eval", "step": step, "top1": 0.75}
+                file.write(json.dumps(row) + "\\n")
+        if step % 10 == 0:
+            (folder / "new").write_text(str(step))
+            (folder / "new").rename(checkpoint)
+"""
+SWEEPER = """
+import pathlib, sys
+from vit_scaling.scaling.studies import sweep_runner
+from vit_scaling.scaling.studies.child_process import run_command
+from tests.scaling.studies.sweep_runner_test import FULL, TRAINER
+
+def runner(words, log):
+    folder = words[-1].partition("=")[2]
+    job = next(job for job in FULL.jobs if folder.endswith(job.folder))
+    command = [sys.executable, "-c", TRAINER, folder, str(job.steps)]
+    return run_command(command, log)
+
+report = sweep_runner.run_sweep(FULL, output_dir=sys.argv[1], runner=runner)
+sys.exit(len(report["failed"]))
+"""
+FULL = Sweep(
+    **{**GRID, "data_sizes": (None,), "durations": (60, 120), "cooldown_share": None}
+)
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_twenty_times_neither_loses_nor_repeats_a_run(tmp_path):
+    """The kills come at random moments; each restart goes on at once."""
+    generator = random.Random(0)
+    sweeper = [sys.executable, "-c", SWEEPER, str(tmp_path)]
+    for _ in range(20):
+        process = subprocess.Popen(sweeper, stderr=subprocess.PIPE, text=True)
+        time.sleep(generator.uniform(0.5, 4))
+        process.kill()
+        _, errors = process.communicate()
+        assert "Error" not in errors
+    assert subprocess.run(sweeper).returncode == 0
+    assert len(runs_from(tmp_path)) == len(FULL.jobs)
+    assert not (tmp_path / "failures.csv").exists()
+    starts = 0
+    for job in FULL.jobs:
+        folder = tmp_path / "work" / job.folder
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        steps = [row["step"] for row in rows if row["kind"] == "train"]
+        assert steps == list(range(1, job.steps + 1))
+        starts += len((folder / "starts").read_text().split())
+    assert len(FULL.jobs) < starts <= len(FULL.jobs) + 20

@@ -51,7 +51,10 @@ def test_cost_is_steps_times_batch_times_training_flops():
     assert sweep.jobs[0].flops == pytest.approx(400 * 64 * each)
     cost = sweep.compute_cost(sweep.jobs)
     assert cost["runs"] == 12
-    assert cost["estimated_hours"] == pytest.approx(cost["training_flops"] / 3.6e12)
+    assert cost["estimated_hours"] == pytest.approx(
+        cost["training_flops"] / 3.6e12 + 8 * 45 / 3600  # Branches share a process.
+    )
+    assert cost["processes"] == 8
 
 
 def test_shapes_have_names_or_five_numbers():

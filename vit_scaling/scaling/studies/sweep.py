@@ -4,6 +4,7 @@
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from annotated_types import Ge
 
 from vit_scaling.argument_types import (
     Decay,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -19,7 +21,7 @@ from vit_scaling.argument_types import (
 from vit_scaling.modeling.shapes import ViTShape, as_shape
 from vit_scaling.scaling.laws.row_reader import parse_quantity
 from vit_scaling.scaling.planning.flops import flops
-from vit_scaling.scaling.studies.jobs import Job
+from vit_scaling.scaling.studies.jobs import Job, group_by_process
 
 # Each must name at least one, and none twice.
 _LISTS = ("gin_files", "models", "durations", "data_sizes", "seeds", "variants")
@@ -56,6 +58,8 @@ class Sweep:
         metrics: Name to "SET/FIELD" of metrics.jsonl; fields are accuracies. Default:
             top-1 on "eval".
         flops_per_second: Measured on the available machine, to estimate hours.
+        startup_seconds: Of each process, for imports, data and compilation, to
+            estimate hours; 30 to 60 were measured on two CPU cores.
         shape_scope: Gin scope of the ViTShape that five numbers are bound to. If the
             experiment binds a ViTShape itself, its scope.
 
@@ -84,6 +88,7 @@ class Sweep:
         default_factory=lambda: {"upstream": "eval/top1"}
     )
     flops_per_second: PositiveFloat = 3e10
+    startup_seconds: NonNegativeFloat = 45.0
     shape_scope: str = "study"
 
     def __post_init__(self) -> None:
@@ -115,13 +120,35 @@ class Sweep:
         )
 
     def compute_cost(self, jobs: Sequence[Job]) -> dict[str, Any]:
-        """Return the number of runs, their operations and the estimated hours."""
+        """Return the number of runs and processes, operations and estimated hours."""
         total = sum(job.flops for job in jobs)
+        processes = len(group_by_process(jobs))
+        seconds = total / self.flops_per_second + processes * self.startup_seconds
         return {
             "runs": len(jobs),
+            "processes": processes,
             "training_flops": total,
-            "estimated_hours": total / self.flops_per_second / 3600,
+            "estimated_hours": seconds / 3600,
         }
+
+    def check_branches(self, warmup_steps: int) -> None:
+        """Check that no branch starts in the warm-up, which training rejects.
+
+        Raises:
+            ValueError: A branch does.
+        """
+        starts = {job.steps: job.steps - job.trained_steps for job in self.jobs
+                  if job.is_branch}  # fmt: skip
+        early = {n: start for n, start in starts.items() if start < warmup_steps}
+        if early:
+            shortest = math.ceil(warmup_steps / (1 - (self.cooldown_share or 0.0)))
+            raise ValueError(
+                f"Durations {', '.join(map(str, early))} cannot be branched: their "
+                f"cooldowns start at steps {', '.join(map(str, early.values()))}, in "
+                f"the warm-up of {warmup_steps} steps. Use durations of at least "
+                f"{shortest} steps, a shorter WARMUP_STEPS, or sweep.cooldown_share = "
+                "None."
+            )
 
     def _flops_per_step(self, model: str) -> float:
         side = self.image_size

@@ -10,7 +10,6 @@ import io
 import json
 import pathlib
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 from vit_scaling.io_files import write_json, write_text
 from vit_scaling.run_record import find_run_record
 from vit_scaling.scaling.laws.runs import CSV_COLUMNS, SHAPE_COLUMNS
+from vit_scaling.scaling.studies.child_process import run_command
 from vit_scaling.scaling.studies.jobs import (
     Job,
     group_by_process,
@@ -32,6 +32,7 @@ from vit_scaling.scaling.studies.run_settings import (
     has_trained,
 )
 from vit_scaling.scaling.studies.sweep import Sweep
+from vit_scaling.training.run_lock import hold_run_lock
 
 METRICS_FILE = "metrics.jsonl"
 SETTINGS_FILE = "job.json"
@@ -53,11 +54,11 @@ def run_sweep(
 ) -> dict[str, Any]:
     """Run every unfinished job; update runs.csv whenever a process ends.
 
-    A sweep that was killed continues where it stopped: the training binary resumes a
-    run from its checkpoint. A job that fails is written to failures.csv, the other jobs
-    still run, and it is tried again when the sweep is started again. The settings of
-    each run are recorded in its job.json. If they differ from those of the sweep,
-    nothing is run.
+    A sweep that was killed takes the training process with it, and continues where it
+    stopped: the training binary resumes a run from its checkpoint. A job that fails is
+    written to failures.csv, the other jobs still run, and it is tried again when the
+    sweep is started again. The settings of each run are recorded in its job.json. If
+    they differ from those of the sweep, nothing is run.
 
     Args:
         sweep: The grid of runs.
@@ -72,19 +73,32 @@ def run_sweep(
 
     Raises:
         ValueError: A run in the work folder was started with other settings.
+        RunLockedError: Another sweep runs in `output_dir`.
     """
     output = pathlib.Path(output_dir)
     work = pathlib.Path(work_dir) if work_dir else output / "work"
     log = log or print_to_stderr
     check_settings(sweep.jobs, work, find_file)
     output.mkdir(parents=True, exist_ok=True)
+    with hold_run_lock(output, flag="output_dir"):
+        return _run_all(sweep, output, work, runner or run_command, log, find_file)
+
+
+def _run_all(
+    sweep: Sweep,
+    output: pathlib.Path,
+    work: pathlib.Path,
+    runner: Runner,
+    log: Callable[[str], None],
+    find_file: FindFile,
+) -> dict[str, Any]:
     failed: list[str] = []
     groups = group_by_process(sweep.jobs)
     for number, group in enumerate(groups, start=1):
         if jobs := unfinished_jobs(sweep, group, work):
             steps = ", ".join(str(job.steps) for job in jobs)
             log(f"{number}/{len(groups)} {jobs[0].trunk}: {steps} steps")
-            code, log_file = _run_process(jobs, work, runner or run_command, find_file)
+            code, log_file = _run_process(jobs, work, runner, find_file)
             for job in unfinished_jobs(sweep, jobs, work):
                 failed.append(job.folder)
                 _append_failure(output / "failures.csv", job, work, code, log_file)
@@ -135,12 +149,6 @@ def _run_process(
 def print_to_stderr(line: str) -> None:
     """Print a line on standard error at once."""
     print(line, file=sys.stderr, flush=True)
-
-
-def run_command(command: list[str], log: pathlib.Path) -> int:
-    """Run a command, append its output to `log`, return its exit code."""
-    with open(log, "ab") as file:
-        return subprocess.run(command, stdout=file, stderr=file, check=False).returncode
 
 
 def unfinished_jobs(sweep: Sweep, jobs: Iterable[Job], work: pathlib.Path) -> list[Job]:
