@@ -188,7 +188,7 @@ def test_a_second_sweep_in_the_same_folder_is_rejected(tmp_path):
     assert report["finished"] == 6
 
 
-# A trainer of 20 milliseconds a step, which resumes from its checkpoint. A row of a step
+# A trainer of 20 ms a step, which resumes from its checkpoint. A row of a step
 # that a killed process reached after its checkpoint is written again, as in training.
 TRAINER = """
 import json, pathlib, sys, time
