@@ -88,7 +88,7 @@ def test_fine_tuning_takes_the_model_of_the_weights(shape):
         {
             "shape": shape,
             "head": "token",
-            "image_size": 4 * shape.patch,
+            "image_size": (4 * shape.patch,) * 2,
             "layer_scale": 1e-5,
             "register_tokens": 4,
         },

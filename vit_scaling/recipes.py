@@ -101,6 +101,9 @@ def choose_finetuning(
         train_images: Number of training images.
         median_side: Median of the images' smaller sides, in pixels.
         total_steps: Length of the run; None chooses it by the number of images.
+
+    Raises:
+        ValueError: The weights are for images that are not square.
     """
     batch = _batch_size(train_images)
     epochs = round(FINETUNING_EPOCHS * train_images / batch)
@@ -109,7 +112,7 @@ def choose_finetuning(
     head = "gap" if arguments["head"] == "none" else arguments["head"]
     fixed = {
         "HEAD": head,
-        "IMAGE_SIZE": arguments["image_size"],
+        "IMAGE_SIZE": _side(arguments["image_size"]),
         **{f"vit.{name}": arguments[name] for name in _OPTIONS if name in arguments},
         "TrainData.value_range": value_range,
         "EvalData.value_range": value_range,
@@ -164,6 +167,22 @@ def _choose_lengths(steps: int, batch: int, train_images: int) -> list[Choice]:
 def _batch_size(train_images: int) -> int:
     largest = max(8, min(MAX_BATCH, train_images // 8))
     return 2 ** int(math.log2(largest))
+
+
+def _side(image_size: int | tuple[int, int]) -> int:
+    """Return the side of square images.
+
+    Raises:
+        ValueError: They are not square.
+    """
+    sides = {image_size} if isinstance(image_size, int) else set(image_size)
+    if len(sides) > 1:
+        raise ValueError(
+            f"The weights are for images of {image_size} pixels; training needs square "
+            "ones. Give IMAGE_SIZE and the other settings by --gin_file=experiments/"
+            "finetune.gin."
+        )
+    return sides.pop()
 
 
 def _bind_shape(shape: ViTShape, reason: str) -> list[Choice]:
