@@ -1,12 +1,18 @@
 """An import reports what it did, and writes nothing if the outputs differ."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
+import json
+import os
+import shutil
+
 import pytest
 
 from tests.applications.cases import NAMED
 from vit_scaling.applications import parity as module
 from vit_scaling.applications.formats import timm
 from vit_scaling.applications.formats.name_table import Row
+from vit_scaling.modeling.variables import vit_variables
 
 # Keras turns its variables into arrays in a way that NumPy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
@@ -69,4 +75,49 @@ def test_assumptions_are_reported(tmp_path):
 
 def test_report_says_what_the_comparison_takes_as_read():
     report = module.measure_parity(NAMED["bv_map"].path, NAMED["bv_map"].read())
-    assert {"heads", "kind of head", "order in a block"} <= set(report["not_compared"])
+    assert report["not_compared"] == ["kind of head", "order in a block"]
+    report = module.measure_parity(NAMED["hf_vit"].path, NAMED["hf_vit"].read())
+    assert report["not_compared"] == []  # Its config.json says everything.
+
+
+TIMM = {"architecture": "vit_base_patch16_gap_224", "model_args": {"num_heads": 2}}
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "wrong"),
+    [
+        ("timm_gap", TIMM, "heads"),
+        ("timm_gap", TIMM, "epsilon"),
+        ("timm_gap", TIMM, "GELU"),
+        ("hf_vit", None, "heads"),
+        ("hf_vit", None, "epsilon"),
+        ("hf_vit", None, "GELU"),
+    ],
+)
+def test_a_fact_that_the_reader_got_wrong_is_found_out(
+    name, config, wrong, tmp_path, monkeypatch
+):
+    """The reference reads the configuration itself, not what the reader made of it."""
+    folder = shutil.copytree(os.path.dirname(NAMED[name].path), tmp_path / "model")
+    if config is not None:
+        (folder / "config.json").write_text(json.dumps(config))
+    right = module.read_weights
+
+    def mistaken(*args, **kwargs):
+        read = right(*args, **kwargs)
+        shape, variables = read.shape, dict(read.variables)
+        arguments = {
+            "heads": {"shape": dataclasses.replace(shape, heads=4)},
+            "epsilon": {"norm_epsilon": 0.1},
+            "GELU": {"approximate_gelu": not read.arguments["approximate_gelu"]},
+        }[wrong]
+        arguments = {**read.arguments, **arguments}
+        for path, size in vit_variables(**arguments).items():
+            variables[path] = variables[path].reshape(size)  # As 4 heads store it.
+        return dataclasses.replace(read, arguments=arguments, variables=variables)
+
+    assert module.import_weights(str(folder), str(tmp_path / "m.npz"))
+    monkeypatch.setattr(module, "read_weights", mistaken)
+    with pytest.raises(ValueError, match="outputs differ from the source's"):
+        module.import_weights(str(folder), str(tmp_path / "n.npz"))
+    assert not (tmp_path / "n.npz").exists()

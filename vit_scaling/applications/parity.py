@@ -9,44 +9,52 @@ import numpy as np
 
 from vit_scaling.applications.addresses import local_path
 from vit_scaling.applications.formats.native_npz import arguments_as_text
-from vit_scaling.applications.formats.registry import REFERENCES, reference_outputs
+from vit_scaling.applications.formats.registry import REFERENCES, make_reference
+from vit_scaling.applications.formats.sidecar_files import find_configuration
 from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
-from vit_scaling.applications.sources import find_source
+from vit_scaling.applications.sources import SAFETENSORS, find_source
 from vit_scaling.applications.weights import build_model, read_weights, save_weights
 from vit_scaling.modeling.shapes import shape_name
 
 TOLERANCE = 1e-5  # Of float32 against float64, relative to the largest output.
-# The reference uses these as the reader found them, so an error in them is not seen.
-NOT_COMPARED = ("heads", "kind of head", "order in a block", "GELU", "epsilon")
 
 
 def measure_parity(
-    source: str, weights: ViTWeights, *, images: int = 2, seed: int = 0
+    source: str,
+    weights: ViTWeights,
+    *,
+    options: ReadOptions | None = None,
+    images: int = 2,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Measure how far our model's outputs are from the source's, on random images.
 
-    The reference computes in float64 on the file's own arrays and shares nothing with
-    the tables that rename them.
+    The reference computes in float64 on the file's own arrays, as its configuration
+    says; it shares nothing with the tables that rename them nor with the reader.
 
     Args:
         source: The file that the weights were read from.
         weights: Weights that `read_weights` read from it.
+        options: The options that they were read with.
         images: Number of images, uniform in [-1, 1], of the file's own size.
         seed: Seed of the images.
 
     Returns:
         `images`, `largest_difference`, `largest_output`, `relative_difference`,
-        `tolerance`, `within_tolerance`, and `not_compared`: properties that the
-        comparison cannot check.
+        `tolerance`, `within_tolerance`, and `not_compared`: facts that the source does
+        not state, which the reference takes from the reader or the caller.
     """
     model = build_model(weights)
     shape = (images, *model.input.shape[1:])
     inputs = np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
     outputs = keras.ops.convert_to_numpy(model(inputs, training=False))
-    arrays, _ = find_source(
-        local_path(source, shape=shape_name(weights.shape))
-    ).read_arrays()
-    expected = reference_outputs(arrays, weights, inputs)
+    options = options or ReadOptions()
+    found = find_source(local_path(source, shape=shape_name(weights.shape)))
+    arrays, metadata = found.read_arrays()
+    path = found.path if found.kind == SAFETENSORS else None
+    options, config = find_configuration(path, metadata, options)
+    reference = make_reference(arrays, weights, config, options)
+    expected = reference.outputs(inputs)
     difference = float(np.abs(outputs - expected).max())
     largest = float(np.abs(expected).max())
     return {
@@ -56,7 +64,7 @@ def measure_parity(
         "relative_difference": difference / max(largest, 1e-30),
         "tolerance": TOLERANCE,
         "within_tolerance": difference <= TOLERANCE * max(largest, 1.0),
-        "not_compared": list(NOT_COMPARED),
+        "not_compared": reference.taken_from_reader,
     }
 
 
@@ -90,7 +98,7 @@ def import_weights(
     weights = read_weights(source, **vars(options or ReadOptions()))
     parity = None
     if parity_images and weights.layout in REFERENCES:
-        parity = measure_parity(source, weights, images=parity_images)
+        parity = measure_parity(source, weights, options=options, images=parity_images)
         if not parity["within_tolerance"]:
             raise ValueError(
                 f"The outputs differ from the source's by "

@@ -108,13 +108,10 @@ def read_weights(
         return with_record(weights, found, {}, {})
     _check_averages(found, averages)
     arrays, metadata = found.read_arrays()
-    if sidecar_files.METADATA_KEY in metadata:
-        options, config = sidecar_files.apply_metadata(
-            options, metadata[sidecar_files.METADATA_KEY]
-        )
-    else:
-        is_published = found.kind == SAFETENSORS
-        config = sidecar_files.read_config(path) if is_published else {}
+    is_published = found.kind == SAFETENSORS
+    options, config = sidecar_files.find_configuration(
+        path if is_published else None, metadata, options
+    )
     read = registry.read_arrays(arrays, options, config)
     if read is None:
         raise ValueError(

@@ -6,7 +6,6 @@ import pytest
 
 from tests.applications.cases import NAMED
 from vit_scaling.applications.formats.conversion import find_heads, reconvert
-from vit_scaling.applications.formats.source_arrays import SourceArrays
 from vit_scaling.applications.formats.vit_weights import ReadOptions
 
 MAP, TOKEN = NAMED["bv_map"], NAMED["bv_token"]
@@ -53,23 +52,25 @@ def test_head_that_the_arrays_do_not_make_is_rejected_with_those_that_they_do():
         reconvert(TOKEN.read(), ReadOptions(head="map"))
 
 
-def test_heads_of_a_named_shape_are_taken_and_reported():
-    source = SourceArrays("timm", {})
-    assert find_heads(source, ReadOptions(), None, (384, 12, 1536)) == 6
-    assert source.assumed[0].startswith("6 attention heads, as in the named shape 'S'")
-    known = SourceArrays("timm", {})
-    assert find_heads(known, ReadOptions(heads=4), None, (384, 12, 1536)) == 4
-    assert find_heads(known, ReadOptions(shape="S/16"), None, (384, 12, 1536)) == 6
-    assert find_heads(known, ReadOptions(), 12, (384, 12, 1536)) == 12
-    assert not known.assumed
+def test_heads_are_those_that_the_caller_or_the_file_states():
+    sizes = (384, 12, 1536)
+    assert find_heads(ReadOptions(heads=4), None, sizes) == 4
+    assert find_heads(ReadOptions(shape="S/16"), None, sizes) == 6
+    assert find_heads(ReadOptions(), 12, sizes) == 12
+
+
+def test_heads_are_never_guessed_from_the_width():
+    message = r"width 384.*Give `heads` \(--heads\).*in the paper has 6"
+    with pytest.raises(ValueError, match=message):
+        find_heads(ReadOptions(), None, (384, 12, 1536))
 
 
 def test_heads_that_contradict_the_named_shape_are_rejected():
     options = ReadOptions(heads=12, shape="S/16")
     with pytest.raises(ValueError, match="is 12, but `shape` 'S/16' has 6"):
-        find_heads(SourceArrays("timm", {}), options, None, (384, 12, 1536))
+        find_heads(options, None, (384, 12, 1536))
 
 
 def test_unknown_number_of_heads_is_an_error():
-    with pytest.raises(ValueError, match="number of attention heads can't be read"):
-        find_heads(SourceArrays("timm", {}), ReadOptions(), None, (8, 2, 12))
+    with pytest.raises(ValueError, match=r"width 8.*Give `heads` \(--heads\)"):
+        find_heads(ReadOptions(), None, (8, 2, 12))

@@ -91,10 +91,13 @@ def test_patches_as_rows_of_numbers_are_rejected_as_naflex():
 def test_without_a_configuration_the_models_defaults_are_reported_as_assumed():
     found, config = held("hf_vit")
     weights = huggingface.read_huggingface(found, ReadOptions(heads=2), {})
-    gelu, epsilon = weights.assumed
+    gelu, epsilon, square = weights.assumed
+    assert square.startswith("images of 4 x 4 pixels")
     assert gelu.startswith("GELU by erf") and epsilon.startswith("epsilon 1e-12")
     assert not huggingface.read_huggingface(found, ReadOptions(), config).assumed
-    options = ReadOptions(heads=2, approximate_gelu=False, norm_epsilon=1e-12)
+    options = ReadOptions(
+        heads=2, approximate_gelu=False, norm_epsilon=1e-12, source_image_size=4
+    )
     assert not huggingface.read_huggingface(found, options, {}).assumed
 
 

@@ -1,11 +1,63 @@
 """timm's config.json decides what no array shows; without it that is said."""
 # SPDX-License-Identifier: Apache-2.0
 
+import numpy as np
 import pytest
 
 from tests.applications.formats.timm_test import held, read
-from vit_scaling.applications.formats import timm
-from vit_scaling.applications.formats.vit_weights import ReadOptions
+from vit_scaling.applications.formats import timm, timm_config
+from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
+from vit_scaling.modeling.shapes import ViTShape
+from vit_scaling.modeling.variables import vit_variables
+
+
+def named(architecture, **arguments):
+    """Return a configuration whose arguments fit the tiny files."""
+    return {"architecture": architecture, "model_args": {"num_heads": 2, **arguments}}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "width", "heads"),
+    [
+        ("vit_base_patch16_224", 24, 12),
+        ("vit_base_patch16_gap_224.in1k", 32, 16),  # Of the same width in timm.
+        ("vit_giant_patch16_radio_v3", 48, 24),
+        ("vit_giant_patch16_gap_224", 48, 16),
+    ],
+)
+def test_an_architectures_heads_come_from_timms_registry(architecture, width, heads):
+    shape = ViTShape(patch=2, width=width, depth=1, mlp_width=12, heads=heads)
+    arguments = {"shape": shape, "head": "gap", "image_size": 4, "classes": 3}
+    variables = {
+        path: np.zeros(size, np.float32)
+        for path, size in vit_variables(**arguments).items()
+    }
+    arrays = timm.write_timm(ViTWeights("", arguments, variables)).arrays
+    with pytest.raises(ValueError, match=r"Give `heads` \(--heads\)"):
+        timm.read_timm(arrays, ReadOptions(), {})
+    config = {"architecture": architecture, "global_pool": "avg"}
+    weights = timm.read_timm(arrays, ReadOptions(source_image_size=4), config)
+    assert weights.shape == shape and not weights.assumed
+    with pytest.raises(ValueError, match=f"`heads` .* is 2, but .* has {heads}"):
+        timm.read_timm(arrays, ReadOptions(heads=2), config)
+
+
+def test_the_configured_image_size_decides_the_grid_of_positions():
+    config = named("vit_base_patch16_224")
+    for image in (
+        {"input_size": [3, 2, 8]},
+        {"pretrained_cfg": {"input_size": [3, 2, 8]}},
+    ):
+        weights = read(held("timm_gap"), {**config, **image})
+        assert weights.arguments["image_size"] == (2, 8)  # 4 patches, not 2 by 2.
+    weights = read(held("timm_gap"), named("vit_base_patch16_224", img_size=[8, 2]))
+    assert weights.arguments["image_size"] == (8, 2)
+
+
+def test_every_row_of_the_table_has_what_a_plain_vit_needs():
+    for name, model in timm_config.timm_models().items():
+        plain = model.heads and model.gelu in ("gelu", "gelu_tanh") and model.epsilon
+        assert plain or model.differs, name
 
 
 @pytest.mark.parametrize(
@@ -23,14 +75,13 @@ from vit_scaling.applications.formats.vit_weights import ReadOptions
     ],
 )
 def test_architecture_decides_gelu_as_timm_does(architecture, tanh):
-    weights = read(held("timm_map"), {"architecture": architecture})
+    weights = read(held("timm_map"), named(architecture, img_size=4))
     assert weights.arguments["approximate_gelu"] is tanh
     assert not weights.assumed
 
 
 def test_arguments_take_precedence_over_the_architecture():
-    named = {"architecture": "vit_base_patch16_siglip_224"}
-    config = {**named, "model_args": {"act_layer": "gelu_tanh"}}
+    config = named("vit_base_patch16_siglip_224", act_layer="gelu_tanh")
     assert read(held("timm_map"), config).arguments["approximate_gelu"] is True
 
 
@@ -51,7 +102,7 @@ def test_facts_that_only_a_configuration_states_are_reported_as_assumed(
     for what in (gelu, "epsilon 1e-6", "plain blocks"):
         assert what in "\n".join(weights.assumed)
     assert "head 'token'" not in assumed(name)
-    assert not read(held(name), {"architecture": "vit_base_patch16_224"}).assumed
+    assert not read(held(name), named("vit_base_patch16_224", img_size=4)).assumed
 
 
 def test_what_the_caller_specifies_is_not_assumed():
@@ -65,8 +116,14 @@ def test_what_the_caller_specifies_is_not_assumed():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"architecture": "vit_base_patch16_rpn_224.sw_in1k"}, "norms after"),
+        ({"architecture": "vit_base_patch16_rpn_224.sw_in1k"}, "ResPostBlock"),
         ({"architecture": "test_vit3"}, "pool_include_prefix"),
+        ({"architecture": "eva02_base_patch14_224"}, "RoPE"),
+        ({"architecture": "vit_base_patch16_clip_224"}, "norm before the blocks"),
+        ({"architecture": "vit_giant_patch14_dinov2"}, "SwiGLU"),
+        ({"architecture": "deit_base_distilled_patch16_224"}, "averaged classifiers"),
+        ({"attention_bias": True}, "attention_bias=True, which this package does not"),
+        ({"pretrained_cfg": {"rope": 1}}, "rope=1, which this package does not know"),
         ({"model_args": {"pool_include_prefix": True}}, "pool_include_prefix=True"),
         ({"model_args": {"block_fn": "ResPostBlock"}}, "block_fn='ResPostBlock'"),
         ({"model_args": {"norm_layer": "rmsnorm"}}, "norm_layer='rmsnorm'"),
@@ -105,7 +162,7 @@ def test_heads_among_the_arguments_count_and_are_not_contradicted():
 
 
 def test_other_functions_than_gelu_are_rejected_unless_chosen():
-    config = {"architecture": "vit_base_patch32_clip_quickgelu_224"}
+    config = named("vit_tiny", act_layer="quick_gelu")
     with pytest.raises(ValueError, match="'quick_gelu'"):
         read(held("timm_token"), config)
     options = ReadOptions(heads=2, approximate_gelu=False)

@@ -1,9 +1,11 @@
 """The forward pass of big_vision's and vision_transformer's ViTs in NumPy."""
 # SPDX-License-Identifier: Apache-2.0
 
+from typing import Any
+
 import numpy as np
 
-from vit_scaling.applications.formats.numpy_reference import NumpyReference
+from vit_scaling.applications.formats.numpy_reference import NumpyReference, Stated
 from vit_scaling.applications.formats.vit_weights import ViTWeights
 from vit_scaling.array_files import Arrays
 from vit_scaling.modeling.positions import sincos
@@ -16,12 +18,20 @@ class BigVisionReference(NumpyReference):
     last_norm = "Transformer/encoder_norm"
     classifiers = ("pre_logits", "head")
 
-    def __init__(self, arrays: Arrays, weights: ViTWeights, prefix: str = "") -> None:
-        super().__init__(arrays, weights, prefix)
+    def __init__(
+        self, arrays: Arrays, weights: ViTWeights, prefix: str = "", **stated: Any
+    ) -> None:
+        super().__init__(arrays, weights, prefix, **stated)
         stacked = "Transformer/encoderblock/"  # The authors' `scan=True`.
         for name in [name for name in self.arrays if name.startswith(stacked)]:
             for number, array in enumerate(self.arrays[name]):
                 self.arrays[name.replace("block/", f"block_{number}/", 1)] = array
+
+    def stated(self) -> Stated:
+        """Return the heads, an axis of the arrays, and the code's constants."""
+        queries = [a for n, a in self.arrays.items() if n.endswith("query/kernel")]
+        heads = queries[0].shape[-2] if queries else None
+        return Stated(heads, tanh_gelu=True, epsilon=1e-6)
 
     def matrix(self, name: str, inputs: int) -> np.ndarray:
         """Return a kernel as a matrix (inputs, outputs); axes of heads are merged."""

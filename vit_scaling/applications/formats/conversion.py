@@ -12,6 +12,7 @@ from vit_scaling.applications.formats.token_positions import (
     CLASS_TOKEN,
     POSITIONS,
     REGISTERS,
+    TOKENS,
     fold_token_positions,
 )
 from vit_scaling.applications.formats.vit_weights import (
@@ -44,6 +45,7 @@ def convert(
     options: ReadOptions,
     *,
     heads: int | None = None,
+    tokens_with_position: Sequence[str] = TOKENS,
 ) -> ViTWeights:
     """Map the file's arrays to our variables; raise ValueError on every mismatch.
 
@@ -54,6 +56,7 @@ def convert(
             they differ from `DEFAULTS`. `head` is derived from the arrays by default.
         options: The caller's options.
         heads: Attention heads, if the file or its configuration gives them.
+        tokens_with_position: Those of `TOKENS` that the file's positions may include.
 
     Raises:
         ValueError: An array is missing, not of the requested shape, or has no
@@ -72,7 +75,7 @@ def convert(
         if POSITIONS not in variables:
             raise ValueError(_missing(*(r.source for r in rows if r.path == POSITIONS)))
         arguments["image_size"] = fold_token_positions(
-            source, shape.patch, options.source_image_size
+            source, shape.patch, options.source_image_size, tokens_with_position
         )
         if any(side % shape.patch for side in arguments["image_size"]):
             arguments["crop_to_patches"] = True  # As the source's convolution does.
@@ -126,22 +129,23 @@ def _read_shape(
     patch, _, _, width = patch_row.transform.to_keras(kernel, 0).shape
     mlp_kernel = mlp_row.transform.to_keras(source.arrays[mlp_row.source], 0)
     sizes = (width, count_blocks(source.arrays, block_row.source), mlp_kernel.shape[1])
-    return ViTShape(patch, *sizes, find_heads(source, options, config_heads, sizes))
+    return ViTShape(patch, *sizes, find_heads(options, config_heads, sizes))
 
 
 def find_heads(
-    source: SourceArrays,
     options: ReadOptions,
     config_heads: int | None,
     sizes: tuple[int, int, int],
 ) -> int:
-    """Return the number of attention heads from the file, the caller or a named shape.
+    """Return the number of attention heads that the file or the caller states.
+
+    Nothing is guessed from the width: timm's vit_base_patch16_gap_224 has the sizes of
+    ViT-B and 16 heads, and no comparison of outputs with a wrong guess would show it.
 
     Args:
-        source: Its `assumed` records the use of a named shape.
         options: `heads` and `shape` are read.
         config_heads: Number in the file or its configuration, or None.
-        sizes: Width, depth and MLP width, to find named shapes.
+        sizes: Width, depth and MLP width, for the message.
 
     Raises:
         ValueError: The number is unknown, or `heads` contradicts another source.
@@ -156,17 +160,12 @@ def find_heads(
     if heads := config_heads or options.heads or shape_heads:
         return heads
     width, depth, mlp_width = sizes
-    for variant in variants_with_sizes(*sizes):
-        heads = as_shape(variant).heads
-        source.assumed.append(
-            f"{heads} attention heads, as in the named shape {variant!r} of the same "
-            "sizes. Set `heads` (--heads) to change it."
-        )
-        return heads
+    usual = [str(as_shape(name).heads) for name in variants_with_sizes(*sizes)]
+    hint = f"; the ViT of these sizes in the paper has {usual[0]}" if usual else ""
     raise ValueError(
-        "The number of attention heads can't be read from this file, and no named "
-        f"shape has width {width}, depth {depth}, MLP {mlp_width}. Give `heads` or "
-        "`shape`, or put the publisher's config.json in the file's folder."
+        f"The number of attention heads of this ViT (width {width}, depth {depth}, MLP "
+        f"{mlp_width}) is not in the file or its config.json. Give `heads` (--heads) "
+        f"or `shape`{hint}."
     )
 
 
@@ -257,7 +256,7 @@ def _turn_class_token_into_register(source: SourceArrays) -> None:
     """Keep a class token that no head reads: it is the first of the registers."""
     if CLASS_TOKEN not in source.arrays:
         return
-    names = [name for name in (CLASS_TOKEN, REGISTERS) if name in source.arrays]
+    names = [name for name in TOKENS if name in source.arrays]
     origin = ", ".join(source.name_in_file(name) for name in names)
     tokens = [source.arrays.pop(name) for name in names]
     source.arrays[REGISTERS] = np.concatenate(tokens, axis=1)

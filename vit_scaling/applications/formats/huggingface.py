@@ -1,11 +1,17 @@
 """Hugging Face transformers' ViT and SigLIP image towers in .safetensors files."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from vit_scaling.applications.formats.conversion import convert
+from vit_scaling.applications.formats.huggingface_config import (
+    SIGLIP,
+    VIT,
+    Config,
+    HuggingFaceConfig,
+    check_model_type,
+)
 from vit_scaling.applications.formats.huggingface_reference import (
     HuggingFaceReference,
 )
@@ -14,18 +20,13 @@ from vit_scaling.applications.formats.name_table import (
     make_table,
 )
 from vit_scaling.applications.formats.source_arrays import SourceArrays
+from vit_scaling.applications.formats.token_positions import CLASS_TOKEN, TOKENS
 from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
 from vit_scaling.applications.formats.weights_format import WeightsFormat
 from vit_scaling.array_files import Arrays
 
-VIT, SIGLIP = "huggingface_vit", "huggingface_siglip"  # Names of the layouts.
-Config = Mapping[str, Any]
 VIT_PATCH = "embeddings.patch_embeddings.projection"
 SIGLIP_PATCH = "embeddings.patch_embedding"
-
-# transformers' names of GELU; any other name is another function.
-ERF_GELU = ("gelu", "gelu_python")
-TANH_GELU = ("gelu_pytorch_tanh", "gelu_new", "gelu_accurate", "gelu_fast")
 
 # From names inside transformers 5 to those in its files and in all older versions.
 NAMES_IN_FILES = (
@@ -36,6 +37,10 @@ NAMES_IN_FILES = (
     (r"attention\.o_proj\.", "attention.output.dense."),
     (r"^(encoder\.layer\.\d+)\.mlp\.fc1\.", r"\1.intermediate.dense."),
     (r"^(encoder\.layer\.\d+)\.mlp\.fc2\.", r"\1.output.dense."),
+    # DINOv2's names of the same layers; DeiT's second token, which no head reads.
+    (r"^(encoder\.layer\.\d+)\.norm1\.", r"\1.layernorm_before."),
+    (r"^(encoder\.layer\.\d+)\.norm2\.", r"\1.layernorm_after."),
+    (r"^embeddings\.distillation_token$", "embeddings.register_tokens"),
 )
 
 VIT_TABLE = make_table(
@@ -43,6 +48,7 @@ VIT_TABLE = make_table(
     (VIT_PATCH, "patch_embedding", "patches"),
     ("embeddings.position_embeddings", "position_embedding/embedding", "array"),
     ("embeddings.cls_token", "class_token/token", "array"),
+    ("embeddings.register_tokens", "register_tokens/tokens", "array"),
     ("encoder.layer.{block}.layernorm_before", "{block}/attention_norm", "norm"),
     (
         "encoder.layer.{block}.attention.attention.query",
@@ -60,6 +66,12 @@ VIT_TABLE = make_table(
         "to_heads",
     ),
     ("encoder.layer.{block}.attention.output.dense", "{block}/attention/out", "out"),
+    (
+        "encoder.layer.{block}.layer_scale1.lambda1",
+        "{block}/attention_scale/gamma",
+        "array",
+    ),
+    ("encoder.layer.{block}.layer_scale2.lambda1", "{block}/mlp_scale/gamma", "array"),
     ("encoder.layer.{block}.layernorm_after", "{block}/mlp_norm", "norm"),
     ("encoder.layer.{block}.intermediate.dense", "{block}/mlp/dense_0", "linear"),
     ("encoder.layer.{block}.output.dense", "{block}/mlp/dense_1", "linear"),
@@ -95,79 +107,76 @@ SIGLIP_TABLE = make_table(
 )
 
 
+# Arrays next to the tower that belong to other models, or to the pre-training alone.
+OTHER_PARTS = r"(text_model|decoder|lm_head|visual_projection|text_projection)\..*|" + (
+    r"logit_(scale|bias)"
+)
+
+
 def read_huggingface(
     arrays: Arrays, options: ReadOptions, config: Config
 ) -> ViTWeights:
-    """Read a ViT's or a SigLIP image tower's arrays.
+    """Read a ViT's, DeiT's, DINOv2's or a SigLIP image tower's arrays.
 
     Args:
         arrays: The file's arrays.
         options: The caller's options.
-        config: The model's config.json, or {}: heads, epsilon of norms, GELU.
+        config: The model's config.json, or {}; see `HuggingFaceConfig`.
 
     Raises:
         ValueError: The file holds another model, is incomplete, or does not have the
-            requested shape or head; or the configuration names another function than
-            GELU.
+            requested shape or head; or the configuration is of a model that computes
+            differently.
     """
-    config = config.get("vision_config", config)
+    check_model_type(config)
     source = _image_model(arrays)
     source.leave_out_ignored(options.ignore)
+    image_config = HuggingFaceConfig(
+        config.get("vision_config", config), options, source
+    )
+    image_config.check_computation()
+    _check_classifier(source)
     arguments = {
-        "approximate_gelu": _uses_tanh_gelu(source, config, options),
-        "norm_epsilon": _epsilon(source, config, options),
+        "approximate_gelu": image_config.uses_tanh_gelu(),
+        "norm_epsilon": image_config.epsilon(),
     }
     table = SIGLIP_TABLE if source.layout == SIGLIP else VIT_TABLE
-    heads = config.get("num_attention_heads")
-    return convert(source, table, arguments, options, heads=heads)
-
-
-def _uses_tanh_gelu(source: SourceArrays, config: Config, options: ReadOptions) -> bool:
-    """Whether `hidden_act`, by default the model's, is GELU by tanh.
-
-    Raises:
-        ValueError: It is another function, and the caller did not choose.
-    """
-    activation = config.get(
-        "hidden_act", "gelu_pytorch_tanh" if source.layout == SIGLIP else "gelu"
+    options = dataclasses.replace(options, source_image_size=image_config.image_size)
+    heads = image_config.config.get("num_attention_heads")
+    # DINOv2's registers have no positions, DeiT's distillation token has one.
+    register = source.name_in_file("embeddings.register_tokens")
+    tokens = TOKENS if register.endswith("distillation_token") else (CLASS_TOKEN,)
+    weights = convert(
+        source, table, arguments, options, heads=heads, tokens_with_position=tokens
     )
-    known = (*ERF_GELU, *TANH_GELU)
-    if options.approximate_gelu is None and activation not in known:
+    image_config.check_shape(weights.shape)
+    return weights
+
+
+def _check_classifier(source: SourceArrays) -> None:
+    """Raise ValueError if a classifier reads something else than one pooled vector."""
+    kernel = source.arrays.get("classifier.weight")
+    norm = source.arrays.get("layernorm.weight", kernel)
+    if kernel is not None and kernel.ndim == 2 and kernel.shape[1] == 2 * len(norm):
         raise ValueError(
-            f"The model's config.json has hidden_act={activation!r}; this package's "
-            f"ViT computes GELU: {', '.join(known)}. Set `approximate_gelu` (--gelu) "
-            "to use GELU nevertheless; the outputs will differ from the source's."
+            "The model's classifier reads the class token next to the average of the "
+            "patches (DINOv2), which no head of this package does. Leave it out by "
+            "ignore='classifier.*'."
         )
-    if not config and options.approximate_gelu is None:
-        source.assumed.append(
-            f"GELU by {'tanh' if activation in TANH_GELU else 'erf'}, this model's "
-            "default in transformers. Set `approximate_gelu` (--gelu) or provide its "
-            "config.json to change it."
+    if "distillation_classifier.weight" in source.arrays:
+        raise ValueError(
+            "The model averages two classifiers, of the class token and of the "
+            "distillation token (DeiT), which no head of this package does. Leave them "
+            "out by ignore='.*classifier.*'."
         )
-    return activation in TANH_GELU
-
-
-def _epsilon(source: SourceArrays, config: Config, options: ReadOptions) -> float:
-    """Return the norms' epsilon, by default the model's; note it without a config."""
-    epsilon = config.get("layer_norm_eps", 1e-6 if source.layout == SIGLIP else 1e-12)
-    if not config and options.norm_epsilon is None:
-        source.assumed.append(
-            f"epsilon {epsilon:g} in all norms, this model's default in transformers. "
-            "Set `norm_epsilon` (--norm_epsilon) or provide its config.json to change "
-            "it."
-        )
-    return epsilon
 
 
 def _image_model(arrays: Arrays) -> SourceArrays:
     """Return the image model's arrays under the names in transformers' files."""
     prefix = FORMAT.find_prefix(arrays) or ""
     is_siglip = f"{prefix}{SIGLIP_PATCH}.weight" in arrays
-    layout = SIGLIP if is_siglip else VIT
-    source = SourceArrays(layout, dict(arrays))
-    # The classifier is stored next to the tower, without its prefix.
-    outside = f"(?!{re.escape(prefix)}|classifier" + r"\.(weight|bias)).*"
-    source.leave_out(outside, "not part of the image tower")
+    source = SourceArrays(SIGLIP if is_siglip else VIT, dict(arrays))
+    source.leave_out(OTHER_PARTS, "not part of the image tower")
     source.rename(f"^{re.escape(prefix)}", "")
     if not is_siglip:
         mask = r"embeddings\.mask_token"
@@ -182,8 +191,17 @@ def _image_model(arrays: Arrays) -> SourceArrays:
 
 FORMAT = WeightsFormat(
     layouts=(VIT, SIGLIP),
-    description=".safetensors of Hugging Face's ViT and SigLIP",
-    prefixes=("", "vit.", "vision_model.", "model.vision_model."),
+    description=".safetensors of Hugging Face's ViT, DeiT, DINOv2 and SigLIP",
+    prefixes=(
+        "",
+        "vit.",
+        "deit.",
+        "dinov2.",
+        "dinov2_with_registers.",
+        "ijepa.",
+        "vision_model.",
+        "model.vision_model.",
+    ),
     markers=(f"{VIT_PATCH}.weight", f"{SIGLIP_PATCH}.weight"),
     read=read_huggingface,
     reference=HuggingFaceReference,

@@ -2,25 +2,55 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import abc
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from vit_scaling.applications.formats.vit_weights import ViTWeights
+from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
 from vit_scaling.array_files import Arrays
 
 Array = np.ndarray
 Names = Sequence[str]
 
 
+@dataclasses.dataclass(frozen=True)
+class Stated:
+    """What the source itself says of its computation; None: nothing.
+
+    Attributes:
+        heads: Attention heads.
+        head: "token", "gap", "map" or "none".
+        tanh_gelu: GELU by tanh (True) or erf (False).
+        epsilon: Epsilon of the norms.
+        plain_blocks: True if it says that norms come before attention and MLP.
+    """
+
+    heads: int | None = None
+    head: str | None = None
+    tanh_gelu: bool | None = None
+    epsilon: float | None = None
+    plain_blocks: bool | None = None
+
+
 class NumpyReference(abc.ABC):
     """The steps that all sources share; each subclass knows its arrays' names.
 
+    It reads the source's configuration by itself, so a fact that the converter got
+    wrong shows as a difference in outputs.
+
     Args:
         arrays: The file's arrays.
-        weights: What was read from them: head, heads, epsilon, GELU and depth are used.
+        weights: What was read from them. The facts in `taken_from_reader`, which the
+            source does not state, are used.
         prefix: Prefix of the model's arrays in the file.
+        config: The publisher's config.json, or {}.
+        options: What the caller asked for in place of the source's facts.
+
+    Attributes:
+        taken_from_reader: Names of the facts that this comparison can't check.
     """
 
     # Suffixes of a layer's arrays, a norm's gain among them, as PyTorch names them.
@@ -30,7 +60,14 @@ class NumpyReference(abc.ABC):
     # Arrays that hold several layers: from a text in their names to the layers' texts.
     fused: Mapping[str, Sequence[str]] = {}
 
-    def __init__(self, arrays: Arrays, weights: ViTWeights, prefix: str = "") -> None:
+    def __init__(
+        self,
+        arrays: Arrays,
+        weights: ViTWeights,
+        prefix: str = "",
+        config: Mapping[str, Any] | None = None,
+        options: ReadOptions | None = None,
+    ) -> None:
         self.arrays: Arrays = {
             name.removeprefix(prefix): array
             for name, array in arrays.items()
@@ -42,13 +79,32 @@ class NumpyReference(abc.ABC):
                 for part, value in zip(parts, values, strict=True):
                     self.arrays[name.replace(text, part)] = value
         self.weights = weights
-        self.head = weights.arguments["head"]
-        self.heads = weights.shape.heads
-        self.epsilon = weights.arguments.get("norm_epsilon", 1e-6)
-        self.tanh_gelu = weights.arguments.get("approximate_gelu", True)
+        self.config = config or {}
+        options = options or ReadOptions()
+        arguments, stated = weights.arguments, self.stated()
+        self.taken_from_reader: list[str] = []
+        fact, shape = self._fact, weights.shape
+        epsilon = arguments.get("norm_epsilon", 1e-6)
+        gelu = arguments.get("approximate_gelu", True)
+        self.head = fact("kind of head", options.head, stated.head, arguments["head"])
+        self.heads = fact("heads", options.heads, stated.heads, shape.heads)
+        self.epsilon = fact("epsilon", options.norm_epsilon, stated.epsilon, epsilon)
+        self.tanh_gelu = fact("GELU", options.approximate_gelu, stated.tanh_gelu, gelu)
+        fact("order in a block", None, stated.plain_blocks, True)
 
     def __getitem__(self, name: str) -> Array:
         return self.arrays[name].astype(np.float64)
+
+    def _fact(self, name: str, requested: Any, stated: Any, read: Any) -> Any:
+        """Return the caller's wish, else the source's fact, else the reader's."""
+        if requested is None and stated is not None:
+            return stated
+        self.taken_from_reader.append(name)
+        return read if requested is None else requested
+
+    def stated(self) -> Stated:
+        """Return what arrays and configuration say of the computation."""
+        return Stated()
 
     @abc.abstractmethod
     def embed(self, images: Array) -> Array:
@@ -85,8 +141,12 @@ class NumpyReference(abc.ABC):
         for name in self.classifiers:
             if name + self.kernel_suffix in self.arrays:
                 x = self.linear(name, x)
-                x = x if name == self.classifiers[-1] else np.tanh(x)
+                x = x if name == self.classifiers[-1] else self.before_classifier(x)
         return x
+
+    def before_classifier(self, x: Array) -> Array:
+        """Apply the function after the layer before the classifier."""
+        return np.tanh(x)
 
     def pool(self, x: Array, patches: int) -> Array:
         """Apply the last norm and the head to tokens, whose last are the patches."""

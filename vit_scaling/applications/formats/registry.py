@@ -13,6 +13,8 @@ from vit_scaling.applications.formats import (
     timm,
     weights_format,
 )
+from vit_scaling.applications.formats.huggingface_config import check_model_type
+from vit_scaling.applications.formats.numpy_reference import NumpyReference
 from vit_scaling.applications.formats.vit_weights import ReadOptions, ViTWeights
 from vit_scaling.array_files import Arrays
 
@@ -37,24 +39,26 @@ def read_arrays(
     for known in FORMATS:
         if known.find_prefix(arrays) is not None:
             return known.read(arrays, options, config)
+    check_model_type(config)
     return None
 
 
-def reference_outputs(
-    arrays: Arrays, weights: ViTWeights, images: np.ndarray
-) -> np.ndarray:
-    """Compute the outputs of the source's own model in NumPy and float64.
+def make_reference(
+    arrays: Arrays,
+    weights: ViTWeights,
+    config: Mapping[str, Any] | None = None,
+    options: ReadOptions | None = None,
+) -> NumpyReference:
+    """Return the source's own model in NumPy and float64; see `NumpyReference`.
 
-    Shares nothing with the tables that rename arrays, so an error in a table shows as
-    a difference in outputs.
+    Shares nothing with the tables that rename arrays nor with the readers of
+    configurations, so an error in them shows as a difference in outputs.
 
     Args:
         arrays: The file's arrays.
-        weights: What was read from them; layout, heads, epsilon and GELU are used.
-        images: (batch, height, width, 3) in [-1, 1], of the file's own size.
-
-    Returns:
-        Logits, or features if the model has no classifier.
+        weights: What was read from them.
+        config: The publisher's config.json, or {}.
+        options: What the caller asked for in place of the source's facts.
 
     Raises:
         ValueError: The layout is this package's own, and our model the reference.
@@ -66,7 +70,29 @@ def reference_outputs(
             f"{', '.join(REFERENCES)}."
         )
     prefix = source_format.find_prefix(arrays) or ""
-    return source_format.reference(arrays, weights, prefix).outputs(images)
+    return source_format.reference(
+        arrays, weights, prefix, config=config, options=options
+    )
+
+
+def reference_outputs(
+    arrays: Arrays,
+    weights: ViTWeights,
+    images: np.ndarray,
+    config: Mapping[str, Any] | None = None,
+) -> np.ndarray:
+    """Compute the outputs of the source's own model; see `make_reference`.
+
+    Args:
+        arrays: The file's arrays.
+        weights: What was read from them.
+        images: (batch, height, width, 3) in [-1, 1], of the file's own size.
+        config: The publisher's config.json, or {}.
+
+    Returns:
+        Logits, or features if the model has no classifier.
+    """
+    return make_reference(arrays, weights, config).outputs(images)
 
 
 def convert_for_export(

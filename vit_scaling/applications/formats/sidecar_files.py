@@ -3,10 +3,12 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from vit_scaling import io_files
 from vit_scaling.applications.formats.native_npz import arguments_from_text
+from vit_scaling.applications.formats.timm_config import OWN_ARCHITECTURE
 from vit_scaling.applications.formats.vit_weights import ReadOptions
 
 # Entry of a .safetensors file's metadata, written by `export_weights`.
@@ -38,6 +40,25 @@ def read_config(path: str, name: str = "config.json") -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
+def find_configuration(
+    path: str | None, metadata: Mapping[str, str], options: ReadOptions
+) -> tuple[ReadOptions, dict[str, Any]]:
+    """Return the completed options and the configuration of a file of weights.
+
+    Args:
+        path: The file or folder, next to which a publisher puts a config.json; None
+            for files of which there is none.
+        metadata: The file's metadata, which take precedence.
+        options: The caller's options.
+
+    Raises:
+        ValueError: The config.json is damaged.
+    """
+    if METADATA_KEY in metadata:
+        return apply_metadata(options, metadata[METADATA_KEY])
+    return options, {} if path is None else read_config(path)
+
+
 def apply_metadata(
     options: ReadOptions, text: str
 ) -> tuple[ReadOptions, dict[str, Any]]:
@@ -51,7 +72,7 @@ def apply_metadata(
     names = ("head", "source_image_size", "approximate_gelu", "norm_epsilon")
     open_options = {n: arguments[n] for n in names if getattr(options, n) is None}
     config = {
-        "architecture": "vit_scaling",
+        "architecture": OWN_ARCHITECTURE,
         "model_args": {"num_heads": arguments["shape"].heads},
     }
     return dataclasses.replace(options, **open_options), config

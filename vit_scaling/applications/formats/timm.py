@@ -1,6 +1,7 @@
 """timm's VisionTransformer in .safetensors files."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping
@@ -69,7 +70,7 @@ def read_timm(
     held = source.arrays
     # timm applies `fc_norm` to the average of tokens, in place of `norm` before it.
     norm_after_pooling = "fc_norm.weight" in held and "norm.weight" not in held
-    heads = timm_config.arguments.get("num_heads")
+    heads = timm_config.heads
     if "blocks.0.attn.q_norm.weight" in held:
         width = held[FORMAT.markers[0]].shape[0]
         heads = width // held["blocks.0.attn.q_norm.weight"].shape[0]
@@ -78,10 +79,11 @@ def read_timm(
         "head": head,
         "norm_after_pooling": norm_after_pooling,
         "approximate_gelu": timm_config.uses_tanh_gelu(head),
+        "norm_epsilon": timm_config.find_epsilon(),
     }
-    timm_config.note_epsilon()
     if norm_after_pooling:
         source.rename(r"^fc_norm\.", "norm.")
+    options = dataclasses.replace(options, source_image_size=timm_config.image_size)
     return convert(source, TABLE, arguments, options, heads=heads)
 
 

@@ -3,7 +3,8 @@
 
 import numpy as np
 
-from vit_scaling.applications.formats.numpy_reference import NumpyReference
+from vit_scaling.applications.formats.numpy_reference import NumpyReference, Stated
+from vit_scaling.applications.formats.timm_config import timm_models
 
 
 class TimmReference(NumpyReference):
@@ -15,6 +16,26 @@ class TimmReference(NumpyReference):
         "attn.qkv.": ("attn.q.", "attn.k.", "attn.v."),
         "attn_pool.kv.": ("attn_pool.k.", "attn_pool.v."),
     }
+
+    def stated(self) -> Stated:
+        """Return what timm's registry and the arguments in config.json say."""
+        name, given = self.config.get("architecture", ""), self.config.get("model_args")
+        row, given = timm_models().get(name.split(".")[0]), given or {}
+        heads, pool = given.get("num_heads"), given.get("global_pool")
+        activation = given.get("act_layer")
+        if row is not None:
+            heads, activation = heads or row.heads, activation or row.gelu
+            pool = self.config.get("global_pool", row.pool) if pool is None else pool
+        if "blocks.0.attn.q_norm.weight" in self.arrays:
+            width = len(self.arrays["blocks.0.attn.proj.bias"])
+            heads = width // len(self.arrays["blocks.0.attn.q_norm.weight"])
+        return Stated(
+            heads,
+            {"token": "token", "avg": "gap", "map": "map", "": "none"}.get(pool),
+            activation and activation == "gelu_tanh",
+            row and row.epsilon,
+            row and not row.differs,
+        )
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         """Return tokens with positions (batch, tokens, width), the patches last."""

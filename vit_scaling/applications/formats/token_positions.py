@@ -2,16 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import math
+from collections.abc import Sequence
 
 from vit_scaling.applications.formats.source_arrays import SourceArrays
 from vit_scaling.modeling.shapes import ViTShape
 
 POSITIONS = "position_embedding/embedding"
-CLASS_TOKEN, REGISTERS = "class_token/token", "register_tokens/tokens"
+TOKENS = CLASS_TOKEN, REGISTERS = "class_token/token", "register_tokens/tokens"
 
 
 def fold_token_positions(
-    source: SourceArrays, patch: int, image_size: int | tuple[int, int] | None
+    source: SourceArrays,
+    patch: int,
+    image_size: int | tuple[int, int] | None,
+    tokens: Sequence[str] = TOKENS,
 ) -> tuple[int, int]:
     """Add the positions of class and register tokens to the tokens themselves.
 
@@ -22,8 +26,8 @@ def fold_token_positions(
         source: Arrays under our paths; changed in place. The positions are of shape
             (1, token slots + patches, width).
         patch: Side of a patch in pixels.
-        image_size: Pixels that the positions are for; None if the patches form a
-            square.
+        image_size: Pixels that the positions are for; None assumes a square.
+        tokens: Those of `TOKENS` that may have positions.
 
     Returns:
         Height and width in pixels of the images that the positions are for.
@@ -38,9 +42,15 @@ def fold_token_positions(
             f"width); received {embedding.shape}. Other kinds of positions (NaFlex, "
             "relative, rotary) are not supported."
         )
-    tokens = [name for name in (CLASS_TOKEN, REGISTERS) if name in source.arrays]
+    tokens = [name for name in tokens if name in source.arrays]
     token_count = sum(source.arrays[name].shape[1] for name in tokens)
     slots, size = _token_slots(embedding.shape[1], token_count, patch, image_size)
+    if image_size is None:
+        source.assumed.append(
+            f"images of {size[0]} x {size[1]} pixels, a square, for the positions. Set "
+            "`source_image_size` (--source_image_size=HEIGHTxWIDTH) if they are for "
+            "another."
+        )
     start = 0
     for name in tokens if slots else ():
         token = source.arrays[name]
