@@ -43,15 +43,12 @@ def test_an_architectures_heads_come_from_timms_registry(architecture, width, he
 
 
 def test_the_configured_image_size_decides_the_grid_of_positions():
-    config = named("vit_base_patch16_224")
-    for image in (
-        {"input_size": [3, 2, 8]},
-        {"pretrained_cfg": {"input_size": [3, 2, 8]}},
-    ):
-        weights = read(held("timm_gap"), {**config, **image})
-        assert weights.arguments["image_size"] == (2, 8)  # 4 patches, not 2 by 2.
-    weights = read(held("timm_gap"), named("vit_base_patch16_224", img_size=[8, 2]))
-    assert weights.arguments["image_size"] == (8, 2)
+    size = {"input_size": [3, 2, 8]}  # 4 patches of 2 pixels, a square number.
+    named_model = named("vit_base_patch16_224")
+    sized = named("vit_base_patch16_224", img_size=[2, 8])
+    for config in (size | named_model, {"pretrained_cfg": size} | named_model, sized):
+        weights = timm.read_timm(held("timm_gap"), ReadOptions(), config)
+        assert weights.arguments["image_size"] == (2, 8) and not weights.assumed
 
 
 def test_every_row_of_the_table_has_what_a_plain_vit_needs():
