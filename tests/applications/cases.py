@@ -76,5 +76,9 @@ CASES = [
     Case("hf_siglip_vision", "huggingface_siglip", "map"),
     Case("hf_siglip_classifier", "huggingface_siglip", "gap"),
     Case("hf_siglip_towers", "huggingface_siglip", "map"),
+    Case("hf_dinov2", "huggingface_vit", "token"),
+    Case("hf_dinov2_registers", "huggingface_vit", "token"),
+    Case("hf_deit", "huggingface_vit", "token"),
+    Case("hf_not_square", "huggingface_vit", "token"),
 ]
 NAMED = {case.name: case for case in CASES}

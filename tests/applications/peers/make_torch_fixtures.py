@@ -25,6 +25,12 @@ except RuntimeError:  # Built for another torch, it lacks what it registers for.
 
 from timm.models.vision_transformer import VisionTransformer
 from transformers import (
+    DeiTConfig,
+    DeiTForImageClassification,
+    Dinov2Config,
+    Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
     SiglipConfig,
     SiglipForImageClassification,
     SiglipModel,
@@ -49,14 +55,14 @@ def randomise(model: torch.nn.Module, seed: int, scale: float) -> None:
     for name, parameter in model.named_parameters():
         draw = torch.randn(parameter.shape, generator=generator) * scale
         is_gain = ("norm" in name and name.endswith("weight")) or name.endswith("gamma")
+        is_gain = is_gain or name.endswith("lambda1")
         parameter.data = draw + (1.0 if is_gain else 0.0)
 
 
-def images_of(size: int) -> torch.Tensor:
+def images_of(height: int, width: int | None = None) -> torch.Tensor:
     """Two images in [-1, 1], (batch, channels, height, width)."""
-    return (
-        torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(9)) * 2 - 1
-    )
+    sides = (height, width or height)
+    return torch.rand(2, 3, *sides, generator=torch.Generator().manual_seed(9)) * 2 - 1
 
 
 def record(folder: str, images: torch.Tensor, output: torch.Tensor) -> None:
@@ -122,6 +128,9 @@ def huggingface_cases(root: str, size: str) -> None:
     text |= dict(bos_token_id=0, eos_token_id=1, pad_token_id=1)
     towers = SiglipConfig(vision_config=shape, text_config=text)
     named = SiglipConfig(vision_config=shape, text_config=text, num_labels=classes)
+    dinov2 = {**shape, "mlp_ratio": round(mlp / width)}
+    del dinov2["intermediate_size"]
+    oblong = (image // 2, image * 2)
     vit, siglip = ViTConfig(**shape, num_labels=classes), SiglipVisionConfig(**shape)
     cases = {
         "hf_vit": (ViTForImageClassification(vit), "logits"),
@@ -129,6 +138,24 @@ def huggingface_cases(root: str, size: str) -> None:
         "hf_siglip_vision": (SiglipVisionModel(siglip), "pooler_output"),
         "hf_siglip_classifier": (SiglipForImageClassification(named), "logits"),
         "hf_siglip_towers": (SiglipModel(towers), "pooler_output"),
+        "hf_dinov2": (Dinov2Model(Dinov2Config(**dinov2)), "pooler_output"),
+        "hf_dinov2_registers": (
+            Dinov2WithRegistersModel(
+                Dinov2WithRegistersConfig(**dinov2, num_register_tokens=4)
+            ),
+            "pooler_output",
+        ),
+        "hf_deit": (
+            DeiTForImageClassification(DeiTConfig(**shape, num_labels=classes)),
+            "logits",
+        ),
+        # The number of patches is a square number, but they do not form a square.
+        "hf_not_square": (
+            ViTForImageClassification(
+                ViTConfig(**{**shape, "image_size": oblong}, num_labels=classes)
+            ),
+            "logits",
+        ),
     }
     for seed, (name, (model, field)) in enumerate(cases.items()):
         if not re.fullmatch(ONLY, name):
@@ -137,7 +164,7 @@ def huggingface_cases(root: str, size: str) -> None:
         model = model.eval()
         randomise(model, seed + 50, 0.3 if size == "tiny" else 0.03)
         model.save_pretrained(folder)
-        images = images_of(image)
+        images = images_of(*(oblong if name == "hf_not_square" else (image,)))
         with torch.no_grad():
             tower = model.vision_model if name == "hf_siglip_towers" else model
             record(folder, images, getattr(tower(pixel_values=images), field))
