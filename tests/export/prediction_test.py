@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,23 @@ def test_command_prints_names_and_probabilities_of_records(folder, capsys):
     text = capsys.readouterr().out
     assert f"{probabilities[0]:.4f}" in text
     assert names[0] in text
+
+
+@pytest.mark.parametrize("model", ["--saved_model={}/served", "--model_dir={}/run"])
+def test_labels_of_records_are_mapped_by_name(folder, tmp_path, capsys, model):
+    shutil.copy(folder / "a.tfrecord", tmp_path)  # Labels 0, 1, 2, 3, 0.
+    flags = [model.format(folder), f"--tfrecords={tmp_path}/*.tfrecord", "--json"]
+    (tmp_path / "classes.txt").write_text("dog\ncat\nbee\nant\n")
+    capsys.readouterr()
+    assert predict.main(flags) == 0
+    answers = json.loads(capsys.readouterr().out)["predictions"]
+    assert [answer["label"] for answer in answers] == [3, 2, 1, 0, 3]
+    (tmp_path / "classes.txt").write_text("dog\ncow\nbee\nant\n")
+    assert predict.main(flags) == 1
+    assert "classes that the model does not have: 'cow'" in capsys.readouterr().err
+    (tmp_path / "classes.txt").write_text("dog\ncat\n")
+    assert predict.main(flags) == 1
+    assert "has label 2, and the set's classes.txt names 2" in capsys.readouterr().err
 
 
 def test_highest_numbered_version_is_taken(folder, tmp_path):

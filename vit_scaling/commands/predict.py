@@ -78,6 +78,7 @@ def _predict(arguments: argparse.Namespace, output: TextIO) -> Mapping[str, Any]
     else:
         images = prediction.read_tfrecord_images(
             arguments.tfrecords,
+            class_names=_class_names(arguments),
             **_given(arguments, "image_key", "label_key"),
         )
     predictions = prediction.predict(
@@ -92,6 +93,23 @@ def _predict(arguments: argparse.Namespace, output: TextIO) -> Mapping[str, Any]
     result = _sort_rows(rows, keep=arguments.format == "table")
     _report_failures(result)
     return result
+
+
+def _class_names(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """Return the names of the model's classes; () where they are unknown."""
+    from vit_scaling import run_record
+    from vit_scaling.export import prediction, saved_model
+
+    if arguments.server is not None:
+        return ()
+    if arguments.model_dir is not None:
+        return run_record.load_run_record(arguments.model_dir).class_names
+    folder = prediction.find_version_folder(arguments.saved_model)
+    try:
+        names = saved_model.read_record(folder).class_names
+    except FileNotFoundError:  # Of another program.
+        return ()
+    return () if names == tuple(map(str, range(len(names)))) else names
 
 
 def _make_predictor(arguments: argparse.Namespace) -> Any:

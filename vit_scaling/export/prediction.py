@@ -12,7 +12,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from vit_scaling.class_names import map_by_name
 from vit_scaling.data.image_data import MAX_PIXELS
+from vit_scaling.data.tfrecords import TFRecords
 from vit_scaling.data.writing.image_checks import UnusableImage, prepare_image
 from vit_scaling.data.writing.image_files import scan_folder
 from vit_scaling.export import serving_signatures
@@ -27,7 +29,8 @@ class Prediction:
         name: File, or file and record number, that the image came from.
         classes: Names of the best classes, best first; none if there is an error.
         probabilities: Their probabilities.
-        label: Number of the true class where the record holds it, else None.
+        label: The model's number of the true class where the record holds it, else
+            None.
         error: Why the image has no prediction, or None.
     """
 
@@ -201,6 +204,7 @@ def read_tfrecord_images(
     *,
     image_key: str = "image/encoded",
     label_key: str = "image/class/label",
+    class_names: Sequence[str] = (),
 ) -> Iterator[NamedImage]:
     """Yield the images of the examples in TFRecord files.
 
@@ -208,15 +212,20 @@ def read_tfrecord_images(
         pattern: Glob of the files.
         image_key: Feature that holds an image file's bytes.
         label_key: Feature that holds the class's number; may be missing.
+        class_names: The model's. Labels of a set with a classes.txt become the numbers
+            of the same names; otherwise they are yielded as they are.
 
     Raises:
         FileNotFoundError: `pattern` matches no file.
-        ValueError: An example does not have exactly one image.
+        ValueError: An example does not have exactly one image, or a set has a class
+            that the model does not have.
     """
     files = sorted(tf.io.gfile.glob(pattern))
     if not files:
         raise FileNotFoundError(f"No TFRecord file matches {pattern}.")
+    maps = _label_maps(pattern, class_names)
     for file in files:
+        label_map = maps.get(os.path.dirname(file))
         for number, record in enumerate(tf.data.TFRecordDataset(file)):
             name = f"{file}:{number}"
             features = tf.train.Example.FromString(record.numpy()).features.feature
@@ -229,7 +238,27 @@ def read_tfrecord_images(
                 )
             labels = features[label_key].int64_list.value
             label = labels[0] if labels else None
+            if label is not None and label_map is not None:
+                if not 0 <= label < len(label_map):
+                    raise ValueError(
+                        f"{name} has label {label}, and the set's classes.txt names "
+                        f"{len(label_map)} classes. Write the set again."
+                    )
+                label = label_map[label]
             yield NamedImage(name, images[0], label)
+
+
+def _label_maps(pattern: str, class_names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Return the maps from the labels of named sets to the model's, by folder."""
+    if not class_names:
+        return {}
+    return {
+        folder: map_by_name(
+            names, class_names, source=f"The set in {folder}", reference="the model"
+        )
+        for folder, names in TFRecords(pattern).class_names_by_folder.items()
+        if names
+    }
 
 
 def predict(
