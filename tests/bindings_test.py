@@ -23,6 +23,7 @@ KNOWN = {part.__name__: part for part in configurables.PARTS} | configurables.RO
 # Set by programs: gin does not allow to bind them.
 PER_LAUNCH = {"experiment", "model_dir", "strategy", "jit_compile", "step", "evaluate"}
 PER_LAUNCH |= {"branch_at", "profile_steps", "peak_flops_per_core"}
+PER_LAUNCH |= {"target"}  # The training data.
 # What the training step passes, as tensors.
 TENSORS = {"logits", "labels"}
 # Arguments of any type: a source's names, and a tensor for use in Python.

@@ -478,7 +478,7 @@ def test_weights_to_start_from_are_loaded_once_and_regularizers_come_always(tmp_
     calls = []
     changes = {
         "prepare_model": lambda model: calls.append("prepared"),
-        "load_weights": lambda model: calls.append("loaded"),
+        "load_weights": lambda model, **data: calls.append("loaded"),
     }
     train(tmp_path, changes, evaluate=False)
     assert calls == ["prepared", "loaded"]

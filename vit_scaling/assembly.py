@@ -198,7 +198,8 @@ class _Assembly:
             record = find_run_record(self.model_dir)
             return None if record is None else record.initial_weights
         load = self.experiment.load_weights
-        report = None if load is None else load(model)
+        data = self.experiment.train_data
+        report = None if load is None else load(model, target=data)
         if report is None:
             return None
         self.log.say(str(report))

@@ -81,8 +81,10 @@ PARTS: tuple[Callable[..., Any], ...] = (
     weight_decay.head_and_body,
     weight_decay.regularize_head,
 )
+# Arguments that a run passes, so that gin files may not bind them.
+_PASSED = {finetuning.load_for_finetuning: ["target"]}
 for _part in PARTS:
-    gin.register(_part, module="vit_scaling")
+    gin.register(_part, module="vit_scaling", denylist=_PASSED.get(_part))
 
 # What programs call. Arguments in denylists come from flags, never from gin.
 _PER_LAUNCH = ("experiment", "model_dir", "strategy", "jit_compile")

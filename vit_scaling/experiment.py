@@ -21,6 +21,15 @@ from vit_scaling.training.options import RunOptions
 from vit_scaling.training.step import TrainStep, make_train_step
 
 
+class LoadWeights(Protocol):
+    """Loads the weights that a run starts from, such as `load_for_finetuning`."""
+
+    def __call__(
+        self, model: keras.Model, *, target: TrainData
+    ) -> "InitialWeights | None":
+        """Load weights into the model for the classes and pixels of this data."""
+
+
 class InitialWeights(Protocol):
     """Report of which weights were loaded; `str` of it is printed."""
 
@@ -46,8 +55,9 @@ class Experiment:
         micro_batches: Pieces of a replica's batch, one after the other, whose gradients
             are averaged.
         prepare_model: Called with the built model, such as to regularize it.
-        load_weights: Called with the built model if the run has no checkpoint yet, to
-            load initial weights. What it returns is printed and recorded.
+        load_weights: Called with the built model and the training data (`target`) if
+            the run has no checkpoint yet, to load initial weights. What it returns is
+            printed and recorded.
     """
 
     make_model: Callable[[], keras.Model]
@@ -61,7 +71,7 @@ class Experiment:
     evaluators: Sequence[InLoopEvaluator] = ()
     micro_batches: PositiveInt = 1
     prepare_model: Callable[[keras.Model], Any] | None = None
-    load_weights: Callable[[keras.Model], InitialWeights | None] | None = None
+    load_weights: LoadWeights | None = None
 
     def __post_init__(self) -> None:
         # Data and evaluators may be any objects with the methods of ours.

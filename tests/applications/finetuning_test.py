@@ -1,13 +1,18 @@
 """A new model takes a trained body and positions, and draws its own classifier."""
 # SPDX-License-Identifier: Apache-2.0
 
+import types
+
 import keras
 import numpy as np
 import pytest
 
 from tests.applications.cases import NAMED, TINY
+from tests.applications.published_folders import MEAN, STD, write_transformers_folder
+from tests.export import runs
 from vit_scaling.applications.backbones import keras_backbone
 from vit_scaling.applications.finetuning import load_for_finetuning
+from vit_scaling.applications.weights import build_model, read_weights
 from vit_scaling.modeling.positions import resample
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.modeling.vit import vit
@@ -183,3 +188,44 @@ def test_vit_inside_a_sequential_source_is_named(tmp_path):
     keras.Sequential([keras.Input((4, 4, 3)), inner, keras.layers.Dense(2)]).save(path)
     with pytest.raises(ValueError, match=r"s\.keras' has 'inner' \(Functional\)"):
         load_for_finetuning(vit(TINY, image_size=4, classes=2), path)
+
+
+def new_data(**fields):
+    return types.SimpleNamespace(**{"value_range": (-1.0, 1.0), **fields})
+
+
+def test_published_weights_take_the_pixels_of_the_new_data(tmp_path):
+    folder = str(write_transformers_folder(tmp_path / "published"))
+    trained = build_model(read_weights(folder))
+    model = build_model(read_weights(folder))  # Of the same options.
+    data = new_data(class_names=("cat", "ant", "bee"))
+    start = load_for_finetuning(model, folder, classifier=True, target=data)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3)) / 255
+    normalized = ((pixels - MEAN) / STD).astype(np.float32)
+    expected = np.asarray(trained(normalized))[:, [2, 0, 1]]
+    found = model((2 * pixels - 1).astype(np.float32))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert len(start.adapted) == 2 and "mapped by name" in str(start)
+
+
+def test_a_new_class_is_an_error_only_with_the_classifier(tmp_path):
+    folder = str(write_transformers_folder(tmp_path / "published"))
+    model, data = build_model(read_weights(folder)), new_data(class_names=("cow",))
+    before = values_of(model)
+    with pytest.raises(ValueError, match="'cow'"):
+        load_for_finetuning(model, folder, classifier=True, target=data)
+    for path, value in before.items():
+        np.testing.assert_array_equal(values_of(model)[path], value)
+    assert load_for_finetuning(model, folder, target=data).taken
+
+
+def test_a_runs_pixels_are_adapted(tmp_path):
+    trained = runs.small_model()
+    runs.write_run(tmp_path, trained, value_range=[0, 1])
+    model = runs.small_model()
+    data = new_data(class_names=())
+    start = load_for_finetuning(model, str(tmp_path), classifier=True, target=data)
+    images = np.random.default_rng(0).uniform(0, 1, (2, *runs.IMAGE_SIZE, 3))
+    images = images.astype(np.float32)
+    np.testing.assert_allclose(model(2 * images - 1), trained(images), atol=1e-5)
+    assert start.as_dict()["adapted"] == start.adapted

@@ -6,12 +6,13 @@ import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from vit_scaling.adapters import is_adapter
+from vit_scaling.applications.adaptation import adapt_to_classes, adapt_to_range
 from vit_scaling.applications.addresses import local_path
 from vit_scaling.applications.formats.keras_models import (
     describe_layers,
@@ -25,9 +26,11 @@ from vit_scaling.applications.sources import find_source
 from vit_scaling.applications.weights import load_trained, read_weights
 from vit_scaling.argument_types import PositiveInt
 from vit_scaling.array_files import Arrays
+from vit_scaling.class_names import names_of
 from vit_scaling.modeling.positions import resample
 from vit_scaling.modeling.shapes import ViTShape, shape_name
 from vit_scaling.naming import list_some
+from vit_scaling.run_record import RunRecord
 
 CLASSIFIER = re.compile(r"head/.*")
 STATE = re.compile(r"mask_seed/.*|.*seed_generator.*")
@@ -47,6 +50,7 @@ class FineTuningStart:
         left: Variables of the source that the model does not use.
         differences: Options with which source and model compute differently.
         assumed: Facts that neither the source nor the caller states.
+        adapted: Values that were changed to fit the new data, as sentences.
     """
 
     source: str
@@ -56,6 +60,7 @@ class FineTuningStart:
     left: tuple[str, ...]
     differences: tuple[str, ...]
     assumed: tuple[str, ...]
+    adapted: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"Starts from {self.source}: {len(self.taken)} variables taken"]
@@ -65,6 +70,7 @@ class FineTuningStart:
             ("of the source left out", self.left),
             ("options that differ", self.differences),
             ("facts assumed", self.assumed),
+            ("adapted", self.adapted),
         ):
             if paths:
                 lines.append(f"  {len(paths)} {text}: {', '.join(paths)}")
@@ -73,6 +79,24 @@ class FineTuningStart:
     def as_dict(self) -> dict[str, Any]:
         """Return the report for a run's record; `taken` as a number."""
         return {**dataclasses.asdict(self), "taken": len(self.taken)}
+
+
+class _Trained(NamedTuple):
+    """What was read from the source.
+
+    Attributes:
+        variables: By path.
+        arguments: Those of `vit`, if it is a ViT.
+        grid: Rows and columns of its positions.
+        assumed: See `FineTuningStart`.
+        record: Its class names and range of pixels, if known.
+    """
+
+    variables: Arrays
+    arguments: dict[str, Any]
+    grid: tuple[int, int] | None
+    assumed: tuple[str, ...]
+    record: RunRecord | None
 
 
 def load_for_finetuning(
@@ -86,6 +110,7 @@ def load_for_finetuning(
     source_image_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = None,
     ignore: str | None = None,
     allow_initialised: str | None = None,
+    target: Any = None,
 ) -> FineTuningStart:
     """Load trained weights into a new model, for another set or resolution.
 
@@ -97,7 +122,8 @@ def load_for_finetuning(
         model: Built for the new task: its image size, classes and head.
         source: A run's folder, a `.keras`, "imagenet" (the default of the model's
             shape), or any other source that `addresses.local_path` takes.
-        classifier: Whether to load the classifier too (same classes).
+        classifier: Whether to load the classifier too. Where source and new data have
+            class names, its classes are mapped by name.
         averages: Whether to load a run's averaged weights instead of its last ones.
             None: those that the run evaluates.
         heads: See `read_weights`, as for the next three; for other projects' files.
@@ -107,13 +133,15 @@ def load_for_finetuning(
         allow_initialised: Regular expression of variables that may keep their initial
             values if the source lacks them, such as "map_head/.*"; None: no others
             than the classifier's.
+        target: The new data, which a run passes: its class names, and the range of its
+            pixels, to which the patch embedding is adapted. None: both as the source.
 
     Returns:
         The paths that were taken, resampled, initialised and left.
 
     Raises:
-        ValueError: The source lacks a variable, or has it with another shape. The model
-            is unchanged then.
+        ValueError: The source lacks a variable or a class, or has a variable with
+            another shape. The model is unchanged then.
     """
     options = ReadOptions(
         head=head,
@@ -122,17 +150,18 @@ def load_for_finetuning(
         ignore=ignore,
         averages=averages,
     )
-    variables, arguments, old_grid, assumed = _read(model, source, options)
-    values, initialised = _select_values(model, variables, classifier)
+    trained = _read(model, source, options)
+    adapted = _adapt(model, trained, target, classifier)
+    values, initialised = _select_values(model, trained.variables, classifier)
     _check_initialised(source, initialised, classifier, allow_initialised)
     resampled: tuple[str, ...] = ()
     if POSITIONS in values:
         grid = tuple(model.get_layer("position_embedding").grid)
-        positions = resample(values[POSITIONS], grid, old_grid=old_grid)
+        positions = resample(values[POSITIONS], grid, old_grid=trained.grid)
         if positions.shape != values[POSITIONS].shape:
             resampled = (POSITIONS,)
         values[POSITIONS] = positions
-    left = [path for path in variables if path not in values]
+    left = [path for path in trained.variables if path not in values]
     _check_body(model, values, left)
     for variable in model.variables:
         if variable.path in values:
@@ -143,9 +172,26 @@ def load_for_finetuning(
         resampled=resampled,
         initialised=initialised,
         left=tuple(left),
-        differences=_differences(model, arguments),
-        assumed=assumed,
+        differences=_differences(model, trained.arguments),
+        assumed=trained.assumed,
+        adapted=adapted,
     )
+
+
+def _adapt(
+    model: keras.Model, trained: _Trained, target: Any, classifier: bool
+) -> tuple[str, ...]:
+    """Adapt the source's variables, in place, to the new data; return what changed."""
+    record, variables = trained.record, trained.variables
+    if record is None or target is None:
+        return ()
+    # Layers in front of the patch embedding would see the new range.
+    inner = {} if preprocessing_layers(model) else variables
+    changes = [adapt_to_range(inner, record.value_range, target.value_range)]
+    if classifier:
+        names = names_of(target)
+        changes.append(adapt_to_classes(variables, record.class_names, names))
+    return tuple(change for change in changes if change)
 
 
 def _select_values(
@@ -182,10 +228,7 @@ def _check_initialised(
         )
 
 
-def _read(
-    model: keras.Model, source: str, options: ReadOptions
-) -> tuple[Arrays, dict[str, Any], tuple[int, int] | None, tuple[str, ...]]:
-    """Return variables by path; of a ViT `vit`'s arguments, the grid, assumptions."""
+def _read(model: keras.Model, source: str, options: ReadOptions) -> _Trained:
     path = local_path(source, shape=_shape_name(model) if source == IMAGENET else None)
     if find_source(path).is_model:
         trained = load_trained(path, averages=options.averages)
@@ -197,10 +240,12 @@ def _read(
         }
         layers = {layer.name: layer for layer in trained.layers}
         grid = getattr(layers.get("position_embedding"), "grid", None)
-        return variables, _arguments(trained), grid, ()
+        return _Trained(variables, _arguments(trained), grid, (), trained.record)
     weights = read_weights(path, **vars(options))
     grid = weights.shape.grid(weights.arguments["image_size"])
-    return weights.variables, weights.arguments, grid, weights.assumed
+    return _Trained(
+        weights.variables, weights.arguments, grid, weights.assumed, weights.record
+    )
 
 
 def _shape_name(model: keras.Model) -> str | None:
