@@ -2,10 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import json
+import re
 
 import pytest
 
+from tests.scaling.example_runs import runs_on_surface
 from vit_scaling.commands.fit_power_law import main
+from vit_scaling.scaling.laws.runs import write_csv
 
 FAST = ["--resamples=50", "--json"]
 
@@ -86,3 +89,83 @@ def test_predictions_and_figures_carry_the_units_of_the_table(tmp_path, capsys):
     assert "C in GFLOPs" in text and "compute (GFLOPs)" in text
     report = (tmp_path / "out" / "report.html").read_text()
     assert "Compute (GFLOPs)" in report and "core-days" not in report
+
+
+def write_groups(path):
+    lines = ["family,gmacs_total,acc1,set"]
+    for family, a in (("one", 6.0), ("two", 4.0)):
+        for k in range(8):
+            compute = 10 ** (10 + k / 2)
+            lines.append(f"{family},{compute},{1 - a * compute**-0.11},imagenet")
+    lines.append("three,1e10,.5,imagenet")
+    path.write_text("\n".join([*lines, ""]))
+
+
+def test_groups_are_fitted_by_flags_alone(tmp_path, capsys):
+    write_groups(tmp_path / "t.csv")
+    flags = [
+        f"--runs={tmp_path / 't.csv'}",
+        "--where=set=imagenet",
+        "--group_by=family",
+    ]
+    assert main([*flags, "--form=m1", f"--output_dir={tmp_path / 'o'}", *FAST]) == 0
+    found = json.loads(capsys.readouterr().out)
+    groups = {group["name"]: group for group in found["groups"]}
+    for family, a in (("one", 6.0), ("two", 4.0)):
+        values = {p["coefficient"]: p["value"] for p in groups[family]["parameters"]}
+        assert values == pytest.approx({"a": a, "b": 0.11}, rel=1e-3)
+    assert "needs 3 runs on the frontier" in groups["three"]["reason"]
+    assert (tmp_path / "o" / "report.html").exists()
+    assert json.loads((tmp_path / "o" / "fit.json").read_text())["form"] == "m1"
+
+
+def test_groups_are_printed_with_the_columns_used(tmp_path, capsys):
+    write_groups(tmp_path / "t.csv")
+    flags = [f"--runs={tmp_path / 't.csv'}", "--group_by=family", "--form=m1"]
+    assert main([*flags, "--resamples=50", "--predict=1e15"]) == 0
+    text = capsys.readouterr().out
+    assert "[one]" in text and "No law: Too few points" in text
+    assert "error: 1 - 'acc1' as a fraction" in text and "1e+15" in text
+    assert main([*flags, "--where=family=three", "--resamples=50"]) == 1
+
+
+def test_surfaces_profiles_and_hours(tmp_path, capsys):
+    write_csv(runs_on_surface(noise=0.002), tmp_path / "t.csv")
+    flags = [f"--runs={tmp_path / 't.csv'}", *FAST]
+    surface = ["--form=chinchilla", "--predict=1e23", "--device=h100"]
+    assert main([*flags, *surface, "--leave_out_largest=2"]) == 0
+    (group,) = json.loads(capsys.readouterr().out)["groups"]
+    assert [p["coefficient"] for p in group["parameters"]][:3] == ["E", "A", "B"]
+    assert group["requested"][0]["device_hours"] > 0
+    assert group["runs"] == len(runs_on_surface()) - 2
+    for form in ("isoflop", "envelope"):
+        assert main([*flags, f"--form={form}"]) == 0
+        (group,) = json.loads(capsys.readouterr().out)["groups"]
+        assert group["parameters"][0]["value"] == pytest.approx(0.51, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--form=chinchila"], "Did you mean 'chinchilla'"),
+        (["--form=m1", "--device=h100", "--predict=1e5"], "--device belongs to"),
+        (["--form=m1", "--compare"], "--compare belongs to --form=paper"),
+        (["--form=m1", "--leave_out_largest=5"], "belongs to the forms chinchilla"),
+        (
+            ["--form=chinchilla", "--predict=1e5", "--device=h100"],
+            "need FLOPs",
+        ),
+    ],
+)
+def test_flags_that_do_not_fit_together_are_rejected(flags, message, capsys):
+    assert main([*flags, "--resamples=20"]) == 1
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_the_columns_used_are_printed(tmp_path, capsys):
+    rows = [f"{10**k};{2 + 3 * 10 ** (-0.1 * k):.6f}" for k in range(10, 22)]
+    (tmp_path / "t.csv").write_text("\n".join(["flops;val_loss", *rows, ""]))
+    assert main([f"--runs={tmp_path / 't.csv'}", "--resamples=50"]) == 0
+    text = capsys.readouterr().out
+    assert "Columns: loss: 'val_loss', compute: 'flops'." in text
+    assert "compute (FLOPs)  loss" in text

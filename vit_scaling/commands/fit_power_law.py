@@ -1,11 +1,15 @@
-"""Fit the paper's law to a table of runs; write coefficients, predictions and plots."""
+"""Fit scaling laws to a table of runs; write coefficients, predictions and plots."""
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vit_scaling.commands import cli
+
+if TYPE_CHECKING:
+    from vit_scaling.scaling.laws.runs import Runs
+    from vit_scaling.scaling.studies.fitted_law import LawOptions
 
 COLUMN_FLAGS = (
     ("model", "the model's name"),
@@ -26,17 +30,19 @@ COLUMN_FLAGS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return 0 only if the law was fitted."""
+    """Run the command; return 0 only if a law was fitted."""
     parser = cli.make_parser(
-        "Fit E = a(C + d)^-b + c to the frontier of error against compute. A fit that "
-        "does not converge prints no coefficients and returns 1."
+        "Fit a scaling law to a table of runs: E = a(C + d)^-b + c to the frontier of "
+        "error against compute, or another form. A fit that does not converge prints "
+        "no coefficients and returns 1."
     )
     _add_arguments(parser)
     converged = []
 
     def command(arguments: argparse.Namespace) -> Mapping[str, Any]:
         result = _fit(arguments)
-        converged.append(result["converged"])
+        groups = result.get("groups", [result])
+        converged.append(any(not group.get("reason") for group in groups))
         return result
 
     code = cli.run(parser, argv, command, _show)
@@ -45,9 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--runs", default="paper", help="'paper', a CSV, JSON lines or Parquet file, "
-        "or the folder of a sweep or of training runs")  # fmt: skip
+    add("--runs", default=["paper"], nargs="+", help="'paper', a CSV, JSON lines or "
+        "Parquet file, the folder of a sweep, or folders of training runs")  # fmt: skip
     add("--where", default="", help="rows to keep: dataset=imagenet1k and params>=1e8")
+    add("--group_by", default="", help="columns, comma-separated; each of their "
+        "values is fitted by itself")  # fmt: skip
     add("--metric", help="which metric to fit; needed if the table has several")
     for field, meaning in COLUMN_FLAGS:
         add(f"--{field}_column", help=f"the column with {meaning}")
@@ -55,6 +63,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "default: read from the column's name")  # fmt: skip
     add("--error_unit", choices=["fraction", "percent"], help="of errors and "
         "accuracies; default: percent if the column's name says so")  # fmt: skip
+    add("--form", default="paper", help="paper, m1, m2, shift, m3, m4 or bnsl (laws of "
+        "compute); chinchilla, kaplan or repetition (surfaces of parameters and "
+        "examples); isoflop or envelope (best sizes)")  # fmt: skip
+    add("--leave_out_largest", type=int, default=0, help="for surfaces: runs with the "
+        "largest losses to leave out")  # fmt: skip
+    add("--tolerance", type=float, default=0.1, help="for isoflop: width of a budget")
+    add("--image_size", type=int, default=224, help="pixels, for named ViT shapes")
+    add("--device", help="for surfaces: also print hours on this device")
     add("--method", default="auto", choices=["auto", "frontier", "surface"],
         help="fit the frontier, or the valley of a surface over compute and size; auto "
         "takes the surface for 40 runs or more of known size")  # fmt: skip
@@ -71,47 +87,103 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _fit(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    from vit_scaling.scaling.laws.batched_fit import Loss
-    from vit_scaling.scaling.laws.row_reader import TableOptions
-    from vit_scaling.scaling.studies import analysis
+    from vit_scaling.scaling.studies import analysis, group_fits
 
-    columns = {
-        name.removesuffix("_column"): value
-        for name, value in vars(arguments).items()
-        if name.endswith("_column") and value
-    }
-    runs = analysis.load_runs(
-        arguments.runs,
-        metric=arguments.metric,
-        where=arguments.where,
-        options=TableOptions(arguments.compute_unit, arguments.error_unit),
-        columns=columns,
+    groups = _read_groups(arguments)
+    budgets = analysis.parse_budgets(arguments.predict)
+    if arguments.form == "paper" and not arguments.group_by:
+        return _analyse(arguments, groups[""], budgets)
+    if arguments.compare:
+        raise ValueError(
+            "--compare belongs to --form=paper without --group_by: it ranks all laws."
+        )
+    options = group_fits.GroupOptions(
+        arguments.form,
+        _law_options(arguments),
+        arguments.leave_out_largest,
+        arguments.tolerance,
     )
-    return analysis.analyse(
-        runs,
-        method=arguments.method,
-        loss=Loss(
-            arguments.loss,
-            None if arguments.robust == "none" else arguments.robust,
-            arguments.robust_scale,
-        ),
-        slack=arguments.slack,
-        resamples=arguments.resamples,
-        level=arguments.level,
-        seed=arguments.seed,
-        budgets=analysis.parse_budgets(arguments.predict),
-        compare=arguments.compare,
+    return group_fits.describe(
+        groups,
+        options,
+        budgets=budgets,
+        device=arguments.device,
         output_dir=arguments.output_dir,
     )
 
 
+def _read_groups(arguments: argparse.Namespace) -> "Mapping[str, Runs]":
+    from vit_scaling.scaling.studies.run_sources import grouped_runs_from, runs_from
+
+    columns: Any = {
+        name.removesuffix("_column"): value
+        for name, value in vars(arguments).items()
+        if name.endswith("_column") and value
+    }
+    options: Any = {
+        "unit": arguments.compute_unit,
+        **cli.select_flags(arguments, "error_unit", "where", "image_size"),
+    }
+    source = arguments.runs if len(arguments.runs) > 1 else arguments.runs[0]
+    if source == "paper":
+        return {"": runs_from(source, metric=arguments.metric)}
+    groups = grouped_runs_from(source, arguments.group_by, **options, **columns)
+    return {name: runs.of_metric(arguments.metric) for name, runs in groups.items()}
+
+
+def _robust(arguments: argparse.Namespace) -> str | None:
+    return None if arguments.robust == "none" else arguments.robust
+
+
+def _law_options(arguments: argparse.Namespace) -> "LawOptions":
+    from vit_scaling.scaling.studies.fitted_law import LawOptions
+
+    names = ("method", "loss", "robust_scale", "slack", "resamples", "level", "seed")
+    flags = cli.select_flags(arguments, *names)
+    return LawOptions(robust=_robust(arguments), **flags)
+
+
+def _analyse(
+    arguments: argparse.Namespace, runs: "Runs", budgets: Sequence[float]
+) -> Mapping[str, Any]:
+    from vit_scaling.scaling.laws.batched_fit import Loss
+    from vit_scaling.scaling.studies import analysis
+
+    names = ("method", "slack", "resamples", "level", "seed", "compare", "output_dir")
+    return analysis.analyse(
+        runs,
+        loss=Loss(arguments.loss, _robust(arguments), arguments.robust_scale),
+        budgets=budgets,
+        **cli.select_flags(arguments, *names),
+    )
+
+
+def _show_groups(result: Mapping[str, Any]) -> str:
+    from vit_scaling.scaling.studies.group_fits import text_tables
+
+    lines = []
+    for group in result["groups"]:
+        lines += [f"[{group['name']}]"] if group["name"] else []
+        if group.get("reason"):
+            lines += [f"No law: {group['reason']}", ""]
+            continue
+        lines += [group["answer"], *(f"note: {note}" for note in group["notes"])]
+        for header, rows in text_tables(group):
+            lines += ["", cli.table(rows, header)]
+        lines.append("")
+    return "\n".join([*lines, *(f"wrote {path}" for path in result["files"])])
+
+
 def _show(result: Mapping[str, Any]) -> str:
+    if "groups" in result:
+        return _show_groups(result)
     from vit_scaling.scaling.laws.compute_units import parse_unit
     from vit_scaling.scaling.studies import result_tables as tables
 
     lines = [
         f"{result['metric']}: {result['runs']} runs, {result['frontier_runs']} on the "
-        "frontier"
+        "frontier",
+        *result["table"],
     ]
     if not result["converged"]:
         return "\n".join([*lines, f"The fit did not converge: {result['reason']}"])

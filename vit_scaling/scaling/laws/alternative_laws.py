@@ -197,7 +197,7 @@ def fit_form(
     with one_blas_thread():
         best = min((solve(p, 40) for p in starts), key=lambda result: result.cost)
         if best.status == 0:  # Not there yet.
-            best = solve(best.x, 300)
+            best = solve(best.x, 1000)
     return LawFit(name, tuple(map(float, best.x)), unit, best.status > 0, scale)
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from vit_scaling.io_files import write_json
 from vit_scaling.scaling.laws.batched_fit import SQUARED_LOG_ERROR, Loss
 from vit_scaling.scaling.laws.bootstrap import Bootstrap
-from vit_scaling.scaling.laws.columns import ColumnNames
 from vit_scaling.scaling.laws.extrapolation import Comparison, compare_laws
 from vit_scaling.scaling.laws.findings import (
     find_bottlenecks,
@@ -21,46 +20,31 @@ from vit_scaling.scaling.laws.findings import (
 )
 from vit_scaling.scaling.laws.frontier import frontier
 from vit_scaling.scaling.laws.law_estimates import LawEstimate, estimate_law
-from vit_scaling.scaling.laws.paper_results import paper_runs
 from vit_scaling.scaling.laws.plot_style import save_figure
 from vit_scaling.scaling.laws.power_law import COEFFICIENTS, Fit, prepare_runs
 from vit_scaling.scaling.laws.predictions import predict, predict_hidden_runs
-from vit_scaling.scaling.laws.row_reader import TableOptions, parse_quantity
-from vit_scaling.scaling.laws.run_tables import grouped_runs_from
+from vit_scaling.scaling.laws.row_reader import parse_quantity
+from vit_scaling.scaling.laws.run_tables import Source
 from vit_scaling.scaling.laws.runs import Runs, write_csv
+from vit_scaling.scaling.studies.run_sources import runs_from
 
 _FRONTIER_FIELDS = (
     *("model", "data_size", "images_seen", "compute", "error", "source"),
 )
 
 
-def load_runs(
-    source: str | Sequence[str],
-    *,
-    metric: str | None = None,
-    where: str = "",
-    options: TableOptions | None = None,
-    columns: ColumnNames | None = None,
-) -> Runs:
+def load_runs(source: Source, *, metric: str | None = None) -> Runs:
     """Return one metric's runs from "paper", a table's file or a folder.
 
     Args:
-        source: "paper", or as `runs_from` takes it.
+        source: As `runs_from` takes it.
         metric: The metric to keep; None: the only one.
-        where: Rows to keep, see `select_rows`.
-        options: How the cells are read.
-        columns: Names of the columns.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: As `paper_runs`, `runs_from` and `Runs.of_metric`.
+        ValueError: As `runs_from` and `Runs.of_metric`.
     """
-    if source == "paper":
-        return paper_runs(metric or "imagenet_10shot")
-    groups = grouped_runs_from(
-        source, "", where=where, options=options, columns=columns
-    )
-    return groups[""].of_metric(metric)
+    return runs_from(source, metric=metric).of_metric(metric)
 
 
 def parse_budgets(text: str) -> list[float]:
@@ -147,6 +131,8 @@ def _summary(runs: Runs, estimate: LawEstimate, best: Runs) -> dict[str, Any]:
     law = dataclasses.asdict(fit.law) if fit.converged else {}
     return {
         "metric": runs.metrics[0],
+        "target": runs.target,
+        "table": list(runs.notes),
         "runs": len(runs),
         "frontier_runs": len(best),
         "method": estimate.method,

@@ -79,7 +79,9 @@ class FittedSizes(Result):
             table["size_low"], table["size_high"] = self._quantiles(drawn)
         return table
 
-    predict = optimal
+    def predict(self, compute: npt.ArrayLike) -> "pd.DataFrame":
+        """Return the best size and examples for each budget: `optimal`."""
+        return self.optimal(compute)
 
     @property
     def notes(self) -> Sequence[str]:

@@ -12,7 +12,7 @@ from vit_scaling.scaling.laws.extrapolation import (
     verdict,
 )
 from vit_scaling.scaling.laws.runs import Runs
-from vit_scaling.scaling.studies.results import Result, Section, new_axes
+from vit_scaling.scaling.studies.results import Report, Section, new_axes
 from vit_scaling.scaling.studies.vit_sizes import fill_sizes
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MISSING = (float("nan"), float("nan"))
 
 
-class LawScores(Result):
+class LawScores(Report):
     """Laws ranked by extrapolation.
 
     Attributes:

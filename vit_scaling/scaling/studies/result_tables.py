@@ -37,7 +37,7 @@ def coefficients_table(result: Mapping[str, Any]) -> Table:
 
 def predictions_table(result: Mapping[str, Any]) -> Table:
     """Table of predictions at new budgets."""
-    return [_compute_header(result), "error", "the law", "one new run"], [
+    return [_compute_header(result), result["target"], "the law", "one new run"], [
         [
             f"{row['compute']:.4g}",
             f"{row['error']:.4f}",

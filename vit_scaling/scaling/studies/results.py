@@ -29,7 +29,7 @@ class Section:
     notes: Sequence[str] = ()
 
 
-class Result(abc.ABC):
+class Report(abc.ABC):
     """A result with tables, a figure and an answer in words."""
 
     @property
@@ -68,6 +68,14 @@ class Result(abc.ABC):
         return write_report({"": self}, path)
 
 
+class Result(Report):
+    """A fitted law, with predictions."""
+
+    @abc.abstractmethod
+    def predict(self, compute: Any) -> "pd.DataFrame":
+        """Return the prediction for each budget, in the runs' unit."""
+
+
 def new_axes(ax: Any) -> Any:
     """Return `ax`, or the axes of a new figure that pyplot shows."""
     if ax is not None:
@@ -78,7 +86,7 @@ def new_axes(ax: Any) -> Any:
 
 
 def write_report(
-    results: Mapping[str, Result], path: str | pathlib.Path, *, title: str = ""
+    results: Mapping[str, Report], path: str | pathlib.Path, *, title: str = ""
 ) -> pathlib.Path:
     """Write one page about several results, such as one per group of a table.
 
@@ -100,7 +108,7 @@ def write_report(
     return path
 
 
-def _figure(result: Result) -> str:
+def _figure(result: Report) -> str:
     """Return the result's figure as a PNG in a data URL, some 60 KB."""
     figure, panels = make_figure([["result"]], size=(8.5, 5.2))
     result.plot(ax=panels["result"])
