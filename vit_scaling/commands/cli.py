@@ -46,9 +46,12 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def add_feature_flags(parser: argparse.ArgumentParser) -> None:
-    """Add flags for the feature names of TFRecords that other programs have written."""
-    add = parser.add_argument
+def add_feature_flags(add: Callable[..., Any]) -> None:
+    """Add flags for the feature names of TFRecords that other programs have written.
+
+    Args:
+        add: `add_argument` of a parser or of a group of flags.
+    """
     add("--image_key", help="feature of the image; default: image/encoded")
     add("--label_key", help="feature of the labels; default: image/class/label")
     add(
@@ -58,9 +61,13 @@ def add_feature_flags(parser: argparse.ArgumentParser) -> None:
     add("--label_offset", type=int, help="added to labels; -1 if labels start at 1")
 
 
-def add_averages_flag(parser: argparse.ArgumentParser) -> None:
-    """Add the flag that chooses between a run's averaged and last weights."""
-    parser.add_argument(
+def add_averages_flag(add: Callable[..., Any]) -> None:
+    """Add the flag that chooses between a run's averaged and last weights.
+
+    Args:
+        add: `add_argument` of a parser or of a group of flags.
+    """
+    add(
         "--averages",
         action=argparse.BooleanOptionalAction,
         help="averaged or last weights of a run; default: those that the run evaluates",

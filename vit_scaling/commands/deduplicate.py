@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add("--distance", type=int, default=10, help="largest between hashes, in bits")
     add("--likeness", type=float, default=0.94, help="smallest of pixels, 0 to 1")
-    cli.add_feature_flags(parser)
+    cli.add_feature_flags(parser.add_argument)
     add("--against_image_key", help="of the evaluation sets; default: --image_key")
     add("--runner", help="search with Apache Beam on this runner")
     add("--beam_option", action="append", default=[], help="NAME=VALUE for the runner")

@@ -16,7 +16,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.make_parser(
         "Few-shot linear evaluation in closed form (facts of §2, App. A)."
     )
-    add = parser.add_argument
+    add = parser.add_argument_group(
+        "features (of a run, an export, weights or a file)"
+    ).add_argument
     add("--features", help=".npz file of train_features, train_labels, test_…")
     add("--model_dir", help="folder of a training run")
     add("--saved_model", help="folder that tools/export.py wrote")
@@ -24,8 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--weights", help="file of the application's weights (default: random)")
     add("--model", help="in place of an application: any file or name of weights")
     add("--image_size", type=int, help="pixels (default: the weights', or 224)")
-    cli.add_averages_flag(parser)
+    cli.add_averages_flag(add)
     add("--layer", help="layer whose output the features are (default: pre_logits)")
+    add = parser.add_argument_group("images").add_argument
     add("--train", help="TFRecords to take shots from, or a TFDS split with --tfds")
     add("--test", help="TFRecords to test on, or a TFDS split with --tfds")
     add("--tfds", help="name or folder of a prepared TFDS set")
@@ -33,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--classes", type=int, help="number of classes (default: the set's names)")
     add("--batch_size", type=int, help="images at a time (default: 64)")
     add("--save_features", help=".npz file to keep the features in")
+    add = parser.add_argument_group("evaluation").add_argument
     add("--shots", type=int, nargs="+", default=[1, 5, 10, 25], help="per class")
     add(
         "--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the choice of shots"

@@ -12,22 +12,15 @@ from vit_scaling.commands import cli
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = cli.make_parser("Export a model, compared with it after writing.")
-    add = parser.add_argument
+    add = parser.add_argument_group("model (a run or weights)").add_argument
     add("--model_dir", help="folder of the training run")
     add(
         "--model",
         help="in place of a run: .keras, or a file, address or published name of "
         "weights that tools/import_weights.py reads without more flags",
     )
-    add("--output_dir", required=True, help="folder to write: new, or a kit")
-    add(
-        "--format",
-        choices=("saved_model", "onnx", "litert"),
-        default="saved_model",
-        help="what to write",
-    )
     add("--step", type=int, help="checkpoint to take (default: newest)")
-    cli.add_averages_flag(parser)
+    cli.add_averages_flag(add)
     add(
         "--class_names", help="file with a name a line (with --model; default: its own)"
     )
@@ -42,6 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         nargs=2,
         metavar=("LOW", "HIGH"),
         help="of pixels (with --model; default: the weights', or -1 1)",
+    )
+    add = parser.add_argument_group("export").add_argument
+    add("--output_dir", required=True, help="folder to write: new, or a kit")
+    add(
+        "--format",
+        choices=("saved_model", "onnx", "litert"),
+        default="saved_model",
+        help="what to write",
     )
     add("--top_k", type=int, help="best classes listed (default: 5)")
     add(

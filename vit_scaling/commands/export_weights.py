@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         choices=("huggingface", "timm"),
         help="write a folder that transformers or timm loads, with a model card",
     )
-    cli.add_averages_flag(parser)
+    cli.add_averages_flag(parser.add_argument)
     add(
         "--adapter",
         action="store_true",

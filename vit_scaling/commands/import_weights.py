@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="path, published name, hf://OWNER/NAME, augreg:NAME or other address",
     )
     add("--output", required=True, help="file to write: .keras or .npz")
-    cli.add_averages_flag(parser)
+    cli.add_averages_flag(parser.add_argument)
     add("--shape", help="shape the file must have, such as B/16; default: the file's")
     add("--head", help="token, gap, map or none; default: the file's")
     add(

@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--image_size", type=int, default=96, help="their size on a contact sheet")
     add("--seed", type=int, default=0, help="of the random choice of records")
     add("--sample", type=int, default=10_000, help="number of records to read")
-    cli.add_feature_flags(parser)
+    cli.add_feature_flags(parser.add_argument)
     return cli.run(parser, argv, _inspect, _format)
 
 

@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--max_pixels", type=int, default=100_000_000, help="larger images are faults")
     add("--no_decode", action="store_true", help="checksums and examples only")
     add("--max_faults", type=int, default=100, help="number of faults to describe")
-    cli.add_feature_flags(parser)
+    cli.add_feature_flags(parser.add_argument)
     result: dict[str, Any] = {}
 
     def verify(arguments: argparse.Namespace) -> Mapping[str, Any]:

@@ -21,18 +21,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--output_dir", required=True, help="folder of the set")
     add("--split", default="train", help="prefix of the shards' names")
     add("--num_shards", type=int, help="default: by --shard_mib")
-    add("--shard_mib", type=int, default=200, help="wanted shard size")
+    add("--shard_mib", type=int, default=200, help="wanted shard size, MiB")
     add("--workers", type=int, help="processes; default: one per core")
+    add = parser.add_argument_group("images").add_argument
     add("--reencode", choices=["jpeg", "png"], help="re-encode all images")
     add("--quality", type=int, default=95, help="of re-encoded JPEGs")
-    add("--max_pixels", type=int, default=100_000_000, help="larger: left out")
-    add("--min_side", type=int, default=1, help="smaller: left out")
+    add(
+        "--max_pixels", type=int, default=100_000_000, help="larger images are left out"
+    )
+    add(
+        "--min_side",
+        type=int,
+        default=1,
+        help="images with a smaller side, in pixels, are left out",
+    )
     add("--keep_order", action="store_true", help="do not shuffle")
     add("--overwrite", action="store_true", help="write a finished split again")
+    add = parser.add_argument_group("sources of TFDS and TFRecords").add_argument
     add("--tfds_data_dir", help="TFDS' folder")
     add("--fraction", type=float, help="nested subset of an existing set")
     add("--num_images", type=int, help="the same as a number of images")
-    cli.add_feature_flags(parser)
+    cli.add_feature_flags(add)
+    add = parser.add_argument_group("Apache Beam").add_argument
     add("--runner", help="write with Apache Beam on this runner")
     add("--beam_option", action="append", default=[], help="NAME=VALUE for the runner")
     return cli.run(parser, argv, _write, _format)
