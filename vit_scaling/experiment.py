@@ -21,15 +21,6 @@ from vit_scaling.training.options import RunOptions
 from vit_scaling.training.step import TrainStep, make_train_step
 
 
-class LoadWeights(Protocol):
-    """Loads the weights that a run starts from, such as `load_for_finetuning`."""
-
-    def __call__(
-        self, model: keras.Model, *, target: TrainData
-    ) -> "InitialWeights | None":
-        """Load weights into the model for the classes and pixels of this data."""
-
-
 class InitialWeights(Protocol):
     """Report of which weights were loaded; `str` of it is printed."""
 
@@ -71,7 +62,7 @@ class Experiment:
     evaluators: Sequence[InLoopEvaluator] = ()
     micro_batches: PositiveInt = 1
     prepare_model: Callable[[keras.Model], Any] | None = None
-    load_weights: LoadWeights | None = None
+    load_weights: Callable[..., InitialWeights | None] | None = None
 
     def __post_init__(self) -> None:
         # Data and evaluators may be any objects with the methods of ours.
