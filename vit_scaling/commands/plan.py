@@ -42,16 +42,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--micro_batches", type=int, default=1, help="as MICRO_BATCHES in gin")
     add("--no_clip", action="store_true", help="gradients are not clipped")
     add("--lora_rank", type=int, help="adapters and classifier are trained alone")
-    add("--device", default="tpu_v3", help="a name such as a100_80gb, or 24GiB")
+    add("--device", help="needed: a name such as h100 or tpu_v3 (a core), or 24GiB")
     add("--devices", type=int, default=1, help="data-parallel replicas")
     add("--images", help="images seen in training, such as 16.4B, for time and cost")
     add("--images_per_second", type=float, help="measured on one device")
-    add("--utilisation", type=float, default=0.4, help="fraction of the peak rate")
+    add("--utilisation", type=float, help="fraction of the peak rate to assume; "
+        "default: a roofline of the device's peak rate and bandwidth")  # fmt: skip
     add("--price_per_hour", type=float, help="of one device")
     add("--find_shapes", action="store_true", help="draw Figure 8 for the device")
     add("--depths", default="24,32,40,48,56", help="for --find_shapes")
     add("--budget", help="compute to spend: returns shape, data, duration and error")
-    add("--budget_unit", default="core_days", help="such as flops, gflops, pf_days")
+    add("--budget_unit", help="needed with --budget: flops, pf_days, h100_days, "
+        "core_days (of TPU v3), …")  # fmt: skip
     add("--runs", default="paper", help="for --budget: 'paper', a CSV or a folder")
     add("--metric", help="for --budget; the paper's default is imagenet_10shot")
     add("--output_dir", default=".", help="for the figure of --find_shapes")
@@ -82,6 +84,16 @@ def _check_flags(arguments: argparse.Namespace, flags: set[str]) -> None:
     if unused:
         names = ", ".join(f"--{name}" for name in sorted(unused))
         raise ValueError(f"Leave out {names}: {reason}.")
+    if not arguments.device:
+        raise ValueError(
+            "No device is given. Give --device, such as --device=h100, --device=tpu_v3 "
+            "(the paper's, one core) or a memory size as in --device=24GiB."
+        )
+    if arguments.budget is not None and not arguments.budget_unit:
+        raise ValueError(
+            f"--budget={arguments.budget} has no unit. Give --budget_unit, such as "
+            "flops, pf_days, h100_days or core_days (the paper's, of a TPU v3 core)."
+        )
 
 
 def _plan(arguments: argparse.Namespace) -> Mapping[str, Any]:
@@ -137,8 +149,13 @@ def _shape(arguments: argparse.Namespace) -> ViTShape:
 def _plan_budget(arguments: argparse.Namespace) -> Mapping[str, Any]:
     from vit_scaling.scaling.laws.compute_units import parse_unit
     from vit_scaling.scaling.laws.row_reader import parse_quantity
-    from vit_scaling.scaling.planning.devices import device_named
-    from vit_scaling.scaling.planning.planner import convert_to_flops, plan_budget
+    from vit_scaling.scaling.planning.devices import DEVICES, device_named
+    from vit_scaling.scaling.planning.planner import (
+        convert_to_device_days,
+        convert_to_flops,
+        device_days_of,
+        plan_budget,
+    )
     from vit_scaling.scaling.studies import analysis
 
     if arguments.runs == "paper" and arguments.image_size != 224:
@@ -148,8 +165,13 @@ def _plan_budget(arguments: argparse.Namespace) -> Mapping[str, Any]:
         )
     unit = parse_unit(arguments.budget_unit, name="--budget_unit", flag="budget_unit")
     runs = analysis.load_runs(arguments.runs, metric=arguments.metric)
+    of_unit = [
+        d for d in DEVICES.values() if device_days_of(d).quantity == unit.quantity
+    ]
     if unit.quantity == "FLOPs" and runs.unit.quantity != "FLOPs":
         runs = convert_to_flops(runs, image_size=arguments.image_size)
+    elif of_unit and runs.unit.quantity != unit.quantity:
+        runs = convert_to_device_days(runs, of_unit[0], image_size=arguments.image_size)
     runs = runs.in_unit(unit)
     budget = parse_quantity(arguments.budget)
     return plan_budget(
@@ -181,21 +203,12 @@ def _find_shapes(arguments: argparse.Namespace) -> Mapping[str, Any]:
 def _show(result: Mapping[str, Any]) -> str:
     if "cells" in result:
         return "\n".join(f"wrote {path}" for path in result["files"])
-    rows = [row for name, value in result.items() for row in _rows(name, value)]
-    return cli.table(rows, ["what", "value"])
+    from vit_scaling.scaling.planning.plan_text import answer_of, groups_of
 
-
-def _rows(name: str, value: Any) -> list[list[str]]:
-    if isinstance(value, Mapping):
-        return [row for key in value for row in _rows(f"{name}: {key}", value[key])]
-    if isinstance(value, int) and not isinstance(value, bool):
-        return [[name, f"{value:,}"]]
-    if isinstance(value, float):
-        return [[name, f"{value:,.4g}"]]
-    if isinstance(value, list | tuple):
-        return [[name, " ".join(f"{v:.4g}" if isinstance(v, float) else str(v)
-                                for v in value)]]  # fmt: skip
-    return [[name, str(value)]]
+    lines = [answer_of(result), *(f"note: {note}" for note in result.get("notes", ()))]
+    for title, rows in groups_of(result):
+        lines += ["", title, cli.table(rows, ["what", "value"])]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ _PREFIX = r"(?P<prefix>kilo|mega|giga|tera|peta|exa|zetta|yotta|[kmgtpezy])?_?"
 _RATE_DAYS = re.compile(rf"{_PREFIX}f(?:lops?)?_?s?_?days?")
 _OPERATIONS = re.compile(rf"{_PREFIX}(?P<operation>flop|mac|multadd)s?")
 _DEVICE_TIME = re.compile(
-    r"(?P<device>tpu(?:_?v\d+[a-z]?)?|[a-z]{1,3}\d{1,4}[a-z]?)?_?"
+    r"(?P<device>tpu(?:_?v\d+[a-z]?)?|[a-z]{1,3}_?\d{1,4}[a-z]?(?:_\d+gb)?)?_?"
     r"(?:(?P<kind>core|gpu|cpu|chip|device)s?)?_?(?P<time>hour|day|h)s?"
 )
 # Other words change the meaning: "gflops_per_image", "log_flops", "forward_gmacs".
@@ -75,7 +75,9 @@ def find_unit(text: str) -> ComputeUnit | None:
     match = _DEVICE_TIME.fullmatch(unit)
     if match and (match["device"] or match["kind"]):
         return _device_time(
-            (match["device"] or "").replace("_", ""), match["kind"] or "", match["time"]
+            (match["device"] or "").replace("tpu_", "tpu"),
+            match["kind"] or "",
+            match["time"],
         )
     return None
 
@@ -92,7 +94,7 @@ def _device_time(device: str, kind: str, time: str) -> ComputeUnit:
         kind = ""  # "A100 GPU hours" are A100 hours.
     if (device, kind, period) == ("", "core", "days"):
         device = "tpuv3"
-    shown = device.upper().replace("TPUV", "TPUv")
+    shown = device.upper().replace("TPUV", "TPUv").replace("_", " ")
     kind_shown = kind.upper() if kind in ("gpu", "cpu") else kind
     label = " ".join(word for word in (shown, kind_shown) if word)
     name = "_".join(word for word in (device, kind, period) if word)

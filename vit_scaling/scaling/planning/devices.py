@@ -39,8 +39,8 @@ _TPU = "https://docs.cloud.google.com/tpu/docs/"
 _NV = "NVIDIA"
 # fmt: off
 # Name, usable memory, peak operations per second, TPU, replicas in a chip, source (its
-# numbers are per chip), bandwidth (TPUs only, from the same pages; v2: Jouppi et al.,
-# CACM 63(7), 2020). A TPU v2 or v3 chip is two cores with half of each number. TPU
+# numbers are per chip), bandwidth (from the same pages and sheets; TPU v2: Jouppi et
+# al., CACM 63(7), 2020). A TPU v2 or v3 chip is two cores with half of each number. TPU
 # memory is the limit that the compiler reports for a program that does not fit. For
 # GPUs about half a GiB, an estimate, is subtracted for driver and context.
 DEVICES = {row.name: row for row in (
@@ -56,18 +56,30 @@ DEVICES = {row.name: row for row in (
            f"{_TPU}v5p: 95 GB, 459 TFLOP/s, 2765 GB/s", 2765e9),
     Device("tpu_v6e", 31.25 * GIB, 918e12, True, 1,
            f"{_TPU}v6e: 32 GB, 918 TFLOP/s, 1638 GB/s", 1638e9),
-    Device("p100", 15.5 * GIB, 18.7e12, False, 1, f"{_NV} P100 PCIe datasheet (2016)"),
-    Device("v100", 15.5 * GIB, 125e12, False, 1, f"{_NV} V100 SXM2 datasheet (2018)"),
-    Device("v100_32gb", 31.3 * GIB, 125e12, False, 1, f"{_NV} V100 SXM2 datasheet"),
-    Device("t4", 14.6 * GIB, 65e12, False, 1, f"{_NV} T4 datasheet: 16 GB"),
-    Device("l4", 22.0 * GIB, 121e12, False, 1, f"{_NV} L4 datasheet: 24 GB"),
-    Device("a10g", 22.0 * GIB, 70e12, False, 1, f"{_NV} A10G, Amazon EC2 G5: 24 GB"),
-    Device("a100_40gb", 39.0 * GIB, 312e12, False, 1, f"{_NV} A100 datasheet 1758950"),
-    Device("a100_80gb", 78.5 * GIB, 312e12, False, 1, f"{_NV} A100 datasheet 1758950"),
-    Device("h100", 78.5 * GIB, 989e12, False, 1, f"{_NV} H100 SXM datasheet: 80 GB"),
-    Device("h200", 139.0 * GIB, 989e12, False, 1, f"{_NV} H200 SXM datasheet: 141 GB"),
-    Device("rtx_3090", 23.3 * GIB, 71e12, False, 1, f"{_NV} GA102 white paper: 24 GB"),
-    Device("rtx_4090", 23.3 * GIB, 165e12, False, 1, f"{_NV} Ada white paper: 24 GB"),
+    Device("p100", 15.5 * GIB, 18.7e12, False, 1, f"{_NV} P100 PCIe datasheet (2016)",
+           732e9),
+    Device("v100", 15.5 * GIB, 125e12, False, 1, f"{_NV} V100 SXM2 datasheet (2018)",
+           900e9),
+    Device("v100_32gb", 31.3 * GIB, 125e12, False, 1, f"{_NV} V100 SXM2 datasheet",
+           900e9),
+    Device("t4", 14.6 * GIB, 65e12, False, 1, f"{_NV} T4 datasheet: 16 GB",
+           320e9),
+    Device("l4", 22.0 * GIB, 121e12, False, 1, f"{_NV} L4 datasheet: 24 GB",
+           300e9),
+    Device("a10g", 22.0 * GIB, 70e12, False, 1, f"{_NV} A10G, Amazon EC2 G5: 24 GB",
+           600e9),
+    Device("a100_40gb", 39.0 * GIB, 312e12, False, 1, f"{_NV} A100 datasheet 1758950",
+           1555e9),
+    Device("a100_80gb", 78.5 * GIB, 312e12, False, 1, f"{_NV} A100 datasheet 1758950",
+           2039e9),
+    Device("h100", 78.5 * GIB, 989e12, False, 1, f"{_NV} H100 SXM datasheet: 80 GB",
+           3350e9),
+    Device("h200", 139.0 * GIB, 989e12, False, 1, f"{_NV} H200 SXM datasheet: 141 GB",
+           4800e9),
+    Device("rtx_3090", 23.3 * GIB, 71e12, False, 1, f"{_NV} GA102 white paper: 24 GB",
+           936e9),
+    Device("rtx_4090", 23.3 * GIB, 165e12, False, 1, f"{_NV} Ada white paper: 24 GB",
+           1008e9),
 )}
 # fmt: on
 

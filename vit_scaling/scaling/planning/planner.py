@@ -8,19 +8,23 @@ from typing import Any
 import numpy as np
 
 from vit_scaling.modeling.shapes import SHAPES, ViTShape
-from vit_scaling.scaling.laws.compute_units import FLOPS
+from vit_scaling.scaling.laws.compute_units import (
+    FLOPS,
+    ComputeUnit,
+    find_unit,
+    parse_unit,
+)
 from vit_scaling.scaling.laws.findings import largest_data
 from vit_scaling.scaling.laws.frontier import frontier
 from vit_scaling.scaling.laws.law_estimates import estimate_law
 from vit_scaling.scaling.laws.predictions import predict
 from vit_scaling.scaling.laws.runs import Floats, Run, Runs
+from vit_scaling.scaling.planning.advice import find_nearest_fit, largest_batch
 from vit_scaling.scaling.planning.devices import Device
 from vit_scaling.scaling.planning.flops import flops, parameters
 from vit_scaling.scaling.planning.memory import Step, memory
 from vit_scaling.scaling.planning.shape_laws import scale_shape
-
-# The paper's large models reach 25 to 28 of a TPUv3 core's 61.5 TFLOP/s (Figure 2).
-UTILISATION = 0.4
+from vit_scaling.scaling.planning.throughput import estimate_rate
 
 
 def plan(
@@ -32,7 +36,7 @@ def plan(
     images: float | None = None,
     devices: int = 1,
     images_per_second: float | None = None,
-    utilisation: float = UTILISATION,
+    utilisation: float | None = None,
     price_per_hour: float | None = None,
 ) -> dict[str, Any]:
     """Return parameters, FLOPs and memory of a run; given `images`, time and cost.
@@ -45,7 +49,8 @@ def plan(
         images: Images seen in training, in total.
         devices: Data-parallel replicas.
         images_per_second: Measured rate of one device; replaces the estimate.
-        utilisation: Fraction of the device's peak rate assumed by the estimate.
+        utilisation: Fraction of the device's peak rate to assume; None: a roofline of
+            its peak rate and bandwidth, see `estimate_rate`.
         price_per_hour: Price of one device, in any currency.
 
     Raises:
@@ -83,48 +88,55 @@ def plan(
         "device_bytes": device.memory_bytes,
         "fits": used.total <= device.memory_bytes,
         "largest_batch": largest_batch(shape, device=device, step=step),
+        "nearest_fit": None,
     }
-    rate = images_per_second
-    if rate is None and device.peak_flops:
-        rate = utilisation * device.peak_flops / work.training
-    result["images_per_second"] = rate
+    if not result["fits"]:
+        result["nearest_fit"] = find_nearest_fit(
+            shape, batch=batch, device=device, step=step
+        )
+    rate = estimate_rate(
+        shape,
+        batch=batch,
+        device=device,
+        step=step,
+        utilisation=utilisation,
+        measured=images_per_second,
+    )
+    result["images_per_second"] = rate.images_per_second
+    result["images_per_second_at_most"] = rate.at_most
+    result["images_per_second_from"] = rate.source
     result["throughput_is_measured"] = images_per_second is not None
     if images is not None:
-        if rate is None:
+        if rate.images_per_second is None:
             raise ValueError(
                 f"The peak rate of {device.name} is not known. Give a measured "
                 "`images_per_second` (--images_per_second), or a device by name."
             )
-        hours = images / rate / 3600
+        hours = images / rate.images_per_second / 3600
         result["images"] = images
         result["device_hours"] = hours
-        result["core_days"] = hours / 24
+        result["compute"] = {
+            "number": hours / 24,
+            "unit": device_days_of(device).name,
+            "device": device.name,
+        }
         result["hours"] = hours / devices
         result["training_flops"] = images * work.training
         result["price"] = None if price_per_hour is None else hours * price_per_hour
     return result
 
 
+def device_days_of(device: Device) -> ComputeUnit:
+    """Return the unit of a day of one replica of the device."""
+    replica = "core_days" if device.cores > 1 else "days"
+    unit = find_unit(f"{device.name}_{replica}")
+    return unit or parse_unit("device_days")  # Of a device known by its memory only.
+
+
 def _check_positive(**numbers: float | None) -> None:
     for name, value in numbers.items():
         if value is not None and not (value > 0 and math.isfinite(value)):
             raise ValueError(f"`{name}` must be above 0; received {value!r}.")
-
-
-def largest_batch(shape: ViTShape, *, device: Device, step: Step) -> int:
-    """Return the largest number of images per device that fits; 0 if none does."""
-
-    def fits(batch: int) -> bool:
-        limit = device.memory_bytes
-        return memory(shape, batch=batch, step=step, limit_bytes=limit).total <= limit
-
-    low, high = 0, 1
-    while fits(high) and high < 2**20:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
 
 
 def convert_to_flops(runs: Runs, *, image_size: int = 224) -> Runs:
@@ -143,6 +155,34 @@ def convert_to_flops(runs: Runs, *, image_size: int = 224) -> Runs:
             for run in runs
         )
     )
+
+
+def convert_to_device_days(
+    runs: Runs, device: Device, *, image_size: int = 224
+) -> Runs:
+    """Return the runs with days of one replica of `device` as their compute.
+
+    The days are the images seen over the estimated rate of each run's shape.
+
+    Raises:
+        ValueError: A run's shape or images seen are not known, or the device's rate.
+    """
+    step, unit = Step(image_size=image_size, tpu=device.tpu), device_days_of(device)
+    rates: dict[ViTShape, float] = {}
+    rows = []
+    for run in runs:
+        _flops_per_image(run, image_size)  # Raises without a shape.
+        shape = run.shape
+        if shape is not None and shape not in rates:
+            most = largest_batch(shape, device=device, step=step)
+            batch = max(1, min(64, most))
+            rate = estimate_rate(shape, batch=batch, device=device, step=step)
+            if rate.images_per_second is None:
+                raise ValueError(f"The peak rate of {device.name} is not known.")
+            rates[shape] = rate.images_per_second
+        days = (run.images_seen or 0) / rates[shape or next(iter(rates))] / 86400
+        rows.append(dataclasses.replace(run, compute=days, compute_unit=unit.name))
+    return Runs(tuple(rows))
 
 
 def plan_budget(
@@ -207,13 +247,18 @@ def plan_budget(
     }
     if device is None:
         return result
-    step = Step(image_size=image_size)
-    run = plan(shape, batch=1, device=device, step=step, images=images, **rates)
-    hours, hours_from = run["device_hours"], "an estimate from the device's peak rate"
-    if run["throughput_is_measured"]:
-        hours_from = "the images per second given"
-    elif runs.unit.quantity == "TPUv3 core time" and device.name == "tpu_v3":
-        hours, hours_from = 24 * budget * runs.unit.factor, "the core-days of the runs"
+    step = Step(image_size=image_size, tpu=device.tpu)
+    batch = max(1, min(64, largest_batch(shape, device=device, step=step)))
+    run = plan(shape, batch=batch, device=device, step=step, images=images, **rates)
+    hours = run["device_hours"]
+    hours_from = f"the rate, {run['images_per_second_from']}"
+    if not run["throughput_is_measured"] and (
+        runs.unit.quantity == device_days_of(device).quantity
+    ):
+        hours, hours_from = (
+            24 * budget * runs.unit.factor,
+            f"the {runs.unit.label} of the runs",
+        )
     price = rates.get("price_per_hour")
     return {
         **result,

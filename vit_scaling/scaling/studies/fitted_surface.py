@@ -18,7 +18,7 @@ from vit_scaling.scaling.laws.surfaces import (
 )
 from vit_scaling.scaling.laws.surfaces import fit_surface as fit_coefficients
 from vit_scaling.scaling.planning.devices import device_named
-from vit_scaling.scaling.planning.planner import UTILISATION
+from vit_scaling.scaling.planning.throughput import UTILISATION
 from vit_scaling.scaling.studies import vit_sizes
 from vit_scaling.scaling.studies.plots import (
     axis_label,
