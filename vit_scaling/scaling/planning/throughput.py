@@ -15,7 +15,8 @@ from vit_scaling.scaling.planning.memory import Step, memory
 _MOVED = 9.2
 _MOVED_PER_PARAMETER = 35.0
 # Fractions of peak rate and bandwidth that the eleven models of Figure 2 reach on a TPU
-# v3 core: at 64 images a step, the sum of both times is within 21 % of each slope. A constant 40 % of the peak is up to 3.1 times too fast.
+# v3 core: at 64 images a step, the sum of both times is within 21 % of each slope. A
+# constant 40 % of the peak is up to 3.1 times too fast.
 COMPUTE_FRACTION = 0.73
 BANDWIDTH_FRACTION = 0.438
 UTILISATION = 0.4  # Of the peak alone, as the paper's large models reach.
