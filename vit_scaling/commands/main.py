@@ -46,6 +46,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "preflight": Command("preflight", "compile a run's step with no TPU attached"),
         "sweep": Command("sweep", "train a grid of models, data sizes and durations"),
         "fit": Command("fit_power_law", "fit a scaling law to a table of runs"),
+        "curve-benchmark": Command("curve_benchmark", "score laws on learning curves"),
         "compare": Command("compare_runs", "compare variants of a study"),
         "optimizer-state": Command("optimizer_state", "memory of optimizers' state"),
     },
