@@ -19,7 +19,7 @@ def test_counts_and_sheets_are_made(tmp_path, capsys):
     assert inspect_tfrecords.main([*flags, "--images=6", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["class_counts"] == {"0": 3, "1": 3, "2": 3}
-    assert len(result["sheets"]) == 2
+    assert len(result["sheets"]) == 3
     for path in result["sheets"]:
         with Image.open(path) as sheet:
             assert min(sheet.size) > 96

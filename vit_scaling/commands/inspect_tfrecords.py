@@ -1,7 +1,8 @@
-"""Show a set of TFRecords: counts, sizes, classes, and contact sheets."""
+"""Show a set of TFRecords: counts, sizes, classes, duplicates, contact sheets."""
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.make_parser(__doc__ or "")
     add = parser.add_argument
     add("--pattern", required=True, help="a manifest or a glob of shards")
-    add("--output_dir", help="write contact.png and augmented.png to this folder")
+    add("--output_dir", help="write index.html, contact.png and augmented.png here")
     add("--images", type=int, default=32, help="images on a contact sheet")
     add("--image_size", type=int, default=96, help="their size on a contact sheet")
     add("--seed", type=int, default=0, help="of the random choice of records")
@@ -31,10 +32,13 @@ def _inspect(arguments: argparse.Namespace) -> Mapping[str, Any]:
         source, sample=arguments.sample, seed=arguments.seed
     )
     if arguments.output_dir:
-        result["sheets"] = inspection.write_sheets(
+        sheets = inspection.write_sheets(
             source,
             **cli.select_flags(arguments, "output_dir", "images", "image_size", "seed"),
         )
+        page = os.path.join(arguments.output_dir, "index.html")
+        inspection.write_page(page, result, sheets)
+        result["sheets"] = [page, *sheets]
     return result
 
 
@@ -44,6 +48,7 @@ def _format(result: Mapping[str, Any]) -> str:
         f"{result['bytes'] / 2**20:.1f} MiB; {result['sampled']} read.",
         f"labels per image: {result['labels_per_image']}",
         f"formats: {result['formats']}",
+        f"exact copies of an earlier image: {result['duplicates']}",
         cli.table(
             [[name, *row.values()] for name, row in result["sizes"].items()],
             ["", "min", "median", "max"],

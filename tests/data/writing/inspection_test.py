@@ -1,6 +1,8 @@
 """Counts and contact sheets of a set."""
 # SPDX-License-Identifier: Apache-2.0
 
+import base64
+
 import numpy as np
 from PIL import Image
 
@@ -45,6 +47,28 @@ def test_records_classes_formats_and_sizes_are_counted(tmp_path):
     assert "train-00001-of-00002.tfrecord, record 0: does not decode" in named
     files = [path.stat().st_size for path in tmp_path.glob("train-*")]
     assert result["bytes"] == sum(files)
+
+
+def test_exact_copies_are_counted(tmp_path):
+    same = sets.jpeg(sets.tile(0))
+    records = [sets.example(same, [0], name) for name in "abc"]
+    records.append(sets.example(sets.jpeg(sets.tile(1)), [0], "d"))
+    assert compute_statistics(sets.shards(tmp_path, [records]))["duplicates"] == 2
+
+
+def test_the_page_shows_counts_and_sheets(tmp_path):
+    source = make_set(tmp_path)
+    result = compute_statistics(source)
+    sheets = write_sheets(
+        source, output_dir=str(tmp_path), images=3, image_size=16, seed=0
+    )
+    inspection.write_page(str(tmp_path / "index.html"), result, sheets)
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "4 records in 2 shards" in page and "<td>cow</td>" in page
+    assert "does not decode" in page
+    for sheet in sheets:
+        with open(sheet, "rb") as file:
+            assert base64.b64encode(file.read()).decode() in page
 
 
 def test_a_sample_is_drawn_by_its_seed(tmp_path):

@@ -1,10 +1,13 @@
 """Count a set's records, classes, formats and sizes, and draw contact sheets."""
 # SPDX-License-Identifier: Apache-2.0
 
+import base64
 import collections
+import hashlib
 import math
 import os
-from collections.abc import Iterator
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,10 @@ from vit_scaling.data.record_files import file_size
 from vit_scaling.data.record_index import RecordIndex
 from vit_scaling.data.writing.image_checks import check_image
 from vit_scaling.image_preprocessing import CentralCrop
+from vit_scaling.io_files import write_text
 
+_TEMPLATE = pathlib.Path(__file__).with_name("inspection.html")
+_SHEET_TITLES = {"contact": "Random images", "augmented": "As training sees them"}
 _CAPTION_PIXELS = 14
 _MARGIN_PIXELS = 2
 _UNUSABLE_NAMED = 100
@@ -53,6 +59,7 @@ def compute_statistics(
             sorted(statistics.classes.items(), key=lambda pair: order.get(pair[0], -1))
         ),
         "formats": dict(statistics.formats.most_common()),
+        "duplicates": statistics.duplicates,
         "unusable": statistics.unusable,
         "sizes": {
             name: _summarize(values) for name, values in statistics.sizes.items()
@@ -69,7 +76,9 @@ class _Statistics:
         self.formats: collections.Counter[str] = collections.Counter()
         self.labels_per_image: collections.Counter[int] = collections.Counter()
         self.sizes: dict[str, list[int]] = {"height": [], "width": [], "bytes": []}
+        self.duplicates = 0  # Encoded images equal to an earlier one.
         self.unusable: list[str] = []
+        self._hashes: set[bytes] = set()
 
     def add(self, index: RecordIndex, record: int) -> None:
         """Count a record; name it if it is unusable."""
@@ -90,6 +99,9 @@ class _Statistics:
         self.sizes["height"].append(image.height)
         self.sizes["width"].append(image.width)
         self.sizes["bytes"].append(len(encoded))
+        digest = hashlib.blake2b(encoded, digest_size=16).digest()
+        self.duplicates += digest in self._hashes
+        self._hashes.add(digest)
 
 
 def _draw_records(index: RecordIndex, sample: int, seed: int) -> list[int]:
@@ -139,6 +151,27 @@ def write_sheets(
         draw_sheet(batch["images"].numpy().astype(np.uint8), labels, path)
         paths.append(path)
     return paths
+
+
+def write_page(path: str, result: Mapping[str, Any], sheets: Sequence[str]) -> None:
+    """Write the statistics and contact sheets as one HTML page.
+
+    Args:
+        path: Of the page.
+        result: From `compute_statistics`.
+        sheets: From `write_sheets`.
+    """
+    import jinja2
+
+    files = {pathlib.Path(sheet).stem: pathlib.Path(sheet) for sheet in sheets}
+    encoded = {
+        _SHEET_TITLES[name]: base64.b64encode(file.read_bytes()).decode()
+        for name, file in files.items()
+    }
+    environment = jinja2.Environment(autoescape=True)
+    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    page = template.render(title="A set of images", result=result, sheets=encoded)
+    write_text(path, page)
 
 
 def _largest_label(source: Source, seed: int) -> int:
