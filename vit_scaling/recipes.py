@@ -28,6 +28,7 @@ _OPTIONS = (
     "layer_scale",
     "qk_norm",
     "register_tokens",
+    "norm_before_blocks",
     "norm_after_pooling",
 )
 _SMALL = "@small/ViTShape()"

@@ -73,7 +73,7 @@ def test_name_gives_the_outputs_of_its_authors(weights, tmp_path, monkeypatch):
     fixture = FIXTURES[fixture_key(weights)]
     write_download(weights, fixture, tmp_path, monkeypatch)
     shape = shape_named(weights.shape)
-    model = vit_scaling.load(weights.name, heads=shape.heads)  # One block names none.
+    model = vit_scaling.load(weights.name)
     side = weights.image_size
     assert model.input_shape == (None, side, side, 3)
     width = weights.classes or shape.width

@@ -12,7 +12,7 @@ from vit_scaling.modeling.shapes import shape_named
 
 TABLE = published.read_table()
 SOURCE = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}:[\w./-]+")
-FAMILIES = ("augreg", "deit3", "dinov2", "siglip", "siglip2", "mae")
+FAMILIES = ("augreg", "deit3", "dinov2", "siglip", "siglip2", "mae", "clip")
 
 
 def test_table_has_every_family_and_no_name_twice():

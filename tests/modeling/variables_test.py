@@ -20,6 +20,7 @@ OPTIONS = {
     "sincos": {"position": "sincos"},
     "representation": {"representation_width": 5, "register_tokens": 3},
     "options": {"layer_scale": 0.1, "qk_norm": True, "approximate_gelu": False},
+    "norm_before_blocks": {"norm_before_blocks": True},
 }
 
 

@@ -29,6 +29,7 @@ OPTIONS = {
         "layer_scale": 0.3,
         "qk_norm": True,
         "register_tokens": 3,
+        "norm_before_blocks": True,
     },
 }
 
@@ -140,13 +141,15 @@ def test_mixed_bfloat16_keeps_variables_and_logits_float32():
 
 
 def test_layers_are_called_as_documented():
-    model = small_vit("token", register_tokens=2, representation_width=8)
+    options = {"register_tokens": 2, "norm_before_blocks": True}
+    model = small_vit("token", representation_width=8, **options)
     assert [layer.name for layer in model.layers] == [
         "images",
         "patch_embedding",
         "position_embedding",
         "class_token",
         "register_tokens",
+        "embedding_norm",
         "block_00",
         "block_01",
         "drop_registers",

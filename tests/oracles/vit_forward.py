@@ -33,6 +33,8 @@ def vit_forward(
         w["position_embedding/embedding"] if learned else sincos2d(*grid, x.shape[-1])
     )
     x, tokens = with_extra_tokens(x, w)
+    if "embedding_norm/gamma" in w:
+        x = norm(x, w, "embedding_norm", epsilon)
     for number in range(depth):
         x = block(x, w, f"block_{number:02d}", **settings)
     x = norm(x, w, "encoder_norm", epsilon)[:, :tokens]

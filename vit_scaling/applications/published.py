@@ -23,6 +23,7 @@ IMAGENET_DEFAULTS = {
     "B/16": "augreg-b16-224",
     "B/8": "augreg-b8-224",
     "L/16": "augreg-l16-224",
+    "L/14": "clip-l14-224-laion2b-in1k",
     "H/14": "deit3-h14-224-in21k",
     "So400m/14": "siglip-so400m14-378-in1k",
 }

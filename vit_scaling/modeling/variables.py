@@ -32,6 +32,7 @@ def vit_variables(
     layer_scale: float | None = None,
     qk_norm: bool = False,
     register_tokens: int = 0,
+    norm_before_blocks: bool = False,
     **_: Any,
 ) -> VariableShapes:
     """Return path and shape of every weight of `vit` called with the same arguments.
@@ -46,19 +47,13 @@ def vit_variables(
     Raises:
         ValueError: No head has the given name, or the images are smaller than a patch.
     """
-    width, patch = shape.width, shape.patch
-    spec = head_named(head)
-    variables: VariableShapes = {
-        "patch_embedding/kernel": (patch, patch, 3, width),
-        "patch_embedding/bias": (width,),
-    }
-    if position == "learned":
-        tokens = shape.tokens(image_size)
-        variables["position_embedding/embedding"] = (1, tokens, width)
-    if spec.uses_class_token:
-        variables["class_token/token"] = (1, 1, width)
-    if register_tokens:
-        variables["register_tokens/tokens"] = (1, register_tokens, width)
+    width, spec = shape.width, head_named(head)
+    positions = shape.tokens(image_size) if position == "learned" else 0
+    variables = _token_variables(
+        shape, positions, int(spec.uses_class_token), register_tokens
+    )
+    if norm_before_blocks:
+        variables |= norm_variables("embedding_norm", width)
     for number in range(shape.depth):
         block = f"block_{number:02d}"
         variables |= norm_variables(f"{block}/attention_norm", width)
@@ -75,6 +70,23 @@ def vit_variables(
     if classes:
         variables |= dense_variables("head", representation_width or width, classes)
     return variables
+
+
+def _token_variables(
+    shape: ViTShape, positions: int, class_tokens: int, registers: int
+) -> VariableShapes:
+    """Return path and shape of the weights that make the tokens."""
+    patch, width = shape.patch, shape.width
+    tokens = {
+        "position_embedding/embedding": positions,
+        "class_token/token": class_tokens,
+        "register_tokens/tokens": registers,
+    }
+    return {
+        "patch_embedding/kernel": (patch, patch, 3, width),
+        "patch_embedding/bias": (width,),
+        **{path: (1, count, width) for path, count in tokens.items() if count},
+    }
 
 
 def is_matrix(path: str) -> bool:

@@ -48,6 +48,7 @@ def vit(
     layer_scale: NonNegativeFloat | None = None,
     qk_norm: bool = False,
     register_tokens: NonNegativeInt = 0,
+    norm_before_blocks: bool = False,
     norm_after_pooling: bool = False,
     crop_to_patches: bool = False,
     seed: NonNegativeInt | None = None,
@@ -57,8 +58,8 @@ def vit(
     """Build a Vision Transformer (Zhai et al. 2022, §3; defaults are the paper's).
 
     Layers: images, patch_embedding, position_embedding, [class_token,]
-    [register_tokens,] block_00 …, encoder_norm, map_head | gap_head | token_head,
-    pre_logits, head. `outputs_at` returns the output of any of them.
+    [register_tokens,] [embedding_norm,] block_00 …, encoder_norm, map_head | gap_head |
+    token_head, pre_logits, head. `outputs_at` returns the output of any of them.
 
     Args:
         shape: A shape or its name, such as "B/16".
@@ -82,6 +83,8 @@ def vit(
         layer_scale: Initial value of LayerScale's factors; None leaves it out.
         qk_norm: Normalise queries and keys per head.
         register_tokens: Number of register tokens.
+        norm_before_blocks: Normalise the tokens before the first block too, as CLIP's
+            image towers do.
         norm_after_pooling: Average the tokens and then normalise the average, as
             timm's `fc_norm`; only with the GAP head. The paper normalises the tokens.
         crop_to_patches: Ignore the pixels at the lower and right edge that fill no
@@ -127,9 +130,10 @@ def vit(
         x = ClassToken(name="class_token", dtype=dtype)(x)
     if register_tokens:
         x = RegisterTokens(register_tokens, **options("register_tokens"))(x)
-    masks: tuple[Any, ...] = ()
-    if dropout or stochastic_depth:
-        masks = (noise.MaskSeed(seed=seed, name="mask_seed")(images),)
+    if norm_before_blocks:
+        x = layer_norm("embedding_norm", norm_epsilon, dtype)(x)
+    is_random = dropout or stochastic_depth
+    masks = (noise.MaskSeed(seed=seed, name="mask_seed")(images),) if is_random else ()
     if dropout:
         x = noise.Dropout(dropout, **options("dropout"))(x, *masks)
     for number, recomputed in enumerate(recomputed_parts(rematerialize, shape.depth)):

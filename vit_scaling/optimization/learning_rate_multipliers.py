@@ -6,7 +6,8 @@ from vit_scaling.optimization.path_rules import PathRules, check_pattern
 
 # The weights before the first block, the layer furthest from the loss.
 EMBEDDINGS = (
-    r"(.*/)?(patch_embedding|position_embedding|class_token|register_tokens)/.*"
+    r"(.*/)?(patch_embedding|position_embedding|class_token|register_tokens"
+    r"|embedding_norm)/.*"
 )
 
 

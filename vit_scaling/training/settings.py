@@ -53,6 +53,7 @@ FIXED = frozenset(
         "vit.layer_scale",
         "vit.name",
         "vit.norm_after_pooling",
+        "vit.norm_before_blocks",
         "vit.norm_epsilon",
         "vit.position",
         "vit.qk_norm",

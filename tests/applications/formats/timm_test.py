@@ -8,6 +8,9 @@ from tests.applications.cases import NAMED
 from vit_scaling import array_files
 from vit_scaling.applications.formats import timm
 from vit_scaling.applications.formats.vit_weights import ReadOptions
+from vit_scaling.applications.parity import measure_parity
+from vit_scaling.applications.weights import build_model, export_weights, read_weights
+from vit_scaling.modeling.vit import vit
 
 MARKER = "patch_embed.proj.weight"
 
@@ -74,3 +77,24 @@ def test_epsilon_goes_into_the_arguments_of_timms_class():
     arguments = timm.write_timm(weights).arguments
     assert arguments["norm_layer"] == "functools.partial(torch.nn.LayerNorm, eps=1e-05)"
     assert "norm_layer" not in timm.write_timm(read(held("timm_token"))).arguments
+
+
+def test_norm_before_the_blocks_is_written_and_read(tmp_path):
+    model = vit("mu/16", "token", image_size=32, classes=3, norm_before_blocks=True)
+    norm = model.get_layer("embedding_norm")
+    norm.gamma.assign(np.linspace(0.5, 1.5, 32))
+    model.get_layer("head").kernel.assign(np.eye(32)[:, :3])
+    path = str(tmp_path / "model.safetensors")
+    report = export_weights(model, path)
+    assert report["arguments"]["pre_norm"]
+    arrays, _ = array_files.read_safetensors(path)
+    assert "patch_embed.proj.bias" not in arrays
+    weights = read_weights(path)
+    assert weights.arguments["norm_before_blocks"]
+    assert "patch_embedding/bias" in weights.filled
+    assert measure_parity(path, weights)["within_tolerance"]
+    images = np.ones((1, 32, 32, 3))
+    np.testing.assert_allclose(build_model(weights)(images), model(images), atol=1e-6)
+    model.get_layer("patch_embedding").bias.assign(np.ones(32))
+    with pytest.raises(ValueError, match="has no bias of the patch embedding"):
+        export_weights(model, path)

@@ -50,8 +50,6 @@ def differences(model: VisionTransformer) -> list[str]:
     mlp = type(block.mlp).__name__
     if mlp != "Mlp":
         parts.append("SwiGLU" if "Glu" in mlp or "GLU" in mlp else mlp)
-    if type(model.norm_pre).__name__ != "Identity":
-        parts.append("a norm before the blocks (norm_pre)")
     if model.pool_include_prefix:
         parts.append("registers that are pooled too (pool_include_prefix)")
     return parts

@@ -16,6 +16,7 @@ UNSUPPORTED = (
     "layer_scale",
     "qk_norm",
     "register_tokens",
+    "norm_before_blocks",
     "norm_after_pooling",
     "representation_width",
 )

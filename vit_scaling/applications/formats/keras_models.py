@@ -32,6 +32,7 @@ VIT_LAYERS: dict[str, Any] = {
     "position_embedding": Positions,
     "class_token": ClassToken,
     "register_tokens": RegisterTokens,
+    "embedding_norm": keras.layers.LayerNormalization,
     "mask_seed": MaskSeed,
     "dropout": Dropout,
     r"block_\d+": EncoderBlock,

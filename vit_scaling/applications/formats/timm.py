@@ -24,6 +24,7 @@ TABLE = name_table.make_table(
     ("pos_embed", "position_embedding/embedding", "array"),
     ("cls_token", "class_token/token", "array"),
     ("reg_token", "register_tokens/tokens", "array"),
+    ("norm_pre", "embedding_norm", "norm"),
     ("blocks.{block}.norm1", "{block}/attention_norm", "norm"),
     ("blocks.{block}.attn.qkv", "{block}/attention", "qkv"),
     ("blocks.{block}.attn.q_norm", "{block}/attention/query_norm", "norm"),
@@ -105,6 +106,12 @@ def write_timm(weights: ViTWeights) -> weights_format.ExportedWeights:
         variables["position_embedding/embedding"] = sincos(grid, shape.width)
     rows = name_table.rows_for_depth(TABLE, shape.depth)
     arrays, _ = name_table.convert_to_source(rows, variables, shape.heads)
+    pre_norm = arguments.get("norm_before_blocks")
+    if pre_norm and arrays.pop("patch_embed.proj.bias").any():
+        raise ValueError(
+            "timm's VisionTransformer with `pre_norm` has no bias of the patch "
+            "embedding, and this model has one. Save it as .keras or .npz instead."
+        )
     if "cls_token" in arrays:  # By default timm's class token has a position; here 0.
         slots = arrays["cls_token"].shape[1] + arguments.get("register_tokens", 0)
         zeros = np.zeros((1, slots, shape.width), np.float32)
@@ -152,6 +159,8 @@ def _timm_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
         timm_arguments["no_embed_class"] = head != "token"
     if arguments.get("layer_scale") is not None:
         timm_arguments["init_values"] = arguments["layer_scale"]
+    if arguments.get("norm_before_blocks"):
+        timm_arguments["pre_norm"] = True
     if arguments.get("qk_norm"):
         timm_arguments["qk_norm"] = True
     return timm_arguments

@@ -40,7 +40,8 @@ class TimmReference(NumpyReference):
     def embed(self, images: np.ndarray) -> np.ndarray:
         """Return tokens with positions (batch, tokens, width), the patches last."""
         x = self.embed_patches(images, "patch_embed.proj")
-        return self.add_tokens(x, ["cls_token", "reg_token"], self["pos_embed"])
+        x = self.add_tokens(x, ["cls_token", "reg_token"], self["pos_embed"])
+        return self.norm("norm_pre", x) if "norm_pre.weight" in self.arrays else x
 
     def block(self, x: np.ndarray, number: int) -> np.ndarray:
         """Apply an encoder block, with query-key norm and LayerScale if it has them."""

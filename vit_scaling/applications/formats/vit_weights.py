@@ -94,5 +94,6 @@ def arguments_from_variables(variables: Arrays) -> dict[str, Any]:
         "classes": widths.get("head/bias"),
         "representation_width": widths.get("pre_logits/bias"),
         "qk_norm": "block_00/attention/query_norm/gamma" in variables,
+        "norm_before_blocks": "embedding_norm/gamma" in variables,
         "register_tokens": 0 if registers is None else registers.shape[1],
     }
