@@ -75,6 +75,7 @@ def build_run(
         check_logged_steps_are_saved(model_dir)
     saved = len(checkpoints.steps()) if checkpoints.writes else 0
     has_checkpoint = preemption.sum_over_processes(saved) > 0
+    parts.log.say("Building the model.")
     with strategy.scope():
         model = experiment.build_model()
         initial_weights = parts.load_initial_weights(model, resumes=has_checkpoint)
@@ -199,6 +200,8 @@ class _Assembly:
             return None if record is None else record.initial_weights
         load = self.experiment.load_weights
         data = self.experiment.train_data
+        if load is not None:
+            self.log.say("Loading the initial weights.")
         report = None if load is None else load(model, target=data)
         if report is None:
             return None

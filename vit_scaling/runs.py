@@ -86,11 +86,13 @@ def train(
     is_chief = strategies.is_chief(strategy)
     lock = hold_run_lock(model_dir) if is_chief else contextlib.nullcontext()
     preemption = PreemptionNotice(strategies.sum_over_processes(strategy))
+    log = RunLog(model_dir, writes=is_chief)
     with lock as held, preemption.catch_sigterm():
+        log.say("Reading the lists of images.")
         settings = {**settings, **_data_and_versions(experiment)}
         changes = changes_at_resume(model_dir, settings, options.allow_changes)
         if changes:
-            RunLog(model_dir, writes=is_chief).say(describe_changes(changes))
+            log.say(describe_changes(changes))
         run = build_run(
             experiment,
             options,
@@ -100,6 +102,7 @@ def train(
         )
         if held is not None:
             run.check_lock = held.check
+        log.say("Checking evaluations and restoring the newest checkpoint, if any.")
         check_evaluations(run, experiment)
         run.restore()
         _announce(run, experiment, strategy)

@@ -103,6 +103,7 @@ _BRANCH_STEPS = flags.DEFINE_list(
 
 def _run(_: Sequence[str]) -> None:
     hide_library_messages(max(0, flags.FLAGS.verbosity))
+    print("Loading TensorFlow and the configuration.", file=sys.stderr, flush=True)
     # Imported here, so that --help and a misspelt flag respond at once.
     from vit_scaling import configurables, runs
     from vit_scaling.training import strategy as strategies

@@ -2,12 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from vit_scaling import gin_files
+from vit_scaling.adapters import is_adapter
 from vit_scaling.commands import finetune
+from vit_scaling.export import run_loading
+from vit_scaling.modeling.vit import vit
 from vit_scaling.scaling.studies import learning_rate_search
+from vit_scaling.training.checkpoints import read_weights
+
+ROOT = Path(__file__).resolve().parents[2]
 
 REPORT = {
     "learning_rate": 0.01,
@@ -96,3 +106,39 @@ def test_presets_that_choose_what_is_trained_exclude_each_other(called, capsys):
     with pytest.raises(SystemExit):
         finetune.main(["--output_dir=DIR", "--lora_rank=8", "--head_only"])
     assert "not allowed with argument" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_adapters_by_the_command_show_progress_from_the_start(digit_records, tmp_path):
+    """Real processes: the first line comes at once, and the run is exported merged."""
+    model = vit("mu/16", image_size=32, classes=10)
+    model.save(tmp_path / "mu.keras")
+    values = {
+        "TRAIN_PATTERN": f"'{digit_records}/train-*'",
+        "EVAL_PATTERN": f"'{digit_records}/test-*'",
+        "INITIAL_WEIGHTS": f"'{tmp_path}/mu.keras'",
+        "SHAPE": "'mu/16'", "CLASSES": 10, "IMAGE_SIZE": 32, "BATCH_SIZE": 16,
+        "TOTAL_STEPS": 4, "WARMUP_STEPS": 1, "EVAL_EVERY": None,
+        "SHUFFLE_WINDOW": 64,
+    }  # fmt: skip
+    command = [sys.executable, str(ROOT / "tools/finetune.py"), "--lora_rank=2"]
+    command += [f"--output_dir={tmp_path}/out", "--learning_rates", "0.1", "--json"]
+    command += [f"--gin_param={name} = {value}" for name, value in values.items()]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 0, done.stderr
+    stages = (
+        "Train at 0.1", "Loading TensorFlow", "Reading the lists of images.",
+        "Building the model.", "Loading the initial weights.", "Compiling the step",
+        "step       4/4",
+    )  # fmt: skip
+    places = [done.stderr.index(stage) for stage in stages]
+    assert places == sorted(places)
+    log = (tmp_path / "out/rate_0.1.log").read_text()
+    assert log in done.stderr
+    folder = json.loads(done.stdout)["model_dir"]
+    restored, _ = run_loading.load_run(folder)
+    assert not any(is_adapter(v.path) for v in restored.variables)
+    saved, _ = read_weights(folder)
+    assert any(map(is_adapter, saved))

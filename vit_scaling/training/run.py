@@ -88,6 +88,12 @@ class Run:
         self.stop_if_preempted()  # SIGTERM may have come while the run was built.
         if self.resumed and self.is_evaluation_due():
             metrics = self.evaluate()  # Stopped between this checkpoint and that.
+        if self.step < self.total_steps:
+            steps = self.options.loop_length(self.step, self.total_steps)
+            self.log.say(
+                f"Compiling the step; the first report is that of step "
+                f"{self.step + steps:,}."
+            )
         while self.step < self.total_steps:
             steps = self.options.loop_length(self.step, self.total_steps)
             try:

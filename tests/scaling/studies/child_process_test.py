@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from vit_scaling.scaling.studies.child_process import main, run_command
+from vit_scaling.scaling.studies.child_process import main, run_and_show, run_command
 
 
 def is_running(process):
@@ -37,6 +37,13 @@ def test_the_exit_code_is_returned_and_the_output_appended(tmp_path):
         ]
         assert run_command(command, log) == code
     assert log.read_text() == "ends 0\nends 3\n"
+
+
+def test_output_can_be_shown_while_it_is_logged(tmp_path, capfd):
+    command = ["sh", "-c", "echo said; echo wrong >&2; exit 3"]
+    assert run_and_show(command, tmp_path / "log") == 3
+    assert (tmp_path / "log").read_text() == "said\nwrong\n"
+    assert capfd.readouterr() == ("", "said\nwrong\n")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")

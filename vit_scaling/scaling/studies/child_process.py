@@ -18,9 +18,29 @@ _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>; exec keeps it
 
 def run_command(command: Sequence[str], log: pathlib.Path) -> int:
     """Run a command, append its output to `log`, return its exit code."""
-    words = [sys.executable, __file__, str(os.getpid()), *command]
     with open(log, "ab") as file:
-        return subprocess.run(words, stdout=file, stderr=file, check=False).returncode
+        return subprocess.run(
+            _words(command), stdout=file, stderr=file, check=False
+        ).returncode
+
+
+def run_and_show(command: Sequence[str], log: pathlib.Path) -> int:
+    """Run a command as `run_command` does, and print its output on standard error."""
+    process = subprocess.Popen(
+        _words(command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    with open(log, "ab") as file, process:
+        for line in process.stdout or ():
+            file.write(line)
+            file.flush()
+            text = line.decode(errors="replace").rstrip()
+            print(text, file=sys.stderr, flush=True)
+    return process.returncode
+
+
+def _words(command: Sequence[str]) -> list[str]:
+    """Return the command that ends with this process."""
+    return [sys.executable, __file__, str(os.getpid()), *command]
 
 
 def main(arguments: Sequence[str]) -> int:

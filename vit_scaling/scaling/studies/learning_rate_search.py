@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vit_scaling.io_files import write_json
+from vit_scaling.scaling.studies.child_process import run_and_show
 from vit_scaling.scaling.studies.jobs import TRAIN_MODULE
 from vit_scaling.scaling.studies.run_settings import (
     FindFile,
@@ -19,7 +20,6 @@ from vit_scaling.scaling.studies.sweep_runner import (
     print_to_stderr,
     read_error,
     read_metrics,
-    run_command,
 )
 
 LEARNING_RATES = (0.03, 0.01)  # App. D.
@@ -37,7 +37,7 @@ def choose_learning_rate(
     learning_rates: Sequence[float] = LEARNING_RATES,
     held_out: float = HELD_OUT,
     retrain: bool = False,
-    runner: Runner = run_command,
+    runner: Runner = run_and_show,
     log: Callable[[str], None] = print_to_stderr,
     find_file: FindFile = pathlib.Path,
 ) -> dict[str, Any]:
@@ -61,7 +61,8 @@ def choose_learning_rate(
         learning_rates: Candidates ({0.03, 0.01} in App. D).
         held_out: Fraction of the training images (0.02 in App. D).
         retrain: Train once more at the chosen rate, on all training images.
-        runner: Runs a command with a log file and returns its exit code.
+        runner: Runs a command with a log file and returns its exit code; by default its
+            output is also printed on standard error.
         log: Prints a line.
         find_file: Maps a gin file's name to its path, to detect edited files.
 
