@@ -121,3 +121,10 @@ def test_json_lines_are_printed_as_soon_as_they_are_known(asked, capsys, monkeyp
 def test_flags_that_do_not_go_together_are_named(asked, capsys, flags, message):
     assert predict.main(flags) == 1
     assert message in capsys.readouterr().err
+
+
+def test_fewer_classes_than_wanted_are_explained(asked, capsys):
+    assert predict.main(["--saved_model=S", "--images=a", "--top=9"]) == 0
+    assert "The model returned 2 classes: all that it has" in capsys.readouterr().err
+    assert predict.main(["--saved_model=S", "--images=a", "--top=2"]) == 0
+    assert "The model returned" not in capsys.readouterr().err

@@ -92,6 +92,11 @@ def _predict(arguments: argparse.Namespace, output: TextIO) -> Mapping[str, Any]
         rows = _WRITERS[arguments.format](rows, output)
     result = _sort_rows(rows, keep=arguments.format == "table")
     _report_failures(result)
+    if result["classes"] < (arguments.top or 0):
+        print(
+            f"The model returned {result['classes']} classes: all that it has, or the "
+            "--top_k of its export."
+        )
     return result
 
 
@@ -130,9 +135,11 @@ def _make_predictor(arguments: argparse.Namespace) -> Any:
 def _sort_rows(rows: Iterable[dict[str, Any]], *, keep: bool) -> dict[str, Any]:
     """Return the predictions, kept only for a table, and the failed images."""
     result: dict[str, Any] = {"predictions": [], "failed": [], "images": 0}
+    result["classes"] = 0  # Shown for each image.
     for row in rows:
         result["images"] += 1
         error = row.pop("error")
+        result["classes"] = max(result["classes"], len(row["classes"]))
         if error is not None:
             result["failed"].append({"name": row["name"], "error": error})
         elif keep:
