@@ -106,6 +106,7 @@ def train(
         check_evaluations(run, experiment)
         run.restore()
         _announce(run, experiment, strategy)
+        log.say("Writing the files that describe the run, and the first checkpoint.")
         if is_chief:
             record = make_run_record(
                 experiment, run.model, run.options, run.initial_weights

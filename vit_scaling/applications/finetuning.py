@@ -197,13 +197,14 @@ def _adapt(
 def _select_values(
     model: keras.Model, variables: Arrays, classifier: bool
 ) -> tuple[Arrays, tuple[str, ...]]:
-    """Return the values for the model's variables, and the paths without a value."""
+    """Return the model's values, and the paths without one, adapters left out."""
     values = {
         v.path: variables[v.path]
         for v in model.variables
         if v.path in variables and (classifier or not CLASSIFIER.fullmatch(v.path))
     }
-    return values, tuple(v.path for v in model.variables if v.path not in values)
+    paths = (v.path for v in model.variables if not is_adapter(v.path))
+    return values, tuple(path for path in paths if path not in values)
 
 
 def _check_initialised(
@@ -214,7 +215,6 @@ def _check_initialised(
         path
         for path in initialised
         if not STATE.fullmatch(path)
-        and not is_adapter(path)
         and (classifier or not CLASSIFIER.fullmatch(path))
         and not (allowed and re.fullmatch(allowed, path))
     ]

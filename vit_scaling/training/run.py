@@ -225,11 +225,14 @@ def check_best_metric_known(
 
 def describe_run(run: Run, *, images: int, xla: bool) -> str:
     """Return a line that says what is trained, on what hardware, from which step."""
-    parameters = sum(math.prod(v.shape) for v in run.model.trainable_variables)
+    trained = sum(math.prod(v.shape) for v in run.model.trainable_variables)
+    frozen = sum(math.prod(v.shape) for v in run.model.non_trainable_variables)
+    # Seeds of masks are not trained either, but they are few.
+    kept = f" of {trained + frozen:,}" if frozen > trained // 100 else ""
     strategy = run.trainer.strategy
     start = f"resumes at step {run.step:,}" if run.step else "starts"
     return (
-        f"{run.model.name}: {parameters:,} parameters, {images:,} training images; "
+        f"{run.model.name}: {trained:,}{kept} parameters, {images:,} training images; "
         f"{type(strategy).__name__}, {strategy.num_replicas_in_sync} replica(s), XLA "
         f"{'on' if xla else 'off'}; {start}, {run.total_steps:,} steps in all"
     )
