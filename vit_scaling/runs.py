@@ -395,10 +395,6 @@ def _announce(
         run.log.say(line)
     if run.options.evaluate_averages:
         run.log.say("Averaged weights are evaluated, not the last ones.")
-    run.log.say(
-        describe_run(
-            run,
-            images=experiment.train_data.num_examples,
-            xla=strategies.choose_xla(strategy, run.options.jit_compile).on,
-        )
-    )
+    xla = strategies.choose_xla(strategy, run.options.jit_compile).on
+    images = experiment.train_data.num_examples
+    run.log.say(describe_run(run, images=images, xla=xla))
