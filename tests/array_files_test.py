@@ -1,6 +1,8 @@
 """Files of arrays are read exactly and written atomically."""
 # SPDX-License-Identifier: Apache-2.0
 
+import json
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -69,3 +71,38 @@ def test_single_array_is_no_file_of_named_arrays(tmp_path):
     np.save(path, VALUES)
     with pytest.raises(ValueError, match=r"can't be read as \.npz"):
         files.read_npz(str(path))
+
+
+def test_an_archive_that_expands_too_much_is_rejected_before_reading(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(files, "UNCHECKED_BYTES", 2**16)
+    path = str(tmp_path / "a.npz")
+    np.savez_compressed(path, a=np.zeros(2**20, np.float32))
+    with pytest.raises(ValueError, match=r"would expand to .* times its size"):
+        files.read_npz(path)
+    random = np.random.default_rng(0).normal(size=2**16).astype(np.float32)
+    np.savez_compressed(path, a=random)  # Larger than the limit, but true weights.
+    assert len(files.read_npz(path)["a"]) == 2**16
+
+
+def test_a_header_that_claims_more_than_memory_is_rejected(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, a=np.zeros(4, np.float32))
+    content = path.read_bytes()
+    assert content.count(b"(4,), }       ") == 1
+    path.write_bytes(content.replace(b"(4,), }       ", b"(4000000000,2)"))
+    with pytest.raises(ValueError, match=r"can't be read as \.npz"):
+        files.read_npz(str(path))
+
+
+@pytest.mark.parametrize("kind", ["float8_e4m3fn", "float8_e5m2"])
+def test_numbers_of_8_bits_are_rejected_by_name(kind, tmp_path):
+    path = str(tmp_path / "a.safetensors")
+    header = {"float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2"}[kind]
+    array = VALUES[:4].astype(getattr(ml_dtypes, kind))
+    text = json.dumps({"a": {"dtype": header, "shape": [4], "data_offsets": [0, 4]}})
+    length = len(text).to_bytes(8, "little")
+    (tmp_path / "a.safetensors").write_bytes(length + text.encode() + array.tobytes())
+    with pytest.raises(ValueError, match=f"Array 'a' .* is of type {header}"):
+        files.read_safetensors(path)

@@ -270,3 +270,20 @@ def test_keras_file_with_layers_of_others_is_rejected_in_words(tmp_path):
     keras.Model(images, Unheard()(images)).save(path)
     with pytest.raises(ValueError, match=r"'Unheard'.*must be registered with Keras"):
         load_trained(path)
+
+
+@pytest.mark.parametrize("size", [(2, 8), (8, 2), (4, 6)], ids=str)
+@pytest.mark.parametrize("file", ["m.keras", "m.npz", "export.npz", "m.safetensors"])
+def test_every_file_of_ours_keeps_the_sides_of_the_images(file, size, tmp_path):
+    """2 x 8 pixels are 4 patches of 2 pixels: a square number, and no square."""
+    model = random_vit(head="gap", image_size=size)
+    path = str(tmp_path / file)
+    if file.startswith("m.") and not file.endswith("safetensors"):
+        save_weights(weights_of_model(model), path)
+    else:
+        export_weights(model, path)
+    weights = read_weights(path)
+    assert weights.arguments["image_size"] == size
+    images = np.random.default_rng(0).uniform(-1, 1, (2, *size, 3)).astype("f")
+    outputs = build_model(weights)(images, training=False)
+    np.testing.assert_allclose(outputs, model(images, training=False), atol=1e-6)

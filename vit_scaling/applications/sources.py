@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+import json
 import os
 import re
 import zipfile
@@ -99,20 +100,30 @@ class Source:
             )
 
     def read_arrays(self) -> tuple[Arrays, dict[str, str]]:
-        """Return all arrays, and the metadata of a single .safetensors file.
+        """Return all arrays, and the metadata of a single file.
 
         Raises:
             ValueError: A file is damaged, or this kind is not read.
         """
         self.check()
         if self.kind == NPZ:
-            return array_files.read_npz(self.path), {}
-        arrays: Arrays = {}
+            arrays = array_files.read_npz(self.path)
+            return arrays, _own_metadata(array_files.read_npz_comment(self.path))
+        arrays = {}
         metadata: dict[str, str] = {}
         for file in self.files or (self.path,):
             part, metadata = array_files.read_safetensors(file)
             arrays |= part
         return arrays, metadata
+
+
+def _own_metadata(comment: str) -> dict[str, str]:
+    """Return the metadata in a comment that this package wrote; {} for others."""
+    try:
+        found = json.loads(comment or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def find_source(path: str) -> Source:
@@ -128,8 +139,7 @@ def find_source(path: str) -> Source:
         return _shards(path, path)
     with open(path, "rb") as file:
         head = file.read(64)
-    members = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else []
-    content = _Content(path, head, tuple(members))
+    content = _Content(path, head, _zip_members(path))
     kinds = [kind for kind, matches in _CONTENTS if matches(content)]
     kinds += [kind for suffix, kind in _SUFFIXES.items() if path.endswith(suffix)]
     if not kinds:
@@ -146,6 +156,15 @@ def find_source(path: str) -> Source:
     if kind == SAFETENSORS and re.search(r"-\d+-of-\d+\.safetensors$", path):
         kind = SHARD
     return Source(path, kind)
+
+
+def _zip_members(path: str) -> tuple[str, ...]:
+    """Return the names in a zip archive; () for other files and damaged archives."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return tuple(archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return ()  # The reader of the kind that the name says reports the damage.
 
 
 @dataclasses.dataclass(frozen=True)

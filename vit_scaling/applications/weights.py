@@ -1,6 +1,7 @@
 """Read weights of any known format into models, and write them in any known format."""
 # SPDX-License-Identifier: Apache-2.0
 
+import json
 import os
 import re
 import warnings
@@ -374,10 +375,11 @@ def export_weights(model: keras.Model | ViTWeights, output: str) -> dict[str, An
     """
     weights = model if isinstance(model, ViTWeights) else weights_of_model(model)
     layout, exported = registry.convert_for_export(weights, output)
-    if output.endswith(".npz"):
-        array_files.write_npz(output, exported.arrays)
+    text = native_npz.arguments_as_text(weights.arguments)
+    if output.endswith(".npz"):  # Positions alone do not show the grid's sides.
+        comment = json.dumps({sidecar_files.METADATA_KEY: text})
+        array_files.write_npz(output, exported.arrays, comment=comment)
     else:
-        text = native_npz.arguments_as_text(weights.arguments)
         metadata = {"format": "pt", sidecar_files.METADATA_KEY: text}
         metadata |= native_npz.record_text(weights)
         array_files.write_safetensors(output, exported.arrays, metadata)

@@ -61,6 +61,14 @@ def add_feature_flags(add: Callable[..., Any]) -> None:
     add("--label_offset", type=int, help="added to labels; -1 if labels start at 1")
 
 
+def image_size(text: str) -> int | tuple[int, int]:
+    """Return a side in pixels, or (height, width) of HEIGHTxWIDTH; a flag's type."""
+    sides = [int(side) for side in text.split("x")]
+    if len(sides) > 2 or min(sides) < 1:
+        raise ValueError(text)
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
 def add_averages_flag(add: Callable[..., Any]) -> None:
     """Add the flag that chooses between a run's averaged and last weights.
 

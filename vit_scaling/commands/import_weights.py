@@ -27,11 +27,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add(
         "--image_size",
-        type=int,
+        type=cli.image_size,
+        metavar="SIDE|HEIGHTxWIDTH",
         help="pixels of the model written; default: the file's",
     )
     add(
-        "--source_image_size", type=int, help="pixels that the file's positions are for"
+        "--source_image_size",
+        type=cli.image_size,
+        metavar="SIDE|HEIGHTxWIDTH",
+        help="pixels that the file's positions are for; default: as configured",
     )
     add("--gelu", choices=("tanh", "erf"), help="default: as the source computes it")
     add(

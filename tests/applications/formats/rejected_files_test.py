@@ -40,6 +40,54 @@ def test_truncated_file_is_rejected(case, share, tmp_path):
         read_weights(str(path), heads=2)
 
 
+@pytest.mark.parametrize("case", [BIG_VISION, TIMM], ids=["npz", "safetensors"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: np.where(a == a.max(), np.nan, a), "NaN or infinite"),
+        (lambda a: np.where(a == a.max(), -np.inf, a), "NaN or infinite"),
+        (lambda a: (a * 10).astype(np.int8), "holds int8, but weights are floating"),
+        (lambda a: a > 0, "holds bool, but weights are floating"),
+    ],
+)
+def test_values_that_are_no_weights_are_named(case, change, message, tmp_path):
+    name = "head/kernel" if case is BIG_VISION else "blocks.1.mlp.fc2.weight"
+
+    def replace(arrays):
+        arrays[name] = change(arrays[name])
+
+    path = changed(case, tmp_path, replace)
+    with pytest.raises(ValueError, match=f"{name}.*{message}"):
+        read_weights(path, heads=2)
+
+
+def test_files_changed_at_random_are_read_or_rejected_and_nothing_else(tmp_path):
+    """Both formats, at their headers: no traceback of another library gets out."""
+    random = np.random.default_rng(0)
+    for case in (BIG_VISION, TIMM):
+        original = np.frombuffer(pathlib.Path(case.path).read_bytes(), np.uint8)
+        path = tmp_path / pathlib.Path(case.path).name
+        for at_end in (False, True) * 40:
+            damaged = original.copy()
+            places = random.integers(0, 1500, size=random.choice([1, 2, 8]))
+            places = len(damaged) - 1 - places if at_end else places
+            damaged[places] = random.integers(0, 256, size=len(places))
+            path.write_bytes(damaged.tobytes())
+            try:
+                read_weights(str(path), heads=2)
+            except ValueError:
+                continue
+
+
+def test_metadata_that_is_not_ours_is_rejected(tmp_path):
+    path = str(tmp_path / "x.safetensors")
+    arrays, _ = files.read_safetensors(TIMM.path)
+    for text in ("{}", "[1", '{"image_size": 4, "shape": {"width": "a"}}'):
+        safetensors.numpy.save_file(arrays, path, {"vit_scaling": text})
+        with pytest.raises(ValueError, match=r"arguments of the model .* are damaged"):
+            read_weights(path)
+
+
 def test_pickles_are_never_loaded(tmp_path):
     class Trap:
         def __reduce__(self):

@@ -194,6 +194,7 @@ def _finish(
     for name in ("approximate_gelu", "norm_epsilon"):
         if getattr(options, name) is not None:
             arguments[name] = getattr(options, name)
+    conversion_checks.check_values(source)
     conversion_checks.check_requested_shape(source, arguments, options.shape)
     filled = conversion_checks.fill_zeros(source, arguments)
     conversion_checks.check_complete(source, arguments)

@@ -28,6 +28,22 @@ def check_heads(requested: int | None, heads: int | None, owner: str) -> None:
         )
 
 
+def check_values(source: SourceArrays) -> None:
+    """Raise if an array does not hold finite floating-point numbers."""
+    for path, array in source.arrays.items():
+        name = source.name_in_file(path)
+        if array.dtype.kind != "f":
+            raise ValueError(
+                f"Array {name!r} holds {array.dtype}, but weights are floating-point "
+                "numbers. Give the weights before they were quantised."
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(
+                f"Array {name!r} holds NaN or infinite values. The file is damaged, or "
+                "its training diverged: give another one or an earlier checkpoint."
+            )
+
+
 def check_requested_shape(
     source: SourceArrays,
     arguments: Mapping[str, Any],

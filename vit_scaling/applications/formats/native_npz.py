@@ -69,11 +69,23 @@ def arguments_as_text(arguments: Mapping[str, Any]) -> str:
 
 
 def arguments_from_text(text: str) -> dict[str, Any]:
-    """Return `vit`'s arguments from JSON."""
-    arguments = json.loads(text)
-    size = arguments["image_size"]
-    arguments["image_size"] = tuple(size) if isinstance(size, list) else size
-    return {**arguments, "shape": ViTShape(**arguments["shape"])}
+    """Return `vit`'s arguments from JSON.
+
+    Raises:
+        ValueError: The text is not that of arguments.
+    """
+    try:
+        arguments = json.loads(text)
+        size = arguments["image_size"]
+        arguments["image_size"] = tuple(size) if isinstance(size, list) else size
+        arguments["shape"] = ViTShape(**arguments["shape"])
+        vit_variables(**arguments)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"The arguments of the model in the file are damaged ({error!r}). Write "
+            "the file again from its source."
+        ) from error
+    return arguments
 
 
 FORMAT = WeightsFormat(
