@@ -1,4 +1,4 @@
-"""Run the command `vit-scaling compare` by its file."""
+"""Run the command `vit-scaling curve-benchmark` by its file."""
 # SPDX-License-Identifier: Apache-2.0
 
 from vit_scaling.commands.curve_benchmark import main

@@ -113,7 +113,8 @@ def _fit(arguments: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def _read_groups(arguments: argparse.Namespace) -> "Mapping[str, Runs]":
-    from vit_scaling.scaling.studies.run_sources import grouped_runs_from, runs_from
+    from vit_scaling.scaling.studies import analysis
+    from vit_scaling.scaling.studies.run_sources import grouped_runs_from
 
     columns: Any = {
         name.removesuffix("_column"): value
@@ -126,7 +127,7 @@ def _read_groups(arguments: argparse.Namespace) -> "Mapping[str, Runs]":
     }
     source = arguments.runs if len(arguments.runs) > 1 else arguments.runs[0]
     if source == "paper":
-        return {"": runs_from(source, metric=arguments.metric)}
+        return {"": analysis.load_runs(source, metric=arguments.metric)}
     groups = grouped_runs_from(source, arguments.group_by, **options, **columns)
     return {name: runs.of_metric(arguments.metric) for name, runs in groups.items()}
 

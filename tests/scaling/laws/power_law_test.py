@@ -111,3 +111,15 @@ def test_an_error_of_zero_has_no_logarithm():
     runs = runs_of(np.arange(1.0, 9), [*np.linspace(0.5, 0.1, 7), 0.0])
     with pytest.raises(ValueError, match="--loss=linear"):
         fit_power_law(runs)
+
+
+def test_values_that_grow_with_compute_are_recognised_as_accuracies():
+    compute = np.geomspace(1, 1e4, 12)
+    accuracy = 0.2 + 0.05 * np.arange(12)
+    accuracy[:2] = [0.25, 0.2]  # Two runs are on a frontier.
+    rows = zip(compute, accuracy, strict=True)
+    runs = Runs(tuple(Run(f"m{k}", *map(float, row)) for k, row in enumerate(rows)))
+    with pytest.raises(ValueError, match=r"only 2 of 12 .*--accuracy_column"):
+        fit_power_law(runs)
+    with pytest.raises(ValueError, match=r"no frontier.*--accuracy_column"):
+        fit_power_law(runs.take(range(1, 12)))

@@ -136,8 +136,12 @@ def test_identical_rows_count_once_and_different_ones_need_a_seed():
     runs = runs_from(data.assign(source="x"))
     assert len(runs) == 1
     assert "1 repeated rows are counted once." in runs.notes
-    with pytest.raises(ValueError, match=r"duplicate runs.*--seed_column"):
+    match = r"row 0 and row 1 are duplicate runs.*--seed_column\)"
+    with pytest.raises(ValueError, match=match + ", or remove one"):
         runs_from(data.assign(loss=[3.0, 2.9]))
+    match += r", or .* they differ \(family\) with --where or --group_by"
+    with pytest.raises(ValueError, match=match):
+        runs_from(data.assign(loss=[3.0, 2.9], family=["x", "y"]))
     assert len(runs_from(data.assign(loss=[3.0, 2.9], seed=[0, 1]))) == 2
 
 

@@ -20,8 +20,8 @@ def test_named_shapes_have_sizes_and_compute():
 
 
 def test_the_paper_is_a_source():
-    runs = scaling.runs_from("paper", metric="imagenet_finetune")
-    assert len(runs) == len(scaling.paper_runs("imagenet_finetune"))
+    runs = scaling.runs_from("paper")
+    assert len(runs) == len(scaling.paper_runs("imagenet_10shot"))
     assert runs.parameters.min() > 1e6
 
 
@@ -30,6 +30,6 @@ def test_groups_and_metrics():
         {"flops": [1e18, 2e18], "loss": [3, 2], "task": "ab", "family": "xy"}
     ).assign(task=["a", "b"], family=["x", "y"])
     assert scaling.grouped_runs_from(table, "family").keys() == {"x", "y"}
-    assert len(scaling.runs_from(table, metric="b")) == 1
+    assert len(scaling.runs_from(table, metric="task").of_metric("b")) == 1
     with pytest.raises(AttributeError, match="no attribute 'fits'"):
         scaling.fits  # noqa: B018

@@ -93,7 +93,7 @@ def normalize(name: str) -> str:
 
 
 def find_columns(
-    header: Sequence[str], given: Mapping[str, str], source: str
+    header: Sequence[str], given: Mapping[str, object], source: str
 ) -> dict[str, str]:
     """Return {field: column} of a table.
 
@@ -107,7 +107,7 @@ def find_columns(
             column holds a target.
     """
     check_fields(given)
-    names = {field: find_column(header, name, field, source)
+    names = {field: find_column(header, str(name), field, source)
              for field, name in given.items()}  # fmt: skip
     targets = [field for field in TARGET_FIELDS if field in names]
     if len(targets) > 1:

@@ -154,15 +154,30 @@ def find_fitting_points(runs: Runs, *, loss: Loss, slack: float) -> Runs:
         raise ValueError(
             "There is no frontier: the cheapest run has the lowest error "
             f"({points.rows[0].model}, {points.rows[0].error:.4f}), so compute does "
-            "not reduce the error. Check that the column is an error, not an accuracy."
+            f"not reduce the error.{hint_of_rising_error(runs)}"
         )
     if len(points) < MIN_POINTS:
         raise ValueError(
             f"Too few points: only {len(points)} of {len(runs)} runs are on the "
-            f"frontier, and the law needs at least {MIN_POINTS}. Add runs between "
-            "them, or keep near misses with slack=0.01 (--slack)."
+            f"frontier, and the law needs at least {MIN_POINTS}."
+            + (
+                hint_of_rising_error(runs)
+                or " Add runs between them, or keep near misses with slack=0.01 "
+                "(--slack)."
+            )
         )
     return points
+
+
+def hint_of_rising_error(runs: Runs) -> str:
+    """Return advice if the errors of runs grow with compute; "" if they do not."""
+    ranks = [np.argsort(np.argsort(v)) for v in (runs.compute, runs.error)]
+    if len(runs) < 3 or np.atleast_2d(np.corrcoef(ranks))[0, 1] <= 0:
+        return ""
+    return (
+        " The values grow with compute: if they are accuracies, name their column with "
+        "accuracy (--accuracy_column)."
+    )
 
 
 def prepare_runs(runs: Runs, *, loss: Loss) -> Runs:

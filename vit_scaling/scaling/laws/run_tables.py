@@ -12,7 +12,7 @@ from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.scaling.laws.columns import ColumnNames, find_columns
 from vit_scaling.scaling.laws.row_filters import select_rows, split_groups
 from vit_scaling.scaling.laws.row_reader import RowReader, TableOptions
-from vit_scaling.scaling.laws.runs import Runs
+from vit_scaling.scaling.laws.runs import Run, Runs
 from vit_scaling.scaling.laws.table_files import read_run_folders, read_table
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ _MIXED_UNITS_SPAN = 1e12
 
 def runs_from(
     source: Source,
+    /,
     *,
     unit: str | None = None,
     error_unit: str | None = None,
@@ -99,7 +100,7 @@ def load_table(source: Source) -> "tuple[pd.DataFrame, str]":
 
 def build_runs(
     table: "pd.DataFrame",
-    given: Mapping[str, str],
+    given: Mapping[str, object],
     options: TableOptions,
     name: str,
 ) -> Runs:
@@ -110,7 +111,8 @@ def build_runs(
         raise ValueError(f"{name} has a header and no row.")
     reader = RowReader(find_columns(header, given, name), options, name)
     is_line = table.index.name == "line"
-    rows = []
+    rows: list[Run] = []
+    kept = []
     for label, cells in zip(table.index, table.to_dict("records"), strict=True):
         row = f"line {label}" if is_line else f"row {label!r}"
         try:
@@ -119,8 +121,10 @@ def build_runs(
             raise ValueError(f"{name}, {row}: {error}") from None
         if run is not None:
             rows.append(run)
+            kept.append({"": row, **cells})
     if not rows:
         raise ValueError(f"{name} has no usable row. {' '.join(reader.notes())}")
+    _check_repetitions(rows, kept, reader.columns, name)
     unique = list(dict.fromkeys(rows))
     notes = reader.notes()
     if len(unique) < len(rows):
@@ -128,6 +132,37 @@ def build_runs(
     runs = Runs(tuple(unique), tuple(notes))
     _check_span(runs, name)
     return runs
+
+
+def _check_repetitions(
+    rows: Sequence[Run],
+    cells: Sequence[Mapping[str, object]],
+    columns: Mapping[str, str],
+    name: str,
+) -> None:
+    """Raise if two rows are one run by the columns used, but not equal."""
+    first: dict[tuple[object, ...], int] = {}
+    for place, run in enumerate(rows):
+        other = first.setdefault(run.key, place)
+        if rows[other] == run:
+            continue
+        used = set(columns.values())
+        differing = [
+            key
+            for key in cells[place]
+            if key and key not in used and cells[other][key] != cells[place][key]
+        ]
+        raise ValueError(
+            f"{name}: {cells[other]['']} and {cells[place]['']} are duplicate runs by "
+            "the columns used. Distinguish repetitions in a seed column "
+            "(--seed_column)"
+            + (
+                f", or choose by the columns in which they differ ("
+                f"{', '.join(differing)}) with --where or --group_by."
+                if differing
+                else ", or remove one."
+            )
+        )
 
 
 def _check_span(runs: Runs, name: str) -> None:

@@ -20,6 +20,7 @@ from vit_scaling.scaling.laws.findings import (
 )
 from vit_scaling.scaling.laws.frontier import frontier
 from vit_scaling.scaling.laws.law_estimates import LawEstimate, estimate_law
+from vit_scaling.scaling.laws.paper_results import paper_runs
 from vit_scaling.scaling.laws.plot_style import save_figure
 from vit_scaling.scaling.laws.power_law import COEFFICIENTS, Fit, prepare_runs
 from vit_scaling.scaling.laws.predictions import predict, predict_hidden_runs
@@ -27,6 +28,7 @@ from vit_scaling.scaling.laws.row_reader import parse_quantity
 from vit_scaling.scaling.laws.run_tables import Source
 from vit_scaling.scaling.laws.runs import Runs, write_csv
 from vit_scaling.scaling.studies.run_sources import runs_from
+from vit_scaling.scaling.studies.vit_sizes import fill_sizes
 
 _FRONTIER_FIELDS = (
     *("model", "data_size", "images_seen", "compute", "error", "source"),
@@ -44,7 +46,9 @@ def load_runs(source: Source, *, metric: str | None = None) -> Runs:
         FileNotFoundError: The file does not exist.
         ValueError: As `runs_from` and `Runs.of_metric`.
     """
-    return runs_from(source, metric=metric).of_metric(metric)
+    if source == "paper":
+        return fill_sizes(paper_runs(metric or "imagenet_10shot"))
+    return runs_from(source).of_metric(metric)
 
 
 def parse_budgets(text: str) -> list[float]:

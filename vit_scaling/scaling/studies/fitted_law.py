@@ -14,7 +14,12 @@ from vit_scaling.scaling.laws.batched_fit import Loss
 from vit_scaling.scaling.laws.bootstrap import Bootstrap
 from vit_scaling.scaling.laws.frontier import frontier, frontier_mask
 from vit_scaling.scaling.laws.law_estimates import estimate_law
-from vit_scaling.scaling.laws.power_law import COEFFICIENTS, Fit, prepare_runs
+from vit_scaling.scaling.laws.power_law import (
+    COEFFICIENTS,
+    Fit,
+    hint_of_rising_error,
+    prepare_runs,
+)
 from vit_scaling.scaling.laws.predictions import predict
 from vit_scaling.scaling.laws.runs import Floats, Runs
 from vit_scaling.scaling.laws.surfaces import cluster_weights
@@ -146,7 +151,11 @@ class FittedLaw(Result):
             raise ValueError(
                 f"Too few points: {self.formula} has {needed - 1} coefficients, so it "
                 f"needs {needed} runs on the frontier; {len(points)} of {len(runs)} "
-                "are. Keep near misses with slack=0.01 (--slack)."
+                "are."
+                + (
+                    hint_of_rising_error(runs)
+                    or " Keep near misses with slack=0.01 (--slack)."
+                )
             )
         fit = fit_form(name, points.compute, points.error, points.weight)
         if not fit.converged:
@@ -170,7 +179,7 @@ class FittedLaw(Result):
 
     def _quantiles(self, samples: npt.ArrayLike) -> Any:
         tail = 50 * (1 - self.level)
-        return np.percentile(samples, [tail, 100 - tail], axis=0)
+        return np.percentile(np.asarray(samples, float), [tail, 100 - tail], axis=0)
 
     @property
     def has_intervals(self) -> bool:

@@ -63,7 +63,9 @@ class FittedSizes(Result):
 
     def _quantiles(self, samples: npt.ArrayLike) -> Floats:
         tail = 50 * (1 - self.level)
-        return np.asarray(np.percentile(samples, [tail, 100 - tail], axis=0))
+        return np.asarray(
+            np.percentile(np.asarray(samples, float), [tail, 100 - tail], axis=0)
+        )
 
     def optimal(self, compute: npt.ArrayLike) -> "pd.DataFrame":
         """Return the best size and examples for each budget, in the runs' unit."""

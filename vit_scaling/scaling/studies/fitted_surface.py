@@ -377,7 +377,7 @@ def fit_surface(
     Raises:
         ValueError: A name is unknown, or the runs lack sizes or are too few.
     """
-    settings = {
+    settings: dict[str, Any] = {
         "form": form,
         "loss": loss,
         "leave_out_largest": leave_out_largest,

@@ -22,6 +22,7 @@ PAPER = "paper"
 
 def grouped_runs_from(
     source: Source,
+    /,
     group_by: str = "",
     *,
     unit: str | None = None,
@@ -56,11 +57,11 @@ def grouped_runs_from(
 
 def runs_from(
     source: Source,
+    /,
     *,
     unit: str | None = None,
     error_unit: str | None = None,
     where: str = "",
-    metric: str | None = None,
     image_size: int = IMAGE_SIZE,
     **columns: Unpack[ColumnNames],
 ) -> Runs:
@@ -68,12 +69,12 @@ def runs_from(
 
     Args:
         source: A DataFrame; a CSV, JSON lines or Parquet file; the folder of a sweep or
-            of training runs; a list of runs' folders; or "paper".
+            of training runs; a list of runs' folders; or "paper" (its 10-shot runs on
+            ImageNet, see `paper_runs`).
         unit: Unit of the compute column, such as "flops", "pf_days" or "a100_hours";
             None reads it from the column's name or cells.
         error_unit: "fraction" or "percent", of errors and accuracies.
         where: Rows to keep, such as "dataset=imagenet1k and params>=1e8".
-        metric: The metric to keep; None keeps all.
         image_size: Side in pixels of the images of named ViT shapes.
         **columns: Names of the columns: `compute`, one of `loss`, `error`, `accuracy`
             and `perplexity`, `size`, `examples`, `model`, `data_size`, `metric`,
@@ -84,7 +85,7 @@ def runs_from(
         ValueError: A column is missing or a cell cannot be used.
     """
     if isinstance(source, str) and source == PAPER:
-        return fill_sizes(paper_runs(metric or "imagenet_10shot"), image_size)
+        return fill_sizes(paper_runs(), image_size)
     groups = grouped_runs_from(
         source,
         unit=unit,
@@ -93,4 +94,4 @@ def runs_from(
         image_size=image_size,
         **columns,
     )
-    return groups[""] if metric is None else groups[""].of_metric(metric)
+    return groups[""]
