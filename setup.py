@@ -43,7 +43,7 @@ REQUIRES = [
     "typing_extensions>=4.6",  # `Unpack`, for Python 3.10.
 ]
 HUB = ["huggingface_hub>=0.30,<3"]  # `weights="hf://OWNER/NAME"`.
-PLOTS = ["matplotlib>=3.9,<4", "plotly>=6,<8"]
+PLOTS = ["matplotlib>=3.9,<4"]
 SERVING = ["tensorflow-serving-api>=2.19,<2.22", "grpcio>=1.68"]
 ONNX = ["tf2onnx>=1.16", "onnx>=1.16", "onnxruntime>=1.18"]
 LITERT = ["ai-edge-litert>=1.2"]

@@ -119,3 +119,17 @@ def test_missing_facts_are_named():
         images_needed(blind, "L/16", 0.3)
     with pytest.raises(ValueError, match="Did you mean 'L/16'"):
         images_needed(grid_of_runs(), "L/15", 0.3)
+
+
+def test_images_have_an_interval_of_the_errors_within_the_noise():
+    """On E = images^-0.5, 10 % of log error is 20 % of log images."""
+    rows = [
+        Run("m", float(images), float(images**-0.5), images_seen=float(images))
+        for images in np.geomspace(10, 1000, 9)
+    ]
+    (found,) = sample_efficiency(Runs(tuple(rows)), errors=[0.1], noise=0.1 / 1.96)
+    low, high = found.intervals["m"]
+    assert found.images["m"] == pytest.approx(100, rel=1e-6)
+    assert (np.log(100 / low), np.log(high / 100)) == pytest.approx((0.2, 0.2))
+    (alone,) = sample_efficiency(Runs(tuple(rows)), errors=[0.1])
+    assert alone.intervals == {}

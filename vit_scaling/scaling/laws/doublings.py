@@ -29,16 +29,20 @@ class Gain:
     interval: tuple[float, float] | None
 
 
-def doubling_gains(runs: Runs, model: str) -> dict[str, Gain]:
+def doubling_gains(
+    runs: Runs, model: str, *, noise: float | None = None
+) -> dict[str, Gain]:
     """Return what a doubling of each factor gains; unknown gains are left out.
 
     Log error is taken as linear in log data, log duration and log compute per image
     over the model's longest runs on its two largest data sizes and the same runs of the
-    next larger model. Intervals are those of least squares (Student's t).
+    next larger model. Intervals are those of least squares: by Student's t, or, where
+    the noise is known, by the larger of it and the residuals' scatter.
 
     Args:
         runs: Runs of one metric, averaged over seeds.
         model: A model of the runs.
+        noise: Standard deviation of log error, from `estimate_law`; None: not known.
     """
     own = _end_of_series([run for run in runs if run.model == model])
     larger, ratio = _next_larger_model(runs, own)
@@ -57,12 +61,16 @@ def doubling_gains(runs: Runs, model: str) -> dict[str, Gain]:
     log_error = np.log2([run.error for run in rows])
     slopes = np.linalg.lstsq(design, log_error, rcond=None)[0]
     freedom = len(rows) - design.shape[1]
-    margin = np.full(len(slopes), np.inf)
-    if freedom:
-        variance = float(np.sum((log_error - design @ slopes) ** 2)) / freedom
-        margin = stats.t.ppf((1 + _LEVEL) / 2, freedom) * np.sqrt(
-            variance * np.diag(np.linalg.inv(design.T @ design))
-        )
+    scale = np.sqrt(np.diag(np.linalg.inv(design.T @ design)))
+    squares = float(np.sum((log_error - design @ slopes) ** 2))
+    scatter = np.sqrt(squares / freedom) if freedom else 0.0
+    if noise is not None:  # Of the natural logarithm; this one is to base 2.
+        quantile = float(stats.norm.ppf((1 + _LEVEL) / 2))
+        margin = quantile * max(noise / math.log(2), scatter) * scale
+    elif freedom:
+        margin = stats.t.ppf((1 + _LEVEL) / 2, freedom) * scatter * scale
+    else:
+        margin = np.full(len(slopes), np.inf)
     return {
         FACTORS[k]: _gain(slopes[place], margin[place])
         for place, k in enumerate(varied, start=1)

@@ -81,11 +81,17 @@ class SampleEfficiency:
         error: The error to reach.
         images: Images per model.
         at_most: Models whose shortest run already reaches it: they may need fewer.
+        intervals: 95 % intervals of the images, for errors within the runs' noise of
+            this one; an end is None where no run reaches that error. Empty if the
+            noise is not known.
     """
 
     error: float
     images: dict[str, float | None]
     at_most: frozenset[str]
+    intervals: dict[str, tuple[float | None, float | None]] = dataclasses.field(
+        default_factory=dict
+    )
 
     def ratio(self, model: str, reference: str) -> float | None:
         """Return the model's images divided by those of `reference`.
@@ -97,30 +103,41 @@ class SampleEfficiency:
 
 
 def sample_efficiency(
-    runs: Runs, *, errors: Sequence[float] | None = None
+    runs: Runs, *, errors: Sequence[float] | None = None, noise: float | None = None
 ) -> list[SampleEfficiency]:
     """Return the images needed for equal error, for several errors (§2.3, Figure 3).
 
     Args:
         runs: Runs of one metric with `images_seen`.
         errors: Errors to reach; None takes the best error of each model.
+        noise: Standard deviation of log error, for intervals; None: not known.
     """
     if errors is None:
         best = dict.fromkeys(runs.models, math.inf)
         for run in runs:
             best[run.model] = min(best[run.model], run.error)
         errors = sorted(set(best.values()), reverse=True)
-    return [_efficiency(runs, error) for error in errors]
+    return [_efficiency(runs, error, noise) for error in errors]
 
 
-def _efficiency(runs: Runs, error: float) -> SampleEfficiency:
+def _efficiency(runs: Runs, error: float, noise: float | None) -> SampleEfficiency:
     images = {model: images_needed(runs, model, error) for model in runs.models}
     shortest: dict[str, float] = {}
     for run in runs:
         seen = float(run.images_seen or 0)
         shortest[run.model] = min(seen, shortest.get(run.model, seen))
     below = {model for model, needed in images.items() if needed == shortest[model]}
-    return SampleEfficiency(error, images, frozenset(below))
+    intervals = {}
+    if noise is not None:
+        factor = math.exp(1.96 * noise)
+        intervals = {
+            model: (
+                images_needed(runs, model, error * factor),
+                images_needed(runs, model, error / factor),
+            )
+            for model in runs.models
+        }
+    return SampleEfficiency(error, images, frozenset(below), intervals)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,16 +172,16 @@ class Bottleneck:
     evidence: str
 
 
-def find_bottlenecks(runs: Runs) -> list[Bottleneck]:
+def find_bottlenecks(runs: Runs, *, noise: float | None = None) -> list[Bottleneck]:
     """Return what limits each model, cheapest model first (§2.1, observations 2-3).
 
     Equal factors are compared: doubled data, a doubled duration and a doubled model
-    (compute per image). See `doubling_gains` and `limiting_factor`.
+    (compute per image). See `doubling_gains`, also for `noise`, and `limiting_factor`.
     """
-    return [_bottleneck(runs, model) for model in runs.models]
+    return [_bottleneck(runs, model, noise) for model in runs.models]
 
 
-def _bottleneck(runs: Runs, model: str) -> Bottleneck:
+def _bottleneck(runs: Runs, model: str, noise: float | None) -> Bottleneck:
     by_data = {
         data: rows
         for (name, data), rows in group_by_series(runs).items()
@@ -189,7 +206,7 @@ def _bottleneck(runs: Runs, model: str) -> Bottleneck:
     worsens_from = next((size for size in known if _worsens(by_data[size])), None)
     if worsens_from is not None:
         evidence.append(f"on {worsens_from:.3g} images longer training makes it worse")
-    gains = doubling_gains(runs, model)
+    gains = doubling_gains(runs, model, noise=noise)
     if gains:
         evidence.append(describe(gains))
     return Bottleneck(

@@ -1,6 +1,7 @@
 """Analyse a study in one call: law, intervals, predictions, tables, plots, report."""
 # SPDX-License-Identifier: Apache-2.0
 
+import collections
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -82,7 +83,7 @@ def analyse(
         budgets: Compute to predict; ten times the largest run is always predicted.
         compare: Also rank the other laws by extrapolation (takes seconds).
         output_dir: Write law.json, frontier.csv, frontier.png, frontier.svg and
-            report.html here; these need matplotlib, and plotly for the report.
+            report.html here; these need matplotlib.
 
     Returns:
         The object that `--json` prints: "a", "b", "c", "d" (None unless converged),
@@ -120,7 +121,7 @@ def analyse(
             for row in hidden
         ],
         "laws": [dataclasses.asdict(row) for row in laws],
-        "reading": _findings(runs, fit),
+        "reading": _findings(runs, law),
         "files": [],
     }
     if output_dir is not None:
@@ -175,16 +176,20 @@ def _predictions(
     return [dataclasses.asdict(row) for row in predict(boot or fit.law, compute)]
 
 
-def _findings(runs: Runs, fit: Fit) -> dict[str, Any]:
-    averaged = runs.averaged_over_seeds()
+def _findings(runs: Runs, law: LawEstimate) -> dict[str, Any]:
+    fit, averaged = law.fit, runs.averaged_over_seeds()
+    lengths = collections.Counter(run.model for run in averaged)
+    series = [run for run in averaged if lengths[run.model] > 1]
     efficiency = []
-    if all(run.images_seen is not None for run in runs):
+    if series and all(run.images_seen is not None for run in runs):
         largest = largest_data(runs)
-        efficiency = sample_efficiency(
-            averaged.where(lambda run: run.data_size == largest)
-        )
+        rows = tuple(run for run in series if run.data_size == largest)
+        efficiency = sample_efficiency(Runs(rows), noise=law.noise) if rows else []
     return {
-        "bottlenecks": [dataclasses.asdict(row) for row in find_bottlenecks(averaged)],
+        "bottlenecks": [
+            dataclasses.asdict(row)
+            for row in find_bottlenecks(averaged, noise=law.noise)
+        ],
         "sample_efficiency": [
             {**dataclasses.asdict(row), "at_most": sorted(row.at_most)}
             for row in efficiency
@@ -212,5 +217,5 @@ def _write_files(
         paper_figures.study_figure(runs, fit, boot), folder / "frontier"
     )
     page = folder / "report.html"
-    report.write_report(runs, fit.law if fit.converged else None, boot, result, page)
+    report.write_report(result, plots[0], page)
     return [str(path) for path in (law_file, table, *plots, page)]

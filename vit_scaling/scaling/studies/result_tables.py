@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vit_scaling.scaling.laws.compute_units import parse_unit
+from vit_scaling.scaling.laws.doublings import FACTORS
 from vit_scaling.scaling.laws.findings import NOTHING_TO_COMPARE
 from vit_scaling.scaling.laws.power_law import COEFFICIENTS
 from vit_scaling.scaling.studies.plots import format_amount
@@ -84,11 +85,29 @@ def laws_table(result: Mapping[str, Any]) -> Table:
 
 def bottlenecks_table(result: Mapping[str, Any]) -> Table:
     """Table of what limits each model of which anything can be compared."""
-    return ["model", "best error", "limited by", "evidence"], [
-        [row["model"], f"{row['best_error']:.4f}", row["limited_by"], row["evidence"]]
+    header = ["model", "best error", "limited by"]
+    gains = [f"doubled {factor} gains" for factor in FACTORS]
+    return [*header, *gains, "longer training makes it worse on"], [
+        [
+            row["model"],
+            f"{row['best_error']:.4f}",
+            row["limited_by"],
+            *(_format_gain(row["doublings"].get(factor)) for factor in FACTORS),
+            format_amount(row["worsens_from"]) + " images"
+            if row["worsens_from"]
+            else "",
+        ]
         for row in result["reading"]["bottlenecks"]
         if row["evidence"] != NOTHING_TO_COMPARE
     ]
+
+
+def _format_gain(gain: Mapping[str, Any] | None) -> str:
+    if gain is None:
+        return ""
+    ends = gain["interval"]
+    interval = f" ({ends[0]:.1%} to {ends[1]:.1%})" if ends else ""
+    return f"{gain['estimate']:.1%}{interval}"
 
 
 def sample_efficiency_table(result: Mapping[str, Any]) -> Table:
@@ -106,7 +125,14 @@ def _format_images(row: Mapping[str, Any], model: str) -> str:
     if images is None:
         return "–"
     bound = "≤ " if model in row["at_most"] else ""
-    return bound + format_amount(float(f"{images:.3g}"))
+    text = bound + format_amount(float(f"{images:.3g}"))
+    ends = row.get("intervals", {}).get(model)
+    if ends is None:
+        return text
+    low, high = (
+        "never" if end is None else format_amount(float(f"{end:.3g}")) for end in ends
+    )
+    return f"{text} ({low} to {high})"
 
 
 def frontier_table(result: Mapping[str, Any]) -> Table:
