@@ -9,7 +9,7 @@ import pytest
 
 from vit_scaling.commands.preflight import main
 from vit_scaling.preflight import environment, lowering
-from vit_scaling.preflight.compiler import TpuCompiler
+from vit_scaling.preflight.compiler import Compiler
 
 SMALL = [
     "--gin_file=experiments/vit_ti16.gin",
@@ -48,9 +48,9 @@ def test_an_unknown_topology_is_rejected_before_lowering(capsys, monkeypatch, tm
         raise ValueError(f"`topology` must be one; received {topology!r}.")
 
     monkeypatch.setattr(
-        environment, "find_tpu_python", lambda path: Path(sys.executable)
+        environment, "find_python", lambda toolchain, path: Path(sys.executable)
     )
-    monkeypatch.setattr(TpuCompiler, "check_topology", reject)
+    monkeypatch.setattr(Compiler, "count_replicas", reject)
     monkeypatch.setattr(lowering, "StepLowering", None)  # Not to be called.
     flags = ["--per_core_batch=8", "--topology=v3:999x7", f"--cache_dir={tmp_path}"]
     assert main([*SMALL, *flags]) == 1
@@ -65,6 +65,10 @@ def test_the_results_of_the_real_compiler_are_cached(capsys, tmp_path):
     assert first["fits"] is True
     assert first["alias_bytes"] > 0.9 * first["output_bytes"]
     assert first["roofline"]["seconds_at_least"] > 0
+    assert first["replicas"] == 8
+    assert first["collectives"]["count"] == 1
+    # Each gradient once; see tests/preflight/lowering_test.py.
+    assert first["collectives"]["bytes"] >= 4 * first["parameters"]
     assert not first["cached"]
     import gin
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from vit_scaling.preflight import environment
+from vit_scaling.preflight.environment import TPU
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,12 +24,12 @@ def test_the_requirements_are_the_extra_of_setup_py():
     stated = {
         key.value: value for key, value in zip(extras.keys, extras.values, strict=True)
     }["preflight"]
-    assert tuple(ast.literal_eval(stated)) == environment.REQUIREMENTS
+    assert tuple(ast.literal_eval(stated)) == TPU.requirements
 
 
 def test_a_python_without_the_compiler_is_rejected_with_instructions():
     with pytest.raises(RuntimeError, match=r"lacks the TPU compiler.*jax\[tpu\]=="):
-        environment.find_tpu_python(sys.executable)
+        environment.find_python(TPU, sys.executable)
 
 
 def test_packages_on_pythonpath_do_not_reach_the_compiler(monkeypatch, tmp_path):
@@ -40,15 +41,15 @@ def test_packages_on_pythonpath_do_not_reach_the_compiler(monkeypatch, tmp_path)
         (information / "METADATA").write_text(text)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(RuntimeError, match="lacks the TPU compiler"):
-        environment.read_versions(Path(sys.executable))
+        environment.read_versions(TPU, Path(sys.executable))
 
 
 def test_a_missing_path_is_named(monkeypatch, tmp_path):
     with pytest.raises(FileNotFoundError, match="`tpu_python` must be"):
-        environment.find_tpu_python(str(tmp_path / "none"))
-    monkeypatch.setenv(environment.VARIABLE, str(tmp_path))
+        environment.find_python(TPU, str(tmp_path / "none"))
+    monkeypatch.setenv(TPU.variable, str(tmp_path))
     with pytest.raises(FileNotFoundError, match="does not exist"):
-        environment.find_tpu_python()
+        environment.find_python(TPU)
 
 
 def test_the_cache_follows_the_xdg_convention(monkeypatch, tmp_path):
@@ -67,11 +68,11 @@ def test_the_cache_follows_the_xdg_convention(monkeypatch, tmp_path):
 def cache(monkeypatch, tmp_path):
     """The environment's parent; a fake one is complete if its Python has content."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv(environment.VARIABLE, raising=False)
+    monkeypatch.delenv(TPU.variable, raising=False)
     monkeypatch.setattr(
         environment,
         "_is_complete",
-        lambda python: python.is_file() and python.read_text(),
+        lambda toolchain, python: python.is_file() and python.read_text(),
     )
     return environment.cache_root()
 
@@ -84,20 +85,22 @@ def fill(folder, text):
 def test_an_environment_that_another_process_creates_meanwhile_is_kept(
     monkeypatch, cache
 ):
-    def slowly(folder):
+    def slowly(toolchain, folder):
         assert not (cache / "environment").exists()  # Never visible while incomplete.
         fill(folder, "second")
         fill(cache / "environment", "first")
 
     monkeypatch.setattr(environment, "_install", slowly)
-    assert environment.find_tpu_python().read_text() == "first"
+    assert environment.find_python(TPU).read_text() == "first"
     assert [path.name for path in cache.iterdir()] == ["environment"]
 
 
 def test_an_unfinished_environment_is_replaced(monkeypatch, cache):
     fill(cache / "environment", "")
-    monkeypatch.setattr(environment, "_install", lambda folder: fill(folder, "whole"))
-    assert environment.find_tpu_python().read_text() == "whole"
+    monkeypatch.setattr(
+        environment, "_install", lambda toolchain, folder: fill(folder, "whole")
+    )
+    assert environment.find_python(TPU).read_text() == "whole"
     assert [path.name for path in cache.iterdir()] == ["environment"]
 
 
@@ -112,5 +115,5 @@ def test_the_reason_why_an_environment_cannot_be_created_is_given(monkeypatch, c
         RuntimeError,
         match=r"cannot be created: No module named ensurepip\. Install jax",
     ):
-        environment.find_tpu_python()
+        environment.find_python(TPU)
     assert not list(cache.iterdir())

@@ -87,7 +87,25 @@ def test_the_same_run_gives_the_same_fingerprint(text):
     assert made.parameters == sum(
         tf.size(weight).numpy() for weight in made.model.trainable_variables
     )
-    assert made.gradient_bytes == 4 * made.parameters
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_every_gradient_is_exchanged_once_in_the_dtype_of_the_run(dtype):
+    made = lowering(f"GRADIENT_DTYPE = '{dtype}'")
+    text = made.lower(4, replicas=8)
+    count = len(made.model.trainable_variables)
+    assert count_operations(text)["stablehlo.all_reduce"] == count
+    assert text.count("replica_groups = dense<[[0, 1, 2, 3, 4, 5, 6, 7]]>") == count
+    pattern = r"stablehlo\.all_reduce.*?\}\) : \(tensor<([^>]*)>\)"
+    short = {"float32": "f32", "bfloat16": "bf16"}[dtype]
+    shapes = ["x".join(map(str, v.shape)) for v in made.model.trainable_variables]
+    assert sorted(re.findall(pattern, text, re.S)) == sorted(
+        f"{shape}x{short}" for shape in shapes
+    )
+
+
+def test_one_replica_exchanges_nothing(text):
+    assert "all_reduce" not in text
 
 
 def test_another_optimizer_clip_or_decay_is_another_program(text):

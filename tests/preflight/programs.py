@@ -48,6 +48,36 @@ module @step {
 }
 """
 
+# Parts of programs of libtpu 0.0.42.1 (ViT, eight v3 cores), most of each left out.
+HLO = """\
+HloModule step, is_scheduled=true
+%region_1.2 (a.1: bf16[], b.1: bf16[]) -> bf16[] {
+  %a.1 = bf16[]{:T(512)} parameter(0)
+  ROOT %add.1 = bf16[]{:T(512)} add(%a.1, %b.1)
+}
+%all-reduce-scatter (input: bf16[1664,8192]) -> bf16[208,8192] {
+  %input = bf16[1664,8192]{1,0:T(8,128)(2,1)} parameter(0)
+  %all-reduce.118 = bf16[1664,8192]{1,0:T(8,128)(2,1)} all-reduce(%input), \
+replica_groups={}, to_apply=%region_1.2
+}
+ENTRY %main (p: f32[8]) -> f32[8] {
+  %all-reduce.2 = (bf16[16,16,3,192]{3,0,2,1:T(8,128)(2,1)}, \
+/*index=1*/f32[192]{0:T(512)}) all-reduce(%fusion.1, %fusion.2), to_apply=%region_1.2
+  %get-tuple-element.3 = f32[192]{0:T(512)} get-tuple-element(%all-reduce.2), index=1
+}
+"""
+# Two asynchronous collectives: work runs during the first only.
+ASYNCHRONOUS = """\
+ENTRY %main (p: f32[64]) -> f32[64] {
+  %all-reduce-start.1 = f32[64]{0} all-reduce-start(%p), to_apply=%region_1.2
+  %fusion.1 = f32[64]{0} fusion(%p), kind=kLoop, calls=%fused
+  %all-reduce-done.1 = f32[64]{0} all-reduce-done(%all-reduce-start.1)
+  %all-gather-start.2 = (f32[8]{0}, f32[64]{0}) all-gather-start(%q), dimensions={0}
+  %bitcast.2 = f32[64]{0} bitcast(%p)
+  %all-gather-done.2 = f32[64]{0} all-gather-done(%all-gather-start.2)
+}
+"""
+
 
 def recorded(name: str) -> dict:
     """Return the recorded result of libtpu for a program."""

@@ -5,23 +5,27 @@ import pytest
 
 from tests.preflight.programs import (
     CUSTOM_CALL,
+    HLO,
     LINEAR,
     NOT_KNOWN,
     TOO_LARGE,
     recorded,
 )
 from vit_scaling.preflight import program, report
+from vit_scaling.preflight.collectives import find_collectives
 from vit_scaling.scaling.planning.devices import device_named
 
 V3 = device_named("tpu_v3")
+RESULT = {**recorded("mu"), "collectives": find_collectives(HLO)}
 KEYS = {
     *("fits", "argument_bytes", "temp_bytes", "output_bytes", "alias_bytes"),
     *("flops", "bytes_accessed", "roofline", "unsupported_operations"),
+    *("collectives", "scaling"),
 }
 
 
 def test_a_program_that_fits_is_measured():
-    result = recorded("mu")
+    result = RESULT
     found = report.make_report(result, LINEAR, device=V3, batch=8)
     assert found.keys() >= KEYS
     assert found["fits"] is True
@@ -87,15 +91,39 @@ def test_the_roofline_is_the_slower_of_both():
         )
 
 
-def test_topologies_name_devices():
-    assert report.find_device("v3:2x2") is V3
-    assert report.find_device("v5e:4x4").name == "tpu_v5e"
+def test_an_exchange_adds_its_time_unless_other_work_hides_it():
+    """332 GB/s of a chip's links, 1.024e12 bytes each sent 2 · 3/4 times by 4 chips."""
+    size = 1_024_000_000_000
+    exchange = {"bytes": size, "bytes_by_kind": {"all-reduce": size}}
+    step = {"flops": 61.5e12, "bytes_accessed": 1.0, "batch": 10}
+    seconds = 2.0 * 0.75 * size / (340e12 / 1024)
+    for hidden, expected in ((0, 1.0 + seconds), (size, seconds)):
+        bound = report.compute_roofline(
+            V3,
+            **step,
+            collectives={**exchange, "overlapped_bytes": hidden},
+            replicas=8,
+        )
+        assert bound["exchange_seconds"] == pytest.approx(seconds)
+        assert bound["seconds_at_least"] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("topology", ["v3", "v7:2x2", "a100:1", "", "v3:"])
-def test_another_topology_is_rejected(topology):
-    with pytest.raises(ValueError, match=r"`topology` must be VERSION:SIZES"):
-        report.find_device(topology)
+def test_the_efficiency_is_that_of_the_bounds_up_to_a_whole_pod():
+    size = 1e9
+    exchange = {
+        "bytes": size,
+        "bytes_by_kind": {"all-reduce": size},
+        "overlapped_bytes": 0,
+    }
+    step = {"flops": 61.5e11, "bytes_accessed": 1.0, "batch": 8}
+    rows = report.compute_scaling(V3, **step, collectives=exchange)
+    assert [row["replicas"] for row in rows] == [8, 32, 128, 512, 2048]
+    assert rows[0]["efficiency"] == 1.0
+    per_pass = 2.0 * size / (340e12 / 1024)
+    expected = (0.1 + 3 / 4 * per_pass) / (0.1 + 1023 / 1024 * per_pass)
+    assert rows[-1]["efficiency"] == pytest.approx(expected)
+    v5e = report.compute_scaling(device_named("tpu_v5e"), **step, collectives=exchange)
+    assert [row["replicas"] for row in v5e] == [8, 32, 128]  # A pod has 256 chips.
 
 
 def test_the_text_starts_with_the_conclusion():
@@ -103,13 +131,14 @@ def test_the_text_starts_with_the_conclusion():
         "per_core_batch": 8,
         "device": "tpu_v3",
         "note": report.NOTE,
-        "all_reduce_bytes": 2**30,
+        "replicas": 8,
     }
-    found = report.make_report(recorded("mu"), LINEAR, device=V3, batch=8)
+    found = report.make_report(RESULT, LINEAR, device=V3, batch=8)
     text = report.format_report({**found, **rest})
     assert text.startswith("8 images per core on tpu_v3 fit: 0.01 of 15.48 GiB")
     assert "900 GB/s" in text
-    assert text.endswith("Here: 1.000 GiB.")
+    assert "8 replicas exchange 3 arrays in 2 collectives" in text
+    assert "2048 replicas" in text and text.endswith(report.NOTE)
     large = report.make_report({"error": TOO_LARGE}, LINEAR, device=V3, batch=8)
     assert "do NOT fit: 29.30 of 15.48 GiB (-13.82)" in report.format_report(
         {**large, **rest}

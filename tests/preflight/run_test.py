@@ -3,10 +3,13 @@
 
 import pytest
 
-from tests.preflight.programs import LINEAR, NOT_KNOWN, recorded
+from tests.preflight.programs import HLO, LINEAR, NOT_KNOWN, recorded
 from vit_scaling.preflight import program
+from vit_scaling.preflight.collectives import find_collectives
 from vit_scaling.preflight.run import Preflight, find_largest_batch
+from vit_scaling.preflight.targets import find_target
 
+V3 = (find_target("v3:2x2"), 8)
 GIB = 2**30
 LIMIT = 100.0  # Of the memory in the tests of the search alone.
 
@@ -15,9 +18,9 @@ class Linear:
     """A step whose program holds its batch."""
 
     parameters = 6
-    gradient_bytes = 24
 
-    def lower(self, per_core_batch):
+    def lower(self, per_core_batch, replicas):
+        assert replicas == 8
         return program.make_pure_stablehlo(LINEAR.replace("4x3", f"{per_core_batch}x3"))
 
 
@@ -30,26 +33,27 @@ class Growing:
         if used > 15.48:
             error = f"RESOURCE_EXHAUSTED: Used {used:.2f}G of 15.48G hbm"
             return {"error": error, "kind": "compile"}, False
-        return {**recorded("mu"), "temp_bytes": used * GIB}, False
+        exchange = find_collectives(HLO)
+        sizes = {"temp_bytes": used * GIB, "collectives": exchange}
+        return {**recorded("mu"), **sizes}, False
 
 
 def test_a_report_has_the_settings_of_its_batch(tmp_path):
     file = tmp_path / "program.mlir"
-    preflight = Preflight(Linear(), Growing(), "v3:2x2", program_path=file)
+    preflight = Preflight(Linear(), Growing(), *V3, program_path=file)
     found = preflight.check_batch(16)
     assert found["fits"] is True
     assert found["per_core_batch"] == 16
-    assert found["all_reduce_bytes"] == 24
-    assert "one replica's, without the all-reduce" in found["note"]
+    assert found["replicas"] == 8
+    assert found["collectives"]["count"] == 2
+    assert "for all replicas" in found["note"]
     assert found["compiler"]["libtpu"] == "0.0.42.1"
     assert found["program"] == program.compute_fingerprint(file.read_text())
 
 
 def test_the_largest_batch_is_found():
     lines = []
-    found = Preflight(
-        Linear(), Growing(), "v3:2x2", log=lines.append
-    ).find_largest_batch()
+    found = Preflight(Linear(), Growing(), *V3, log=lines.append).find_largest_batch()
     assert found["largest_batch"] == found["per_core_batch"] == 152
     assert found["tried"]["160"] is False
     assert "152 images per core fit: 15.20 GiB." in lines
@@ -61,17 +65,17 @@ class MicroBatched(Linear):
     def __init__(self, micro_batches):
         self.micro_batches, self.lowered = micro_batches, []
 
-    def lower(self, per_core_batch):
+    def lower(self, per_core_batch, replicas):
         if per_core_batch % self.micro_batches:
             raise program.IndivisibleBatchError("not divisible", self.micro_batches)
         self.lowered.append(per_core_batch)
-        return super().lower(per_core_batch)
+        return super().lower(per_core_batch, replicas)
 
 
 @pytest.mark.parametrize(("micro_batches", "largest"), [(2, 152), (16, 144), (6, 144)])
 def test_the_largest_batch_is_divisible_by_the_micro_batches(micro_batches, largest):
     step = MicroBatched(micro_batches)
-    found = Preflight(step, Growing(), "v3:2x2").find_largest_batch()
+    found = Preflight(step, Growing(), *V3).find_largest_batch()
     assert found["largest_batch"] == found["per_core_batch"] == largest
     assert len(step.lowered) == len(set(step.lowered))  # No batch is lowered twice.
 
@@ -82,7 +86,7 @@ def test_if_nothing_fits_indivisible_batches_are_skipped():
             error = "RESOURCE_EXHAUSTED: Used 16.00G of 15.48G hbm"
             return {"error": error, "kind": "compile"}, False
 
-    found = Preflight(MicroBatched(4), Full(), "v3:2x2").find_largest_batch()
+    found = Preflight(MicroBatched(4), Full(), *V3).find_largest_batch()
     assert found["largest_batch"] == 0 and found["tried"] == {"4": False, "8": False}
 
 
@@ -94,7 +98,7 @@ def test_the_search_ends_if_a_step_cannot_be_compiled(beyond, largest):
                 return {"error": NOT_KNOWN, "kind": "compile"}, False
             return super().compile(text, topology)
 
-    found = Preflight(Linear(), Limited(), "v3:2x2").find_largest_batch()
+    found = Preflight(Linear(), Limited(), *V3).find_largest_batch()
     assert found["fits"] is None and found["error"] == NOT_KNOWN
     assert found["largest_batch"] == largest
     assert found["per_core_batch"] > beyond
@@ -103,10 +107,10 @@ def test_the_search_ends_if_a_step_cannot_be_compiled(beyond, largest):
 
 def test_operations_that_xla_lacks_are_reported():
     class Lacking(Linear):
-        def lower(self, per_core_batch):
+        def lower(self, per_core_batch, replicas):
             raise program.UnsupportedError(["PyFunc"])
 
-    found = Preflight(Lacking(), Growing(), "v3:2x2").check_batch(8)
+    found = Preflight(Lacking(), Growing(), *V3).check_batch(8)
     assert found["fits"] is None
     assert found["unsupported_operations"] == ["PyFunc"]
 

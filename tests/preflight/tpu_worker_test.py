@@ -13,10 +13,31 @@ import pytest
 
 from tests.preflight.programs import CUSTOM_CALL, LINEAR
 from vit_scaling.preflight import environment, program, report, tpu_worker
-from vit_scaling.preflight.compiler import TpuCompiler
+from vit_scaling.preflight.compiler import Compiler
+from vit_scaling.preflight.environment import TPU
+from vit_scaling.preflight.targets import find_target
 from vit_scaling.scaling.planning.devices import DEVICES, device_named
 
+# Replicas: two cores of each v2 and v3 chip, one chip of the others.
+REPLICAS = {
+    **{"v2:2x2": 8, "v3:2x2": 8, "v4:2x2x1": 4, "v5e:2x2": 4, "v5p:2x2x1": 4},
+    **{"v6e:2x2": 4, "v3:4x4": 32, "v3:16x16": 512, "v3:32x32": 2048},
+    **{"v5e:16x16": 256, "v4:4x4x4": 64},
+}
 TOPOLOGIES = ("v2:2x2", "v3:2x2", "v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2")
+SUM_OVER_REPLICAS = """\
+module @step {{
+  func.func @main(%arg0: tensor<1024x1024xbf16>) -> tensor<1024x1024xbf16> {{
+    %0 = "stablehlo.all_reduce"(%arg0) <{{replica_groups = dense<[[{groups}]]> : \
+tensor<1x{n}xi64>}}> ({{
+    ^bb0(%arg1: tensor<bf16>, %arg2: tensor<bf16>):
+      %1 = stablehlo.add %arg1, %arg2 : tensor<bf16>
+      stablehlo.return %1 : tensor<bf16>
+    }}) : (tensor<1024x1024xbf16>) -> tensor<1024x1024xbf16>
+    return %0 : tensor<1024x1024xbf16>
+  }}
+}}
+"""
 SUM = """\
 module @step {{
   func.func @main(%arg0: tensor<{n}x65536xf32>, %arg1: tensor<{n}x65536xf32>) \
@@ -29,8 +50,8 @@ module @step {{
 
 
 @pytest.fixture(scope="module")
-def compiler() -> TpuCompiler:
-    return TpuCompiler(environment.find_tpu_python(), None)
+def compiler() -> Compiler:
+    return Compiler(TPU, environment.find_python(TPU), None)
 
 
 def test_the_worker_does_not_import_this_package():
@@ -67,8 +88,20 @@ def test_a_sum_is_compiled_for_every_version(compiler, topology):
 def test_the_table_of_devices_has_the_compilers_own_limits(compiler, topology):
     result, _ = compiler.compile(SUM.format(n=400_000), topology)
     limit = program.parse_memory_error(result["error"])[1]
-    device = report.find_device(topology)
+    device = find_target(topology).device
     assert limit == pytest.approx(DEVICES[device.name].memory_bytes, rel=2e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("topology", ["v3:2x2", "v3:4x4", "v3:16x16", "v5e:4x4"])
+def test_a_sum_over_replicas_is_compiled_for_the_whole_slice(compiler, topology):
+    replicas = compiler.count_replicas(topology)
+    groups = ", ".join(map(str, range(replicas)))
+    text = SUM_OVER_REPLICAS.format(groups=groups, n=replicas)
+    result, _ = compiler.compile(text, topology)
+    assert result["replicas"] == replicas
+    assert result["collectives"]["count"] == 1
+    assert result["collectives"]["bytes_by_dtype"] == {"bf16": 2 * 1024**2}
 
 
 @pytest.mark.slow
@@ -91,7 +124,7 @@ def test_an_unknown_custom_call_is_reported(compiler):
 def test_an_unknown_topology_is_rejected(compiler):
     with pytest.raises(ValueError, match="`topology` must be one"):
         compiler.compile(SUM.format(n=64), "v3:999x7")
-    for topology in TOPOLOGIES:
-        compiler.check_topology(topology)
+    for topology in REPLICAS:
+        assert compiler.count_replicas(topology) == REPLICAS[topology]
     with pytest.raises(ValueError, match="`topology` must be one"):
-        compiler.check_topology("v3:999x7")
+        compiler.count_replicas("v3:999x7")

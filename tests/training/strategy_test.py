@@ -161,6 +161,21 @@ def test_xla_compiles_what_precedes_the_sum_over_replicas_where_asked():
     )
 
 
+def test_a_tpu_compiles_with_the_options_of_the_preflight(monkeypatch):
+    """A local TPU's compiler reads LIBTPU_INIT_ARGS; the user's own values win."""
+    name = "xla_jf_auto_cross_replica_sharding"
+    monkeypatch.setenv("LIBTPU_INIT_ARGS", "--xla_other=3 --xla_flag")
+    monkeypatch.setattr(
+        strategies.distribute_utils,
+        "get_distribution_strategy",
+        lambda *args, **kwargs: os.environ["LIBTPU_INIT_ARGS"],
+    )
+    words = strategies.make_strategy("tpu", tpu="local").split()
+    assert set(words) == {f"--{name}=false", "--xla_flag=true", "--xla_other=3"}
+    monkeypatch.setenv("LIBTPU_INIT_ARGS", f"--{name}=true")
+    assert strategies.tpu_compiler_options() == {name: "true"}
+
+
 def test_a_tpu_compiles_by_itself():
     tpu = tf.distribute.TPUStrategy.__new__(tf.distribute.TPUStrategy)
     assert strategies.is_tpu(tpu)

@@ -1,4 +1,4 @@
-"""Compile a run's training step with the real TPU compiler: does it fit, how fast."""
+"""Compile a run's training step for a slice of TPUs: does it fit, and how fast."""
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
@@ -20,7 +20,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--gin_file", action="append", required=True, help="as for training; repeat")
     add("--gin_param", action="append", default=[], help="a binding; repeat")
-    add("--topology", default="v3:2x2", help="v3:2x2, v4:2x2x1, v5e:2x2, v6e:2x2 …")
+    add(
+        "--topology",
+        default="v3:2x2",
+        help="a slice: v3:2x2, v3:4x4, v4:2x2x1, v5e:4x4 …",
+    )
     batch = parser.add_mutually_exclusive_group(required=True)
     batch.add_argument("--per_core_batch", type=int, help="images of one replica")
     batch.add_argument(
@@ -35,21 +39,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    from vit_scaling.preflight import environment, report
-    from vit_scaling.preflight.compiler import TpuCompiler
+    from vit_scaling.preflight import environment
+    from vit_scaling.preflight.compiler import Compiler
+    from vit_scaling.preflight.targets import find_target
 
     # Everything is checked before the step is lowered, which may take minutes.
-    report.find_device(arguments.topology)
+    target = find_target(arguments.topology)
     check_power_of_two(batch_multiple=arguments.batch_multiple)
     if arguments.per_core_batch is not None:
         check_at_least(1, per_core_batch=arguments.per_core_batch)
-    python = environment.find_tpu_python(arguments.tpu_python)
+    python = environment.find_python(target.toolchain, arguments.tpu_python)
     cache_dir: Path | None = environment.cache_root() / "results"
     if arguments.cache_dir is not None:
         cache_dir = Path(arguments.cache_dir) if arguments.cache_dir else None
     optimized = Path(arguments.optimized) if arguments.optimized else None
-    compiler = TpuCompiler(python, cache_dir, optimized=optimized)
-    compiler.check_topology(arguments.topology)
+    compiler = Compiler(
+        target.toolchain, python, cache_dir, target.options, optimized=optimized
+    )
+    replicas = compiler.count_replicas(target.topology)
 
     from vit_scaling import configurables
     from vit_scaling.preflight.lowering import StepLowering
@@ -62,7 +69,8 @@ def _run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     preflight = Preflight(
         StepLowering(configurables.Experiment()),
         compiler,
-        arguments.topology,
+        target,
+        replicas,
         program_path=Path(arguments.program) if arguments.program else None,
         log=lambda line: print(line, file=sys.stderr),
     )

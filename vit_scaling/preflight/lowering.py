@@ -34,8 +34,12 @@ class StepLowering:
             self.model = experiment.build_model()
             self.optimizer = experiment.build_optimizer(self.model, schedule)
 
-    def lower(self, per_core_batch: int) -> str:
+    def lower(self, per_core_batch: int, replicas: int = 1) -> str:
         """Return the program for a batch, which is pure StableHLO.
+
+        Args:
+            per_core_batch: Images of one replica.
+            replicas: Number of replicas that exchange gradients.
 
         Raises:
             UnsupportedError: XLA has no kernel for an operation.
@@ -46,9 +50,10 @@ class StepLowering:
         inputs, classes = self.model.inputs[0], self.experiment.train_data.classes
         images = tf.TensorSpec((per_core_batch, *inputs.shape[1:]), inputs.dtype)
         labels = tf.TensorSpec((per_core_batch, classes), tf.float32)
-        step = self.experiment.make_step(self.model, self.optimizer)
+        step = self.experiment.make_step(self.model, self.optimizer, replicas=replicas)
         try:
-            return program.make_pure_stablehlo(lower_step(step, images, labels))
+            text = lower_step(step, images, labels, replicas=replicas)
+            return program.make_pure_stablehlo(text)
         except ValueError as error:
             # Parsed, because AutoGraph re-raises errors as one of Python's own types.
             match = re.search(r"received micro_batches=(\d+) and a tensor", str(error))
@@ -61,31 +66,27 @@ class StepLowering:
         """Number of trained weights."""
         return sum(math.prod(v.shape) for v in self.model.trainable_variables)
 
-    @property
-    def gradient_bytes(self) -> int:
-        """Bytes of all gradients in the weights' own dtype: what replicas exchange."""
-        return sum(
-            math.prod(v.shape) * tf.as_dtype(v.dtype).size
-            for v in self.model.trainable_variables
-        )
 
-
-def lower_step(step: Callable[..., Any], images: Any, labels: Any) -> str:
+def lower_step(
+    step: Callable[..., Any], images: Any, labels: Any, *, replicas: int = 1
+) -> str:
     """Return a step as TensorFlow's own StableHLO, as it is compiled for a TPU.
 
     Args:
         step: From {"images", "labels"} to outputs. Its variables are captured.
         images: Specification of the images, of static shape.
         labels: Specification of the labels.
+        replicas: Number of replicas over which `ReplicaContext.all_reduce` sums.
 
     Raises:
         UnsupportedError: XLA has no kernel for an operation.
     """
-    function = tf.function(
-        lambda images, labels: step({"images": images, "labels": labels}),
-        jit_compile=True,
-        autograph=False,
-    )
+
+    def replica_step(images: tf.Tensor, labels: tf.Tensor) -> Any:
+        with _ReplicaOfSlice(replicas):
+            return step({"images": images, "labels": labels})
+
+    function = tf.function(replica_step, jit_compile=True, autograph=False)
     try:
         with backend.lowering_for_tpu():
             return function.experimental_get_compiler_ir(images, labels)(
@@ -97,6 +98,39 @@ def lower_step(step: Callable[..., Any], images: Any, labels: Any) -> str:
         if not names:
             raise
         raise program.UnsupportedError(sorted(set(names))) from error
+
+
+class _ReplicaOfSlice(tf.distribute.ReplicaContext):
+    """The context of a step that one of several replicas runs, for lowering it.
+
+    TPUStrategy needs a TPU to lower for. Here the step's sums over replicas become
+    all-reduces of StableHLO, as they do there.
+    """
+
+    def __init__(self, replicas: int) -> None:
+        super().__init__(tf.distribute.get_strategy(), replica_id_in_sync_group=0)
+        self._replicas = replicas
+
+    @property
+    def num_replicas_in_sync(self) -> int:
+        return self._replicas
+
+    def all_reduce(self, reduce_op: Any, value: Any, options: Any = None) -> Any:
+        # No public operation of TensorFlow lowers to it.
+        from tensorflow.compiler.tf2xla.ops import gen_xla_ops
+
+        if reduce_op != tf.distribute.ReduceOp.SUM:
+            raise NotImplementedError(f"Only sums are lowered; received {reduce_op}.")
+        groups = tf.range(self._replicas)[tf.newaxis]
+        return tf.nest.map_structure(
+            lambda tensor: gen_xla_ops.xla_all_reduce(
+                input=tensor,
+                group_assignment=groups,
+                reduce_op="Add",
+                mode="CrossReplica",
+            ),
+            value,
+        )
 
 
 @contextlib.contextmanager

@@ -5,46 +5,41 @@ from collections.abc import Mapping
 from typing import Any
 
 from vit_scaling.preflight import program
-from vit_scaling.scaling.planning.devices import DEVICES, Device
+from vit_scaling.preflight.collectives import compute_exchange_seconds
+from vit_scaling.scaling.planning.devices import Device
+
+SCALING_REPLICAS = (8, 32, 128, 512, 2048)
 
 NOTE = (
-    "The program is one replica's, without the all-reduce of gradients. "
-    "`all_reduce_bytes` bounds what that may add: every gradient once, in the weights' "
-    "dtype."
+    "Compiled for all replicas, with their exchange of gradients. Rates are bounds: "
+    "peak rates, and no latency of the interconnect."
 )
 _SIZES = ("argument_bytes", "temp_bytes", "output_bytes", "alias_bytes", "code_bytes")
 _COUNTS = ("flops", "transcendentals", "bytes_accessed")
 
 
-def find_device(topology: str) -> Device:
-    """Return the device that one replica of a topology such as "v3:2x2" runs on.
-
-    Raises:
-        ValueError: The topology has no version or an unknown one.
-    """
-    version, colon, sizes = str(topology).partition(":")
-    known = {name.removeprefix("tpu_"): d for name, d in DEVICES.items() if d.tpu}
-    if version not in known or not colon or not sizes:
-        raise ValueError(
-            f"`topology` must be VERSION:SIZES, such as v3:2x2, with a version of "
-            f"{', '.join(known)}; received {topology!r}."
-        )
-    return known[version]
-
-
 def compute_roofline(
-    device: Device, *, flops: float, bytes_accessed: float, batch: int
+    device: Device,
+    *,
+    flops: float,
+    bytes_accessed: float,
+    batch: int,
+    collectives: Mapping[str, Any] | None = None,
+    replicas: int = 1,
 ) -> dict[str, Any]:
-    """Return the lower bound of a step's time, from its operations and its bytes.
+    """Return the lower bound of a step's time from operations, bytes and exchange.
 
-    Peak rate and bandwidth are the published ones. No program reaches both, so the time
-    is a bound, not a prediction.
+    Peak rate and bandwidths are the published ones. No program reaches them, so the
+    time is a bound, not a prediction. The part of the exchange that the compiler did
+    not schedule next to other work adds to the time.
 
     Args:
-        device: The device, with its peak rate and bandwidth.
+        device: The device, with its peak rate and bandwidths.
         flops: Operations of a step.
         bytes_accessed: Bytes of a step to and from memory, as the compiler counts.
         batch: Images of a step on one device.
+        collectives: From `find_collectives`; None if nothing is exchanged.
+        replicas: Number of replicas.
 
     Raises:
         ValueError: The device's peak rate or bandwidth is not known.
@@ -53,16 +48,48 @@ def compute_roofline(
         raise ValueError(f"The peak rate or bandwidth of {device.name} is not known.")
     compute, memory = flops / device.peak_flops, bytes_accessed / device.bandwidth
     seconds = max(compute, memory)
+    exchange = 0.0
+    if collectives is not None and collectives["bytes"]:
+        exchange = compute_exchange_seconds(collectives, device, replicas)
+        alone = 1.0 - collectives["overlapped_bytes"] / collectives["bytes"]
+        seconds = max(seconds + alone * exchange, exchange)
     return {
         "seconds_at_least": seconds,
         "images_per_second_at_most": batch / seconds,
         "bound_by": "compute" if compute >= memory else "memory",
         "compute_seconds": compute,
         "memory_seconds": memory,
+        "exchange_seconds": exchange,
         "peak_flops_per_second": device.peak_flops,
         "bandwidth_bytes_per_second": device.bandwidth,
+        "interconnect_bytes_per_second": device.interconnect,
         "source": f"{device.source} per chip of {device.cores} replica(s)",
     }
+
+
+def compute_scaling(device: Device, **step: Any) -> list[dict[str, Any]]:
+    """Return the roofline's rate at 8 to 2,048 replicas, and the rate relative to 8.
+
+    Args:
+        device: The device. Larger slices than its pod are left out.
+        **step: Other arguments of `compute_roofline` than the replicas.
+    """
+    rows: list[dict[str, Any]] = []
+    for replicas in SCALING_REPLICAS:
+        if device.pod_chips is None or replicas > device.pod_chips * device.cores:
+            break
+        bound = compute_roofline(device, **step, replicas=replicas)
+        rate = bound["images_per_second_at_most"]
+        base = rows[0]["images_per_second_at_most"] if rows else rate
+        rows.append(
+            {
+                "replicas": replicas,
+                "exchange_seconds": bound["exchange_seconds"],
+                "images_per_second_at_most": rate,
+                "efficiency": rate / base,
+            }
+        )
+    return rows
 
 
 def make_report(
@@ -71,7 +98,7 @@ def make_report(
     """Report on a compiled program: sizes, costs, and whether it fits.
 
     Args:
-        result: From `compiler.TpuCompiler.compile`.
+        result: From `compiler.Compiler.compile`.
         text: The program.
         device: The device that it was compiled for.
         batch: Images of a step on one device.
@@ -88,8 +115,12 @@ def make_report(
         # An output that overwrites its argument takes no memory of its own.
         total += result["output_bytes"] - result["alias_bytes"]
         report.update(fits=True, total_bytes=total)
-        costs = {key: result[key] for key in ("flops", "bytes_accessed")}
-        report["roofline"] = compute_roofline(device, batch=batch, **costs)
+        keys = ("flops", "bytes_accessed", "collectives")
+        step = {"batch": batch, **{key: result[key] for key in keys}}
+        replicas = result["replicas"]
+        report["collectives"] = result["collectives"]
+        report["roofline"] = compute_roofline(device, **step, replicas=replicas)
+        report["scaling"] = compute_scaling(device, **step)
     else:
         report["argument_bytes"] = program.count_argument_bytes(text)
         sizes = program.parse_memory_error(result["error"])
@@ -106,7 +137,8 @@ def make_report(
 
 def make_empty_report(device: Device) -> dict[str, Any]:
     """Return a report on a step of which only the device is known."""
-    unknown = ("total_bytes", "headroom_bytes", *_SIZES, *_COUNTS, "roofline", "error")
+    unknown = ("total_bytes", "headroom_bytes", *_SIZES, *_COUNTS, "collectives")
+    unknown += ("roofline", "scaling", "error")
     return {
         "fits": None,
         "limit_bytes": device.memory_bytes,
@@ -133,8 +165,30 @@ def format_report(report: Mapping[str, Any]) -> str:
             f"({bound['source']}) a step takes at least "
             f"{bound['seconds_at_least']:.4g} s, bound by {bound['bound_by']}.",
         ]
-    gradients = report["all_reduce_bytes"] / 2**30
-    return "\n".join([*lines, f"{report['note']} Here: {gradients:.3f} GiB."])
+    return "\n".join([*lines, *_describe_exchange(report), report["note"]])
+
+
+def _describe_exchange(report: Mapping[str, Any]) -> list[str]:
+    found, bound = report["collectives"], report["roofline"]
+    if not found or not found["count"]:
+        return []
+    dtypes = ", ".join(
+        f"{size / 2**30:.3f} GiB in {dtype}"
+        for dtype, size in found["bytes_by_dtype"].items()
+    )
+    lines = [
+        f"{report['replicas']} replicas exchange {found['arrays']} arrays in "
+        f"{found['count']} collectives ({dtypes}), "
+        f"{found['overlapped_bytes'] / found['bytes']:.0%} of the bytes next to other "
+        f"work. This takes at least {bound['exchange_seconds']:.4g} s."
+    ]
+    for row in report["scaling"][-1:]:
+        lines.append(
+            f"On {row['replicas']} replicas at most "
+            f"{row['images_per_second_at_most']:.4g} images per second and replica, "
+            f"{row['efficiency']:.1%} of the rate on {SCALING_REPLICAS[0]}."
+        )
+    return lines
 
 
 def _summarize(report: Mapping[str, Any]) -> str:

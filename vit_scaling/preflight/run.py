@@ -9,8 +9,9 @@ from typing import Any
 
 from vit_scaling.checks import check_power_of_two
 from vit_scaling.preflight import program, report
-from vit_scaling.preflight.compiler import TpuCompiler
+from vit_scaling.preflight.compiler import Compiler
 from vit_scaling.preflight.lowering import StepLowering
+from vit_scaling.preflight.targets import Target
 
 # From a batch to (whether it fits, bytes used or None if unknown, bytes available).
 Probe = Callable[[int], tuple[bool, float | None, float]]
@@ -18,36 +19,39 @@ Probe = Callable[[int], tuple[bool, float | None, float]]
 
 @dataclasses.dataclass(frozen=True)
 class Preflight:
-    """A run's step on one device of a topology, at any batch.
+    """A run's step on all devices of a target, at any batch.
 
     Args:
         lowering: Makes the step's StableHLO for a batch.
         compiler: Compiles it.
-        topology: Such as "v3:2x2".
+        target: The devices to compile for.
+        replicas: Their number, from `Compiler.count_replicas`.
         program_path: File for the program's text; None writes none.
         log: Called with a line about each stage.
     """
 
     lowering: StepLowering
-    compiler: TpuCompiler
-    topology: str
+    compiler: Compiler
+    target: Target
+    replicas: int
     program_path: Path | None = None
     log: Callable[[str], None] = lambda line: None
 
     def check_batch(self, per_core_batch: int) -> dict[str, Any]:
         """Return the report on a batch (see `report.make_report`) and its settings."""
         self.log(f"Lowering the step for {per_core_batch} images per core …")
-        device = report.find_device(self.topology)
+        topology, device = self.target.topology, self.target.device
+        replicas = self.replicas
         settings: dict[str, Any] = {
-            "topology": self.topology,
+            "topology": topology,
+            "replicas": replicas,
             "device": device.name,
             "per_core_batch": per_core_batch,
             "parameters": self.lowering.parameters,
-            "all_reduce_bytes": self.lowering.gradient_bytes,
             "note": report.NOTE,
         }
         try:
-            text = self.lowering.lower(per_core_batch)
+            text = self.lowering.lower(per_core_batch, replicas)
         except program.UnsupportedError as error:
             unsupported = {
                 "unsupported_operations": error.operations,
@@ -56,8 +60,8 @@ class Preflight:
             return {**report.make_empty_report(device), **unsupported, **settings}
         if self.program_path is not None:
             self.program_path.write_text(text, encoding="utf-8")
-        self.log(f"Compiling it for {self.topology} …")
-        result, cached = self.compiler.compile(text, self.topology)
+        self.log(f"Compiling it for {replicas} replicas of {topology} …")
+        result, cached = self.compiler.compile(text, topology)
         return {
             **report.make_report(result, text, device=device, batch=per_core_batch),
             **settings,

@@ -22,6 +22,9 @@ class Device:
         cores: Replicas in a unit that is billed, such as 2 cores on a TPUv3 chip.
         source: Source of these numbers.
         bandwidth: Bytes per second to and from the memory; None if not known.
+        interconnect: Bytes per second that a chip sends to others over all its links,
+            in an all-reduce; None if not known.
+        pod_chips: Chips that these links connect at most; None if not known.
     """
 
     name: str
@@ -31,6 +34,8 @@ class Device:
     cores: int
     source: str
     bandwidth: float | None = None
+    interconnect: float | None = None
+    pod_chips: int | None = None
 
 
 # One page per version; for v2 the numbers are those that Google announced.
@@ -40,22 +45,24 @@ _NV = "NVIDIA"
 # fmt: off
 # Name, usable memory, peak operations per second, TPU, replicas in a chip, source (its
 # numbers are per chip), bandwidth (from the same pages and sheets; TPU v2: Jouppi et
-# al., CACM 63(7), 2020). A TPU v2 or v3 chip is two cores with half of each number. TPU
+# al., CACM 63(7), 2020), for TPUs interconnect (all-reduce bandwidth of a pod over its
+# chips; v2: four links of 496 Gbit/s, v5p: half of the bidirectional rate) and chips of
+# a pod, from the same pages. A TPU v2 or v3 chip is two cores with half of each number. TPU
 # memory is the limit that the compiler reports for a program that does not fit. For
 # GPUs about half a GiB, an estimate, is subtracted for driver and context.
 DEVICES = {row.name: row for row in (
     Device("tpu_v2", 7.48 * GIB, 22.5e12, True, 2,
-           "Google, 2017: 16 GiB, 45 TFLOP/s, 700 GB/s", 350e9),
+           "Google, 2017: 16 GiB, 45 TFLOP/s, 700 GB/s", 350e9, 248e9, 256),
     Device("tpu_v3", 15.48 * GIB, 61.5e12, True, 2,
-           f"{_TPU}v3: 32 GiB, 123 TFLOP/s, 900 GB/s", 450e9),
+           f"{_TPU}v3: 32 GiB, 123 TFLOP/s, 900 GB/s", 450e9, 340e12 / 1024, 1024),
     Device("tpu_v4", 30.75 * GIB, 275e12, True, 1,
-           f"{_TPU}v4: 32 GiB, 275 TFLOP/s, 1200 GB/s", 1200e9),
+           f"{_TPU}v4: 32 GiB, 275 TFLOP/s, 1200 GB/s", 1200e9, 1.1e15 / 4096, 4096),
     Device("tpu_v5e", 15.75 * GIB, 197e12, True, 1,
-           f"{_TPU}v5e: 16 GB, 197 TFLOP/s, 819 GB/s", 819e9),
+           f"{_TPU}v5e: 16 GB, 197 TFLOP/s, 819 GB/s", 819e9, 51.2e12 / 256, 256),
     Device("tpu_v5p", 95.74 * GIB, 459e12, True, 1,
-           f"{_TPU}v5p: 95 GB, 459 TFLOP/s, 2765 GB/s", 2765e9),
+           f"{_TPU}v5p: 95 GB, 459 TFLOP/s, 2765 GB/s", 2765e9, 600e9, 8960),
     Device("tpu_v6e", 31.25 * GIB, 918e12, True, 1,
-           f"{_TPU}v6e: 32 GB, 918 TFLOP/s, 1638 GB/s", 1638e9),
+           f"{_TPU}v6e: 32 GB, 918 TFLOP/s, 1638 GB/s", 1638e9, 102.4e12 / 256, 256),
     Device("p100", 15.5 * GIB, 18.7e12, False, 1, f"{_NV} P100 PCIe datasheet (2016)",
            732e9),
     Device("v100", 15.5 * GIB, 125e12, False, 1, f"{_NV} V100 SXM2 datasheet (2018)",
