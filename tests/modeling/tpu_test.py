@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tests.modeling.small import randomized, relative_error
 from vit_scaling import backend
-from vit_scaling.modeling.attention import attend
+from vit_scaling.modeling.attention import Attention, attend
 from vit_scaling.modeling.layers import LayerNorm, PatchEmbedding
 from vit_scaling.modeling.vit import vit
 
@@ -45,6 +45,19 @@ def assert_both_forms_agree(function, inputs, variables=(), tolerance=2e-6):
 def test_attention_and_its_gradients_agree(queries):
     inputs = [uniform(2, queries, 3, 8), uniform(2, 7, 3, 8), uniform(2, 7, 3, 8)]
     assert_both_forms_agree(attend, inputs)
+
+
+@pytest.mark.parametrize("batch", [2, 20], ids=["separate", "stacked"])
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_self_attention_agrees_for_few_and_many_tokens(batch, qk_norm):
+    """Many tokens are projected by one product, few by three: width 24, 5 tokens."""
+    layer = Attention(heads=3, qk_norm=qk_norm, seed=0)
+    layer.build((None, 5, 24))
+    for number, variable in enumerate(layer.trainable_variables):
+        noise = np.random.default_rng([1, number]).normal(size=variable.shape)
+        variable.assign(variable + 0.1 * noise)
+    inputs = [uniform(batch, 5, 24)]
+    assert_both_forms_agree(layer, inputs, layer.trainable_variables, tolerance=5e-6)
 
 
 def test_attention_is_finite_with_large_logits():

@@ -78,8 +78,19 @@ class Attention(CompositeLayer):
         Returns:
             (batch, queries, width).
         """
-        q = self.query(tokens if queries is None else queries)
-        k, v = self.key(tokens), self.value(tokens)  # (batch, tokens, heads, head_dim)
+        parts = (self.query, self.key, self.value)
+        if (
+            queries is None
+            and backend.targets_tpu()
+            and not any(part.has_lora for part in parts)
+        ):
+            kernels = [tf.convert_to_tensor(part.kernel) for part in parts]
+            products = tpu.project(tokens, kernels)
+            q, k, v = (p.add_bias(y) for p, y in zip(parts, products, strict=True))
+        else:
+            q = self.query(tokens if queries is None else queries)
+            k, v = self.key(tokens), self.value(tokens)
+        # All are (batch, tokens, heads, head_dim).
         if self.qk_norm:
             q, k = self.query_norm(q), self.key_norm(k)
         return self.out(attend(q, k, v))

@@ -175,11 +175,15 @@ class Projection(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Return the einsum of inputs and kernel, plus the bias."""
+        outputs = self.add_bias(tf.einsum(self.equation, inputs, self.kernel))
+        return outputs + self._adapt(inputs) if self.has_lora else outputs
+
+    def add_bias(self, products: tf.Tensor) -> tf.Tensor:
+        """Return the outputs from the products of inputs and kernel."""
         bias = self.bias
         if not self.bias_gradient:  # Zeros: after `stop_gradient` alone it is None.
             bias = tf.stop_gradient(bias) + 0.0 * bias
-        outputs = tf.einsum(self.equation, inputs, self.kernel) + bias
-        return outputs + self._adapt(inputs) if self.has_lora else outputs
+        return products + bias
 
     def enable_lora(self, rank: int, alpha: float | None = None) -> None:
         """Add an adapter (`vit_scaling.adapters`), like `keras.layers.Dense`.

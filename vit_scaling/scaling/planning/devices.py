@@ -47,7 +47,8 @@ _NV = "NVIDIA"
 # numbers are per chip), bandwidth (from the same pages and sheets; TPU v2: Jouppi et
 # al., CACM 63(7), 2020), for TPUs interconnect (all-reduce bandwidth of a pod over its
 # chips; v2: four links of 496 Gbit/s, v5p: half of the bidirectional rate) and chips of
-# a pod, from the same pages. A TPU v2 or v3 chip is two cores with half of each number. TPU
+# a pod, from the same pages. A TPU v2 or v3 chip is two cores with half of each
+# number. TPU
 # memory is the limit that the compiler reports for a program that does not fit. For
 # GPUs about half a GiB, an estimate, is subtracted for driver and context.
 DEVICES = {row.name: row for row in (
