@@ -77,6 +77,11 @@ def test_compute_of_named_shapes_is_counted_by_the_function_given():
         runs_from(data)
 
 
+def test_models_without_a_name_have_their_size():
+    runs = runs_from(table(N=[162.766e6, 4.2e9], loss=[3, 2]))
+    assert [run.model for run in runs] == ["162.8M", "4.2B"]
+
+
 def test_examples_are_derived_from_parameters_and_flops():
     data = pd.DataFrame({"Model Size": [1e8], "Training PFLOP": [1.2e3], "loss": [3]})
     runs = runs_from(data)

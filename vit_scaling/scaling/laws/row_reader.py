@@ -125,7 +125,7 @@ class RowReader:
         weight = self.amount(cells, "weight")
         try:
             return Run(
-                model=model or (f"{size:.6g} parameters" if size else "unnamed"),
+                model=model or (_size_name(size) if size else "unnamed"),
                 compute=compute,
                 error=error,
                 metric=self.cell(cells, "metric") or target,
@@ -226,6 +226,14 @@ class RowReader:
             where = f", the first in {rows[0]}" if rows else ""
             notes.append(f"{len(rows)} rows without {field} are left out{where}.")
         return notes
+
+
+def _size_name(size: float) -> str:
+    """Return a name for a model of which only the size is known: "162.8M"."""
+    for suffix, unit in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
+        if size >= unit:
+            return f"{size / unit:.4g}{suffix}"
+    return f"{size:.4g}"
 
 
 def _choose_unit(of_row: str | None, requested: str | None, column: str) -> str:
