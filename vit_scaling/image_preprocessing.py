@@ -170,8 +170,8 @@ def scale_pixels(
     images: tf.Tensor, low: PixelValue = -1.0, high: PixelValue = 1.0
 ) -> tf.Tensor:
     """Map uint8 values 0…255 to float32 `low`…`high`, which may differ by channel."""
-    factor = np.subtract(high, low) / 255.0
-    return np.float32(low) + tf.cast(images, tf.float32) * np.float32(factor)
+    factor = np.asarray(np.subtract(high, low) / 255.0, np.float32)
+    return np.asarray(low, np.float32) + tf.cast(images, tf.float32) * factor
 
 
 def _as_uint8(image: tf.Tensor) -> tf.Tensor:

@@ -380,7 +380,7 @@ def _write_tensorboard(
             return
     data = experiment.train_data
     batches = data.dataset(batch_size=_SAMPLE_IMAGES, seed=run.state.seed)
-    low, high = map(np.float32, data.value_range)
+    low, high = (np.asarray(value, np.float32) for value in data.value_range)
     images = (next(iter(batches))["images"] - low) / (high - low)
     board.write_start(run.step, texts, settings, images)
 

@@ -38,7 +38,7 @@ def preprocess_input(
         [[[-1.0, 0.0, 1.0]]]
     """
     if tuple(value_range) != (-1.0, 1.0):
-        low, high = np.float32(value_range[0]), np.float32(value_range[1])
+        low, high = (np.asarray(value, np.float32) for value in value_range)
         return low + x * ((high - low) / np.float32(255))
     return keras.applications.imagenet_utils.preprocess_input(
         x, data_format=data_format, mode="tf"

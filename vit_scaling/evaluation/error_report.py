@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from vit_scaling.argument_types import ValueRange
 from vit_scaling.evaluation.images import Batch, Compute, Images, make_pass
 from vit_scaling.io_files import write_text
 
@@ -158,7 +159,7 @@ def write_report(
     sets: Mapping[str, tuple[Guesses, Images]],
     *,
     title: str,
-    value_range: tuple[float, float],
+    value_range: ValueRange,
     batch_size: int,
 ) -> None:
     """Write one HTML page: accuracy by class, confusions, calibration, worst mistakes.
@@ -185,7 +186,7 @@ def _describe_set(
     name: str,
     guesses: Guesses,
     images: Images,
-    value_range: tuple[float, float],
+    value_range: ValueRange,
     batch_size: int,
 ) -> dict[str, Any]:
     worst = guesses.worst()
@@ -251,9 +252,9 @@ def _read_images(
     return found
 
 
-def _encode(pixels: np.ndarray, value_range: tuple[float, float]) -> str:
+def _encode(pixels: np.ndarray, value_range: ValueRange) -> str:
     """Return pixels as base64 PNG."""
-    low, high = value_range
+    low, high = (np.asarray(value, np.float32) for value in value_range)
     scaled = np.clip((pixels.astype(np.float32) - low) / (high - low), 0, 1)
     buffer = io.BytesIO()
     Image.fromarray(np.round(255 * scaled).astype(np.uint8)).save(buffer, "PNG")

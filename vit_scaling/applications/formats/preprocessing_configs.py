@@ -12,7 +12,7 @@ from vit_scaling.run_record import RunRecord
 Config = Mapping[str, Any]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Pillow's numbers of filters, in transformers' `resample`.
-PILLOW_FILTERS = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
+PILLOW_FILTERS: dict[int, Interpolation] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 # transformers' processors for which a `size` of one number means the shorter side.
 SHORTER_SIDE = ("CLIP", "Bit", "Siglip", "ConvNext")
 
@@ -53,7 +53,7 @@ def record_from_timm(config: Config, image_size: tuple[int, int]) -> RunRecord |
         "center": "central_crop",
         "squash": "squash_and_crop",
     }
-    interpolation = known.get("interpolation") or "bicubic"
+    interpolation: Any = known.get("interpolation") or "bicubic"
     is_square = image_size[0] == image_size[1]
     preprocess = names.get(known.get("crop_mode"))
     if not is_square or interpolation not in get_args(Interpolation):
@@ -91,7 +91,8 @@ def record_from_transformers(
     if not config:
         return None
     factor = config.get("rescale_factor", 1 / 255) if config.get("do_rescale", 1) else 1
-    mean, deviation = (0.0,) * 3, (1.0,) * 3
+    mean: Sequence[float] | None = (0.0, 0.0, 0.0)
+    deviation: Sequence[float] | None = (1.0, 1.0, 1.0)
     if config.get("do_normalize", True):
         mean, deviation = config.get("image_mean"), config.get("image_std")
     if not mean or not deviation:
@@ -99,7 +100,7 @@ def record_from_transformers(
     scale = 255 * factor  # Of the values from which the mean is subtracted.
     pixels = value_range([m / scale for m in mean], [d / scale for d in deviation])
     record = RunRecord((), image_size, value_range=pixels, preprocess=None)
-    interpolation = PILLOW_FILTERS.get(config.get("resample"))
+    interpolation = PILLOW_FILTERS.get(int(config.get("resample") or 0))
     sizes = _sizes(config)
     if sizes is None or interpolation is None:
         return record
@@ -123,10 +124,10 @@ def _sizes(config: Config) -> dict[str, Any] | None:
     if not size or not config.get("do_resize", True) or config.get("do_pad"):
         return None
     size = {name: value for name, value in size.items() if value}
-    target = (crop or size).get("height"), (crop or size).get("width")
+    target = (crop or size).get("height", 0), (crop or size).get("width", 0)
     if set(size) == {"height", "width"} and size == (crop or size):
         return {"image_size": target, "preprocess": "resize"}
-    side = size.get("shortest_edge") or size.get("height")
+    side = size.get("shortest_edge") or size.get("height", 0)
     if not crop or side != size.get("width", side) or side < max(target):
         return None
     name = "central_crop" if set(size) == {"shortest_edge"} else "squash_and_crop"
