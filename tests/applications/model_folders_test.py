@@ -42,7 +42,7 @@ def test_folders_are_read_again_with_equal_outputs(kind, options, loader, tmp_pa
     folder = str(tmp_path / "out")
     report = export_folder(weights, folder, kind=kind)
     assert folder in report["load_with"] and loader.split("_")[0] in report["load_with"]
-    again = read_weights(folder, norm_epsilon=options.get("norm_epsilon"))
+    again = read_weights(folder)
     assert not again.assumed
     expected = build_model(weights)(images())
     np.testing.assert_allclose(build_model(again)(images()), expected, atol=1e-6)
