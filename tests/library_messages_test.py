@@ -8,8 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import vit_scaling
 from vit_scaling.library_messages import _is_shown as is_shown
+from vit_scaling.library_messages import short_message
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = (
@@ -24,6 +27,12 @@ TRAIN = (
     "EVAL_EVERY = None",
 )
 OWN_LINES = (  # All that a short training run prints.
+    r"Loading TensorFlow and the configuration\.",
+    r"Reading the lists of images\.",
+    r"Building the model\.",
+    r"Checking evaluations and restoring the newest checkpoint, if any\.",
+    r"Writing the files that describe the run, and the first checkpoint\.",
+    r"Compiling the step; the first report is that of step 2\.",
     r"optimizer +weights .*",
     r"adam +[\d. ]+",
     r"vit_gap|vit: [\d,]+ parameters, .*",
@@ -65,7 +74,9 @@ def test_training_export_and_prediction_print_only_own_lines(digit_records, tmp_
     assert run("commands.export", *exported) == []
     predict = [f"--saved_model={tmp_path / 'export'}", "--limit=2"]
     predict.append(f"--tfrecords={digit_records}/test-*")
-    assert run("commands.predict", *predict) == []
+    progress = r"|.*image.*\[\d\d:\d\d.*"
+    lines = run("commands.predict", *predict)
+    assert lines and all(re.fullmatch(progress, line) for line in lines), lines
     shown = run("commands.predict", *predict, "--verbosity=1")
     assert any("custom gradients" in line for line in shown)
     assert any("cpu_feature_guard" in line for line in shown)
@@ -81,3 +92,34 @@ def test_own_warnings_and_errors_of_libraries_are_shown():
     assert is_shown(record(own, logging.WARNING))
     assert is_shown(record(other, logging.ERROR))
     assert not is_shown(record(other, logging.WARNING))
+
+
+CUT_OFF = """Graph execution error:
+
+Detected at node map/while/cond/DecodeImage defined at (most recent call last):
+<stack traces unavailable>
+Invalid GIF data (size 6), failed to open gif file: No screen descriptor detected
+\t [[{{node map/while/cond/DecodeImage}}]] [Op:__inference_wrapper_3134]"""
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        (
+            CUT_OFF,
+            "Invalid GIF data (size 6), failed to open gif file: No screen descriptor "
+            "detected",
+        ),
+        (
+            "{{function_node __wrapped__DecodeImage}} Input is empty. [Op:DecodeImage]",
+            "Input is empty.",
+        ),
+        (
+            "assertion failed: [It\\'s too large (image 1).]\n\t [[{{node a}}]]",
+            "It's too large (image 1).",
+        ),
+        ("nothing around it", "nothing around it"),
+    ],
+)
+def test_the_cause_of_a_tensorflow_error_is_found(text, cause):
+    assert short_message(text) == cause

@@ -4,6 +4,7 @@
 import contextlib
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -34,6 +35,18 @@ def hide_library_messages(verbosity: int = 0) -> None:
     handler.addFilter(_is_shown)
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", module=r"(?!vit_scaling\b|__main__$)")
+
+
+def short_message(text: str) -> str:
+    """Return the cause in the text of a TensorFlow error, in one line.
+
+    Left out are places in the graph, and what TensorFlow puts around an assertion.
+    """
+    frame = r"Graph execution error:|Detected at node .*|<stack traces .*"
+    place = r"\[\[.*?\]\]|\{\{.*?\}\}|\[Op:.*?\]"
+    cause = " ".join(re.sub(f"{frame}|{place}", "", text).split())
+    asserted = re.search(r"assertion failed: \[(.+)\]", cause)
+    return asserted[1].replace("\\'", "'") if asserted else cause
 
 
 def hide_first_compilation() -> None:

@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Sequence
 
 from vit_scaling.export.prediction import Predictor
+from vit_scaling.library_messages import short_message
 
 TopClasses = tuple[list[list[str]], list[list[float]]]
 
@@ -118,7 +119,8 @@ def _make_rest_predictor(
 def _to_python_error(code: str, details: str | None, server: str) -> Exception:
     """Return the Python exception for a server's error."""
     if code == "INVALID_ARGUMENT":
-        return ValueError(f"The model refused the images: {details}")
+        cause = short_message(details or "")
+        return ValueError(f"The model refused the images: {cause}")
     if code == "UNAVAILABLE":
         return ConnectionError(f"No model server answers at {server}: {details}")
     return RuntimeError(f"The model server at {server} failed with {code}: {details}")

@@ -18,6 +18,7 @@ from vit_scaling.data.tfrecords import TFRecords
 from vit_scaling.data.writing.image_checks import UnusableImage, prepare_image
 from vit_scaling.data.writing.image_files import scan_folder
 from vit_scaling.export import serving_signatures
+from vit_scaling.library_messages import short_message
 from vit_scaling.run_record import RunRecord
 
 
@@ -143,7 +144,7 @@ def _make_predictor(signature: Callable[..., Any]) -> Predictor:
             outputs = signature(image_bytes=tf.constant(list(images)))
         except tf.errors.InvalidArgumentError as error:
             raise ValueError(
-                f"The model refused the images: {error.message}"
+                f"The model refused the images: {short_message(error.message)}"
             ) from error
         names = outputs["top_classes"].numpy()
         return (

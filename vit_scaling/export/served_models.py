@@ -9,6 +9,7 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from vit_scaling.export.serving_kit import list_versions
 from vit_scaling.export.serving_signatures import DEFAULT_SIGNATURE, Outputs
+from vit_scaling.library_messages import short_message
 
 
 class RequestError(Exception):
@@ -71,7 +72,8 @@ class ServedModel:
         try:
             return self._find(signature)(**inputs)
         except tf.errors.InvalidArgumentError as error:
-            raise RequestError("INVALID_ARGUMENT", error.message) from error
+            message = short_message(error.message)
+            raise RequestError("INVALID_ARGUMENT", message) from error
 
     def _find(self, name: str) -> tf.types.experimental.ConcreteFunction:
         name = name or DEFAULT_SIGNATURE

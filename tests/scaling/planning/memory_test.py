@@ -175,3 +175,11 @@ def test_adapters_have_gradients_and_state_and_the_frozen_weights_none():
     assert adapted.total < plain.total
     with pytest.raises(ValueError, match="`lora_rank` must be at least 1"):
         Step(lora_rank=0)
+
+
+def test_adapters_need_what_the_compiler_says():
+    """`preflight` of finetune.gin with lora.gin: B/16, 384 px, bfloat16, v3, batch 8."""
+    step = Step(image_size=384, optimizer="momentum_hp", lora_rank=8)
+    found = memory(shape_named("B/16"), batch=8, step=step, limit_bytes=LIMIT)
+    assert found.arguments / GIB == pytest.approx(0.374, abs=0.001)
+    assert found.total / GIB == pytest.approx(2.156, rel=0.05)

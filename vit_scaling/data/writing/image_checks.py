@@ -3,13 +3,13 @@
 
 import dataclasses
 import io
-import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
 from vit_scaling import image_preprocessing
+from vit_scaling.library_messages import short_message
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -157,7 +157,7 @@ def _check_mode(image: "Image.Image") -> None:
 
 def _unusable(error: Exception) -> UnusableImage:
     text = error.message if isinstance(error, tf.errors.OpError) else str(error)
-    text = re.sub(r"\{\{.*?\}\} *| *\[Op:.*", "", text) or type(error).__name__
+    text = short_message(text) or type(error).__name__
     if "cannot identify image" in text:
         text = "no known image format"
     return UnusableImage(f"does not decode ({text})")
