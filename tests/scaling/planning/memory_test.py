@@ -178,7 +178,7 @@ def test_adapters_have_gradients_and_state_and_the_frozen_weights_none():
 
 
 def test_adapters_need_what_the_compiler_says():
-    """`preflight` of finetune.gin with lora.gin: B/16, 384 px, bfloat16, v3, batch 8."""
+    """Preflight of finetune.gin with lora.gin: B/16, 384 px, bfloat16, v3, batch 8."""
     step = Step(image_size=384, optimizer="momentum_hp", lora_rank=8)
     found = memory(shape_named("B/16"), batch=8, step=step, limit_bytes=LIMIT)
     assert found.arguments / GIB == pytest.approx(0.374, abs=0.001)
