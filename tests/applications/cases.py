@@ -80,5 +80,7 @@ CASES = [
     Case("hf_dinov2_registers", "huggingface_vit", "token"),
     Case("hf_deit", "huggingface_vit", "token"),
     Case("hf_not_square", "huggingface_vit", "token"),
+    Case("hf_clip_vision", "huggingface_clip", "token"),
+    Case("hf_clip_towers", "huggingface_clip", "token"),
 ]
 NAMED = {case.name: case for case in CASES}

@@ -107,3 +107,25 @@ def test_heads_that_contradict_the_configuration_are_rejected():
         ValueError, match=r"is 4, but the file or its config\.json has 2"
     ):
         huggingface.read_huggingface(found, ReadOptions(heads=4), config)
+
+
+def test_clip_has_its_norm_before_the_blocks_and_its_own_epsilon():
+    found, config = held("hf_clip_vision")
+    weights = huggingface.read_huggingface(found, ReadOptions(), config)
+    assert weights.arguments["norm_before_blocks"]
+    assert weights.arguments["norm_epsilon"] == 1e-5
+    assert "patch_embedding/bias" in weights.filled
+
+
+def test_clip_without_a_configuration_is_taken_for_quick_gelu():
+    found, config = held("hf_clip_vision")
+    del config["hidden_act"]  # transformers' default, as of OpenAI's files.
+    with pytest.raises(ValueError, match="hidden_act='quick_gelu'"):
+        huggingface.read_huggingface(found, ReadOptions(), config)
+
+
+def test_classifier_of_clip_is_rejected():
+    found, config = held("hf_clip_vision")
+    found["classifier.weight"] = found["post_layernorm.weight"][None]
+    with pytest.raises(ValueError, match="average of tokens without the last norm"):
+        huggingface.read_huggingface(found, ReadOptions(), config)

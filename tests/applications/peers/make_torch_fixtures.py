@@ -25,6 +25,10 @@ except RuntimeError:  # Built for another torch, it lacks what it registers for.
 
 from timm.models.vision_transformer import VisionTransformer
 from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPVisionConfig,
+    CLIPVisionModel,
     DeiTConfig,
     DeiTForImageClassification,
     Dinov2Config,
@@ -132,6 +136,7 @@ def huggingface_cases(root: str, size: str) -> None:
     del dinov2["intermediate_size"]
     oblong = (image // 2, image * 2)
     vit, siglip = ViTConfig(**shape, num_labels=classes), SiglipVisionConfig(**shape)
+    clip = {**shape, "hidden_act": "gelu"}  # LAION's; OpenAI's is quick_gelu.
     cases = {
         "hf_vit": (ViTForImageClassification(vit), "logits"),
         "hf_vit_pooler": (ViTModel(vit), "pooler_output"),
@@ -156,6 +161,11 @@ def huggingface_cases(root: str, size: str) -> None:
             ),
             "logits",
         ),
+        "hf_clip_vision": (CLIPVisionModel(CLIPVisionConfig(**clip)), "pooler_output"),
+        "hf_clip_towers": (
+            CLIPModel(CLIPConfig(vision_config=clip, text_config=text)),
+            "pooler_output",
+        ),
     }
     for seed, (name, (model, field)) in enumerate(cases.items()):
         if not re.fullmatch(ONLY, name):
@@ -166,7 +176,7 @@ def huggingface_cases(root: str, size: str) -> None:
         model.save_pretrained(folder)
         images = images_of(*(oblong if name == "hf_not_square" else (image,)))
         with torch.no_grad():
-            tower = model.vision_model if name == "hf_siglip_towers" else model
+            tower = model.vision_model if name.endswith("_towers") else model
             record(folder, images, getattr(tower(pixel_values=images), field))
         with open(os.path.join(folder, "config.json")) as file:
             config = json.load(file)

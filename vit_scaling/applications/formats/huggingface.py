@@ -1,4 +1,4 @@
-"""Hugging Face transformers' ViT and SigLIP image towers in .safetensors files."""
+"""Hugging Face transformers' ViT, SigLIP and CLIP image towers in .safetensors."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -6,6 +6,7 @@ import re
 
 from vit_scaling.applications.formats.conversion import convert
 from vit_scaling.applications.formats.huggingface_config import (
+    CLIP,
     SIGLIP,
     VIT,
     Config,
@@ -80,8 +81,10 @@ VIT_TABLE = make_table(
     ("classifier", "head", "linear"),
 )
 
-SIGLIP_TABLE = make_table(
+SIGLIP_TABLE = make_table(  # And CLIP's, which adds a class token and a norm.
     TORCH_LAYERS,
+    ("embeddings.class_embedding", "class_token/token", "token"),
+    ("pre_layrnorm", "embedding_norm", "norm"),
     (SIGLIP_PATCH, "patch_embedding", "patches"),
     (
         "embeddings.position_embedding.weight",
@@ -116,7 +119,7 @@ OTHER_PARTS = r"(text_model|decoder|lm_head|visual_projection|text_projection)\.
 def read_huggingface(
     arrays: Arrays, options: ReadOptions, config: Config
 ) -> ViTWeights:
-    """Read a ViT's, DeiT's, DINOv2's or a SigLIP image tower's arrays.
+    """Read a ViT's, DeiT's, DINOv2's or a SigLIP or CLIP image tower's arrays.
 
     Args:
         arrays: The file's arrays.
@@ -140,7 +143,7 @@ def read_huggingface(
         "approximate_gelu": image_config.uses_tanh_gelu(),
         "norm_epsilon": image_config.epsilon(),
     }
-    table = SIGLIP_TABLE if source.layout == SIGLIP else VIT_TABLE
+    table = VIT_TABLE if source.layout == VIT else SIGLIP_TABLE
     options = dataclasses.replace(options, source_image_size=image_config.image_size)
     heads = image_config.config.get("num_attention_heads")
     # DINOv2's registers have no positions, DeiT's distillation token has one.
@@ -163,6 +166,12 @@ def _check_classifier(source: SourceArrays) -> None:
             "patches (DINOv2), which no head of this package does. Leave it out by "
             "ignore='classifier.*'."
         )
+    if source.layout == CLIP and kernel is not None:
+        raise ValueError(
+            "The model's classifier reads the average of tokens without the last norm "
+            "(CLIPForImageClassification), which no head of this package does. Leave "
+            "it out by ignore='classifier.*'."
+        )
     if "distillation_classifier.weight" in source.arrays:
         raise ValueError(
             "The model averages two classifiers, of the class token and of the "
@@ -174,24 +183,27 @@ def _check_classifier(source: SourceArrays) -> None:
 def _image_model(arrays: Arrays) -> SourceArrays:
     """Return the image model's arrays under the names in transformers' files."""
     prefix = FORMAT.find_prefix(arrays) or ""
-    is_siglip = f"{prefix}{SIGLIP_PATCH}.weight" in arrays
-    source = SourceArrays(SIGLIP if is_siglip else VIT, dict(arrays))
+    layout = SIGLIP if f"{prefix}{SIGLIP_PATCH}.weight" in arrays else VIT
+    if f"{prefix}embeddings.class_embedding" in arrays:
+        layout = CLIP
+    source = SourceArrays(layout, dict(arrays))
     source.leave_out(OTHER_PARTS, "not part of the image tower")
     source.rename(f"^{re.escape(prefix)}", "")
-    if not is_siglip:
+    source.leave_out(r"embeddings\.position_ids", "numbers of the positions")
+    if layout == VIT:
         mask = r"embeddings\.mask_token"
         source.leave_out(mask, "only used in masked pre-training")
         for pattern, name_in_files in NAMES_IN_FILES:
             source.rename(pattern, name_in_files)
-    elif "classifier.weight" in source.arrays:
+    elif layout == SIGLIP and "classifier.weight" in source.arrays:
         reason = "this model's classifier reads the mean of tokens"
         source.leave_out(r"head\..*", reason)
     return source
 
 
 FORMAT = WeightsFormat(
-    layouts=(VIT, SIGLIP),
-    description=".safetensors of Hugging Face's ViT, DeiT, DINOv2 and SigLIP",
+    layouts=(VIT, SIGLIP, CLIP),
+    description=".safetensors of Hugging Face's ViT, DeiT, DINOv2, SigLIP and CLIP",
     prefixes=(
         "",
         "vit.",

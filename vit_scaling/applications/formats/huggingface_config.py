@@ -11,7 +11,8 @@ from vit_scaling.applications.formats.vit_weights import ReadOptions
 from vit_scaling.modeling.shapes import ViTShape
 
 Config = Mapping[str, Any]
-VIT, SIGLIP = "huggingface_vit", "huggingface_siglip"  # Names of the layouts.
+# Names of the layouts.
+VIT, SIGLIP, CLIP = "huggingface_vit", "huggingface_siglip", "huggingface_clip"
 
 # transformers' names of GELU; any other name is another function.
 ERF_GELU = ("gelu", "gelu_python")
@@ -28,13 +29,16 @@ PLAIN_MODELS = {
     "dinov2_with_registers": 1e-6,
     "siglip": 1e-6,
     "siglip_vision_model": 1e-6,
+    "clip": 1e-5,
+    "clip_vision_model": 1e-5,
 }
+# From a layout to its default function of the MLP, and the model that it is of.
+DEFAULT_ACTS = {VIT: "gelu", SIGLIP: "gelu_pytorch_tanh", CLIP: "quick_gelu"}
+DEFAULT_MODELS = {VIT: "vit", SIGLIP: "siglip", CLIP: "clip"}
 # From `model_type` to the part that a plain ViT lacks.
 OTHER_MODELS = {
     "beit": "relative position biases (BEiT)",
     "data2vec-vision": "relative position biases (BEiT)",
-    "clip": "a norm before the blocks (pre_layrnorm)",
-    "clip_vision_model": "a norm before the blocks (pre_layrnorm)",
     "convnext": "convolutions in place of attention",
     "convnextv2": "convolutions in place of attention",
     "dinov3_convnext": "convolutions in place of attention",
@@ -139,12 +143,11 @@ class HuggingFaceConfig:
         Raises:
             ValueError: It is another function, and the caller did not choose.
         """
-        default = "gelu_pytorch_tanh" if self.source.layout == SIGLIP else "gelu"
-        activation = self.config.get("hidden_act", default)
+        activation = self.config.get("hidden_act", DEFAULT_ACTS[self.source.layout])
         known = (*ERF_GELU, *TANH_GELU)
         if self.options.approximate_gelu is None and activation not in known:
             raise ValueError(
-                f"The model's config.json has hidden_act={activation!r}; this "
+                f"The model computes hidden_act={activation!r} (config.json); this "
                 f"package's ViT computes GELU: {', '.join(known)}. Set "
                 "`approximate_gelu` (--gelu) to use GELU nevertheless; the outputs "
                 "will differ from the source's."
@@ -159,8 +162,7 @@ class HuggingFaceConfig:
 
     def epsilon(self) -> float:
         """Return the norms' epsilon, by default the model's; note it if assumed."""
-        default = "siglip" if self.source.layout == SIGLIP else "vit"
-        kind = self.config.get("model_type", default)
+        kind = self.config.get("model_type", DEFAULT_MODELS[self.source.layout])
         epsilon = self.config.get("layer_norm_eps", PLAIN_MODELS[kind])
         if not self.config and self.options.norm_epsilon is None:
             self.source.assumed.append(

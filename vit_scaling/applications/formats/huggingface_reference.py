@@ -1,4 +1,4 @@
-"""The forward passes of Hugging Face transformers' ViT and SigLIP tower in NumPy."""
+"""The forward passes of transformers' ViT and SigLIP and CLIP towers in NumPy."""
 # SPDX-License-Identifier: Apache-2.0
 
 from typing import Any
@@ -26,7 +26,7 @@ EPSILON_1E_6 = ("siglip", "siglip_vision_model", "vit_msn", "dinov2")
 
 
 class HuggingFaceReference(NumpyReference):
-    """transformers' ViT, DeiT, DINOv2 and SigLIP tower, under the names in files."""
+    """transformers' ViT, DeiT, DINOv2, SigLIP and CLIP, under the names in files."""
 
     classifiers = ("pooler.dense", "classifier")
     fused = {  # noqa: RUF012
@@ -36,10 +36,12 @@ class HuggingFaceReference(NumpyReference):
     def __init__(
         self, arrays: Arrays, weights: ViTWeights, prefix: str = "", **stated: Any
     ) -> None:
+        self.is_clip = weights.layout == "huggingface_clip"
         self.is_siglip = weights.layout == "huggingface_siglip"
         super().__init__(arrays, weights, prefix, **stated)
         self.arrays = {_name_in_files(name): a for name, a in self.arrays.items()}
-        self.last_norm = "post_layernorm" if self.is_siglip else "layernorm"
+        is_vit = weights.layout == "huggingface_vit"
+        self.last_norm = "layernorm" if is_vit else "post_layernorm"
 
     @property
     def image_config(self) -> dict[str, Any]:
@@ -56,13 +58,15 @@ class HuggingFaceReference(NumpyReference):
         activation = config.get("hidden_act", "tanh" if self.is_siglip else "gelu")
         tanh = activation not in ("gelu", "gelu_python")
         heads, epsilon = config.get("num_attention_heads"), 1e-6 if small else 1e-12
+        epsilon = 1e-5 if self.is_clip else epsilon
         epsilon = config.get("layer_norm_eps", epsilon)
         return Stated(heads, self._own_head(), tanh, epsilon, plain_blocks=True)
 
     def _own_head(self) -> str:
         if self.is_siglip:
             return "gap" if "classifier.weight" in self.arrays else "map"
-        return "token" if "embeddings.cls_token" in self.arrays else "gap"
+        has_token = "embeddings.cls_token" in self.arrays or self.is_clip
+        return "token" if has_token else "gap"
 
     def before_classifier(self, x: np.ndarray) -> np.ndarray:
         """Apply the function of ViTModel's pooler."""
@@ -74,9 +78,8 @@ class HuggingFaceReference(NumpyReference):
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         """Return tokens with positions (batch, tokens, width), the patches last."""
-        if self.is_siglip:
-            x = self.embed_patches(images, "embeddings.patch_embedding")
-            return x + self["embeddings.position_embedding.weight"]
+        if self.is_siglip or self.is_clip:
+            return self._embed_tower(images)
         x = self.embed_patches(images, "embeddings.patch_embeddings.projection")
         positions = self["embeddings.position_embeddings"]
         names = ("embeddings.cls_token", "embeddings.distillation_token")
@@ -86,9 +89,17 @@ class HuggingFaceReference(NumpyReference):
         registers = np.repeat(self["embeddings.register_tokens"], len(x), axis=0)
         return np.concatenate([x[:, :1], registers, x[:, 1:]], axis=1)
 
+    def _embed_tower(self, images: np.ndarray) -> np.ndarray:
+        x = self.embed_patches(images, "embeddings.patch_embedding")
+        positions = self["embeddings.position_embedding.weight"]
+        if not self.is_clip:
+            return x + positions
+        token = np.broadcast_to(self["embeddings.class_embedding"], x[:, :1].shape)
+        return self.norm("pre_layrnorm", np.concatenate([token, x], 1) + positions)
+
     def block(self, x: np.ndarray, number: int) -> np.ndarray:
-        """Apply an encoder block of either model."""
-        if self.is_siglip:
+        """Apply an encoder block of any of the models."""
+        if self.is_siglip or self.is_clip:
             block = f"encoder.layers.{number}."
             return self.encoder_block(
                 x,

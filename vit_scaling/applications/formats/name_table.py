@@ -44,6 +44,8 @@ FROM_HEADS = Transform(
 )
 # SigLIP's Hugging Face files store positions without a leading axis of 1.
 ADD_BATCH_AXIS = Transform(lambda a, heads: a[None], lambda a, heads: a[0])
+# CLIP's Hugging Face files store the class token as a vector.
+ADD_TWO_AXES = Transform(lambda a, heads: a[None, None], lambda a, heads: a[0, 0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +97,7 @@ _TO_HEADS = _torch_layer(TO_HEADS, HEADS_BIAS)
 TORCH_LAYERS: dict[str, LayerKind] = {
     "array": (Row("", ""),),  # A single array, not a layer.
     "positions": (Row("", "", ADD_BATCH_AXIS),),
+    "token": (Row("", "", ADD_TWO_AXES),),
     "norm": (Row(".weight", "/gamma"), Row(".bias", "/beta")),
     "linear": _torch_layer(TRANSPOSE),
     "patches": _torch_layer(CONVOLUTION),

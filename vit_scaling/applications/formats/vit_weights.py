@@ -42,8 +42,8 @@ class ViTWeights:
     """Converted ViT weights and their source.
 
     Attributes:
-        layout: "big_vision", "timm", "huggingface_vit", "huggingface_siglip" or
-            "vit_scaling".
+        layout: "big_vision", "timm", "huggingface_vit", "huggingface_siglip",
+            "huggingface_clip" or "vit_scaling".
         arguments: Keyword arguments of `vit_scaling.modeling.vit.vit`.
         variables: From variable path to float32 array.
         used: From each array of the source that was used to our variables, as text.
