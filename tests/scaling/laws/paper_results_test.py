@@ -1,9 +1,11 @@
 """The shipped data are the paper's, each row with its source."""
 # SPDX-License-Identifier: Apache-2.0
 
+import numpy as np
 import pytest
 
 from vit_scaling.scaling.laws import paper_results
+from vit_scaling.scaling.laws.power_law import fit_power_law
 
 
 @pytest.mark.parametrize("metric", paper_results.METRICS)
@@ -50,3 +52,30 @@ def test_figure_8_has_all_cells_of_three_depths():
     rows = paper_results.shapefinder_rows()
     assert len(rows) == 3 * 23 * 13
     assert {row["layers"] for row in rows} == {"24", "40", "56"}
+
+
+FEWSHOT = [name for name in paper_results.METRICS if name.endswith("shot")]
+
+
+def test_g_14_is_predicted_without_it_within_four_percent_in_the_median():
+    """The few-shot metrics of Tables 4 to 13, and ImageNet 10-shot."""
+    off = []
+    for metric in FEWSHOT:
+        runs = paper_results.paper_runs(metric)
+        best = min((run for run in runs if run.model == "G/14"), key=lambda r: r.error)
+        law = fit_power_law(runs.where(lambda run: run.model != "G/14")).law
+        off.append(abs(float(law.error_at(best.compute)) / best.error - 1))
+    assert len(off) == 8 and np.median(off) < 0.04 and max(off) < 0.12
+
+
+def test_steps_turned_into_core_days_give_the_law_of_figure_2():
+    """The only metric of both: ImageNet 10-shot."""
+    rates = [
+        (
+            run.compute,
+            run.images_seen / 4096 * paper_results.core_days_per_step(run.model),
+        )
+        for run in paper_results.paper_runs("imagenet_10shot")
+    ]
+    figure, table = np.array(rates).T
+    assert np.median(np.abs(table / figure - 1)) < 0.02

@@ -8,7 +8,7 @@ from vit_scaling.scaling.studies import result_tables
 from vit_scaling.scaling.studies.analysis import analyse
 
 ROWS = {
-    "coefficients": lambda result: 4,
+    "coefficients": lambda result: 5,  # And the error in the middle.
     "predictions": lambda result: len(result["predictions"]),
     "hidden_runs": lambda result: len(result["hindcasts"]),
     "laws": lambda result: len(result["laws"]),

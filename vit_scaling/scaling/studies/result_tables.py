@@ -33,6 +33,14 @@ def coefficients_table(result: Mapping[str, Any]) -> Table:
         [name, f"{result[name]:.4g}", _format_range(result["intervals"][name], ".4g")]
         for name in COEFFICIENTS
     ]
+    middle = result["reference"]  # What a means where 1 is far from every run.
+    rows.append(
+        [
+            f"{result['target']} at {middle['compute']:.4g}",
+            f"{middle['error']:.4g}",
+            _format_range(middle["interval"], ".4g"),
+        ]
+    )
     return ["", "value", f"{result['level']:.0%} interval"], rows
 
 
