@@ -20,7 +20,7 @@ from vit_scaling.applications.sources import find_source
 from vit_scaling.applications.weights import (
     build_model,
     export_weights,
-    load_classifier,
+    load_for_serving,
     read_weights,
     save_weights,
 )
@@ -79,7 +79,7 @@ def test_the_record_is_carried_into_our_own_files(folder, tmp_path):
     for name in ("m.npz", "m.keras"):
         save_weights(weights, str(tmp_path / name))
         check(read_weights(str(tmp_path / name)).record)
-    _, record, _ = load_classifier(str(tmp_path / "m.keras"))
+    _, record, _ = load_for_serving(str(tmp_path / "m.keras"))
     check(record)
     tanh = read_weights(str(folder), norm_epsilon=1e-6)
     export_weights(tanh, str(tmp_path / "m.safetensors"))
@@ -111,6 +111,6 @@ def test_only_others_files_without_a_configuration_have_assumed_pixels():
         "bv_map": False,
         "augreg": False,
     }
-    _, record, facts = load_classifier(NAMED["hf_vit"].path)
+    _, record, facts = load_for_serving(NAMED["hf_vit"].path)
     assert record.value_range == (-1.0, 1.0) and record.class_names == ()
     assert any("pixels in [-1, 1]" in fact for fact in facts)

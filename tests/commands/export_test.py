@@ -12,7 +12,7 @@ import tensorflow as tf
 from tests.applications.cases import NAMED
 from tests.applications.published_folders import MEAN, STD, write_transformers_folder
 from tests.export import runs
-from vit_scaling.applications.weights import load_classifier
+from vit_scaling.applications.weights import load_for_serving, save_weights
 from vit_scaling.commands import export, predict
 from vit_scaling.export import onnx_litert, saved_model, serving_kit
 
@@ -141,7 +141,7 @@ def test_exported_bytes_get_the_preprocessing_of_the_weights(
     images = (images / STD).astype(np.float32)[None]
     signatures = tf.saved_model.load(str(out)).signatures
     served = signatures["serving_bytes"](image_bytes=tf.stack([encoded]))
-    model, *_ = load_classifier(str(published))
+    model, *_ = load_for_serving(str(published))
     # One grey level of one pixel would change the logits by up to 2e-3.
     np.testing.assert_allclose(served["logits"], model(images), atol=5e-3)
     assert set(served["top_classes"].numpy()[0]) == {b"ant", b"bee", b"cat"}
@@ -157,11 +157,40 @@ def test_class_names_that_contradict_the_models_are_rejected(
     assert "'cow' for class 2, where the model's 3 have 'cat'" in error
 
 
-def test_weights_without_a_classifier_are_refused(tmp_path, capsys):
-    flags = [f"--model={NAMED['hf_siglip_vision'].path}", f"--output_dir={tmp_path}/o"]
+@pytest.mark.parametrize("name", ["hf_dinov2_registers", "hf_siglip_vision"])
+def test_weights_without_a_classifier_are_exported_for_their_features(
+    name, tmp_path, capsys
+):
+    out = tmp_path / "out"
+    flags = [f"--model={NAMED[name].path}", f"--output_dir={out}", "--json"]
+    assert export.main(flags) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["classes"] == 0 and set(report["max_difference"]) >= {"features"}
+    images, expected = NAMED[name].expected()  # Computed by the model's authors' code.
+    signatures = tf.saved_model.load(str(out)).signatures
+    floats = signatures["serving_floats"](images=tf.constant(images))
+    np.testing.assert_allclose(floats["features"], expected, atol=1e-5)
+    pixels = np.random.default_rng(2).integers(0, 256, (9, 9, 3), np.uint8)
+    encoded = tf.stack([tf.io.encode_png(pixels)] * 2)
+    for signature in ("serving_default", "serving_features"):
+        served = signatures[signature](image_bytes=encoded)
+        assert {key: tuple(value.shape) for key, value in served.items()} == {
+            "features": (2, 8)
+        }
+    image = tmp_path / "a.png"
+    image.write_bytes(tf.io.encode_png(pixels).numpy())
+    assert predict.main([f"--saved_model={out}", "--images", str(image)]) != 0
+    assert "has no classifier" in capsys.readouterr().err
+
+
+def test_weights_without_a_head_are_rejected_with_what_to_do(tmp_path, capsys):
+    path = str(tmp_path / "tokens.npz")
+    weights = NAMED["hf_siglip_vision"].read(head="none")
+    save_weights(weights, path)
+    flags = [f"--model={path}", f"--output_dir={tmp_path}/o"]
     assert export.main(flags) == 1
-    assert "have no classifier" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+    assert "no pooling head" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
 
 
 @pytest.mark.parametrize(

@@ -180,10 +180,10 @@ def load_model(
     return build_model(weights, image_size=image_size, dtype=dtype)
 
 
-def load_classifier(
+def load_for_serving(
     source: str,
 ) -> tuple[keras.Model, RunRecord | None, tuple[str, ...]]:
-    """Load a model with its classifier, to be served.
+    """Load a model that gives classes, or features if it has no classifier.
 
     Args:
         source: A `.keras`, or any other source that `read_weights` reads without
@@ -193,7 +193,7 @@ def load_classifier(
         The model, its record if it is known, and the assumptions made in reading it.
 
     Raises:
-        ValueError: See `read_weights`; or a ViT has no classifier.
+        ValueError: See `read_weights`; or a ViT has no pooling head.
     """
     path = local_path(source)
     found, assumed = find_source(path), tuple[str, ...]()
@@ -205,10 +205,11 @@ def load_classifier(
         if weights.preprocessing_assumed:
             assumed = (*assumed, PREPROCESSING_ASSUMED)
     names = {layer.name for layer in model.layers}
-    if "encoder_norm" in names and "head" not in names:
+    if "encoder_norm" in names and len(model.output_shape) != 2:
         raise ValueError(
-            f"The weights of {source!r} have no classifier, so the model cannot "
-            "predict classes. Fine-tune them first (tools/finetune.py)."
+            f"The weights of {source!r} have no pooling head, so the model gives "
+            "neither classes nor features. Convert them by `vit-scaling weights import "
+            "--head=gap`, and give the file written."
         )
     return model, record, assumed
 

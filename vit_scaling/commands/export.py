@@ -106,19 +106,20 @@ def _load_model_and_record(
     """Return the arguments of `export_model` for a file, and all assumptions."""
     from vit_scaling.applications.weights import (
         check_takes_default_range,
-        load_classifier,
+        load_for_serving,
     )
     from vit_scaling.data.tfrecords import read_class_names
     from vit_scaling.export import records, run_loading
+    from vit_scaling.export.serving_signatures import has_classifier
 
-    model, known, assumed = load_classifier(arguments.model)
+    model, known, assumed = load_for_serving(arguments.model)
     if arguments.value_range is None and known is None:
         check_takes_default_range(model)
     names = ("loss", "value_range", "preprocess", "resize")
     fields = {name: getattr(arguments, name) for name in names}
     record = records.make_record(
         model.input_shape,
-        model.output_shape[-1],
+        model.output_shape[-1] if has_classifier(model) else 0,
         arguments.class_names and read_class_names(arguments.class_names),
         known,
         **{name: value for name, value in fields.items() if value is not None},
@@ -160,7 +161,7 @@ def _show(report: Mapping[str, Any]) -> str:
     weights = f"{report['weights']} weights, " if report.get("weights") else ""
     lines = [
         f"Wrote {report['output_dir']}: step {report['step']}, {weights}"
-        f"{report['parameters']:,} parameters, {report['classes']} classes, "
+        f"{report['parameters']:,} parameters, {report['classes'] or 'no'} classes, "
         f"{report['bytes'] / 2**20:.1f} MiB.",
         cli.table(rows, ["output", "largest difference from the model"]),
     ]

@@ -146,6 +146,11 @@ def _make_predictor(signature: Callable[..., Any]) -> Predictor:
             raise ValueError(
                 f"The model refused the images: {short_message(error.message)}"
             ) from error
+        if "top_classes" not in outputs:
+            raise ValueError(
+                "The model has no classifier, so it predicts no classes. Its signature "
+                "serving_features gives features; fine-tune it to get classes."
+            )
         names = outputs["top_classes"].numpy()
         return (
             [[name.decode() for name in row] for row in names],

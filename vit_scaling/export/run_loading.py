@@ -11,6 +11,7 @@ import keras
 import vit_scaling.modeling.vit  # noqa: F401  (registers its layers)
 from vit_scaling import io_files
 from vit_scaling.export.records import LOSSES, with_preprocess
+from vit_scaling.export.serving_signatures import has_classifier
 from vit_scaling.run_record import (
     PREPROCESSING_NAMES,
     RunRecord,
@@ -150,7 +151,7 @@ def computes_in_float32(model: keras.Model) -> bool:
 
 def check_classes(model: keras.Model, record: RunRecord) -> None:
     """Raise unless the record names each of the model's logits."""
-    logits = int(model.output_shape[-1])
+    logits = int(model.output_shape[-1]) if has_classifier(model) else 0
     if len(record.class_names) != logits:
         raise ValueError(
             "`class_names` must name every logit: the model has "

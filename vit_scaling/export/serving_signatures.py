@@ -18,6 +18,7 @@ BYTES_SIGNATURE = "serving_bytes"
 FEATURES_SIGNATURE = "serving_features"
 FLOAT_SIGNATURE = "serving_floats"  # From float images: all outputs.
 CLASSIFIER = "head"
+FEATURES = "pre_logits"  # The last layer of a ViT without a classifier.
 LAST_NORM = "encoder_norm"
 
 Outputs = dict[str, tf.Tensor]
@@ -47,6 +48,11 @@ def load_signature(
     return call
 
 
+def has_classifier(model: keras.Model) -> bool:
+    """Whether a model's outputs are logits; without a classifier they are features."""
+    return model.layers[-1].name != FEATURES
+
+
 def make_output_model(model: keras.Model) -> keras.Model:
     """Return a model that gives a dict of float32 `logits`, `features` and `tokens`.
 
@@ -54,7 +60,7 @@ def make_output_model(model: keras.Model) -> keras.Model:
     "head" (an application's `classifier_activation`) that layer's. `features` are the
     classifier's input (what few-shot evaluation takes), `tokens` the encoder's last
     layer norm; `tokens` are left out of a model that has no such layer, or norms their
-    average.
+    average, and `logits` of one without a classifier.
 
     Raises:
         ValueError: `model` has several inputs or is not functional, or ends in another
@@ -76,6 +82,8 @@ def make_output_model(model: keras.Model) -> keras.Model:
             "activation. Build it without: the record's loss makes the probabilities."
         )
     outputs = {"logits": last.output, "features": classifier.input}
+    if not has_classifier(model):
+        outputs = {"features": last.output}
     if LAST_NORM in layers and len(layers[LAST_NORM].output.shape) == 3:
         outputs["tokens"] = layers[LAST_NORM].output
     return keras.Model(model.inputs[0], outputs, name=model.name)
@@ -104,6 +112,8 @@ def compute_outputs(
         record: Names of the classes, and the loss that makes probabilities.
         top_k: Number of best classes listed; cut to the number of classes.
 
+    Without a classifier only `features` and `tokens` are returned.
+
     Returns:
         `logits` and `probabilities` (batch, classes), `features` (batch, width),
         `tokens` (batch, tokens, width), all float32; and for the best classes, best
@@ -111,6 +121,8 @@ def compute_outputs(
         (batch, top_k).
     """
     outputs = numbers(images)
+    if "logits" not in outputs:
+        return outputs
     best = tf.math.top_k(outputs["probabilities"], min(top_k, len(record.class_names)))
     return {
         **outputs,
@@ -136,6 +148,8 @@ def make_numeric_function(
             name: tf.cast(value, tf.float32)
             for name, value in inner(images, training=False).items()
         }
+        if "logits" not in outputs:
+            return outputs
         probabilities = compute_probabilities(outputs["logits"], record.loss)
         return {**outputs, "probabilities": probabilities}
 
@@ -163,6 +177,7 @@ def make_signatures(
     `top_indices`, `top_probabilities`), all outputs, and `features`. `serving_floats`
     takes `images` (batch, height, width, 3) float32 in the record's value range and
     returns all outputs. `jit_compile` has XLA compile the model, not the decoding.
+    Without a classifier `serving_default` returns the features.
     """
     if top_k < 1:
         raise ValueError(f"`top_k` (--top_k) must be at least 1; received {top_k}.")
@@ -196,8 +211,9 @@ def make_signatures(
         return {"features": from_bytes(content)["features"]}
 
     strings = tf.TensorSpec((None,), tf.string, name="image_bytes")
+    default = best_from_bytes if has_classifier(model) else features_from_bytes
     return {
-        DEFAULT_SIGNATURE: best_from_bytes.get_concrete_function(strings),
+        DEFAULT_SIGNATURE: default.get_concrete_function(strings),
         BYTES_SIGNATURE: from_bytes.get_concrete_function(strings),
         FEATURES_SIGNATURE: features_from_bytes.get_concrete_function(strings),
         FLOAT_SIGNATURE: from_images.get_concrete_function(
