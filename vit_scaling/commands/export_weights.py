@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="only what a run with --lora_rank trained, by this package's paths",
     )
-    add("--shape", help="shape of the source, if its heads are unknown")
+    add("--shape", help="shape of the source; default: the file's")
+    add("--heads", type=int, help="attention heads, if the source does not state them")
     add("--gelu", choices=("tanh", "erf"), help="default: as the source computes it")
     add(
         "--norm_epsilon", type=float, help="epsilon of the norms; default: the source's"
@@ -53,6 +54,7 @@ def _export(args: Any) -> Mapping[str, Any]:
     read = weights.read_weights(
         args.source,
         shape=args.shape,
+        heads=args.heads,
         approximate_gelu=None if args.gelu is None else args.gelu == "tanh",
         norm_epsilon=args.norm_epsilon,
         averages=args.averages,

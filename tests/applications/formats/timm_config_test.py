@@ -33,7 +33,7 @@ def test_an_architectures_heads_come_from_timms_registry(architecture, width, he
         for path, size in vit_variables(**arguments).items()
     }
     arrays = timm.write_timm(ViTWeights("", arguments, variables)).arrays
-    with pytest.raises(ValueError, match=r"Give `heads` \(--heads\)"):
+    with pytest.raises(ValueError, match=r"Give `heads` \(--heads"):
         timm.read_timm(arrays, ReadOptions(), {})
     config = {"architecture": architecture, "global_pool": "avg"}
     weights = timm.read_timm(arrays, ReadOptions(source_image_size=4), config)

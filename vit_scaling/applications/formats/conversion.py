@@ -164,8 +164,8 @@ def find_heads(
     hint = f"; the ViT of these sizes in the paper has {usual[0]}" if usual else ""
     raise ValueError(
         f"The number of attention heads of this ViT (width {width}, depth {depth}, MLP "
-        f"{mlp_width}) is not in the file or its config.json. Give `heads` (--heads) "
-        f"or `shape`{hint}."
+        f"{mlp_width}) is not in the file or its config.json. Give `heads` (--heads "
+        f"of `vit-scaling weights import`) or `shape`{hint}."
     )
 
 
