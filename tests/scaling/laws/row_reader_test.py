@@ -82,6 +82,13 @@ def test_models_without_a_name_have_their_size():
     assert [run.model for run in runs] == ["162.8M", "4.2B"]
 
 
+def test_a_variant_without_its_patch_needs_no_shape_where_its_size_is_known():
+    runs = runs_from(table(model=["S", "B"], params=[2e7, 9e7], loss=[3, 2]))
+    assert [run.shape for run in runs] == [None, None]
+    with pytest.raises(ValueError, match="Write S/32 or S/16"):
+        runs_from(table(model=["S", "B"], loss=[3, 2]))
+
+
 def test_examples_are_derived_from_parameters_and_flops():
     data = pd.DataFrame({"Model Size": [1e8], "Training PFLOP": [1.2e3], "loss": [3]})
     runs = runs_from(data)

@@ -110,7 +110,7 @@ class RowReader:
         size, examples = self.amount(cells, "size"), self.amount(cells, "examples")
         shape = _parse_shape(cells)
         model = self.cell(cells, "model")
-        shape = shape or (find_shape(model) if model else None)
+        shape = shape or _find_shape(model, size)
         compute, unit = self._compute(cells, size, examples, shape)
         value = self.amount(cells, self.target)
         if compute is None or value is None:
@@ -226,6 +226,22 @@ class RowReader:
             where = f", the first in {rows[0]}" if rows else ""
             notes.append(f"{len(rows)} rows without {field} are left out{where}.")
         return notes
+
+
+def _find_shape(model: str, size: float | None) -> ViTShape | None:
+    """Return the shape that a model's name means; None for other names.
+
+    A variant without its patch is an error, unless the row has the size: then it needs
+    no shape.
+    """
+    if not model:
+        return None
+    try:
+        return find_shape(model)
+    except ValueError:
+        if size is None:
+            raise
+        return None
 
 
 def _size_name(size: float) -> str:
