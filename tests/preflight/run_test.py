@@ -19,7 +19,7 @@ class Linear:
 
     parameters = 6
 
-    def lower(self, per_core_batch, replicas):
+    def lower(self, per_core_batch, replicas, *, for_tpu=True):
         assert replicas == 8
         return program.make_pure_stablehlo(LINEAR.replace("4x3", f"{per_core_batch}x3"))
 
@@ -65,11 +65,11 @@ class MicroBatched(Linear):
     def __init__(self, micro_batches):
         self.micro_batches, self.lowered = micro_batches, []
 
-    def lower(self, per_core_batch, replicas):
+    def lower(self, per_core_batch, replicas, *, for_tpu=True):
         if per_core_batch % self.micro_batches:
             raise program.IndivisibleBatchError("not divisible", self.micro_batches)
         self.lowered.append(per_core_batch)
-        return super().lower(per_core_batch, replicas)
+        return super().lower(per_core_batch, replicas, for_tpu=for_tpu)
 
 
 @pytest.mark.parametrize(("micro_batches", "largest"), [(2, 152), (16, 144), (6, 144)])
@@ -107,7 +107,7 @@ def test_the_search_ends_if_a_step_cannot_be_compiled(beyond, largest):
 
 def test_operations_that_xla_lacks_are_reported():
     class Lacking(Linear):
-        def lower(self, per_core_batch, replicas):
+        def lower(self, per_core_batch, replicas, *, for_tpu=True):
             raise program.UnsupportedError(["PyFunc"])
 
     found = Preflight(Lacking(), Growing(), *V3).check_batch(8)

@@ -1,4 +1,4 @@
-"""Compile a run's training step for a slice of TPUs: does it fit, and how fast."""
+"""Compile a run's training step for TPUs or GPUs: does it fit, and how fast."""
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
@@ -23,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add(
         "--topology",
         default="v3:2x2",
-        help="a slice: v3:2x2, v3:4x4, v4:2x2x1, v5e:4x4 …",
+        help="a slice of TPUs: v3:2x2, v3:4x4, v4:2x2x1, v5e:4x4 …; or GPUs: h100, "
+        "h200, a100_80gb, a100_40gb, l4, rtx_4090, each also with x2 to x8",
     )
     batch = parser.add_mutually_exclusive_group(required=True)
     batch.add_argument("--per_core_batch", type=int, help="images of one replica")
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add("--batch_multiple", type=int, default=8, help="step of --find_batch")
     add("--tpu_python", help="a Python with jax and libtpu; default: one is created")
+    add("--gpu_python", help="a Python with jax[cuda12]; default: one is created")
     add("--cache_dir", help="folder of results; default: in ~/.cache; '' for no cache")
     add("--program", help="write the program (StableHLO) to this file")
     add("--optimized", help="write the compiled program (HLO) to this file")
@@ -48,7 +50,8 @@ def _run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     check_power_of_two(batch_multiple=arguments.batch_multiple)
     if arguments.per_core_batch is not None:
         check_at_least(1, per_core_batch=arguments.per_core_batch)
-    python = environment.find_python(target.toolchain, arguments.tpu_python)
+    path = getattr(arguments, target.toolchain.flag)
+    python = environment.find_python(target.toolchain, path)
     cache_dir: Path | None = environment.cache_root() / "results"
     if arguments.cache_dir is not None:
         cache_dir = Path(arguments.cache_dir) if arguments.cache_dir else None

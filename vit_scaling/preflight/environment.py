@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vit_scaling.io_files import atomic_folder, user_cache_folder
-from vit_scaling.preflight import tpu_worker
+from vit_scaling.preflight import gpu_worker, tpu_worker
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +52,15 @@ TPU = Toolchain(
     ("jax[tpu]==0.10.2", "libtpu==0.0.42.1"),
     folder="environment",
     examples="v3:2x2, v4:2x2x1 or v5e:2x2",
+)
+
+
+GPU = Toolchain(
+    "GPU",
+    Path(gpu_worker.__file__),
+    ("jax[cuda12]==0.10.2",),
+    folder="gpu_environment",
+    examples="h100, h100x8 or a100_80gb",
 )
 
 

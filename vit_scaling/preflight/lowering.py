@@ -34,12 +34,15 @@ class StepLowering:
             self.model = experiment.build_model()
             self.optimizer = experiment.build_optimizer(self.model, schedule)
 
-    def lower(self, per_core_batch: int, replicas: int = 1) -> str:
+    def lower(
+        self, per_core_batch: int, replicas: int = 1, *, for_tpu: bool = True
+    ) -> str:
         """Return the program for a batch, which is pure StableHLO.
 
         Args:
             per_core_batch: Images of one replica.
             replicas: Number of replicas that exchange gradients.
+            for_tpu: Whether layers take their forms for TPUs.
 
         Raises:
             UnsupportedError: XLA has no kernel for an operation.
@@ -52,7 +55,7 @@ class StepLowering:
         labels = tf.TensorSpec((per_core_batch, classes), tf.float32)
         step = self.experiment.make_step(self.model, self.optimizer, replicas=replicas)
         try:
-            text = lower_step(step, images, labels, replicas=replicas)
+            text = lower_step(step, images, labels, replicas=replicas, for_tpu=for_tpu)
             return program.make_pure_stablehlo(text)
         except ValueError as error:
             # Parsed, because AutoGraph re-raises errors as one of Python's own types.
@@ -68,15 +71,21 @@ class StepLowering:
 
 
 def lower_step(
-    step: Callable[..., Any], images: Any, labels: Any, *, replicas: int = 1
+    step: Callable[..., Any],
+    images: Any,
+    labels: Any,
+    *,
+    replicas: int = 1,
+    for_tpu: bool = True,
 ) -> str:
-    """Return a step as TensorFlow's own StableHLO, as it is compiled for a TPU.
+    """Return a step as TensorFlow's own StableHLO, as XLA compiles it for a device.
 
     Args:
         step: From {"images", "labels"} to outputs. Its variables are captured.
         images: Specification of the images, of static shape.
         labels: Specification of the labels.
         replicas: Number of replicas over which `ReplicaContext.all_reduce` sums.
+        for_tpu: Whether layers take their forms for TPUs.
 
     Raises:
         UnsupportedError: XLA has no kernel for an operation.
@@ -88,7 +97,7 @@ def lower_step(
 
     function = tf.function(replica_step, jit_compile=True, autograph=False)
     try:
-        with backend.lowering_for_tpu():
+        with backend.lowering_for_tpu() if for_tpu else contextlib.nullcontext():
             return function.experimental_get_compiler_ir(images, labels)(
                 stage="stablehlo"
             )

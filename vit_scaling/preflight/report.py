@@ -14,6 +14,10 @@ NOTE = (
     "Compiled for all replicas, with their exchange of gradients. Rates are bounds: "
     "peak rates, and no latency of the interconnect."
 )
+GPU_NOTE = (
+    f"{NOTE} XLA's own program, without autotuning; TensorFlow's allocator and "
+    "libraries need some memory more."
+)
 _SIZES = ("argument_bytes", "temp_bytes", "output_bytes", "alias_bytes", "code_bytes")
 _COUNTS = ("flops", "transcendentals", "bytes_accessed")
 
@@ -114,7 +118,9 @@ def make_report(
         total = result["argument_bytes"] + result["temp_bytes"]
         # An output that overwrites its argument takes no memory of its own.
         total += result["output_bytes"] - result["alias_bytes"]
-        report.update(fits=True, total_bytes=total)
+        # The TPU compiler rejects a program that does not fit; the GPU's does not.
+        fits = device.tpu or total <= device.memory_bytes
+        report.update(fits=fits, total_bytes=total)
         keys = ("flops", "bytes_accessed", "collectives")
         step = {"batch": batch, **{key: result[key] for key in keys}}
         replicas = result["replicas"]

@@ -48,10 +48,10 @@ class Preflight:
             "device": device.name,
             "per_core_batch": per_core_batch,
             "parameters": self.lowering.parameters,
-            "note": report.NOTE,
+            "note": report.NOTE if device.tpu else report.GPU_NOTE,
         }
         try:
-            text = self.lowering.lower(per_core_batch, replicas)
+            text = self.lowering.lower(per_core_batch, replicas, for_tpu=device.tpu)
         except program.UnsupportedError as error:
             unsupported = {
                 "unsupported_operations": error.operations,

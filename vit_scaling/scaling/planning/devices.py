@@ -45,12 +45,12 @@ _NV = "NVIDIA"
 # fmt: off
 # Name, usable memory, peak operations per second, TPU, replicas in a chip, source (its
 # numbers are per chip), bandwidth (from the same pages and sheets; TPU v2: Jouppi et
-# al., CACM 63(7), 2020), for TPUs interconnect (all-reduce bandwidth of a pod over its
-# chips; v2: four links of 496 Gbit/s, v5p: half of the bidirectional rate) and chips of
-# a pod, from the same pages. A TPU v2 or v3 chip is two cores with half of each
-# number. TPU
-# memory is the limit that the compiler reports for a program that does not fit. For
-# GPUs about half a GiB, an estimate, is subtracted for driver and context.
+# al., CACM 63(7), 2020), interconnect and the chips that it connects. For TPUs this is
+# the all-reduce bandwidth of a pod over its chips (v2: four links of 496 Gbit/s, v5p:
+# half of the bidirectional rate), for GPUs one direction of NVLink (or of PCIe 4.0 x16:
+# L4, RTX 4090) among the 8 of a host. A TPU v2 or v3 chip is two cores with half of
+# each number. TPU memory is the limit that the compiler reports for a program that does
+# not fit. For GPUs about half a GiB, an estimate, is subtracted for driver and context.
 DEVICES = {row.name: row for row in (
     Device("tpu_v2", 7.48 * GIB, 22.5e12, True, 2,
            "Google, 2017: 16 GiB, 45 TFLOP/s, 700 GB/s", 350e9, 248e9, 256),
@@ -73,21 +73,21 @@ DEVICES = {row.name: row for row in (
     Device("t4", 14.6 * GIB, 65e12, False, 1, f"{_NV} T4 datasheet: 16 GB",
            320e9),
     Device("l4", 22.0 * GIB, 121e12, False, 1, f"{_NV} L4 datasheet: 24 GB",
-           300e9),
+           300e9, 32e9, 8),
     Device("a10g", 22.0 * GIB, 70e12, False, 1, f"{_NV} A10G, Amazon EC2 G5: 24 GB",
            600e9),
     Device("a100_40gb", 39.0 * GIB, 312e12, False, 1, f"{_NV} A100 datasheet 1758950",
-           1555e9),
+           1555e9, 300e9, 8),
     Device("a100_80gb", 78.5 * GIB, 312e12, False, 1, f"{_NV} A100 datasheet 1758950",
-           2039e9),
+           2039e9, 300e9, 8),
     Device("h100", 78.5 * GIB, 989e12, False, 1, f"{_NV} H100 SXM datasheet: 80 GB",
-           3350e9),
+           3350e9, 450e9, 8),
     Device("h200", 139.0 * GIB, 989e12, False, 1, f"{_NV} H200 SXM datasheet: 141 GB",
-           4800e9),
+           4800e9, 450e9, 8),
     Device("rtx_3090", 23.3 * GIB, 71e12, False, 1, f"{_NV} GA102 white paper: 24 GB",
            936e9),
     Device("rtx_4090", 23.3 * GIB, 165e12, False, 1, f"{_NV} Ada white paper: 24 GB",
-           1008e9),
+           1008e9, 32e9, 8),
 )}
 # fmt: on
 
