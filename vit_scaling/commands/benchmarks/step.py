@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
         image_size=arguments.image_size,
         classes=arguments.classes,
     )
-    train, infer = _make_programs(arguments)
+    train, infer = make_programs(arguments)
     programs = {"training": train, "inference": infer}
     gemms = {str(sizes): _make_gemm(*sizes) for sizes in GEMM_SIZES}
     samples = time_alternating(
@@ -101,8 +101,15 @@ def _make_gemm(rows: int, inner: int, columns: int) -> Callable[[], Any]:
     return lambda: product().numpy()
 
 
-def _make_programs(arguments: argparse.Namespace) -> tuple[Callable, Callable]:
-    """Return a training step (sigmoid loss, AdamW) and an inference step."""
+def make_programs(
+    arguments: argparse.Namespace, *, trains: bool = True
+) -> tuple[Callable, Callable]:
+    """Return a training step (sigmoid loss, AdamW) and an inference step.
+
+    Args:
+        arguments: The flags of the model.
+        trains: Whether the training step gets its optimizer, which takes memory.
+    """
     import tensorflow as tf
 
     from vit_scaling.modeling.vit import vit
@@ -121,7 +128,8 @@ def _make_programs(arguments: argparse.Namespace) -> tuple[Callable, Callable]:
     optimizer = Optimizer(
         Adam(), 1e-3, weight_decay=((".*kernel", 1e-4),), measure_norms=False
     )
-    optimizer.build(model.trainable_variables)
+    if trains:
+        optimizer.build(model.trainable_variables)
     shape = (arguments.batch_size, size, size, 3)
     images = tf.Variable(tf.random.stateless_uniform(shape, (0, 0), -1.0, 1.0))
     labels = tf.Variable(tf.zeros((arguments.batch_size, arguments.classes)))
