@@ -116,6 +116,9 @@ if REPOSITORY:
         "Changelog": f"{REPOSITORY}/blob/HEAD/vit_scaling/CHANGELOG.md",
     }
 
+# Guides, tables, templates and figures.
+DATA_SUFFIXES = ("md", "csv", "html", "css", "png", "svg", "dot", "ipynb")
+
 setup(
     name="vit_scaling",
     version=version(),
@@ -155,10 +158,7 @@ setup(
         "vit_scaling": [
             "py.typed",
             "*.md",
-            "**/*.md",
-            "**/*.csv",
-            "**/*.html",
-            "**/*.png",
+            *(f"**/*.{suffix}" for suffix in DATA_SUFFIXES),
         ],
         "vit_scaling.gin_data": ["*.gin", "**/*.gin"],
     },
