@@ -32,6 +32,14 @@ def size_in_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     allocated. Formats other than PNG, JPEG, GIF, BMP and WebP give 0.
     """
 
+    def jpeg() -> tuple[tf.Tensor, tf.Tensor]:
+        shape = tf.image.extract_jpeg_shape(encoded, output_type=tf.int64)
+        return shape[0], shape[1]
+
+    return tf.cond(tf.io.is_jpeg(encoded), jpeg, lambda: _size_of_other(encoded))
+
+
+def _size_of_other(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     def integer(start: int, length: int, big_endian: bool) -> tf.Tensor:
         return read_integer(head, start, length, big_endian=big_endian)
 
@@ -42,16 +50,11 @@ def size_in_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     def starts_with(text: bytes) -> tf.Tensor:
         return tf.strings.substr(head, 0, len(text)) == text
 
-    def jpeg() -> tuple[tf.Tensor, tf.Tensor]:
-        shape = tf.image.extract_jpeg_shape(encoded, output_type=tf.int64)
-        return shape[0], shape[1]
-
     # Only the start is copied; appended zeros make every field readable.
     head = tf.strings.substr(encoded, 0, 32) + b"\0" * 32
     zero = tf.constant(0, tf.int64)
     return tf.case(
         [
-            (starts_with(b"\xff\xd8\xff"), jpeg),
             (
                 starts_with(b"\x89PNG"),
                 lambda: (integer(20, 4, True), integer(16, 4, True)),

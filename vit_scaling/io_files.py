@@ -134,7 +134,7 @@ def to_json_types(value: Any) -> Any:
 
 
 def map_in_threads(
-    function: Callable[[Item], Result], items: Iterable[Item], threads: int = 128
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int = 256
 ) -> list[Result]:
     """Return `function` of every item, in order; for many short reads of files.
 

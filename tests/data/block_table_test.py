@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.data import sets
+from vit_scaling.data import sidecar_files
 from vit_scaling.data.block_table import make_block_table
 
 
@@ -38,19 +39,18 @@ def test_a_selection_is_read_in_runs(tmp_path):
     assert table.block_run.tolist() == [0, 2, 3]
     path = index.shards[0].path
     starts = np.append(index.offsets(0), os.path.getsize(path))
-    assert table.size_bytes == sum(starts[n + 1] - starts[n] for n in chosen)
+    sizes = [int(starts[n + 1] - starts[n]) for n in chosen]
+    assert table.run_bytes.tolist() == [sum(sizes[:3]), sizes[3], sum(sizes[4:])]
+    assert table.size_bytes == sum(sizes)
 
 
 def test_a_table_of_blocks_reads_each_offsets_file_once(tmp_path, monkeypatch):
     index = sets.numbered(tmp_path, [4, 2]).index()
     make_block_table(index, block_records=2)  # Now the files are there.
     loaded = []
-    load = np.load
-
-    def load_and_note(file, **options):
-        loaded.append(file.name)
-        return load(file, **options)
-
-    monkeypatch.setattr(np, "load", load_and_note)
+    load = sidecar_files.load_array
+    monkeypatch.setattr(
+        sidecar_files, "load_array", lambda path: loaded.append(path) or load(path)
+    )
     make_block_table(index, block_records=2)
     assert len(loaded) == len(set(loaded)) == 2

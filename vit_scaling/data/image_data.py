@@ -16,6 +16,7 @@ from vit_scaling.argument_types import PositiveInt, ValueRange, check_fields
 from vit_scaling.class_names import map_by_name
 from vit_scaling.data.block_table import BlockTable, make_block_table
 from vit_scaling.data.examples import Source
+from vit_scaling.data.reading import READ_AHEAD_BYTES
 from vit_scaling.data.record_files import file_size
 from vit_scaling.data.record_index import RecordIndex, Shard
 from vit_scaling.data.subsets import read_key_hashes
@@ -78,6 +79,7 @@ class ImageData:
     image_size: PositiveInt
     classes: PositiveInt
     block_records: PositiveInt = 16
+    read_ahead_bytes: PositiveInt = READ_AHEAD_BYTES
     on_bad_record: Literal["stop", "skip"] = "stop"
     max_pixels: PositiveInt = MAX_PIXELS
     value_range: ValueRange = (-1.0, 1.0)

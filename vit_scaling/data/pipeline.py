@@ -23,7 +23,9 @@ from vit_scaling.data.reading import (
     without_autograph,
 )
 
-_CHUNK_RECORDS = 16  # Decoded by one thread at a time.
+# Decoded by one thread at a time; the dataset that is built for each takes as long as
+# a twentieth of an image.
+_CHUNK_RECORDS = 64
 _BATCHES_AHEAD = 2
 # images float32, labels, seed (2,) → images, labels
 Mix = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -43,6 +45,8 @@ class TrainData(ImageData):
         shuffle_window: Number of records shuffled with each other. Memory holds about
             three times as many encoded images; larger windows mix better.
         block_records: Neighbours in a file that are read together, into one window.
+        read_ahead_bytes: Memory for the blocks that are read at the same time. Images
+            per second times their bytes times twice a store's latency hide it.
         on_bad_record: "stop" raises with the file and record number. "skip" replaces
             the image by the last good one before it in the batch, logs it, and adds
             "skipped" to batches: float32 (batch,), 1 for replaced images.
@@ -165,7 +169,7 @@ class TrainData(ImageData):
             host=host.index,
             version=order_version,
         )
-        blocks = make_block_reader(table)
+        blocks = make_block_reader(table, self.read_ahead_bytes)
         decoder = Decoder(self, blocks, order.record_seed, self.augment)
         return RecordStream(blocks, order), decoder
 
@@ -194,6 +198,7 @@ class EvalData(ImageData):
         classes: Number of classes: the width of the multi-hot labels.
         preprocess: Maps encoded bytes to a uint8 image.
         block_records: Neighbours in a file that are read together.
+        read_ahead_bytes: Memory for the blocks that are read at the same time.
         on_bad_record: "stop" raises with the file and record number; "skip" logs it and
             masks the image out.
         max_pixels: Images with more pixels are bad records.
@@ -258,7 +263,7 @@ class EvalData(ImageData):
         return batches.prefetch(_BATCHES_AHEAD)
 
     def _decode(self, table: BlockTable) -> tf.data.Dataset:
-        blocks = BlockReader(table)
+        blocks = BlockReader(table, self.read_ahead_bytes)
         order = EpochOrder(
             table.num_records, self.block_records, 1, seed=0, shuffle=False
         )

@@ -22,7 +22,7 @@ _ATTEMPTS = 100
 def flip_left_right(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Return the image mirrored with probability one half."""
     mirror = tf.random.stateless_uniform([], seed, alg="philox") < 0.5
-    return tf.cond(mirror, lambda: image[:, ::-1], lambda: image)
+    return tf.cond(mirror, lambda: tf.reverse(image, [1]), lambda: image)
 
 
 def scale_batch_pixels(

@@ -9,8 +9,9 @@ from vit_scaling.data.block_table import BlockTable
 from vit_scaling.data.epoch_order import EpochOrder
 
 UNREADABLE = b""  # Replaces the data of a record that fails its checksum.
-_BUFFER_BYTES = 256 * 1024
-_BLOCKS_AT_ONCE = 4
+_RETRY_BYTES = 256 * 1024
+READ_AHEAD_BYTES = 128 * 2**20
+_MAX_BLOCKS_AT_ONCE = 128  # Each takes a thread.
 # Opening a file in a graph takes about a millisecond, so small subsets of scattered
 # records are read once and kept in memory.
 _MAX_IN_MEMORY_BYTES = 256 * 2**20
@@ -20,13 +21,15 @@ _SCATTERED = 2  # Mean number of adjacent records below which they are scattered
 without_autograph = tf.autograph.experimental.do_not_convert
 
 
-def _read_from(path: tf.Tensor, offset: tf.Tensor) -> tf.data.Dataset:
+def _read_from(
+    path: tf.Tensor, offset: tf.Tensor, buffer_bytes: tf.Tensor | int
+) -> tf.data.Dataset:
     """Return the data of a file's records from a byte offset to the end."""
     # tf.data.TFRecordDataset has no argument for the offset, only its operation has.
     variant = tf.raw_ops.TFRecordDatasetV2(
         filenames=path[None],
         compression_type="",
-        buffer_size=tf.constant(_BUFFER_BYTES, tf.int64),
+        buffer_size=tf.cast(buffer_bytes, tf.int64),
         byte_offsets=offset[None],
     )
     return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
@@ -36,11 +39,21 @@ class BlockReader:
     """Reads one block of a `BlockTable` inside a TensorFlow graph.
 
     The table's arrays are tensors outside the graph, which therefore stays small for
-    any size of the set.
+    any size of the set. A run of adjacent records is read in one piece.
+
+    Args:
+        table: The blocks.
+        read_ahead_bytes: Size of the blocks, of mean size, that are read at the same
+            time or wait for an earlier one; at least one, and at most 128 blocks.
     """
 
-    def __init__(self, table: BlockTable) -> None:
+    def __init__(
+        self, table: BlockTable, read_ahead_bytes: int = READ_AHEAD_BYTES
+    ) -> None:
         self._block_records = table.block_records
+        mean_bytes = table.size_bytes // max(1, table.num_blocks) + 1
+        affordable = max(1, read_ahead_bytes // mean_bytes)
+        self.blocks_at_once = min(_MAX_BLOCKS_AT_ONCE, affordable)
         self._num_records = table.num_records
         with tf.device("/cpu:0"):
             self._paths = tf.constant(list(table.paths), tf.string)
@@ -48,6 +61,7 @@ class BlockReader:
             self._run_file = tf.constant(table.run_file, tf.int64)
             self._run_first = tf.constant(table.run_first, tf.int64)
             self._run_number = tf.constant(table.run_number, tf.int64)
+            self._run_bytes = tf.constant(table.run_bytes, tf.int64)
             self._block_run = tf.constant(table.block_run, tf.int64)
 
     def read(self, block: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -90,12 +104,12 @@ class BlockReader:
         first = self._run_first[run]
         next_run = tf.minimum(run + 1, tf.size(self._run_first, tf.int64) - 1)
         run_end = tf.where(next_run > run, self._run_first[next_run], end)
-        return (
-            _read_from(self._paths[self._run_file[run]], self._offsets[first])
-            .take(tf.minimum(run_end, end) - first)
-            .ignore_errors()
-            .enumerate(first)
+        records = _read_from(
+            self._paths[self._run_file[run]], self._offsets[first], self._run_bytes[run]
         )
+        # Not `enumerate`, which optimizes a graph each time it is called.
+        numbers = tf.data.Dataset.range(first, tf.minimum(run_end, end))
+        return tf.data.Dataset.zip((numbers, records.ignore_errors()))
 
     def _retry_missing(
         self,
@@ -121,7 +135,11 @@ class BlockReader:
 
     def _read_record(self, number: tf.Tensor) -> tf.Tensor:
         path = self._paths[self._run_file[self._run_of(number)]]
-        record = _read_from(path, self._offsets[number]).take(1).ignore_errors()
+        record = (
+            _read_from(path, self._offsets[number], _RETRY_BYTES)
+            .take(1)
+            .ignore_errors()
+        )
         unreadable = tf.data.Dataset.from_tensors(UNREADABLE)
         return record.concatenate(unreadable).take(1).get_single_element()
 
@@ -139,12 +157,14 @@ class BlockReader:
 class InMemoryBlockReader(BlockReader):
     """A `BlockReader` that reads all records at first and keeps them in memory."""
 
-    def __init__(self, table: BlockTable) -> None:
-        super().__init__(table)
-        reader = BlockReader(table)
+    def __init__(
+        self, table: BlockTable, read_ahead_bytes: int = READ_AHEAD_BYTES
+    ) -> None:
+        super().__init__(table, read_ahead_bytes)
+        reader = BlockReader(table, read_ahead_bytes)
         blocks = tf.data.Dataset.range(table.num_blocks).map(
             without_autograph(lambda block: reader.read(block)[0]),
-            num_parallel_calls=_BLOCKS_AT_ONCE,
+            num_parallel_calls=self.blocks_at_once,
             deterministic=True,
         )
         data = blocks.batch(table.num_blocks).get_single_element()
@@ -157,7 +177,9 @@ class InMemoryBlockReader(BlockReader):
         return self._data[block]
 
 
-def make_block_reader(table: BlockTable) -> BlockReader:
+def make_block_reader(
+    table: BlockTable, read_ahead_bytes: int = READ_AHEAD_BYTES
+) -> BlockReader:
     """Return a reader of a table for many epochs.
 
     A subset of at most 256 MB whose records are scattered over the files is kept in
@@ -165,7 +187,8 @@ def make_block_reader(table: BlockTable) -> BlockReader:
     """
     is_scattered = table.num_records < _SCATTERED * len(table.run_first)
     fits = 0 < table.size_bytes <= _MAX_IN_MEMORY_BYTES
-    return (InMemoryBlockReader if is_scattered and fits else BlockReader)(table)
+    kind = InMemoryBlockReader if is_scattered and fits else BlockReader
+    return kind(table, read_ahead_bytes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +224,7 @@ class RecordStream:
         end = tf.int64.max if epochs is None else epochs * order.epoch_slots
         blocks = tf.data.Dataset.range(first, end).map(
             without_autograph(self._read_slot),
-            num_parallel_calls=_BLOCKS_AT_ONCE,
+            num_parallel_calls=self.blocks.blocks_at_once,
             deterministic=True,
         )
         windows = blocks.batch(order.window_blocks).enumerate(

@@ -10,11 +10,12 @@ import numpy as np
 
 from vit_scaling.data import record_files, sidecar_files
 from vit_scaling.data.record_files import file_size
+from vit_scaling.io_files import map_in_threads
 
 _logger = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Shard:
     """One TFRecord file, or a range of its records.
 
@@ -38,7 +39,8 @@ class RecordIndex:
 
     Offsets come from the sidecar files that the writer stores with the shards. For
     other sets they are computed once, from the 12-byte headers, and stored in such
-    files (in a cache folder if the set's own folder is not writable).
+    files (in a cache folder if the set's own folder is not writable). A shard whose
+    count the manifest says takes one look-up; many are looked up at the same time.
 
     Args:
         shards: The files; their order numbers the records.
@@ -54,7 +56,7 @@ class RecordIndex:
     def __init__(self, shards: Sequence[Shard], *, on_bad_record: str = "stop") -> None:
         self.shards = tuple(shards)
         self.on_bad_record = on_bad_record
-        self.counts = np.array([self._count(shard) for shard in self.shards], np.int64)
+        self.counts = np.array(map_in_threads(self._count, self.shards), np.int64)
         self.starts = np.concatenate([[0], np.cumsum(self.counts)])
         self._check_empty_files()
 
@@ -74,7 +76,9 @@ class RecordIndex:
             ValueError: The file has fewer records than it must have.
         """
         row, count = self.shards[shard], int(self.counts[shard])
-        offsets = _file_offsets(row.path, self.on_bad_record)
+        # A size that the manifest says has been compared with the file's.
+        size = row.size_bytes if self.on_bad_record == "stop" else None
+        offsets = _file_offsets(row.path, self.on_bad_record, size)
         if len(offsets) <= row.skip + count:
             raise ValueError(
                 f"{row.path}, record {len(offsets) - 1}: the file ends, but must have "
@@ -176,9 +180,9 @@ def _recent_offsets(index: RecordIndex, shard: int) -> np.ndarray:
     return index.offsets(shard)
 
 
-def _file_offsets(path: str, on_bad_record: str) -> np.ndarray:
+def _file_offsets(path: str, on_bad_record: str, size: int | None = None) -> np.ndarray:
     """Return the offsets of a complete file and its end, from its sidecar if valid."""
-    size = file_size(path)
+    size = file_size(path) if size is None else size
     for offsets in sidecar_files.read_sidecars(path, sidecar_files.OFFSETS):
         if len(offsets) and int(offsets[-1]) == size:
             return offsets

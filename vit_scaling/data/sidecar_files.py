@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import hashlib
+import io
 import os
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ from vit_scaling.io_files import atomic_file, user_cache_folder
 
 INDEX_FOLDER = "index"  # In the shards' folder: index/<shard>.offsets.npy
 OFFSETS = "offsets"
+_BUFFER_BYTES = 512 * 1024  # TensorFlow's.
 
 
 def key_hashes_kind(key: str, size_bytes: int) -> str:
@@ -35,19 +37,30 @@ def sidecar_paths(shard: str, kind: str) -> list[str]:
 
 def read_sidecars(shard: str, kind: str) -> Iterator[np.ndarray]:
     """Yield the array stored at each place of a sidecar; the caller checks it."""
-    for path in filter(tf.io.gfile.exists, sidecar_paths(shard, kind)):
-        array = load_array(path)
+    for path in sidecar_paths(shard, kind):
+        try:
+            array = load_array(path)
+        except (OSError, tf.errors.OpError):  # It need not exist.
+            continue
         if array is not None:  # A damaged sidecar is computed again.
             yield array
 
 
 def load_array(path: str) -> np.ndarray | None:
-    """Return the array in a file; None if the file is damaged."""
+    """Return the array in a file; None if the file is damaged.
+
+    Raises:
+        tf.errors.NotFoundError: The file does not exist.
+    """
+    data = bytearray()
     with tf.io.gfile.GFile(path, "rb") as file:
-        try:
-            array: np.ndarray = np.load(file, allow_pickle=False)
-        except (ValueError, EOFError):
-            return None
+        # Without a size, `read` would ask for the file's. Short of a buffer is its end.
+        while len(data) % _BUFFER_BYTES == 0 and (piece := file.read(_BUFFER_BYTES)):
+            data += piece
+    try:
+        array: np.ndarray = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError):
+        return None
     return array
 
 

@@ -238,20 +238,21 @@ def alive(pid):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
-def test_kill_9_at_random_moments_loses_and_duplicates_nothing(tmp_path, seed):
-    """Ten kills; each next run starts at once, next to what the killed one left."""
+def test_kill_9_at_random_moments_loses_and_duplicates_nothing(tmp_path):
+    """Twenty kills; each next run starts at once, next to what the killed one left."""
     images = sets.folder(tmp_path / "images", {"a": 150, "b": 150}, side=16)
-    complete = write(Folder(str(images)), tmp_path / "whole", num_shards=40)
+    command = [sys.executable, "-m", "vit_scaling.commands.write_tfrecords"]
+    command += [f"--source=folder:{images}", "--num_shards=40", "--workers=2"]
+    start = time.monotonic()
+    subprocess.run([*command, f"--output_dir={tmp_path / 'whole'}"], check=True)
+    undisturbed = time.monotonic() - start
     out = tmp_path / "out"
-    run = "import sys; from vit_scaling.commands.write_tfrecords import main; main()"
-    command = [sys.executable, "-c", run, f"--source=folder:{images}"]
-    command += [f"--output_dir={out}", "--num_shards=40", "--workers=2"]
-    generator = np.random.default_rng(seed)
+    command.append(f"--output_dir={out}")
+    generator = np.random.default_rng(0)
     reached = []
-    for _ in range(10):
+    for _ in range(20):
         process = subprocess.Popen(command, start_new_session=True)
-        time.sleep(generator.uniform(1, 12))
+        time.sleep(undisturbed * generator.uniform(0.2, 1.1))
         process.send_signal(signal.SIGKILL)
         process.wait()
         reached.append(len(list(out.glob("*.tfrecord"))))
@@ -268,7 +269,6 @@ def test_kill_9_at_random_moments_loses_and_duplicates_nothing(tmp_path, seed):
         str(path.relative_to(tmp_path / "whole"))
         for path in (tmp_path / "whole").rglob("*")
     }
-    assert complete["records"] == 300
     assert verify(str(out / "train.manifest.json"))["fault_count"] == 0
 
 

@@ -1,14 +1,17 @@
-"""Measure the training pipeline's images/s and compare with decoding alone."""
+"""Measure the training pipeline's images/s next to decoding alone and a plain loop."""
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
 import functools
 import os
+import statistics
 import time
 import types
+from collections.abc import Mapping
 from typing import Any
 
-CROP_SEEDS = 1 << 20
+_ROUNDS = 4
+_SETTLING_SECONDS = 0.7  # In which an iterator fills its buffers again.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,43 +30,63 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[1, 10, 100],
         help="numbers of repetitions of the set's files to measure",
     )
+    parser.add_argument(
+        "--read_latency_ms",
+        type=float,
+        nargs="*",
+        default=[],
+        help="delays of every read to compare with none; needs a checkout and g++",
+    )
+    parser.add_argument(
+        "--open_shards",
+        type=int,
+        default=0,
+        help="also open a set of so many shards at each --read_latency_ms",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure the limit, the pipeline at each multiple of the data, and resuming."""
+    from vit_scaling.commands.benchmarks import read_latency
     from vit_scaling.data.tfrecords import TFRecords
 
     source = TFRecords(args.pattern)
     images = _read_images(source)
     rows = []
     for times in args.times:
-        limit, limit_cpu = _measure_decoding(images, args)  # The speed varies.
         data = _make_data(_repeat(source, times), args)
-        iterator, start_seconds = _start(data, args)
-        rate, cpu = _measure(iterator, args)
+        pipeline, start_seconds = _start(data, args)
+        iterators = {
+            "limit": iter(_decode_from_memory(images, args)),
+            "plain_loop": iter(_plain_loop(source, args)),
+            "pipeline": pipeline,
+        }
+        row = _measure_alternately(iterators, args)
         rows.append(
             {
                 "times": times,
                 "images": data.num_examples,
-                "limit_images_per_second": limit,
-                "images_per_second": rate,
-                "share_of_limit": rate / limit,
-                "limit_cpu_ms_per_image": limit_cpu,
-                "cpu_ms_per_image": cpu,
-                "share_of_limit_by_cpu_time": limit_cpu / cpu,
+                **row,
                 "first_batch_seconds": start_seconds,
                 "resident_mib": _resident_mib(),
             }
         )
     data = _make_data(source, args)
     resume = {str(step): _start(data, args, step)[1] for step in (10, 1_000_000)}
-    return {
+    result = {
         "stages": _measure_reading(data, args),
         "pipeline": rows,
         "resume_seconds_at_step": resume,
         "mean_image_bytes": sum(map(len, images)) / len(images),
         "cores": os.cpu_count(),
     }
+    if args.read_latency_ms:
+        result["read_latency"] = read_latency.measure(args)
+    if args.open_shards:
+        result["opening"] = read_latency.measure_opening(
+            args.open_shards, args.read_latency_ms
+        )
+    return result
 
 
 def _read_images(source: Any, at_most: int = 2000) -> list[bytes]:
@@ -77,10 +100,11 @@ def _read_images(source: Any, at_most: int = 2000) -> list[bytes]:
     return [feature_values(read_example(index, n), key)[0] for n in numbers]
 
 
-def _measure_decoding(
-    images: list[bytes], args: argparse.Namespace
-) -> tuple[float, float]:
-    """Measure only decode-and-crop and resize, on all cores."""
+def _decode_from_memory(images: list[bytes], args: argparse.Namespace) -> Any:
+    """Return the limit: crop, decode, resize and flip images in memory, on all cores.
+
+    Nothing is read, parsed, copied into batches or put in an order.
+    """
     import tensorflow as tf
 
     from vit_scaling.data.preprocessing import InceptionCrop
@@ -92,12 +116,48 @@ def _measure_decoding(
     def crop_one(number: tf.Tensor) -> tf.Tensor:
         encoded = encoded_images[number % len(images)]
         seed = tf.stack([number, tf.constant(0, tf.int64)])
-        return tf.reduce_max(crop(encoded, args.image_size, seed))
+        return crop(encoded, args.image_size, seed)[0, 0]
 
-    crops = tf.data.Dataset.range(CROP_SEEDS).map(
+    crops = tf.data.Dataset.range(tf.int64.max).map(
         crop_one, num_parallel_calls=os.cpu_count(), deterministic=False
     )
-    return _measure(iter(crops.batch(args.batch_size)), args)
+    return crops.batch(args.batch_size)
+
+
+def _plain_loop(source: Any, args: argparse.Namespace) -> Any:
+    """Return batches as most programs make them: shuffled by a buffer, unrepeatable.
+
+    It decodes, crops, resizes, flips, scales and batches the same files, by one map.
+    """
+    import tensorflow as tf
+
+    size, keys = args.image_size, source.features
+
+    def make_image(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        spec = {
+            keys.image: tf.io.FixedLenFeature([], tf.string),
+            keys.label: tf.io.VarLenFeature(tf.int64),
+        }
+        example = tf.io.parse_single_example(record, spec)
+        encoded, labels = example[keys.image], example[keys.label].values
+        begin, part, _ = tf.image.sample_distorted_bounding_box(
+            tf.image.extract_jpeg_shape(encoded),
+            tf.zeros([1, 0, 4]),
+            min_object_covered=0.0,
+            aspect_ratio_range=(0.75, 4 / 3),
+            area_range=(0.05, 1.0),
+            use_image_if_no_bounding_boxes=True,
+        )
+        window = tf.stack([begin[0], begin[1], part[0], part[1]])
+        image = tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
+        image = tf.image.resize(image, [size, size])
+        image = tf.image.random_flip_left_right(image) / 127.5 - 1.0
+        return image, tf.reduce_max(tf.one_hot(labels, _classes(source)), axis=0)
+
+    files = [shard.path for shard in source.shards]
+    records = tf.data.TFRecordDataset(files).repeat().shuffle(args.shuffle_window)
+    images = records.map(make_image, num_parallel_calls=os.cpu_count())
+    return images.batch(args.batch_size).prefetch(2)
 
 
 def _repeat(source: Any, times: int) -> Any:
@@ -117,9 +177,13 @@ def _make_data(source: Any, args: argparse.Namespace) -> Any:
     return TrainData(
         source,
         image_size=args.image_size,
-        classes=max(1000, len(source.class_names or ())),
+        classes=_classes(source),
         shuffle_window=args.shuffle_window,
     )
+
+
+def _classes(source: Any) -> int:
+    return max(1000, len(source.class_names or ()))
 
 
 def _start(
@@ -134,17 +198,54 @@ def _start(
     return iterator, time.perf_counter() - begin
 
 
-def _measure(iterator: Any, args: argparse.Namespace) -> tuple[float, float]:
-    """Return images/s, and milliseconds of processor time per image."""
-    for _ in range(5):  # The buffers fill before the clock starts.
+def _measure_alternately(
+    iterators: Mapping[str, Any], args: argparse.Namespace
+) -> dict[str, float]:
+    """Measure iterators over batches in turn, so that others' load affects all alike.
+
+    Returns:
+        Images/s and milliseconds of processor time per image of each, and the
+        pipeline's ratios to the others, whose medians over the rounds are taken.
+    """
+    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in iterators}
+    for _ in range(_ROUNDS):
+        for name, iterator in iterators.items():
+            measured[name].append(
+                measure(iterator, args.batch_size, args.seconds / _ROUNDS)
+            )
+    result = {}
+    for name, values in measured.items():
+        rates, times = zip(*values, strict=True)
+        result[f"{name}_images_per_second"] = statistics.median(rates)
+        result[f"{name}_cpu_ms_per_image"] = statistics.median(times)
+    for other in ("limit", "plain_loop"):
+        pairs = list(zip(measured["pipeline"], measured[other], strict=True))
+        result[f"rate_over_{other}"] = statistics.median(
+            own[0] / its[0] for own, its in pairs
+        )
+        result[f"cpu_time_over_{other}"] = statistics.median(
+            own[1] / its[1] for own, its in pairs
+        )
+    return result
+
+
+def measure(iterator: Any, batch_size: int, seconds: float) -> tuple[float, float]:
+    """Return images/s, and milliseconds of processor time per image.
+
+    Processor time includes that of filling the buffers again; without it, images that
+    were made before would count as free.
+    """
+    begin_cpu, batches = time.process_time(), 5
+    for _ in range(batches):  # The buffers are emptied before the clock starts.
         next(iterator)
-    begin, begin_cpu, batches = time.perf_counter(), time.process_time(), 0
-    while time.perf_counter() - begin < args.seconds:
+    begin, first = time.perf_counter(), batches
+    while time.perf_counter() - begin < seconds:
         next(iterator)
         batches += 1
-    images = batches * args.batch_size
+    rate = (batches - first) * batch_size / (time.perf_counter() - begin)
+    time.sleep(min(seconds, _SETTLING_SECONDS))
     cpu = time.process_time() - begin_cpu
-    return images / (time.perf_counter() - begin), 1000 * cpu / images
+    return rate, 1000 * cpu / (batches * batch_size)
 
 
 def _measure_reading(data: Any, args: argparse.Namespace) -> dict[str, float]:
@@ -156,7 +257,7 @@ def _measure_reading(data: Any, args: argparse.Namespace) -> dict[str, float]:
     stream, _ = data.make_stream_and_decoder(Host(), 0)
     chunks = stream.dataset(start=0, epochs=None, chunk_records=args.batch_size)
     batches = chunks.map(lambda chunk: tf.gather(chunk["data"], chunk["rows"]))
-    rate, cpu = _measure(iter(batches), args)
+    rate, cpu = measure(iter(batches), args.batch_size, args.seconds)
     return {
         "read_and_shuffle_images_per_second": rate,
         "read_and_shuffle_cpu_ms_per_image": cpu,
