@@ -92,7 +92,7 @@ def read_weights(
         shape,
         head,
         heads,
-        source_image_size or (row and row.image_size),
+        source_image_size or (row.image_size if row else None),
         approximate_gelu,
         norm_epsilon,
         ignore,

@@ -4,6 +4,8 @@
 import dataclasses
 import re
 
+import numpy as np
+
 from vit_scaling.applications.formats.conversion import convert
 from vit_scaling.applications.formats.huggingface_config import (
     CLIP,
@@ -159,8 +161,8 @@ def read_huggingface(
 def _check_classifier(source: SourceArrays) -> None:
     """Raise ValueError if a classifier reads something else than one pooled vector."""
     kernel = source.arrays.get("classifier.weight")
-    norm = source.arrays.get("layernorm.weight", kernel)
-    if kernel is not None and kernel.ndim == 2 and kernel.shape[1] == 2 * len(norm):
+    norm = source.arrays.get("layernorm.weight", np.zeros(0))
+    if kernel is not None and kernel.shape[1:] == (2 * len(norm),):
         raise ValueError(
             "The model's classifier reads the class token next to the average of the "
             "patches (DINOv2), which no head of this package does. Leave it out by "

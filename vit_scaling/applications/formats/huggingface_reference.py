@@ -1,6 +1,7 @@
 """The forward passes of transformers' ViT and SigLIP and CLIP towers in NumPy."""
 # SPDX-License-Identifier: Apache-2.0
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class HuggingFaceReference(NumpyReference):
         self.last_norm = "layernorm" if is_vit else "post_layernorm"
 
     @property
-    def image_config(self) -> dict[str, Any]:
+    def image_config(self) -> Mapping[str, Any]:
         """The image model's part of config.json."""
         return self.config.get("vision_config") or self.config
 
@@ -70,7 +71,7 @@ class HuggingFaceReference(NumpyReference):
 
     def before_classifier(self, x: np.ndarray) -> np.ndarray:
         """Apply the function of ViTModel's pooler."""
-        functions = {
+        functions: dict[str, Callable[[np.ndarray], np.ndarray]] = {
             "tanh": np.tanh,
             "relu": lambda x: np.maximum(x, 0),
         }

@@ -31,7 +31,7 @@ class TimmReference(NumpyReference):
             heads = width // len(self.arrays["blocks.0.attn.q_norm.weight"])
         return Stated(
             heads,
-            {"token": "token", "avg": "gap", "map": "map", "": "none"}.get(pool),
+            {"token": "token", "avg": "gap", "map": "map", "": "none"}.get(str(pool)),
             activation and activation == "gelu_tanh",
             row and row.epsilon,
             row and not row.differs,
