@@ -28,7 +28,7 @@ def measure(request: dict[str, Any]) -> list[dict[str, Any]]:
     """Return mode, images per second and peak memory of each mode."""
     import torch
 
-    _define_missing_operators(torch)
+    operators = _define_missing_operators(torch)  # Kept as long as the model.
     from timm.models.vision_transformer import VisionTransformer
 
     width, depth, heads, ratio, patch = SHAPES[request["shape"]]
@@ -75,6 +75,7 @@ def measure(request: dict[str, Any]) -> list[dict[str, Any]]:
         seconds, peak = _time(torch, step, request["steps"], device)
         rate = request["batch_size"] / seconds
         rows.append({"mode": mode, "images_per_second": rate, "peak_memory_gib": peak})
+    del operators
     return rows
 
 
@@ -103,8 +104,11 @@ def _time(
     return statistics.median(seconds), peak
 
 
-def _define_missing_operators(torch: Any) -> None:
-    """Define the names that timm wants, if torchvision is built for another torch."""
+def _define_missing_operators(torch: Any) -> Any:
+    """Define the names that timm wants, if torchvision is built for another torch.
+
+    They exist as long as the returned object does.
+    """
     try:
         import torchvision  # noqa: F401
     except RuntimeError:
@@ -112,6 +116,8 @@ def _define_missing_operators(torch: Any) -> None:
         operators = torch.library.Library("torchvision", "DEF")
         for operator in ("nms", "qnms"):
             operators.define(f"{operator}(Tensor a, Tensor b, float c) -> Tensor")
+        return operators
+    return None
 
 
 if __name__ == "__main__":
