@@ -82,3 +82,11 @@ def test_a_written_table_reads_back(tmp_path):
         (r.key, r.compute, r.error) for r in grid_of_runs()
     ]
     assert len(runs_on_law()) == len(runs_on_law().compute) == 40
+
+
+def test_runs_are_described_in_a_line_and_as_a_table():
+    runs = grid_of_runs()
+    assert repr(runs) == "Runs(18 runs of 3 models, error, compute in TPUv3 core-days)"
+    table = runs.to_frame()
+    assert list(table["error"]) == list(runs.error)
+    assert {"model", "compute", "parameters", "training_run"} <= set(table.columns)

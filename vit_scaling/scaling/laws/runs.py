@@ -7,7 +7,7 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from vit_scaling.scaling.laws.compute_units import (
     find_unit,
     parse_unit,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = npt.NDArray[np.float64]
 _TARGET_RANGES = {
@@ -122,7 +125,7 @@ class Run:
         return self.model, size, self.data_size, duration, self.metric, self.seed
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Runs:
     """An ordered table of runs of one compute unit and one target, without duplicates.
 
@@ -163,6 +166,20 @@ class Runs:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __repr__(self) -> str:
+        """Return a short description: tables have hundreds of rows."""
+        return (
+            f"Runs({len(self)} runs of {len(self.models)} models, "
+            f"{', '.join(self.metrics)}, compute in {self.unit.label})"
+        )
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a DataFrame with a row per run and a column per attribute of `Run`."""
+        import pandas as pd
+
+        names = [field.name for field in dataclasses.fields(Run)]
+        return pd.DataFrame([{n: getattr(run, n) for n in names} for run in self.rows])
 
     def __iter__(self) -> Iterator[Run]:
         return iter(self.rows)

@@ -17,6 +17,7 @@ from vit_scaling.scaling.laws.blas_threads import one_blas_thread
 from vit_scaling.scaling.laws.runs import Floats, Runs
 
 HUBER_DELTA = 1e-3  # Of log loss: Hoffmann et al. 2022, Appendix D.3.
+_RELATIVE = 1e-2  # Log loss over which squares are taken.
 _STEP = 1e-6  # Of central differences.
 # (coefficients, log N, log D, log unique D) to the log loss. All four may be arrays
 # with leading axes; logarithms are of N and D over their geometric means.
@@ -232,7 +233,7 @@ class SurfaceProblem:
     """The loss of a form on the runs, and its gradient."""
 
     def __init__(
-        self, form: SurfaceForm, runs: Runs, delta: float = HUBER_DELTA
+        self, form: SurfaceForm, runs: Runs, delta: float | None = HUBER_DELTA
     ) -> None:
         self.form, self.delta = form, delta
         log_n, log_d = np.log(runs.parameters), np.log(runs.images_seen)
@@ -246,13 +247,20 @@ class SurfaceProblem:
         return self.form.starts(self.n, self.d, self.loss)
 
     def objective(self, c: Floats, weight: Floats) -> tuple[float, Floats]:
-        """Return the weighted Huber loss, over delta, and its gradient."""
+        """Return the weighted loss of the fit and its gradient.
+
+        Both losses are near 1 per run at a relative error of 1 %: the optimizer's
+        tolerances are absolute.
+        """
         residual = self._log_law(c) - self.log_loss
-        size = np.abs(residual)
-        cost = np.where(size < self.delta, residual**2 / (2 * self.delta),
-                        size - self.delta / 2)  # fmt: skip
-        slope = weight * np.clip(residual / self.delta, -1, 1)
-        return float(weight @ cost), self._jacobian(c) @ slope
+        if self.delta is None:
+            cost, slope = (residual / _RELATIVE) ** 2 / 2, residual / _RELATIVE**2
+        else:
+            z = residual / self.delta
+            size = np.abs(z)
+            cost = np.where(size < 1, z**2 / 2, size - 0.5)
+            slope = np.clip(z, -1, 1) / self.delta
+        return float(weight @ cost), self._jacobian(c) @ (weight * slope)
 
     def _log_law(self, c: Floats) -> Floats:
         return self.form.log_law(c, self.n, self.d, self.unique)
@@ -317,7 +325,7 @@ def fit_surface(
     check_known("loss", loss, ("huber", "squared"))
     runs, left_out = _leave_out(runs.of_metric(None), leave_out_largest)
     _check_runs(runs, SURFACES[form])
-    delta = HUBER_DELTA if loss == "huber" else 1e3  # Never linear.
+    delta = HUBER_DELTA if loss == "huber" else None
     problem = SurfaceProblem(SURFACES[form], runs, delta)
     draws = cluster_weights(runs, resamples, seed) * runs.weight
     _, best, converged = problem.minimize_from(problem.starts(), runs.weight)
@@ -386,6 +394,12 @@ def _check_runs(runs: Runs, form: SurfaceForm) -> None:
         raise ValueError(
             f"Too few runs: {form.formula} has {len(form.names)} coefficients, so it "
             f"needs at least {needed} runs; received {len(runs)}."
+        )
+    if "R_D" in form.names and not (runs.images_seen > unique_examples(runs)).any():
+        raise ValueError(
+            "The form 'repetition' needs runs that saw their data several times; every "
+            "run saw at most as many examples as are different. Name the column with "
+            "their number with --data_size_column, or fit 'chinchilla'."
         )
     for values, name in ((runs.parameters, "size"), (runs.images_seen, "examples")):
         if len(set(values)) < 3:
