@@ -11,12 +11,8 @@ from scipy.optimize import approx_fprime, least_squares
 from tests.scaling.example_runs import SURFACE, runs_on_surface, surface_loss
 from vit_scaling.scaling.laws.run_tables import runs_from
 from vit_scaling.scaling.laws.runs import Run, Runs
-from vit_scaling.scaling.laws.surfaces import (
-    SURFACES,
-    Surface,
-    SurfaceProblem,
-    fit_surface,
-)
+from vit_scaling.scaling.laws.surface_forms import SURFACES
+from vit_scaling.scaling.laws.surfaces import Surface, SurfaceProblem, fit_surface
 
 TABLES = Path(__file__).parents[4] / "shared" / "tables"
 needs_tables = pytest.mark.skipif(

@@ -11,12 +11,8 @@ from vit_scaling.scaling.laws.batched_fit import SQUARED_LOG_ERROR
 from vit_scaling.scaling.laws.frontier import frontier_indices
 from vit_scaling.scaling.laws.power_law import find_fitting_points, prepare_runs
 from vit_scaling.scaling.laws.runs import Floats, Runs
-from vit_scaling.scaling.laws.surfaces import (
-    SURFACES,
-    Surface,
-    SurfaceProblem,
-    cluster_weights,
-)
+from vit_scaling.scaling.laws.surface_forms import SURFACES
+from vit_scaling.scaling.laws.surfaces import Surface, SurfaceProblem, cluster_weights
 
 HELD_OUT = (0.2, 0.35, 0.5)
 _MIN_FITTED = 6  # The largest forms have six coefficients.

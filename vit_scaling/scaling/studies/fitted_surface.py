@@ -10,12 +10,8 @@ import numpy.typing as npt
 
 from vit_scaling.modeling.shapes import SHAPES
 from vit_scaling.scaling.laws.runs import Floats, Runs
-from vit_scaling.scaling.laws.surfaces import (
-    SURFACES,
-    Surface,
-    SurfaceFit,
-    log_residuals,
-)
+from vit_scaling.scaling.laws.surface_forms import SURFACES
+from vit_scaling.scaling.laws.surfaces import Surface, SurfaceFit, log_residuals
 from vit_scaling.scaling.laws.surfaces import fit_surface as fit_coefficients
 from vit_scaling.scaling.planning.devices import device_named
 from vit_scaling.scaling.planning.throughput import UTILISATION

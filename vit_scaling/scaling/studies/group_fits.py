@@ -9,7 +9,7 @@ from typing import Any
 from vit_scaling.io_files import write_json
 from vit_scaling.naming import unknown_name_message
 from vit_scaling.scaling.laws.runs import Runs
-from vit_scaling.scaling.laws.surfaces import SURFACES
+from vit_scaling.scaling.laws.surface_forms import SURFACES
 from vit_scaling.scaling.studies.fitted_law import FORM_NAMES, FittedLaw, LawOptions
 from vit_scaling.scaling.studies.fitted_sizes import envelope, isoflop
 from vit_scaling.scaling.studies.fitted_surface import FittedSurface, fit_surface
