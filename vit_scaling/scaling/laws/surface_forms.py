@@ -15,7 +15,7 @@ from vit_scaling.scaling.laws.runs import Floats
 
 # (coefficients, log N, log D, log unique D) to the log loss. All four may be arrays
 # with leading axes; logarithms are of N and D over their geometric means.
-LogLaw = Callable[[Floats, Floats, Floats, Floats], npt.NDArray]
+LogLaw = Callable[[Floats, Floats, Floats, Floats], Floats]
 
 
 @dataclasses.dataclass(frozen=True)
