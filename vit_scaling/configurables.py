@@ -158,6 +158,23 @@ def parse(
     )
 
 
+def model_arguments() -> dict[str, Any]:
+    """Return all arguments of the configured run's `vit`, defaults included.
+
+    Raises:
+        ValueError: The run's model is not a `vit`.
+    """
+    bound = gin.get_bindings("vit_scaling.vit")
+    if "shape" not in bound:
+        raise ValueError(
+            "The run's model must be `vit`; no `vit.shape` is bound. Include "
+            "'models/vit.gin'."
+        )
+    parameters = inspect.signature(vit.vit).parameters.values()
+    defaults = {p.name: p.default for p in parameters}
+    return {**defaults, **bound, "shape": shapes.as_shape(bound["shape"])}
+
+
 def effective_settings() -> dict[str, tuple[str, str]]:
     """Return every setting that training reads (see `gin_files.effective_settings`)."""
     return gin_files.effective_settings(

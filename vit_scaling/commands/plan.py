@@ -14,19 +14,23 @@ from vit_scaling.modeling.shapes import ViTShape, shape_named
 from vit_scaling.optimization.update_rules import RULES_BY_FLAG
 
 # Flags by the mode that reads them.
-_COMMON_FLAGS = {"json", "device", "find_shapes", "budget"}
+_COMMON_FLAGS = {"json", "device", "find_shapes", "budget", "gin_file"}
 _RATES = {"devices", "images_per_second", "utilisation", "price_per_hour"}
 _MODE_FLAGS = {
+    "--gin_file": {"gin_param", "batch", "images", *_RATES},
     "--find_shapes": {"depths", "patch", "batch", "image_size", "output_dir"},
     "--budget": {"budget_unit", "runs", "metric", "image_size", *_RATES},
 }
-_ALSO_WITHOUT_MODE = {"patch", "batch", "image_size", *_RATES}
+_ALSO_WITHOUT_MODE = {"patch", "batch", "image_size", "images", *_RATES}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
     parser = cli.make_parser(__doc__ or "")
     add = parser.add_argument
+    add("--gin_file", action="append", help="of a run, in place of the flags for the "
+        "model and its step; repeat")  # fmt: skip
+    add("--gin_param", action="append", default=[], help="a binding; repeat")
     add("--shape", help="a shape's name, such as G/14; or give all five numbers:")
     for name in ("width", "depth", "mlp_width", "heads", "patch"):
         add(f"--{name}", type=int)
@@ -69,15 +73,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _check_flags(arguments: argparse.Namespace, flags: set[str]) -> None:
     """Raise if a flag has no effect in the chosen mode."""
-    if arguments.find_shapes and arguments.budget is not None:
-        raise ValueError("Give --budget or --find_shapes; received both.")
-    mode = "--find_shapes" if arguments.find_shapes else "--budget"
-    if arguments.find_shapes or arguments.budget is not None:
-        unused = flags - _MODE_FLAGS[mode] - _COMMON_FLAGS
-        reason = f"{mode} does not read it"
+    given = {mode: getattr(arguments, mode[2:]) for mode in _MODE_FLAGS}
+    modes = [mode for mode, value in given.items() if value not in (None, False)]
+    if len(modes) > 1:
+        raise ValueError(f"Give {' or '.join(modes)}; received both.")
+    if modes:
+        unused = flags - _MODE_FLAGS[modes[0]] - _COMMON_FLAGS
+        reason = f"{modes[0]} does not read it"
     else:
         other_modes = set().union(*_MODE_FLAGS.values()) - _ALSO_WITHOUT_MODE
-        unused, reason = flags & other_modes, "it belongs to --budget or --find_shapes"
+        unused = flags & other_modes
+        owners = [mode for mode, names in _MODE_FLAGS.items() if unused & names]
+        reason = f"it belongs to {' or '.join(owners)}"
         if not arguments.images and not unused:
             unused = flags & {"devices", "price_per_hour"}
             reason = "time and cost need --images"
@@ -103,9 +110,30 @@ def _plan(arguments: argparse.Namespace) -> Mapping[str, Any]:
         return _find_shapes(arguments)
     from vit_scaling.scaling.laws.row_reader import parse_quantity
     from vit_scaling.scaling.planning.devices import device_named
-    from vit_scaling.scaling.planning.memory import Step
     from vit_scaling.scaling.planning.planner import plan
 
+    shape, step = _shape_and_step(arguments)
+    return plan(
+        shape,
+        batch=8 if arguments.batch is None else arguments.batch,
+        device=device_named(arguments.device),
+        step=step,
+        images=parse_quantity(arguments.images) if arguments.images else None,
+        devices=arguments.devices,
+        images_per_second=arguments.images_per_second,
+        utilisation=arguments.utilisation,
+        price_per_hour=arguments.price_per_hour,
+    )
+
+
+def _shape_and_step(arguments: argparse.Namespace) -> tuple[ViTShape, Any]:
+    """Return what is planned: of a run's configuration, or of flags."""
+    from vit_scaling.scaling.planning.memory import Step
+
+    if arguments.gin_file:
+        from vit_scaling.commands.planned_run import read_run
+
+        return read_run(arguments.gin_file, arguments.gin_param)
     step = Step(
         head=arguments.head,
         image_size=arguments.image_size,
@@ -118,17 +146,7 @@ def _plan(arguments: argparse.Namespace) -> Mapping[str, Any]:
         micro_batches=arguments.micro_batches,
         lora_rank=arguments.lora_rank,
     )
-    return plan(
-        _shape(arguments),
-        batch=8 if arguments.batch is None else arguments.batch,
-        device=device_named(arguments.device),
-        step=step,
-        images=parse_quantity(arguments.images) if arguments.images else None,
-        devices=arguments.devices,
-        images_per_second=arguments.images_per_second,
-        utilisation=arguments.utilisation,
-        price_per_hour=arguments.price_per_hour,
-    )
+    return _shape(arguments), step
 
 
 def _shape(arguments: argparse.Namespace) -> ViTShape:

@@ -9,9 +9,7 @@ from typing import Any
 
 from vit_scaling.checks import check_at_least, check_power_of_two
 from vit_scaling.commands import cli
-
-# A run requires these values, but the step's program does not depend on them.
-_NOT_READ = {"TRAIN_PATTERN": "not read", "EVAL_PATTERN": "not read"}
+from vit_scaling.commands.planned_run import NOT_READ
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,7 +65,7 @@ def _run(arguments: argparse.Namespace) -> Mapping[str, Any]:
 
     batch = arguments.per_core_batch or arguments.batch_multiple
     configurables.parse(
-        arguments.gin_file, arguments.gin_param, {**_NOT_READ, "BATCH_SIZE": batch}
+        arguments.gin_file, arguments.gin_param, {**NOT_READ, "BATCH_SIZE": batch}
     )
     preflight = Preflight(
         StepLowering(configurables.Experiment()),

@@ -82,6 +82,8 @@ class Step:
             summed in float32.
         lora_rank: Rank of the adapters that are trained, with the classifier, in place
             of all weights; None trains all.
+        gradient_dtype: Dtype of the gradients that replicas exchange, "float32" or
+            "bfloat16"; None for a single replica.
 
     Raises:
         ValueError: An optimizer, precision or policy is not known.
@@ -100,6 +102,7 @@ class Step:
     average: bool = False
     micro_batches: int = 1
     lora_rank: int | None = None
+    gradient_dtype: str | None = None
 
     def __post_init__(self) -> None:
         for name, known in (("optimizer", RULES_BY_FLAG), ("precision", PRECISIONS)):
@@ -115,6 +118,13 @@ class Step:
     def activation_bytes(self) -> int:
         """Bytes of one activation."""
         return PRECISIONS[self.precision]
+
+    @property
+    def gradient_bytes(self) -> int:
+        """Bytes of one element of a gradient, as all of them exist before clipping."""
+        if self.gradient_dtype is None:
+            return self.activation_bytes
+        return BYTES[self.gradient_dtype]
 
     @property
     def model_options(self) -> dict[str, Any]:
@@ -311,7 +321,7 @@ def _gradients(shape: ViTShape, step: Step) -> int:
     if step.scan:
         return 4 * sum(counts)  # Stacked along the loop, in the weights' own dtype.
     if step.clip:
-        return step.activation_bytes * sum(counts)
+        return step.gradient_bytes * sum(counts)
     # Each gradient is freed after its update; the largest exists in any case.
     return step.activation_bytes * max(
         math.prod(size) for _, size, _ in _trained(shape, step)
