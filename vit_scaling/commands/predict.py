@@ -87,6 +87,7 @@ def _predict(arguments: argparse.Namespace, output: TextIO) -> Mapping[str, Any]
         batch_size=arguments.batch_size,
     )
     shown = tqdm(predictions, total=total, unit="image", mininterval=1.0)
+    rows: Iterable[dict[str, Any]]
     rows = (_limit_classes(row, arguments.top) for row in shown)
     if arguments.format in _WRITERS:
         rows = _WRITERS[arguments.format](rows, output)
