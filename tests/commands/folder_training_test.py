@@ -10,6 +10,7 @@ import pytest
 
 import vit_scaling
 from tests.data import sets
+from vit_scaling.training.checkpoints import read_weights
 
 GREYS = {"dark": 40, "light": 210}
 
@@ -101,6 +102,24 @@ def test_the_same_command_fine_tunes_weights(trained):
     assert "Momentum" in config and "SHAPE = @init/ViTShape()" in config
 
 
+@pytest.mark.slow
+def test_the_same_command_trains_adapters(trained):
+    folder, _ = trained
+    done = run(
+        *("train", "--data=images", "--init=run", "--model_dir=adapted"),
+        *("--cache_dir=cache", "--gin_param=TOTAL_STEPS = 20", "--lora_rank=2"),
+        *("--label_smoothing=0.1", "--nojit_compile"),
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    values, _ = read_weights(folder / "adapted")
+    assert any(path.endswith("dense_0/lora_a") for path in values)
+    config = (folder / "adapted" / "config.gin").read_text()
+    assert "LORA_RANK = 2" in config and "LABEL_SMOOTHING = 0.1" in config
+    image = str(next((folder / "others/dark").iterdir()))
+    assert vit_scaling.load_run(folder / "adapted").predict([image], top=1)
+
+
 def test_weights_have_a_shape_of_their_own(trained):
     folder, _ = trained
     given = ("train", "--data=images", "--model_dir=never", "--shape=Ti/16")
@@ -141,6 +160,7 @@ def test_images_are_predicted_without_an_export(trained):
     [
         (["train", "--shape=Ti/16", "--model_dir=x"], "--shape has no effect without"),
         (["train", "--data=none", "--model_dir=x"], "'none'"),
+        (["train", "--data=a", "--model_dir=x", "--lora_rank=8"], "need trained wei"),
         (["evaluate", "--model_dir=none"], "none/config.gin"),
         (["predict", "--images", "x.png"], "Give one of --model_dir"),
     ],

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from vit_scaling.commands import cli
+from vit_scaling.commands import cli, finetuning_flags
 from vit_scaling.library_messages import hide_library_messages
 
 # Steps that measure the time of a step for --minutes; the first loop compiles.
@@ -50,7 +50,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     run.add_argument("--gin_file", action="append", default=[], help="more gin files")
     run.add_argument("--gin_param", action="append", default=[], help="gin bindings")
+    finetuning_flags.add_preset_flags(parser)
     arguments, flags = parser.parse_known_args(argv)
+    files, bindings = finetuning_flags.read_presets(arguments)
+    arguments.gin_file += files
+    arguments.gin_param[:0] = bindings
+    if (
+        arguments.data
+        and not arguments.init
+        and (arguments.lora_rank or arguments.head_only)
+    ):
+        parser.error("--lora_rank and --head_only need trained weights: --init.")
     if arguments.data is None:
         for name in ("shape", "init", "minutes"):
             if getattr(arguments, name) is not None:
