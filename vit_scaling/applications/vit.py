@@ -68,7 +68,9 @@ def _application(name: str, shape_name: str) -> Callable[..., keras.Model]:
     ) -> keras.Model:
         """Return a ViT-{shape} (Zhai et al. 2022, Table 2) as a Keras Application.
 
-        Images are (batch, height, width, 3) in [-1, 1]; see `preprocess_input`.
+        Images are (batch, height, width, 3) in [-1, 1], or with weights in the range
+        that they were trained with, `model.record.value_range`; see `preprocess_input`
+        and `prepare_images`.
 
         Args:
             include_top: Whether to include the classifier.
