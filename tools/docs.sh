@@ -1,7 +1,7 @@
 #!/bin/bash
 # Build the documentation; a broken link or a missing page fails.
 # Usage: bash tools/docs.sh [--execute [PAGE…]]
-#   --execute   first run the pages' commands in .venv-test and record their output anew
+#   --execute   first run the pages' commands in .venv-test and record their output
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

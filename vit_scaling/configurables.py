@@ -25,6 +25,7 @@ from vit_scaling.optimization import (
     averaging,
     learning_rate_multipliers,
     learning_rate_schedules,
+    loss_scale,
     optimizer,
     update_rules,
     weight_decay,
@@ -59,6 +60,7 @@ PARTS: tuple[Callable[..., Any], ...] = (
     learning_rate_multipliers.train_only,
     lora.add_adapters,
     lora.freeze_except,
+    loss_scale.LossScale,
     losses.sigmoid_cross_entropy,
     losses.softmax_cross_entropy,
     optimizer.Optimizer,
@@ -128,10 +130,7 @@ RENAMED_BINDINGS: dict[str, str] = {
     **{
         f"{rule}.{old}": new
         for rule in ("Adafactor", "Adam", "Momentum")
-        for old, new in (
-            ("average_warmup_steps", "AverageDecay.warmup_steps"),
-            ("measure", "Optimizer.measure_norms"),
-        )
+        for old, new in (("average_warmup_steps", "AverageDecay.warmup_steps"),)
     },
     "Adafactor.least_factored": "Adafactor.min_size_to_factor",
     "Adafactor.factored": "Adafactor.min_size_to_factor",

@@ -97,12 +97,6 @@ def test_norms_are_measured(merges, monkeypatch):
     }
 
 
-def test_measuring_may_be_left_out():
-    optimizer = Optimizer(Adam(), 1e-2, measure_norms=False)
-    optimizer.apply(gradients_of(0), three_variables())
-    assert set(optimizer.diagnostics) == {"gradient_norm", "nonfinite_steps"}
-
-
 def test_head_and_body_decay_apart_and_biases_not():
     variables = three_variables()
     before = values(variables)

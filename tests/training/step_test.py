@@ -18,6 +18,9 @@ BATCH = {"images": IMAGES, "labels": LABELS}
 class Recorder:
     """Stands for an optimizer and keeps what it is given."""
 
+    def scale_loss(self, loss):
+        return loss
+
     def apply(self, gradients, variables):
         self.gradients = {
             v.path: g.numpy() for g, v in zip(gradients, variables, strict=True)

@@ -25,7 +25,7 @@ from vit_scaling.modeling.shapes import ViTShape, as_shape
 from vit_scaling.modeling.tokens import ClassToken, DropRegisters, RegisterTokens
 from vit_scaling.naming import check_known
 
-Dtype = Literal["float32", "mixed_bfloat16"]
+Dtype = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 
 @check_arguments
@@ -75,7 +75,8 @@ def vit(
         dropout: Fraction of activations dropped in training.
         stochastic_depth: Fraction of examples that skip the last block's branches in
             training; it grows linearly from 0 at the first block.
-        dtype: "float32", or "mixed_bfloat16" (variables and logits stay float32).
+        dtype: "float32", or "mixed_bfloat16" (variables and logits stay float32); or
+            "mixed_float16", which needs a `LossScale`.
         rematerialize: Parts of the blocks recomputed in the backward pass: "none",
             "all", "attention", "mlp" or "every_N" (blocks 0, N, 2N, …).
         approximate_gelu: GELU by tanh, as in the authors' code; False: by erf.

@@ -201,3 +201,15 @@ class Schedule(DataclassConfig, keras.optimizers.schedules.LearningRateSchedule)
             total,
             ", ".join(f"{name}={getattr(self, name)}" for name in phases),
         )
+
+
+def find_base_rate(learning_rate: Any) -> float:
+    """Return the base rate of an argument `learning_rate`.
+
+    Keras makes a variable of it, which has a copy on every replica and no single value.
+    """
+    if isinstance(learning_rate, Schedule):
+        return float(learning_rate.base_learning_rate)
+    if isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+        return float(learning_rate(0))
+    return float(learning_rate() if callable(learning_rate) else learning_rate)

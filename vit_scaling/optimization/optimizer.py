@@ -16,7 +16,8 @@ import tensorflow as tf
 from vit_scaling.argument_types import Decay, PositiveFloat, check_arguments
 from vit_scaling.backend import require_tensorflow
 from vit_scaling.optimization import averaging
-from vit_scaling.optimization.base_schedule import Schedule
+from vit_scaling.optimization.base_schedule import Schedule, find_base_rate
+from vit_scaling.optimization.loss_scale import LossScale
 from vit_scaling.optimization.path_rules import (
     check_path_rules,
     check_rules_match,
@@ -67,8 +68,9 @@ class Optimizer(keras.Optimizer):
             multipliers do not change the decay.
         clip_norm: Largest global norm of the gradients, 1.0 in the paper (App. C and
             D); default None, not clipped.
-        skip_nonfinite: If true, a step with a gradient that is not finite leaves
-            weights, state and averages unchanged. It counts in the schedule, not in t.
+        skip_nonfinite: If true, or a `LossScale` (for float16; see `scale_loss`), a
+            step with a gradient that is not finite leaves weights, state and averages
+            unchanged. It counts in the schedule, not in t.
             If false it is applied. `diagnostics["nonfinite_steps"]` counts it in either
             case, so that the caller can stop.
         learning_rate_multipliers: Rules ((regex, factor), …), default factor 1. A
@@ -77,8 +79,6 @@ class Optimizer(keras.Optimizer):
             `AverageDecay(0.9999, warmup_steps=1000)`. Default None, no average.
         gradient_dtype: Dtype in which replicas exchange gradients, see
             `exchange_gradients`: "float32" by default, or "bfloat16".
-        measure_norms: Whether to measure the norms of updates and weights; the
-            gradient's is always measured.
 
     Attributes:
         name: The rule's name, the first part of the state variables' paths. Checkpoints
@@ -109,11 +109,10 @@ class Optimizer(keras.Optimizer):
         weight_decay: Iterable[tuple[str, float]] | None = None,
         absolute_weight_decay: bool = False,
         clip_norm: PositiveFloat | None = None,
-        skip_nonfinite: bool = False,
+        skip_nonfinite: bool | LossScale = False,
         learning_rate_multipliers: Iterable[tuple[str, float]] | None = None,
         average_decay: Decay | averaging.AverageDecay | None = None,
         gradient_dtype: GradientDtype = "float32",
-        measure_norms: bool = True,
     ) -> None:
         super().__init__(learning_rate, name=rule.name)
         if isinstance(learning_rate, Schedule) and not learning_rate.resolved:
@@ -128,14 +127,19 @@ class Optimizer(keras.Optimizer):
         )
         self.average_decay = average_decay
         self.gradient_dtype = gradient_dtype
-        self.measure_norms = measure_norms
         self._average_decay = averaging.make_average_decay(average_decay)
-        self._base_learning_rate = _find_base_rate(learning_rate)
-        self.diagnostics = {
-            key: self._scalar(key)
-            for key in self.measured
-            if measure_norms or key not in ("update_norm", "parameter_norm")
-        }
+        self._base_learning_rate = find_base_rate(learning_rate)
+        self.diagnostics = {key: self._scalar(key) for key in self.measured}
+        if isinstance(skip_nonfinite, LossScale):
+            first = skip_nonfinite.initial
+            self.diagnostics["loss_scale"] = self._scalar("loss_scale", first)
+            self.diagnostics["good_steps"] = self._scalar("good_steps")
+
+    def scale_loss(self, loss: Any) -> Any:
+        """Return a loss times the loss scale, if any; `apply` takes its gradients."""
+        if not isinstance(self.skip_nonfinite, LossScale):
+            return loss
+        return loss * tf.cast(self.diagnostics["loss_scale"].value, loss.dtype)
 
     def averages(self, variables: Sequence[Any]) -> list[Any] | None:
         """Return the averages of `variables`, or None if none are kept.
@@ -166,13 +170,12 @@ class Optimizer(keras.Optimizer):
             "weight_decay": check_path_rules("weight_decay", self.weight_decay),
             "absolute_weight_decay": self.absolute_weight_decay,
             "clip_norm": self.clip_norm,
-            "skip_nonfinite": self.skip_nonfinite,
+            "skip_nonfinite": serialize(self.skip_nonfinite),
             "learning_rate_multipliers": check_path_rules(
                 "learning_rate_multipliers", self.learning_rate_multipliers
             ),
             "average_decay": serialize(self.average_decay),
             "gradient_dtype": self.gradient_dtype,
-            "measure_norms": self.measure_norms,
         }
 
     @classmethod
@@ -182,7 +185,7 @@ class Optimizer(keras.Optimizer):
         """Return the optimizer of a configuration."""
         parts = {
             key: keras.saving.deserialize_keras_object(config[key], custom_objects)
-            for key in ("rule", "average_decay")
+            for key in ("rule", "average_decay", "skip_nonfinite")
         }
         return super().from_config({**config, **parts}, custom_objects)
 
@@ -245,8 +248,9 @@ class Optimizer(keras.Optimizer):
                 )
         return state
 
-    def _scalar(self, name: str) -> keras.Variable:
-        return self._variable(name, (), "float32", aggregation="only_first_replica")
+    def _scalar(self, name: str, initial: float = 0.0) -> keras.Variable:
+        first, only = keras.initializers.Constant(initial), "only_first_replica"
+        return self._variable(name, (), "float32", initializer=first, aggregation=only)
 
     def _variable(
         self,
@@ -283,6 +287,9 @@ class Optimizer(keras.Optimizer):
             return
         gradients = [gradient for gradient, _, _ in trained]
         gradients = exchange_gradients(gradients, self.gradient_dtype)
+        if isinstance(self.skip_nonfinite, LossScale):
+            inverse = 1.0 / self.diagnostics["loss_scale"].value
+            gradients = [g * tf.cast(inverse, g.dtype) for g in gradients]
         norm = global_norm(gradients)
         scalars = self._scalars(norm)
         squares = tf.__internal__.distribute.interim.maybe_merge_call(
@@ -322,7 +329,7 @@ class Optimizer(keras.Optimizer):
         variables: Sequence[keras.Variable],
         indices: Sequence[int],
     ) -> Any:
-        """Update every weight on every replica; return the sums of squares, or None."""
+        """Update every weight on every replica; return the sums of squares."""
         parts = []
         for gradient, variable, index in zip(
             gradients, variables, indices, strict=True
@@ -336,7 +343,7 @@ class Optimizer(keras.Optimizer):
             # One entry per local replica, all equal. A single value where the strategy
             # updates without a merge call, as on GPUs under XLA.
             parts.append(results[0] if isinstance(results, tuple) else results)
-        return tf.add_n(parts) if self.measure_norms else None
+        return tf.add_n(parts)
 
     def _update_one(
         self, index: int, variable: Any, gradient: Any, scalars: Tensors
@@ -367,7 +374,7 @@ class Optimizer(keras.Optimizer):
             if self.skip_nonfinite:
                 value = tf.where(scalars["finite"], value, target)
             target.assign(value)
-        return sums_of_squares(change, updated) if self.measure_norms else tf.zeros(2)
+        return sums_of_squares(change, updated)
 
     def _change(self, index: int, direction: Any, weights: Any, rate: Any) -> Any:
         """Return direction and decay times their rates, to be subtracted."""
@@ -383,18 +390,7 @@ class Optimizer(keras.Optimizer):
         diagnostics = self.diagnostics
         diagnostics["gradient_norm"].assign(norm)
         diagnostics["nonfinite_steps"].assign_add(1.0 - tf.cast(finite, tf.float32))
-        if squares is not None:
-            diagnostics["update_norm"].assign(tf.sqrt(squares[0]))
-            diagnostics["parameter_norm"].assign(tf.sqrt(squares[1]))
-
-
-def _find_base_rate(learning_rate: Any) -> float:
-    """Return the base rate of an argument `learning_rate`.
-
-    Keras makes a variable of it, which has a copy on every replica and no single value.
-    """
-    if isinstance(learning_rate, Schedule):
-        return float(learning_rate.base_learning_rate)
-    if isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
-        return float(learning_rate(0))
-    return float(learning_rate() if callable(learning_rate) else learning_rate)
+        if isinstance(self.skip_nonfinite, LossScale):
+            self.skip_nonfinite.update(diagnostics, finite)
+        diagnostics["update_norm"].assign(tf.sqrt(squares[0]))
+        diagnostics["parameter_norm"].assign(tf.sqrt(squares[1]))

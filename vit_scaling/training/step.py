@@ -61,7 +61,7 @@ def make_train_step(
             penalty = tf.add_n(penalties) if penalties else tf.zeros([])
             # Gradients are summed over replicas, so each counts 1/replicas
             # (tf.distribute guide, "Define the loss function").
-            total = (mean + penalty) / replicas
+            total = optimizer.scale_loss((mean + penalty) / replicas)
         gradients = tape.gradient(total, [variable.value for variable in variables])
         accuracy = tf.reduce_mean(_hits(logits, batch["labels"]))
         outputs = {"loss": mean, "regularization": penalty, "accuracy": accuracy}

@@ -15,7 +15,7 @@ def test_the_planted_law_extrapolates_better_than_simpler_ones():
     assert rows[0].interval is rows[1].ratio_to_best is None
 
 
-def test_a_law_that_is_wrong_is_told_apart_and_a_generalisation_is_not():
+def test_a_wrong_law_is_distinguished_and_a_generalisation_is_not():
     # Without shift, the law with a floor and the paper's are the same.
     law = type(LAW)(a=0.4, b=0.32, c=0.12, d=0.0)
     names = ["power law (M1)", "with floor (M2)", "with floor and shift (the paper)"]

@@ -33,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="global norm, ours only",
     )
-    add("--measure", action="store_true", help="measure norms (not in Keras)")
     add("--graph", action="store_true", help="run TensorFlow's graph without XLA")
     add("--rounds", type=int, default=7, help="measured rounds; the median is reported")
     add(
@@ -80,7 +79,6 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
         "shape": arguments.shape,
         "xla": not arguments.graph,
         "clip_norm": arguments.clip_norm,
-        "measure": arguments.measure,
         "keeps_freed_memory": keeps_memory,
         "copy_gigabytes_per_second": bandwidth / 1e9,
         "updates": rows,
@@ -122,7 +120,6 @@ def _make_programs(
             UPDATE_RULES[name],
             1e-4,
             clip_norm=arguments.clip_norm,
-            measure_norms=arguments.measure,
         )
     variables = vit(arguments.shape, classes=arguments.classes).trainable_variables
     gradients = _gradients(variables)

@@ -125,9 +125,7 @@ def make_programs(
         dtype=arguments.dtype,
         rematerialize=arguments.rematerialize,
     )
-    optimizer = Optimizer(
-        Adam(), 1e-3, weight_decay=((".*kernel", 1e-4),), measure_norms=False
-    )
+    optimizer = Optimizer(Adam(), 1e-3, weight_decay=((".*kernel", 1e-4),))
     if trains:
         optimizer.build(model.trainable_variables)
     shape = (arguments.batch_size, size, size, 3)
