@@ -88,7 +88,9 @@ def test_predictions_and_figures_carry_the_units_of_the_table(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "C in GFLOPs" in text and "compute (GFLOPs)" in text
     report = (tmp_path / "out" / "report.html").read_text()
-    assert "Compute (GFLOPs)" in report and "core-days" not in report
+    assert "compute (GFLOPs)" in report and "core-days" not in report
+    figure = (tmp_path / "out" / "frontier.svg").read_text()
+    assert "Compute (GFLOPs)" in figure and "core-days" not in figure
 
 
 def write_groups(path):
