@@ -54,7 +54,7 @@ def test_the_pooler_must_compute_tanh_if_it_is_used():
         ("dinov3_vit", "RoPE"),
         ("siglip2_vision_model", "NaFlex"),
         ("beit", "relative position biases"),
-        ("clip_vision_model", "a norm before the blocks .* and .*quick_gelu"),
+        ("data2vec-vision", "relative position biases"),
         ("swin", "attention in windows"),
         ("a_new_model", "not known to be a plain ViT"),
     ],
