@@ -116,3 +116,15 @@ def test_a_joint_surface_that_disagrees_is_noted():
 def test_an_unknown_method_is_named():
     with pytest.raises(ValueError, match="method"):
         estimate_law(simulated(), method="surfaces")
+
+
+def test_intervals_count_the_surfaces_coefficients():
+    """Twelve terms and more follow 40 points, so their residuals are too small."""
+    boot = estimate_law(simulated(count=40), resamples=50).bootstrap
+    few = dataclasses.replace(boot, coefficients=4)
+    assert boot.coefficients >= 4 + 6
+    at = np.array([1e3])
+    widths = [np.log(b.band(at)[1] / b.band(at)[0])[0] for b in (boot, few)]
+    n = len(boot.fit.points)
+    ratio = np.sqrt((n - 4) / (n - boot.coefficients))
+    assert widths[0] / widths[1] == pytest.approx(ratio)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vit_scaling.naming import check_known
+from vit_scaling.scaling.laws.blas_threads import one_blas_thread
 from vit_scaling.scaling.laws.runs import Floats
 
 # Internal parameters: log a, log b, c, u, with d = s·(e^u - 1), s the minimum compute.
@@ -120,6 +121,20 @@ def fit_many(
     min_compute = float(compute.min()) / unit
     upper = np.array([*UPPER[:2], max(1.0, float(error.max())), UPPER[3]])
     problem = _Problem(compute / unit, error, min_compute, loss, upper)
+    with one_blas_thread():
+        theta, cost, stationary = _best_of_starts(problem, weights, starts)
+    inside = (theta > LOWER + 1e-9) & (theta < UPPER - 1e-9)
+    valid = inside[:, 0] & inside[:, 1] & (theta[:, 3] < UPPER[3] - 1e-9)
+    b = np.exp(theta[:, 1])
+    d = min_compute * np.expm1(theta[:, 3]) * unit
+    coefficients = np.stack([np.exp(theta[:, 0]) * unit**b, b, theta[:, 2], d], axis=1)
+    return BatchedFit(coefficients, cost, stationary & valid)
+
+
+def _best_of_starts(
+    problem: _Problem, weights: Floats, starts: int
+) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
+    """Refine each start; return theta, cost and stationarity of the cheapest."""
     first, *others = _starts(problem, weights, starts)
     theta, cost, stationary = _refine(problem, weights, first)
     for start in others:
@@ -128,12 +143,7 @@ def fit_many(
         theta = np.where(better[:, None], new_theta, theta)
         cost = np.where(better, new_cost, cost)
         stationary = np.where(better, new_stationary, stationary)
-    inside = (theta > LOWER + 1e-9) & (theta < UPPER - 1e-9)
-    valid = inside[:, 0] & inside[:, 1] & (theta[:, 3] < UPPER[3] - 1e-9)
-    b = np.exp(theta[:, 1])
-    d = min_compute * np.expm1(theta[:, 3]) * unit
-    coefficients = np.stack([np.exp(theta[:, 0]) * unit**b, b, theta[:, 2], d], axis=1)
-    return BatchedFit(coefficients, cost, stationary & valid)
+    return theta, cost, stationary
 
 
 def _starts(problem: _Problem, weights: Floats, count: int) -> list[Floats]:

@@ -28,19 +28,22 @@ class Bootstrap:
             (resamples, 4).
         drawn: Number of resamples drawn.
         level: Nominal coverage of the intervals.
+        coefficients: Number of coefficients that follow the points: the law's four,
+            and those of a surface that moved the points.
     """
 
     fit: Fit
     samples: Floats
     drawn: int
     level: float
+    coefficients: int = len(COEFFICIENTS)
 
     @property
     def _widening(self) -> float:
-        # The four coefficients follow the points they are fitted to, so the residuals
-        # are too small by √((n - 4) / n); with n near 30 the intervals would be too.
+        # k coefficients follow the points they are fitted to, so the residuals are too
+        # small by √((n - k) / n); with n near 30 the intervals would be too.
         n = len(self.fit.points)
-        return float(np.sqrt(n / max(n - 4, 1)))
+        return float(np.sqrt(n / max(n - self.coefficients, 1)))
 
     def _interval(self, samples: Floats, estimate: Floats) -> Floats:
         """Return an interval about the estimate as wide as the farther percentile.

@@ -108,6 +108,11 @@ class Valley:
     _at_runs: Floats  # Log error of the parametric surface, (runs,)
     _at_sizes: Floats  # The same at `_sizes`
 
+    @property
+    def terms(self) -> int:
+        """Number of the polynomial's terms; 0 without a valley."""
+        return (self.degree + 1) * (self.degree + 2) // 2 if self.degree else 0
+
     def excess(self, weights: Floats) -> Floats:
         """Return how far log error is above the valley, shape (resamples, runs).
 

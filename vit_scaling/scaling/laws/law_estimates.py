@@ -9,6 +9,7 @@ from vit_scaling.naming import check_known
 from vit_scaling.scaling.laws.batched_fit import SQUARED_LOG_ERROR, Loss
 from vit_scaling.scaling.laws.bootstrap import Bootstrap, bootstrap, check_resampling
 from vit_scaling.scaling.laws.power_law import (
+    COEFFICIENTS,
     Fit,
     PowerLaw,
     find_failure,
@@ -156,7 +157,9 @@ def _estimate_by_surface(
     samples = law.samples[law.samples_converged]
     if len(samples) < resamples / 2:
         raise RuntimeError("Fewer than half of the resamples gave a law.")
-    boot = Bootstrap(fit, samples, resamples, level)
+    boot = Bootstrap(
+        fit, samples, resamples, level, len(COEFFICIENTS) + law.valley.terms
+    )
     between_seeds = _noise_between_seeds(runs)
     notes = _surface_notes(runs, law, boot, between_seeds)
     noise = law.valley.noise if between_seeds is None else between_seeds
