@@ -143,8 +143,8 @@ def make_report(
 
 def make_empty_report(device: Device) -> dict[str, Any]:
     """Return a report on a step of which only the device is known."""
-    unknown = ("total_bytes", "headroom_bytes", *_SIZES, *_COUNTS, "collectives")
-    unknown += ("roofline", "scaling", "error")
+    sizes = ("total_bytes", "headroom_bytes", *_SIZES)
+    unknown = (*sizes, *_COUNTS, "collectives", "roofline", "scaling", "error")
     return {
         "fits": None,
         "limit_bytes": device.memory_bytes,
