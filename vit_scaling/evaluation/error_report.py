@@ -27,7 +27,7 @@ _TEMPLATE = pathlib.Path(__file__).with_name("error_report.html")
 class Bin(NamedTuple):
     """Images of similar confidence."""
 
-    count: int
+    images: int
     confidence: float
     accuracy: float
 
@@ -84,7 +84,7 @@ class Guesses:
 
     def calibration_error(self) -> float:
         """Return the expected calibration error (ECE), in [0, 1] (Guo et al. 2017)."""
-        gaps = [b.count * abs(b.accuracy - b.confidence) for b in self.calibration()]
+        gaps = [b.images * abs(b.accuracy - b.confidence) for b in self.calibration()]
         return sum(gaps) / len(self.labels)
 
     def confusions(self) -> list[tuple[str, str, int]]:

@@ -42,10 +42,10 @@ class LossScale:
 
     def update(self, variables: Mapping[str, Any], finite: Any) -> None:
         """Assign the next "loss_scale" and "good_steps" after a step."""
-        names = ("loss_scale", "good_steps")
-        values = self.next(*(variables[name].value for name in names), finite)
-        for name, value in zip(names, values, strict=True):
-            variables[name].assign(value)
+        scale, good_steps = variables["loss_scale"], variables["good_steps"]
+        next_scale, next_steps = self.next(scale.value, good_steps.value, finite)
+        scale.assign(next_scale)
+        good_steps.assign(next_steps)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
