@@ -64,3 +64,11 @@ def test_unknown_commands_are_rejected_with_the_nearest(arguments, nearest, caps
     error = capsys.readouterr().err
     assert error.startswith("vit-scaling: error: No command is called ")
     assert nearest is None or f"Did you mean {nearest!r}?" in error
+
+
+def test_a_reader_that_stops_early_gets_no_traceback():
+    code = "from vit_scaling.commands.main import main; raise SystemExit(main())"
+    program = f"{sys.executable} -c '{code}' weights list --json | head -c 5"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
+    assert len(done.stdout) == 5
+    assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -74,7 +75,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     sys.argv[0] = f"{PROGRAM} {name}"  # The name in its --help and messages.
     module = importlib.import_module(f"vit_scaling.commands.{COMMANDS[name].module}")
-    return module.main(rest)
+    try:
+        code = module.main(rest)
+        sys.stdout.flush()
+    except BrokenPipeError:  # The reader has seen enough, such as `| head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
 
 
 def help_text(prefix: str = "") -> str:
