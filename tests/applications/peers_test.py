@@ -10,6 +10,7 @@ committed fixtures, which the same scripts wrote, stand for the peers.
 import json
 import os
 import subprocess
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -70,6 +71,34 @@ def test_outputs_at_the_size_of_s16_are_the_peers_within_1e_5(case: Case, folder
     print(f"{case.name}: {difference:.2e} of {largest:.2e}")
     assert difference <= 1e-5 * max(1.0, largest)
     assert measure_parity(path, weights, images=1)["within_tolerance"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vit_base_patch16_gap_224",
+        "vit_tiny_patch16_224",
+        "vit_small_patch14_reg4_dinov2",
+    ],
+)
+def test_shallow_models_of_timms_registry_give_timms_outputs(name, tmp_path):
+    """Without an option: config.json and the table of the registry say everything."""
+    interpreter = os.environ.get("VIT_SCALING_TORCH_PYTHON")
+    if not interpreter:
+        pytest.skip("VIT_SCALING_TORCH_PYTHON names no interpreter that has timm")
+    table = resources.files("vit_scaling.applications.formats") / "timm_models.csv"
+    run_script(interpreter, "make_timm_models.py", str(table), str(tmp_path), name)
+    weights = read_weights(str(tmp_path / name))
+    assert not weights.assumed
+    with np.load(tmp_path / name / "expected.npz") as expected:
+        images, wanted = expected["images"], expected["output"]
+    outputs = build_model(weights)(images)
+    np.testing.assert_allclose(
+        outputs, wanted, atol=1e-5 * max(1, np.abs(wanted).max())
+    )
+    parity = measure_parity(str(tmp_path / name), weights, images=1)
+    assert parity["within_tolerance"] and not parity["not_compared"]
 
 
 def drawn(**options):
