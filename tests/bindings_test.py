@@ -22,12 +22,12 @@ from vit_scaling.training.evaluator import InLoopEvaluator
 KNOWN = {part.__name__: part for part in configurables.PARTS} | configurables.ROOTS
 # Set by programs: gin does not allow to bind them.
 PER_LAUNCH = {"experiment", "model_dir", "strategy", "jit_compile", "step", "evaluate"}
-PER_LAUNCH |= {"branch_at", "profile_steps", "peak_flops_per_core"}
+PER_LAUNCH |= {"report", "branch_at", "profile_steps", "peak_flops_per_core"}
 PER_LAUNCH |= {"target"}  # The training data.
 # What the training step passes, as tensors.
 TENSORS = {"logits", "labels"}
 # Arguments of any type: a source's names, and a tensor for use in Python.
-ANY = {"class_names_of.source", "vit.input_tensor"}
+ANY = {"class_names_of.source", "vit.input_tensor", "load_for_finetuning.target"}
 ANY_ITEMS = {Sequence[typing.Any], Sequence[InLoopEvaluator]}
 
 

@@ -30,6 +30,7 @@ _KERAS_CLASSES: dict[str, tuple[str, ...]] = {
         "Linear",
         "Cosine",
     ),
+    "optimization.loss_scale": ("LossScale",),
     "optimization.optimizer": ("Optimizer",),  # Registers the update rules as well.
     "optimization.weight_decay": ("HalfL2",),
 }

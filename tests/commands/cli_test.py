@@ -87,7 +87,7 @@ def test_numbers_in_tables_stand_to_the_right():
 
 def test_keys_of_records_come_from_flags_all_commands_share():
     made = cli.make_parser("Try.")
-    cli.add_feature_flags(made)
+    cli.add_feature_flags(made.add_argument)
     assert cli.features_from_flags(made.parse_args([])) == Features()
     flags = ["--image_key=a", "--label_key=b", "--key=c", "--label_offset=-1"]
     assert cli.features_from_flags(made.parse_args(flags)) == Features(

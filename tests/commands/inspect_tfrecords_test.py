@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import json
+from pathlib import Path
 
 from PIL import Image
 
@@ -20,7 +21,9 @@ def test_counts_and_sheets_are_made(tmp_path, capsys):
     result = json.loads(capsys.readouterr().out)
     assert result["class_counts"] == {"0": 3, "1": 3, "2": 3}
     assert len(result["sheets"]) == 3
-    for path in result["sheets"]:
+    page, *sheets = result["sheets"]
+    assert "exact copies" in Path(page).read_text(encoding="utf-8")
+    for path in sheets:
         with Image.open(path) as sheet:
             assert min(sheet.size) > 96
 

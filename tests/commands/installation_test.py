@@ -24,6 +24,7 @@ GOOD = {
     "etils": "1.13.0",
     "ml-dtypes": "0.5.4",
     "numpy": "2.4.6",
+    "pillow": "12.0.0",
     "pydantic": "2.14.4",
     "scipy": "1.16.3",
     "tf_keras": "2.20.1",

@@ -26,6 +26,7 @@ def small_model(dtype: str = "float32", **options) -> keras.Model:
         image_size=options.pop("image_size", IMAGE_SIZE),
         classes=options.pop("classes", len(CLASS_NAMES)),
         dtype=dtype,
+        seed=options.pop("seed", 0),
         **options,
     )
     generator = np.random.default_rng(1)

@@ -50,6 +50,9 @@ class _Output:
         return self.top or self.pooling == "head"
 
 
+_NOT_PUBLISHED = "not published for this shape"
+
+
 def _application(name: str, shape_name: str) -> Callable[..., keras.Model]:
     """Return the constructor of one shape; `{shape}` in its docstring is filled in."""
     default_name = name
@@ -97,9 +100,6 @@ def _application(name: str, shape_name: str) -> Callable[..., keras.Model]:
 
         Raises:
             ValueError: An argument is out of its range, or the weights do not fit.
-
-        References:
-            Zhai et al. 2022, §3.2 and Table 2.
         """
         keras_arguments.check_choice("pooling", pooling, keras_arguments.POOLINGS)
         keras_arguments.check_choice("head", head, keras_arguments.HEADS)
@@ -110,11 +110,9 @@ def _application(name: str, shape_name: str) -> Callable[..., keras.Model]:
 
     constructor.__name__ = constructor.__qualname__ = name
     constructor.__module__ = PUBLIC
+    default = published.IMAGENET_DEFAULTS.get(shape_name)
     constructor.__doc__ = inspect.cleandoc(constructor.__doc__ or "").format(
-        shape=shape_name,
-        imagenet=f"{published.IMAGENET_DEFAULTS[shape_name]!r}"
-        if shape_name in published.IMAGENET_DEFAULTS
-        else "not published for this shape",
+        shape=shape_name, imagenet=repr(default) if default else _NOT_PUBLISHED
     )
     return constructor
 

@@ -18,6 +18,7 @@ REQUIRED = (
     "etils",
     "ml-dtypes",
     "numpy",
+    "pillow",
     "pydantic",
     "scipy",
     "tf_keras",

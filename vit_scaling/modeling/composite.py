@@ -32,7 +32,7 @@ class CompositeLayer(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, with the parts that are frozen now."""
         constructor = self.__init__  # type: ignore[misc]
-        names = inspect.signature(constructor).parameters.keys() - {"kwargs"}
+        names = [n for n in inspect.signature(constructor).parameters if n != "kwargs"]
         config = {**super().get_config(), **{n: getattr(self, n) for n in names}}
         frozen = list(self.frozen_parts())
         return {**config, "frozen": frozen} if frozen else config

@@ -217,7 +217,7 @@ def check_best_metric_known(
     """
     name, _, key = (metric or "").partition("/")
     if name in measured and key not in measured[name]:
-        known = [f"{one}/{key}" for one, keys in measured.items() for key in keys]
+        known = [f"{one}/{k}" for one, keys in measured.items() for k in sorted(keys)]
         raise ValueError(
             f"`best_metric` must be one of {', '.join(known)}; received {metric!r}."
         )

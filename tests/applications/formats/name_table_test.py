@@ -121,6 +121,7 @@ def test_no_two_rows_of_a_table_make_the_same_variable(table):
             "classes": 3,
             "layer_scale": 1.0,
             "qk_norm": True,
+            "norm_before_blocks": True,
             "representation_width": 5,
         }
     )

@@ -107,23 +107,36 @@ def plan(
     result["images_per_second_from"] = rate.source
     result["throughput_is_measured"] = images_per_second is not None
     if images is not None:
-        if rate.images_per_second is None:
-            raise ValueError(
-                f"The peak rate of {device.name} is not known. Give a measured "
-                "`images_per_second` (--images_per_second), or a device by name."
-            )
-        hours = images / rate.images_per_second / 3600
-        result["images"] = images
-        result["device_hours"] = hours
-        result["compute"] = {
+        cost = _cost(images, device, rate.images_per_second, devices, price_per_hour)
+        result |= {**cost, "training_flops": images * work.training}
+    return result
+
+
+def _cost(
+    images: float,
+    device: Device,
+    images_per_second: float | None,
+    devices: int,
+    price_per_hour: float | None,
+) -> dict[str, Any]:
+    """Return the time, compute and price of training on a number of images."""
+    if images_per_second is None:
+        raise ValueError(
+            f"The peak rate of {device.name} is not known. Give a measured "
+            "`images_per_second` (--images_per_second), or a device by name."
+        )
+    hours = images / images_per_second / 3600
+    return {
+        "images": images,
+        "device_hours": hours,
+        "compute": {
             "number": hours / 24,
             "unit": device_days_of(device).name,
             "device": device.name,
-        }
-        result["hours"] = hours / devices
-        result["training_flops"] = images * work.training
-        result["price"] = None if price_per_hour is None else hours * price_per_hour
-    return result
+        },
+        "hours": hours / devices,
+        "price": None if price_per_hour is None else hours * price_per_hour,
+    }
 
 
 def device_days_of(device: Device) -> ComputeUnit:

@@ -339,7 +339,7 @@ def fit(
     Example:
         >>> from vit_scaling import scaling
         >>> law = scaling.fit(scaling.paper_runs("imagenet_10shot"))
-        >>> round(law.parameters.loc["b", "value"], 2)
+        >>> float(round(law.parameters.loc["b", "value"], 2))
         0.33
     """
     options = LawOptions(
