@@ -242,20 +242,27 @@ def test_kill_9_at_random_moments_loses_and_duplicates_nothing(tmp_path):
     """Twenty kills; each next run starts at once, next to what the killed one left."""
     images = sets.folder(tmp_path / "images", {"a": 150, "b": 150}, side=16)
     command = [sys.executable, "-m", "vit_scaling.commands.write_tfrecords"]
-    command += [f"--source=folder:{images}", "--num_shards=40", "--workers=2"]
-    start = time.monotonic()
+    command += [f"--source=folder:{images}", "--num_shards=40"]
     subprocess.run([*command, f"--output_dir={tmp_path / 'whole'}"], check=True)
-    undisturbed = time.monotonic() - start
     out = tmp_path / "out"
     command.append(f"--output_dir={out}")
     generator = np.random.default_rng(0)
+
+    def whole():
+        return len(list(out.glob("*.tfrecord")))
+
     reached = []
-    for _ in range(20):
-        process = subprocess.Popen(command, start_new_session=True)
-        time.sleep(undisturbed * generator.uniform(0.2, 1.1))
+    for kill in range(20):
+        # Kills before the first shard, between shards and within them.
+        workers = f"--workers={1 + kill % 2}"
+        process = subprocess.Popen([*command, workers], start_new_session=True)
+        while whole() < 2 * kill and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(generator.uniform(0, 0.1 if kill else 3))
         process.send_signal(signal.SIGKILL)
         process.wait()
-        reached.append(len(list(out.glob("*.tfrecord"))))
+        reached.append(whole())
+    assert not (out / "train.manifest.json").exists()
     print("shards that were whole after each kill:", reached)
     subprocess.run(command, check=True)
     assert len(examples(out)) == 300

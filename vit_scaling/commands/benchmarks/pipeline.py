@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 _ROUNDS = 4
-_SETTLING_SECONDS = 0.7  # In which an iterator fills its buffers again.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -243,9 +242,19 @@ def measure(iterator: Any, batch_size: int, seconds: float) -> tuple[float, floa
         next(iterator)
         batches += 1
     rate = (batches - first) * batch_size / (time.perf_counter() - begin)
-    time.sleep(min(seconds, _SETTLING_SECONDS))
+    _wait_until_idle()
     cpu = time.process_time() - begin_cpu
     return rate, 1000 * cpu / (batches * batch_size)
+
+
+def _wait_until_idle(at_most: float = 30.0) -> None:
+    """Return when this process uses no processor time: its buffers are full."""
+    end, pause = time.perf_counter() + at_most, 0.25
+    while time.perf_counter() < end:
+        begin = time.process_time()
+        time.sleep(pause)
+        if time.process_time() - begin < 0.02 * pause:
+            return
 
 
 def _measure_reading(data: Any, args: argparse.Namespace) -> dict[str, float]:
