@@ -12,7 +12,7 @@ from vit_scaling.commands import cli
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = cli.make_parser(__doc__ or "")
-    add = parser.add_argument
+    add = parser.add_argument_group("sets").add_argument
     add("--train", help="manifest or glob of the training shards")
     add(
         "--against",
@@ -28,12 +28,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=True,
         help="write report.html: the pairs side by side",
     )
+    add = parser.add_argument_group("thresholds").add_argument
     add("--distance", type=int, default=10, help="largest between hashes, in bits")
     add("--likeness", type=float, default=0.94, help="smallest of pixels, 0 to 1")
     cli.add_feature_flags(parser.add_argument)
     add("--against_image_key", help="of the evaluation sets; default: --image_key")
+    add = parser.add_argument_group("Apache Beam").add_argument
     add("--runner", help="search with Apache Beam on this runner")
     add("--beam_option", action="append", default=[], help="NAME=VALUE for the runner")
+    add = parser.add_argument_group("study of planted copies").add_argument
     add(
         "--study",
         help="instead: plant altered copies among the images of this folder, and "

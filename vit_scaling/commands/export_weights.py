@@ -10,7 +10,7 @@ from vit_scaling.commands import cli
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse flags, export the weights and show how the other project loads them."""
     parser = cli.make_parser(__doc__ or "")
-    add = parser.add_argument
+    add = parser.add_argument_group("files").add_argument
     add("--source", required=True, help=".keras, run folder, or any importable file")
     add(
         "--output",
@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="only what a run with --lora_rank trained, by this package's paths",
     )
+    add = parser.add_argument_group("facts that the source may not state").add_argument
     add("--shape", help="shape of the source; default: the file's")
     add("--heads", type=int, help="attention heads, if the source does not state them")
     add("--gelu", choices=("tanh", "erf"), help="default: as the source computes it")

@@ -11,7 +11,7 @@ from vit_scaling.commands import cli, finetuning_flags
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = cli.make_parser(__doc__ or "")
-    add = parser.add_argument
+    add = parser.add_argument_group("run").add_argument
     add(
         "--gin_file",
         action="append",
@@ -19,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add("--gin_param", action="append", default=[], help="bindings of all runs")
     add("--output_dir", required=True, help="folder of the runs")
+    add = parser.add_argument_group("learning rate").add_argument
     add(
         "--learning_rates",
         type=float,

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+    add = parser.add_argument_group("table").add_argument
     add("--runs", default=["paper"], nargs="+", help="'paper', a CSV, JSON lines or "
         "Parquet file, the folder of a sweep, or folders of training runs")  # fmt: skip
     add("--where", default="", help="rows to keep: dataset=imagenet1k and params>=1e8")
@@ -63,6 +63,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "default: read from the column's name")  # fmt: skip
     add("--error_unit", choices=["fraction", "percent"], help="of errors and "
         "accuracies; default: percent if the column's name says so")  # fmt: skip
+    add = parser.add_argument_group("law").add_argument
     add("--form", default="paper", help="paper, m1, m2, shift, m3, m4 or bnsl (laws of "
         "compute); chinchilla, kaplan or repetition (surfaces of parameters and "
         "examples); isoflop or envelope (best sizes)")  # fmt: skip
@@ -78,9 +79,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--robust", default="none", choices=["none", "huber", "soft_l1"])
     add("--robust_scale", type=float, default=0.02, help="where the loss turns linear")
     add("--slack", type=float, default=0.0, help="keep runs this close to the frontier")
+    add = parser.add_argument_group("intervals").add_argument
     add("--resamples", type=int, default=1000, help="bootstraps of the runs")
     add("--level", type=float, default=0.95, help="coverage of the intervals")
     add("--seed", type=int, default=0, help="seed of the bootstrap")
+    add = parser.add_argument_group("results").add_argument
     add("--predict", default="", help="budgets to predict, comma-separated")
     add("--compare", action="store_true", help="rank other laws by extrapolation")
     add("--output_dir", help="write law.json, frontier.csv, plots and report.html here")

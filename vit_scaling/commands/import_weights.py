@@ -10,7 +10,7 @@ from vit_scaling.commands import cli
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse flags, import the weights and report the use of every array."""
     parser = cli.make_parser(__doc__ or "")
-    add = parser.add_argument
+    add = parser.add_argument_group("files").add_argument
     add(
         "--source",
         required=True,
@@ -18,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add("--output", required=True, help="file to write: .keras or .npz")
     cli.add_averages_flag(parser.add_argument)
+    add = parser.add_argument_group("facts that the source may not state").add_argument
     add("--shape", help="shape the file must have, such as B/16; default: the file's")
     add("--head", help="token, gap, map or none; default: the file's")
     add(

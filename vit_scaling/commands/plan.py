@@ -27,40 +27,8 @@ _ALSO_WITHOUT_MODE = {"patch", "batch", "image_size", "images", *_RATES}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
     parser = cli.make_parser(__doc__ or "")
-    add = parser.add_argument
-    add("--gin_file", action="append", help="of a run, in place of the flags for the "
-        "model and its step; repeat")  # fmt: skip
-    add("--gin_param", action="append", default=[], help="a binding; repeat")
-    add("--shape", help="a shape's name, such as G/14; or give all five numbers:")
-    for name in ("width", "depth", "mlp_width", "heads", "patch"):
-        add(f"--{name}", type=int)
-    add("--head", default="map", help=", ".join(HEADS))
-    add("--optimizer", default="adafactor", help=", ".join(RULES_BY_FLAG))
-    add("--batch", type=int, help="images per device and step; default 8, with "
-        "--find_shapes the number that agrees best with Figure 8")  # fmt: skip
-    add("--image_size", type=int, default=224, help="pixels")
-    add("--classes", type=int, default=1000)
-    add("--precision", default="mixed_bfloat16", help="or float32")
-    add("--rematerialize", default="none", help="none, all, attention, mlp or every_N")
-    add("--average", action="store_true", help="a Polyak average is kept")
-    add("--micro_batches", type=int, default=1, help="as MICRO_BATCHES in gin")
-    add("--no_clip", action="store_true", help="gradients are not clipped")
-    add("--lora_rank", type=int, help="adapters and classifier are trained alone")
-    add("--device", help="needed: a name such as h100 or tpu_v3 (a core), or 24GiB")
-    add("--devices", type=int, default=1, help="data-parallel replicas")
-    add("--images", help="images seen in training, such as 16.4B, for time and cost")
-    add("--images_per_second", type=float, help="measured on one device")
-    add("--utilisation", type=float, help="fraction of the peak rate to assume; "
-        "default: a roofline of the device's peak rate and bandwidth")  # fmt: skip
-    add("--price_per_hour", type=float, help="of one device")
-    add("--find_shapes", action="store_true", help="draw Figure 8 for the device")
-    add("--depths", default="24,32,40,48,56", help="for --find_shapes")
-    add("--budget", help="compute to spend: returns shape, data, duration and error")
-    add("--budget_unit", help="needed with --budget: flops, pf_days, h100_days, "
-        "core_days (of TPU v3), …")  # fmt: skip
-    add("--runs", default="paper", help="for --budget: 'paper', a CSV or a folder")
-    add("--metric", help="for --budget; the paper's default is imagenet_10shot")
-    add("--output_dir", default=".", help="for the figure of --find_shapes")
+    _add_model_flags(parser)
+    _add_planning_flags(parser)
     words = sys.argv[1:] if argv is None else argv
     flags = {word[2:].partition("=")[0] for word in words if word.startswith("--")}
 
@@ -69,6 +37,52 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _plan(arguments)
 
     return cli.run(parser, argv, command, _show)
+
+
+def _add_model_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("run").add_argument
+    add("--gin_file", action="append", help="of a run, in place of the flags for the "
+        "model and its step; repeat")  # fmt: skip
+    add("--gin_param", action="append", default=[], help="a binding; repeat")
+    add = parser.add_argument_group("model").add_argument
+    add("--shape", help="a shape's name, such as G/14; or give all five numbers:")
+    for name in ("width", "depth", "mlp_width", "heads", "patch"):
+        add(f"--{name}", type=int)
+    add("--head", default="map", help=", ".join(HEADS))
+    add = parser.add_argument_group("step").add_argument
+    add("--optimizer", default="adafactor", help=", ".join(RULES_BY_FLAG))
+    add("--batch", type=int, help="images per device and step; default 8, with "
+        "--find_shapes the number that agrees best with Figure 8")  # fmt: skip
+    add("--image_size", type=int, default=224, help="pixels")
+    add("--classes", type=int, default=1000, help="width of the classifier")
+    add("--precision", default="mixed_bfloat16", help="or float32")
+    add("--rematerialize", default="none", help="none, all, attention, mlp or every_N")
+    add("--average", action="store_true", help="a Polyak average is kept")
+    add("--micro_batches", type=int, default=1, help="as MICRO_BATCHES in gin")
+    add("--no_clip", action="store_true", help="gradients are not clipped")
+    add("--lora_rank", type=int, help="adapters and classifier are trained alone")
+
+
+def _add_planning_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("devices").add_argument
+    add("--device", help="needed: a name such as h100 or tpu_v3 (a core), or 24GiB")
+    add("--devices", type=int, default=1, help="data-parallel replicas")
+    add = parser.add_argument_group("time and cost").add_argument
+    add("--images", help="images seen in training, such as 16.4B, for time and cost")
+    add("--images_per_second", type=float, help="measured on one device")
+    add("--utilisation", type=float, help="fraction of the peak rate to assume; "
+        "default: a roofline of the device's peak rate and bandwidth")  # fmt: skip
+    add("--price_per_hour", type=float, help="of one device")
+    add = parser.add_argument_group("shapes that fit").add_argument
+    add("--find_shapes", action="store_true", help="draw Figure 8 for the device")
+    add("--depths", default="24,32,40,48,56", help="for --find_shapes")
+    add = parser.add_argument_group("budget").add_argument
+    add("--budget", help="compute to spend: returns shape, data, duration and error")
+    add("--budget_unit", help="needed with --budget: flops, pf_days, h100_days, "
+        "core_days (of TPU v3), …")  # fmt: skip
+    add("--runs", default="paper", help="for --budget: 'paper', a CSV or a folder")
+    add("--metric", help="for --budget; the paper's default is imagenet_10shot")
+    add("--output_dir", default=".", help="for the figure of --find_shapes")
 
 
 def _check_flags(arguments: argparse.Namespace, flags: set[str]) -> None:

@@ -15,9 +15,10 @@ from vit_scaling.commands.planned_run import NOT_READ
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code, 0 also if the step does not fit."""
     parser = cli.make_parser(__doc__ or "")
-    add = parser.add_argument
+    add = parser.add_argument_group("run").add_argument
     add("--gin_file", action="append", required=True, help="as for training; repeat")
     add("--gin_param", action="append", default=[], help="a binding; repeat")
+    add = parser.add_argument_group("devices").add_argument
     add(
         "--topology",
         default="v3:2x2",
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--find_batch", action="store_true", help="find the largest that fits"
     )
     add("--batch_multiple", type=int, default=8, help="step of --find_batch")
+    add = parser.add_argument_group("compiler").add_argument
     add("--tpu_python", help="a Python with jax and libtpu; default: one is created")
     add("--gpu_python", help="a Python with jax[cuda12]; default: one is created")
     add("--cache_dir", help="folder of results; default: in ~/.cache; '' for no cache")
