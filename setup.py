@@ -117,7 +117,7 @@ if REPOSITORY:
     }
 
 # Guides, tables, templates and figures.
-DATA_SUFFIXES = ("md", "csv", "html", "css", "png", "svg", "dot", "ipynb")
+DATA_SUFFIXES = ("json", "md", "csv", "html", "css", "png", "svg", "dot", "ipynb")
 
 setup(
     name="vit_scaling",
