@@ -135,6 +135,8 @@ def run(
 
 def report_error(parser: argparse.ArgumentParser, error: Exception) -> int:
     """Print an error in one line, and return the exit code."""
+    if isinstance(error, BrokenPipeError):
+        raise error  # The reader has seen enough: `main` ends without a message.
     text = error.args[0] if isinstance(error, KeyError) and error.args else error
     text = getattr(error, "message", text)  # TensorFlow's, without the graph.
     print(f"{parser.prog}: error: {text}", file=sys.stderr)
