@@ -188,11 +188,10 @@ def _side(image_size: int | tuple[int, int]) -> int:
 
 def _bind_shape(shape: ViTShape, reason: str) -> list[Choice]:
     """Return the bindings of a shape: its name, or its sizes."""
-    for name in SHAPES:
-        named = shape_named(f"{name.partition('/')[0]}/{shape.patch}")
-        if named == shape:
-            text = f"{name.partition('/')[0]}/{shape.patch}"
-            return [Choice("SHAPE", repr(text), reason)]
+    for known in SHAPES:
+        name = f"{known.partition('/')[0]}/{shape.patch}"
+        if shape_named(name) == shape:
+            return [Choice("SHAPE", repr(name), reason)]
     sizes = [
         Choice(f"init/ViTShape.{name}", str(value), reason)
         for name, value in dataclasses.asdict(shape).items()
