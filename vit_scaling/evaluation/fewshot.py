@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
-from scipy import stats
+from scipy import special  # scipy.stats takes half a second to import.
 
 from vit_scaling import array_files
 from vit_scaling.evaluation import regression
@@ -125,7 +125,7 @@ class Accuracy:
         if number < 2:
             return math.nan
         error = float(np.std(self.per_seed, ddof=1)) / math.sqrt(number)
-        return float(stats.t.ppf((1 + CONFIDENCE) / 2, number - 1)) * error
+        return float(special.stdtrit(number - 1, (1 + CONFIDENCE) / 2)) * error
 
     @property
     def interval(self) -> tuple[float, float]:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from scipy import stats
 
 from vit_scaling.scaling.laws.runs import Run, Runs
 
@@ -58,6 +57,8 @@ def doubling_gains(
     design = np.column_stack([np.ones(len(rows)), doublings[:, varied]])
     if not varied or np.linalg.matrix_rank(design) < design.shape[1]:
         return {}
+    from scipy import special  # Slow to import.
+
     log_error = np.log2([run.error for run in rows])
     slopes = np.linalg.lstsq(design, log_error, rcond=None)[0]
     freedom = len(rows) - design.shape[1]
@@ -65,10 +66,10 @@ def doubling_gains(
     squares = float(np.sum((log_error - design @ slopes) ** 2))
     scatter = np.sqrt(squares / freedom) if freedom else 0.0
     if noise is not None:  # Of the natural logarithm; this one is to base 2.
-        quantile = float(stats.norm.ppf((1 + _LEVEL) / 2))
+        quantile = float(special.ndtri((1 + _LEVEL) / 2))
         margin = quantile * max(noise / math.log(2), scatter) * scale
     elif freedom:
-        margin = stats.t.ppf((1 + _LEVEL) / 2, freedom) * scatter * scale
+        margin = special.stdtrit(freedom, (1 + _LEVEL) / 2) * scatter * scale
     else:
         margin = np.full(len(slopes), np.inf)
     return {

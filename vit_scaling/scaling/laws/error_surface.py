@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import least_squares
 
 from vit_scaling.scaling.laws.runs import Floats
 
@@ -54,6 +53,8 @@ def fit_parametric_surface(
     log_size: Floats, log_duration: Floats, log_error: Floats
 ) -> ParametricSurface:
     """Fit the surface to all runs by Huber's loss of log error, from several starts."""
+    from scipy import optimize  # Slow to import.
+
     centre = float(log_size.mean()), float(log_duration.mean())
     middle, lowest = float(np.median(log_error)), float(log_error.min())
     upper = [*_UPPER[:4], lowest + 0.2, _UPPER[5]]
@@ -64,7 +65,7 @@ def fit_parametric_surface(
         )
 
     fits = [
-        least_squares(
+        optimize.least_squares(
             residuals,
             [middle - 1, np.log(slope), middle - 1, np.log(slope), lowest + floor, 0],
             bounds=(_LOWER, upper),

@@ -4,7 +4,7 @@
 import dataclasses
 
 import numpy as np
-from scipy import stats
+from scipy import special  # scipy.stats takes half a second to import.
 
 from vit_scaling.naming import check_known
 from vit_scaling.scaling.laws.runs import Runs
@@ -42,7 +42,7 @@ class Group:
         if count < 2:
             return None
         error = float(np.std(self.accuracies, ddof=1)) / count**0.5
-        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
+        half = float(special.stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * error
         return self.mean - half, self.mean + half
 
 
