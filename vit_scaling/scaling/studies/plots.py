@@ -209,25 +209,27 @@ def draw_best_by_flops(axes: Any, runs: Runs, *, image_size: int = 224) -> bool:
     """
     colour = model_colours(runs.models)
     best: dict[str, tuple[float, float]] = {}
+    gflops, errors = [], []
     for run in runs:
-        if run.shape is not None:
-            if runs.unit.quantity == "FLOPs" and run.images_seen:
-                # Backward is twice forward.
-                x = run.compute * runs.unit.factor / run.images_seen / 3e9
-            else:
-                x = flops(run.shape, head="none", image_size=image_size).encoder / 1e9
-            axes.scatter(
-                x, axis_values(runs, run.error), s=10, color="#cccccc", zorder=2
-            )
-            known = best.get(run.model, (x, np.inf))
-            best[run.model] = (x, min(known[1], run.error))
+        if run.shape is None:
+            continue
+        if runs.unit.quantity == "FLOPs" and run.images_seen:
+            # Backward is twice forward.
+            x = run.compute * runs.unit.factor / run.images_seen / 3e9
+        else:
+            x = flops(run.shape, head="none", image_size=image_size).encoder / 1e9
+        gflops.append(x)
+        errors.append(run.error)
+        known = best.get(run.model, (x, np.inf))
+        best[run.model] = (x, min(known[1], run.error))
     if not best:
         return False
+    axes.scatter(gflops, axis_values(runs, errors), s=10, color="#cccccc", zorder=2)
     for model, (x, error) in best.items():
         axes.scatter(x, axis_values(runs, error), s=45, color=colour[model], zorder=3)
     axes.set_xscale("log")
     axes.set_xlabel("GFLOPs of the model")
-    set_value_axis(axes, axis_values(runs, [r.error for r in runs if r.shape]))
+    set_value_axis(axes, axis_values(runs, errors))
     return True
 
 
