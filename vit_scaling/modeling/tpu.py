@@ -1,7 +1,7 @@
 """Implementations of layers that need the least memory on a TPU.
 
 The results differ from those for CPUs only by rounding. `backend.targets_tpu` selects
-the implementation; README.md of `preflight` records the memory saved by each.
+the implementation; docs/results/tpu_bytes.json has the memory saved by each.
 """
 # SPDX-License-Identifier: Apache-2.0
 
