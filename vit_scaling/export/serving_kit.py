@@ -29,7 +29,7 @@ MODEL_CONFIG = """\
 
 # Requests wait 5 ms at most to be run together; a batch is padded to an allowed size. A
 # bad image fails the requests that it was run with, and none may be of more images than
-# the largest size (README.md says what clients do).
+# the largest size (docs/reference/serving.md says what clients do).
 BATCHING = """\
 max_batch_size {{ value: {largest} }}
 batch_timeout_micros {{ value: 5000 }}
