@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import subprocess
 import sys
 import tarfile
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ import numpy as np
 import vit_scaling
 from vit_scaling.commands import cli
 from vit_scaling.commands.benchmarks import parity_data
+from vit_scaling.scaling.studies.child_process import run_and_show
 
 SIDES = {"vit_scaling": "parity_run", "big_vision": "parity_peer"}
 
@@ -112,19 +112,29 @@ def _run_side(
     settings: parity_data.Settings,
     arguments: argparse.Namespace,
 ) -> list[float]:
-    package = str(pathlib.Path(vit_scaling.__file__).parents[1])
-    paths, python = [package], sys.executable
+    """Return a run's accuracies; train first, or continue, if it has not ended.
+
+    Raises:
+        ValueError: The folder has a run with other settings.
+        RuntimeError: The training failed.
+    """
+    top1 = settings.stored_result()
+    if top1 is not None:
+        return top1
+    paths, python = [str(pathlib.Path(vit_scaling.__file__).parents[1])], sys.executable
     if side == "big_vision":
-        paths, python = [package, arguments.big_vision], arguments.python
-    command = [python, "-m", f"{__package__}.{module}"]
-    done = subprocess.run(
-        [*command, json.dumps(dataclasses.asdict(settings))],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+        paths.append(str(pathlib.Path(arguments.big_vision).resolve()))
+        python = arguments.python
+    log = pathlib.Path(settings.folder).with_suffix(".log")
+    command = ["env", f"PYTHONPATH={os.pathsep.join(paths)}", python]
+    command += ["-m", f"{__package__}.{module}"]
+    code = run_and_show([*command, json.dumps(dataclasses.asdict(settings))], log)
+    top1 = settings.stored_result()
+    if code or top1 is None:
+        raise RuntimeError(
+            f"The run of {side} failed with exit code {code}; see {log}."
+        )
+    return top1
 
 
 def compare(final: Mapping[str, list[float]]) -> dict[str, Any]:

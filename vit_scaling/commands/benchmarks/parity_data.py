@@ -3,6 +3,7 @@
 
 import dataclasses
 import functools
+import json
 import pathlib
 
 import numpy as np
@@ -46,6 +47,31 @@ class Settings:
     def steps(self, epochs: float) -> int:
         """Return the steps in a number of epochs."""
         return round(epochs * self.epoch_steps)
+
+    @property
+    def _result_file(self) -> pathlib.Path:
+        return pathlib.Path(self.folder) / "result.json"
+
+    def save_result(self, top1: list[float]) -> None:
+        """Write the accuracy after each epoch, once the run has ended."""
+        result = {"settings": dataclasses.asdict(self), "top1": top1}
+        self._result_file.write_text(json.dumps(result) + "\n")
+
+    def stored_result(self) -> list[float] | None:
+        """Return what `save_result` wrote; None if the run has not ended.
+
+        Raises:
+            ValueError: The folder has a run with other settings.
+        """
+        if not self._result_file.exists():
+            return None
+        result = json.loads(self._result_file.read_text())
+        if result["settings"] != dataclasses.asdict(self):
+            raise ValueError(
+                f"{self.folder} has a run with other settings. Repeat its flags, or "
+                "choose another folder (--output_dir)."
+            )
+        return list(result["top1"])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -138,4 +138,5 @@ def _stand_in_for_tensorflow() -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(train(parity_data.Settings(**json.loads(sys.argv[1])))))
+    SETTINGS = parity_data.Settings(**json.loads(sys.argv[1]))
+    SETTINGS.save_result(train(SETTINGS))

@@ -138,4 +138,5 @@ def train(settings: parity_data.Settings) -> list[float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(train(parity_data.Settings(**json.loads(sys.argv[1])))))
+    SETTINGS = parity_data.Settings(**json.loads(sys.argv[1]))
+    SETTINGS.save_result(train(SETTINGS))
