@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from vit_scaling.commands import cli
 
 if TYPE_CHECKING:
+    from vit_scaling.scaling.laws.law_estimates import LawOptions
     from vit_scaling.scaling.laws.runs import Runs
-    from vit_scaling.scaling.studies.fitted_law import LawOptions
 
 COLUMN_FLAGS = (
     ("model", "the model's name"),
@@ -95,7 +95,12 @@ def _fit(arguments: argparse.Namespace) -> Mapping[str, Any]:
     groups = _read_groups(arguments)
     budgets = analysis.parse_budgets(arguments.predict)
     if arguments.form == "paper" and not arguments.group_by:
-        return _analyse(arguments, groups[""], budgets)
+        return analysis.analyse(
+            groups[""],
+            _law_options(arguments),
+            budgets=budgets,
+            **cli.select_flags(arguments, "compare", "output_dir"),
+        )
     if arguments.compare:
         raise ValueError(
             "--compare belongs to --form=paper without --group_by: it ranks all laws."
@@ -135,29 +140,14 @@ def _read_groups(arguments: argparse.Namespace) -> "Mapping[str, Runs]":
     return {name: runs.of_metric(arguments.metric) for name, runs in groups.items()}
 
 
-def _robust(arguments: argparse.Namespace) -> str | None:
-    return None if arguments.robust == "none" else arguments.robust
-
-
 def _law_options(arguments: argparse.Namespace) -> "LawOptions":
-    from vit_scaling.scaling.studies.fitted_law import LawOptions
-
-    names = ("method", "loss", "robust_scale", "slack", "resamples", "level", "seed")
-    flags = cli.select_flags(arguments, *names)
-    return LawOptions(robust=_robust(arguments), **flags)
-
-
-def _analyse(
-    arguments: argparse.Namespace, runs: "Runs", budgets: Sequence[float]
-) -> Mapping[str, Any]:
     from vit_scaling.scaling.laws.batched_fit import Loss
-    from vit_scaling.scaling.studies import analysis
+    from vit_scaling.scaling.laws.law_estimates import LawOptions
 
-    names = ("method", "slack", "resamples", "level", "seed", "compare", "output_dir")
-    return analysis.analyse(
-        runs,
-        loss=Loss(arguments.loss, _robust(arguments), arguments.robust_scale),
-        budgets=budgets,
+    robust = None if arguments.robust == "none" else arguments.robust
+    names = ("method", "slack", "resamples", "level", "seed")
+    return LawOptions(
+        loss=Loss(arguments.loss, robust, arguments.robust_scale),
         **cli.select_flags(arguments, *names),
     )
 

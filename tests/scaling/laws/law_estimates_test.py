@@ -8,7 +8,7 @@ import pytest
 
 from tests.scaling.example_runs import runs_on_law
 from vit_scaling.scaling.laws.batched_fit import Loss
-from vit_scaling.scaling.laws.law_estimates import estimate_law
+from vit_scaling.scaling.laws.law_estimates import LawOptions, estimate_law
 from vit_scaling.scaling.laws.paper_results import paper_runs
 from vit_scaling.scaling.laws.power_law import PowerLaw
 from vit_scaling.scaling.laws.runs import Runs
@@ -31,7 +31,7 @@ def changed(runs, **values):
     ],
 )
 def test_the_papers_laws_are_those_of_the_frontier(metric, coefficients):
-    estimate = estimate_law(paper_runs(metric), resamples=20)
+    estimate = estimate_law(paper_runs(metric), LawOptions(resamples=20))
     law = estimate.fit.law
     assert estimate.method == "frontier"
     assert (law.a, law.b, law.c) == pytest.approx(coefficients, abs=6e-4)
@@ -39,14 +39,14 @@ def test_the_papers_laws_are_those_of_the_frontier(metric, coefficients):
 
 def test_many_noisy_runs_of_known_size_are_fitted_by_a_surface():
     runs = simulated("chinchilla", 300, 0.03)
-    estimate = estimate_law(runs, resamples=100)
+    estimate = estimate_law(runs, LawOptions(resamples=100))
     assert estimate.method == "surface"
     assert estimate.noise == pytest.approx(0.03, rel=0.15)
     at = np.array([1e3, 1e7])
     low, high = estimate.bootstrap.band(at)
     truth = envelope(TRUTHS["chinchilla"], at)
     assert (low < truth).all() and (truth < high).all()
-    frontier = estimate_law(runs, method="frontier", resamples=100)
+    frontier = estimate_law(runs, LawOptions(method="frontier", resamples=100))
     off = np.log(frontier.fit.law.error_at(at) / truth)
     assert (off < -0.01).all()  # The frontier keeps the lucky runs.
 
@@ -63,18 +63,20 @@ def test_a_surface_needs_sizes_and_one_data_set(values, reason):
     first, *others = simulated().rows
     runs = Runs((dataclasses.replace(first, **values), *others))
     with pytest.raises(ValueError, match=f"'surface' does not suit .*{reason}"):
-        estimate_law(runs, method="surface")
+        estimate_law(runs, LawOptions(method="surface"))
 
 
 def test_a_frontier_of_many_runs_of_unknown_size_is_noted():
     runs = changed(simulated(), images_seen=None)
-    estimate = estimate_law(runs, resamples=50)
+    estimate = estimate_law(runs, LawOptions(resamples=50))
     assert estimate.method == "frontier"
     assert any("their frontier is too low" in note for note in estimate.notes)
 
 
 def test_another_loss_takes_the_frontier():
-    assert estimate_law(simulated(), loss=Loss("linear")).method == "frontier"
+    assert (
+        estimate_law(simulated(), LawOptions(loss=Loss("linear"))).method == "frontier"
+    )
     assert estimate_law(runs_on_law(noise=0.01)).method == "frontier"
 
 
@@ -86,7 +88,7 @@ def test_repetitions_measure_the_noise():
         for run in runs
         for k, z in enumerate(generator.standard_normal(3))
     ]
-    estimate = estimate_law(Runs(tuple(rows)), resamples=50)
+    estimate = estimate_law(Runs(tuple(rows)), LawOptions(resamples=50))
     assert estimate.noise == pytest.approx(0.02, rel=0.2)
     assert not any("besides compute and size" in note for note in estimate.notes)
 
@@ -95,7 +97,7 @@ def test_scatter_beyond_that_of_seeds_is_noted():
     runs = simulated(count=60, noise=0.05)
     rows = [dataclasses.replace(run, seed=str(k), error=run.error * (1 + 0.002 * k))
             for run in runs for k in range(2)]  # fmt: skip
-    estimate = estimate_law(Runs(tuple(rows)), resamples=50)
+    estimate = estimate_law(Runs(tuple(rows)), LawOptions(resamples=50))
     assert any("besides compute and size" in note for note in estimate.notes)
 
 
@@ -109,18 +111,18 @@ def test_a_joint_surface_that_disagrees_is_noted():
 
     generator = np.random.default_rng(0)
     runs = simulate_runs(surface, 100, 0.003, generator)
-    estimate = estimate_law(runs, method="surface", resamples=50)
+    estimate = estimate_law(runs, LawOptions(method="surface", resamples=50))
     assert any("depends on the form" in note for note in estimate.notes)
 
 
 def test_an_unknown_method_is_named():
     with pytest.raises(ValueError, match="method"):
-        estimate_law(simulated(), method="surfaces")
+        estimate_law(simulated(), LawOptions(method="surfaces"))
 
 
 def test_intervals_count_the_surfaces_coefficients():
     """Twelve terms and more follow 40 points, so their residuals are too small."""
-    boot = estimate_law(simulated(count=40), resamples=50).bootstrap
+    boot = estimate_law(simulated(count=40), LawOptions(resamples=50)).bootstrap
     few = dataclasses.replace(boot, coefficients=4)
     assert boot.coefficients >= 4 + 6
     at = np.array([1e3])

@@ -5,14 +5,14 @@ import pytest
 
 from tests.scaling.example_runs import LAW, runs_on_law
 from vit_scaling.scaling.laws.bootstrap import bootstrap
-from vit_scaling.scaling.laws.law_estimates import estimate_law
+from vit_scaling.scaling.laws.law_estimates import LawOptions, estimate_law
 from vit_scaling.scaling.laws.paper_results import paper_runs
 from vit_scaling.scaling.laws.power_law import fit_power_law
 from vit_scaling.scaling.laws.predictions import predict, predict_hidden_runs
 
 
 def hidden_run_predictions(runs, resamples):
-    law = estimate_law(runs, resamples=20)
+    law = estimate_law(runs, LawOptions(resamples=20))
     return predict_hidden_runs(runs, law, resamples=resamples)
 
 

@@ -10,16 +10,18 @@ import pytest
 from tests.scaling.example_runs import LAW, grid_of_runs, runs_on_law
 from vit_scaling.scaling.laws.alternative_laws import FORMS
 from vit_scaling.scaling.laws.batched_fit import Loss
+from vit_scaling.scaling.laws.law_estimates import LawOptions
 from vit_scaling.scaling.laws.power_law import PowerLaw
 from vit_scaling.scaling.laws.run_tables import runs_from
 from vit_scaling.scaling.laws.runs import Run, Runs, write_csv
 from vit_scaling.scaling.studies import analysis
 
 KEYS = {"a", "b", "c", "d", "converged", "intervals", "rms_log_error"}
+FEW = LawOptions(resamples=50)
 
 
 def test_a_study_of_a_planted_law():
-    result = analysis.analyse(runs_on_law(noise=0.01), resamples=50, budgets=[1e5])
+    result = analysis.analyse(runs_on_law(noise=0.01), FEW, budgets=[1e5])
     assert result.keys() >= KEYS
     assert result["converged"]
     assert result["b"] == pytest.approx(LAW.b, abs=0.05)
@@ -42,7 +44,7 @@ def test_what_did_not_converge_has_no_coefficients():
 
 def test_everything_is_written(tmp_path):
     result = analysis.analyse(
-        analysis.load_runs("paper"), resamples=50, output_dir=tmp_path / "out"
+        analysis.load_runs("paper"), FEW, output_dir=tmp_path / "out"
     )
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {
@@ -69,7 +71,7 @@ def test_sample_efficiency_is_read_on_all_the_data_where_that_has_no_number():
         )
     )
     with_numbers, without = (
-        analysis.analyse(table, resamples=20)["reading"]["sample_efficiency"]
+        analysis.analyse(table, FEW)["reading"]["sample_efficiency"]
         for table in (runs, whole)
     )
     assert with_numbers and without == with_numbers
@@ -84,7 +86,7 @@ def five_runs():
 
 def test_a_fit_is_kept_if_runs_are_too_few_to_resample_or_compare(tmp_path):
     result = analysis.analyse(
-        five_runs(), resamples=50, compare=True, output_dir=tmp_path / "out"
+        five_runs(), FEW, compare=True, output_dir=tmp_path / "out"
     )
     assert result["converged"] and result["intervals"] is None
     assert result["b"] == pytest.approx(LAW.b, rel=1e-3)
@@ -114,9 +116,8 @@ def runs_to_an_error_of_zero():
 def test_an_error_of_zero_is_studied_with_the_linear_loss(tmp_path):
     result = analysis.analyse(
         runs_to_an_error_of_zero(),
-        loss=Loss("linear"),
+        LawOptions(loss=Loss("linear"), resamples=50),
         compare=True,
-        resamples=50,
         output_dir=tmp_path / "out",
     )
     assert result["converged"] and len(result["laws"]) == len(FORMS)
@@ -133,7 +134,7 @@ def no_constant(name):
 def test_law_json_is_json_where_the_law_never_saturates(tmp_path):
     law = PowerLaw(a=0.5, b=0.3, c=0.0, d=0.0)
     runs = runs_on_law(law)
-    result = analysis.analyse(runs, resamples=20, output_dir=tmp_path / "out")
+    result = analysis.analyse(runs, FEW, output_dir=tmp_path / "out")
     assert result["c"] == pytest.approx(0, abs=1e-6)
     text = (tmp_path / "out" / "law.json").read_text()
     found = json.loads(text, parse_constant=no_constant)

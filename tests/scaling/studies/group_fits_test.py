@@ -4,7 +4,7 @@
 import pytest
 
 from tests.scaling.example_runs import runs_on_law, runs_on_surface
-from vit_scaling.scaling.studies.fitted_law import LawOptions
+from vit_scaling.scaling.laws.law_estimates import LawOptions
 from vit_scaling.scaling.studies.group_fits import (
     FORMS,
     GroupOptions,

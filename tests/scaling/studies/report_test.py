@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.scaling.example_runs import grid_of_runs, runs_on_law
+from vit_scaling.scaling.laws.law_estimates import LawOptions
 from vit_scaling.scaling.laws.paper_results import paper_runs
 from vit_scaling.scaling.laws.runs import Runs
 from vit_scaling.scaling.laws.simulated_studies import TRUTHS, simulate_runs
@@ -22,7 +23,7 @@ def figure(tmp_path):
 
 
 def page(runs, figure):
-    result = analysis.analyse(runs, resamples=50)
+    result = analysis.analyse(runs, LawOptions(resamples=50))
     path = figure.with_name("report.html")
     report.write_report(result, figure, path)
     return path.read_text(), result
@@ -47,7 +48,7 @@ def test_it_is_below_one_megabyte(name, tmp_path):
     runs = paper_runs()
     if name == "many models":
         runs = simulate_runs(TRUTHS["law"], 150, 0.02, np.random.default_rng(0))
-    analysis.analyse(runs, resamples=50, output_dir=tmp_path)
+    analysis.analyse(runs, LawOptions(resamples=50), output_dir=tmp_path)
     assert (tmp_path / "report.html").stat().st_size < 1e6
 
 
@@ -62,7 +63,7 @@ def test_names_are_escaped_and_bottlenecks_listed(figure):
 
 
 def test_a_failed_fit_is_reported_without_coefficients(figure):
-    result = analysis.analyse(runs_on_law(), resamples=50)
+    result = analysis.analyse(runs_on_law(), LawOptions(resamples=50))
     result |= {"converged": False, "reason": "no <minimum>", "a": None}
     result |= {"predictions": [], "hindcasts": [], "intervals": None}
     report.write_report(result, figure, figure.with_name("report.html"))

@@ -4,6 +4,7 @@
 import pytest
 
 from tests.scaling.example_runs import grid_of_runs
+from vit_scaling.scaling.laws.law_estimates import LawOptions
 from vit_scaling.scaling.studies import result_tables
 from vit_scaling.scaling.studies.analysis import analyse
 
@@ -20,7 +21,7 @@ ROWS = {
 
 @pytest.fixture(scope="module")
 def result():
-    return analyse(grid_of_runs(), resamples=20, compare=True)
+    return analyse(grid_of_runs(), LawOptions(resamples=20), compare=True)
 
 
 @pytest.mark.parametrize("name", ROWS)

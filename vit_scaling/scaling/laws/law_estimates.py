@@ -26,6 +26,32 @@ _MANY_RUNS = 100  # From here on the frontier's bias is as large as its interval
 _MIN_REPETITIONS = 10
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LawOptions:
+    """How a law of compute and its intervals are fitted.
+
+    Attributes:
+        method: "frontier", "surface", or "auto": the surface for at least 40 runs of
+            known size on one data set with the default loss, else the frontier. The
+            paper's form only.
+        loss: What the fit minimises; with the surface squares of log error only.
+        slack: See `frontier`; 0 with the surface.
+        resamples: Number of resamples.
+        level: Coverage of the intervals.
+        seed: Seed of the resampling.
+    """
+
+    method: str = "auto"
+    loss: Loss = SQUARED_LOG_ERROR
+    slack: float = 0.0
+    resamples: int = 1000
+    level: float = 0.95
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_known("method", self.method, METHODS)
+
+
 @dataclasses.dataclass(frozen=True)
 class LawEstimate:
     """A fitted law and its uncertainty.
@@ -47,16 +73,7 @@ class LawEstimate:
     notes: tuple[str, ...]
 
 
-def estimate_law(
-    runs: Runs,
-    *,
-    method: str = "auto",
-    loss: Loss = SQUARED_LOG_ERROR,
-    slack: float = 0.0,
-    resamples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> LawEstimate:
+def estimate_law(runs: Runs, options: LawOptions | None = None) -> LawEstimate:
     """Fit the law and resample the runs.
 
     "frontier" is the paper's recipe: the runs that no cheaper one beats. With many
@@ -65,21 +82,16 @@ def estimate_law(
 
     Args:
         runs: Runs of one metric.
-        method: "frontier", "surface", or "auto": the surface for at least 40 runs of
-            known size on one data set with the default loss, else the frontier.
-        loss: What the fit minimises; with the surface squares of log error only.
-        slack: See `frontier`; 0 with the surface.
-        resamples: Number of resamples.
-        level: Coverage of the intervals.
-        seed: Seed of the resampling.
+        options: How they are fitted; None: the defaults.
 
     Raises:
         ValueError: As `fit_power_law`, or the method does not suit the runs.
     """
-    check_known("method", method, METHODS)
-    check_resampling(resamples, level)
+    options = options or LawOptions()
+    check_resampling(options.resamples, options.level)
+    method = options.method
     runs = runs.of_metric(None).where(lambda run: run.weight > 0)
-    obstacle = _find_obstacle(runs, loss, slack)
+    obstacle = _find_obstacle(runs, options.loss, options.slack)
     if method == "surface" and obstacle:
         raise ValueError(
             f"The method 'surface' does not suit these runs: {obstacle}. Use "
@@ -88,16 +100,22 @@ def estimate_law(
     has_enough = method == "surface" or len(runs) >= _MIN_RUNS
     if method != "frontier" and has_enough and not obstacle:
         try:
-            return _estimate_by_surface(runs, resamples, level, seed)
+            return _estimate_by_surface(runs, options)
         except (ValueError, RuntimeError):
             if method == "surface":
                 raise
             obstacle = "the surface of error gave no law"
-    fit = fit_power_law(runs, loss=loss, slack=slack)
+    fit = fit_power_law(runs, loss=options.loss, slack=options.slack)
     notes, boot = [], None
     if fit.converged:
         try:
-            boot = bootstrap(runs, fit, resamples=resamples, level=level, seed=seed)
+            boot = bootstrap(
+                runs,
+                fit,
+                resamples=options.resamples,
+                level=options.level,
+                seed=options.seed,
+            )
         except RuntimeError as error:  # The fit itself remains valid.
             notes.append(f"There are no intervals. {error}")
     if method == "auto" and obstacle and len(runs) >= _MANY_RUNS:
@@ -131,15 +149,13 @@ def _find_sizes(runs: Runs) -> Floats:
     return sizes if np.isfinite(sizes).all() else runs.compute / runs.images_seen
 
 
-def _estimate_by_surface(
-    runs: Runs, resamples: int, level: float, seed: int
-) -> LawEstimate:
+def _estimate_by_surface(runs: Runs, options: LawOptions) -> LawEstimate:
     law = fit_surface_law(
         *(runs.compute, _find_sizes(runs), runs.error),
         cluster=runs.clusters,
         weight=runs.weight,
-        resamples=resamples,
-        seed=seed,
+        resamples=options.resamples,
+        seed=options.seed,
     )
     inside = np.flatnonzero(law.valley.inside)
     points = Runs(
@@ -155,11 +171,10 @@ def _estimate_by_surface(
     rms = float(np.sqrt(np.mean(log_residuals(fitted, points) ** 2)))
     fit = Fit(points, SQUARED_LOG_ERROR, "", rms, 0.0, fitted)
     samples = law.samples[law.samples_converged]
-    if len(samples) < resamples / 2:
+    if len(samples) < options.resamples / 2:
         raise RuntimeError("Fewer than half of the resamples gave a law.")
-    boot = Bootstrap(
-        fit, samples, resamples, level, len(COEFFICIENTS) + law.valley.terms
-    )
+    coefficients = len(COEFFICIENTS) + law.valley.terms
+    boot = Bootstrap(fit, samples, options.resamples, options.level, coefficients)
     between_seeds = _noise_between_seeds(runs)
     notes = _surface_notes(runs, law, boot, between_seeds)
     noise = law.valley.noise if between_seeds is None else between_seeds

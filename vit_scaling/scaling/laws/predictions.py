@@ -9,7 +9,11 @@ import numpy as np
 
 from vit_scaling.scaling.laws.bootstrap import Bootstrap
 from vit_scaling.scaling.laws.frontier import frontier
-from vit_scaling.scaling.laws.law_estimates import LawEstimate, estimate_law
+from vit_scaling.scaling.laws.law_estimates import (
+    LawEstimate,
+    LawOptions,
+    estimate_law,
+)
 from vit_scaling.scaling.laws.power_law import PowerLaw, prepare_runs
 from vit_scaling.scaling.laws.runs import Floats, Run, Runs
 
@@ -140,14 +144,14 @@ def _predict_hidden(
     hidden: str, last: Run, rest: Runs, law: LawEstimate, resamples: int, seed: int
 ) -> HiddenRunPrediction:
     try:
-        estimate = estimate_law(
-            rest,
+        options = LawOptions(
             method=law.method,
             loss=law.fit.loss,
             slack=law.fit.slack,
             resamples=resamples,
             seed=seed,
         )
+        estimate = estimate_law(rest, options)
     except (ValueError, RuntimeError):
         return HiddenRunPrediction(hidden, 0, last.compute, last.error, None, None)
     if estimate.bootstrap is None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from vit_scaling.scaling.laws.law_estimates import estimate_law
+from vit_scaling.scaling.laws.law_estimates import LawOptions, estimate_law
 from vit_scaling.scaling.laws.power_law import PowerLaw
 from vit_scaling.scaling.laws.runs import Floats, Run, Runs
 
@@ -115,7 +115,8 @@ def simulate_study(
     generator = np.random.default_rng([cell, study])
     runs = simulate_runs(TRUTHS[truth], count, noise, generator)
     try:
-        law = estimate_law(runs, method=method, resamples=resamples, seed=study)
+        options = LawOptions(method=method, resamples=resamples, seed=study)
+        law = estimate_law(runs, options)
     except (ValueError, RuntimeError):
         return StudyOutcome(False)
     if law.bootstrap is None:

@@ -16,7 +16,7 @@ from vit_scaling.scaling.laws.compute_units import (
 )
 from vit_scaling.scaling.laws.findings import largest_data
 from vit_scaling.scaling.laws.frontier import frontier
-from vit_scaling.scaling.laws.law_estimates import estimate_law
+from vit_scaling.scaling.laws.law_estimates import LawOptions, estimate_law
 from vit_scaling.scaling.laws.predictions import predict
 from vit_scaling.scaling.laws.runs import Floats, Run, Runs
 from vit_scaling.scaling.planning.advice import find_nearest_fit, largest_batch
@@ -230,7 +230,7 @@ def plan_budget(
         RuntimeError: The law did not converge.
     """
     _check_positive(budget=budget)
-    law = estimate_law(runs, resamples=resamples)
+    law = estimate_law(runs, LawOptions(resamples=resamples))
     prediction = predict(law.bootstrap or law.fit.law, [budget])[0]
     best = frontier(runs.averaged_over_seeds())
     best_flops = [_flops_per_image(run, image_size) for run in best]

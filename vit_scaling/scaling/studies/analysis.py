@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from vit_scaling.io_files import write_json
-from vit_scaling.scaling.laws.batched_fit import SQUARED_LOG_ERROR, Loss
 from vit_scaling.scaling.laws.bootstrap import Bootstrap
 from vit_scaling.scaling.laws.extrapolation import Comparison, compare_laws
 from vit_scaling.scaling.laws.findings import (
@@ -20,7 +19,11 @@ from vit_scaling.scaling.laws.findings import (
     sample_efficiency,
 )
 from vit_scaling.scaling.laws.frontier import frontier
-from vit_scaling.scaling.laws.law_estimates import LawEstimate, estimate_law
+from vit_scaling.scaling.laws.law_estimates import (
+    LawEstimate,
+    LawOptions,
+    estimate_law,
+)
 from vit_scaling.scaling.laws.paper_results import paper_runs
 from vit_scaling.scaling.laws.plot_style import save_figure
 from vit_scaling.scaling.laws.power_law import COEFFICIENTS, Fit, prepare_runs
@@ -59,13 +62,8 @@ def parse_budgets(text: str) -> list[float]:
 
 def analyse(
     runs: Runs,
+    options: LawOptions | None = None,
     *,
-    method: str = "auto",
-    loss: Loss = SQUARED_LOG_ERROR,
-    slack: float = 0.0,
-    resamples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
     budgets: Sequence[float] = (),
     compare: bool = False,
     output_dir: str | pathlib.Path | None = None,
@@ -74,12 +72,7 @@ def analyse(
 
     Args:
         runs: Runs of one metric.
-        method: "auto", "frontier" or "surface", see `estimate_law`.
-        loss: What the fit minimises.
-        slack: See `frontier`.
-        resamples: Bootstraps of the runs.
-        level: Coverage of the intervals.
-        seed: Seed of the bootstrap.
+        options: How the law is fitted; None: the defaults.
         budgets: Compute to predict; ten times the largest run is always predicted.
         compare: Also rank the other laws by extrapolation (takes seconds).
         output_dir: Write law.json, frontier.csv, frontier.png, frontier.svg and
@@ -91,22 +84,15 @@ def analyse(
         to resample, "intervals" is None; if too few to compare laws, "laws" is empty.
         "notes" says so, and the fit remains valid.
     """
-    law = estimate_law(
-        runs,
-        method=method,
-        loss=loss,
-        slack=slack,
-        resamples=resamples,
-        level=level,
-        seed=seed,
-    )
+    options = options or LawOptions()
+    law = estimate_law(runs, options)
     fit, boot, notes = law.fit, law.bootstrap, [*law.notes]
     laws: list[Comparison] = []
-    hidden = predict_hidden_runs(runs, law, seed=seed) if fit.converged else []
-    best = frontier(prepare_runs(runs, loss=loss), slack=slack)
+    hidden = predict_hidden_runs(runs, law, seed=options.seed) if fit.converged else []
+    best = frontier(prepare_runs(runs, loss=options.loss), slack=options.slack)
     if compare:
         try:
-            laws = compare_laws(runs, slack=slack)
+            laws = compare_laws(runs, slack=options.slack)
         except ValueError as error:
             notes.append(f"Laws were not compared. {error}")
     result = {

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from vit_scaling.naming import check_known, unknown_name_message
+from vit_scaling.naming import unknown_name_message
 from vit_scaling.scaling.laws.alternative_laws import FORMS, LawFit, fit_form
 from vit_scaling.scaling.laws.batched_fit import Loss
 from vit_scaling.scaling.laws.bootstrap import Bootstrap
 from vit_scaling.scaling.laws.frontier import frontier, frontier_mask
-from vit_scaling.scaling.laws.law_estimates import estimate_law
+from vit_scaling.scaling.laws.law_estimates import LawOptions, estimate_law
 from vit_scaling.scaling.laws.power_law import (
     COEFFICIENTS,
     Fit,
@@ -47,52 +47,13 @@ FORM_NAMES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class LawOptions:
-    """How a law of compute is fitted.
-
-    Attributes:
-        form: Key of `FORM_NAMES`.
-        method: "auto", "frontier" or "surface", see `estimate_law`; the paper's form
-            only.
-        loss: "log": residuals of log error; "linear": of error. Other forms than the
-            paper's are fitted to log error.
-        robust: None for squares, "huber" or "soft_l1"; the paper's form only.
-        robust_scale: Residual above which a robust loss is no longer the square.
-        slack: See `frontier`.
-        resamples: Number of bootstraps.
-        level: Coverage of the intervals.
-        seed: Seed of the resampling.
-    """
-
-    form: str = PAPER
-    method: str = "auto"
-    loss: str = "log"
-    robust: str | None = None
-    robust_scale: float = 0.02
-    slack: float = 0.0
-    resamples: int = 1000
-    level: float = 0.95
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.form not in FORM_NAMES:
-            raise ValueError(unknown_name_message("law", self.form, FORM_NAMES))
-        if self.form != PAPER and (self.loss, self.robust) != ("log", None):
-            raise ValueError(
-                "Only form='paper' has other losses than the squared log error; "
-                f"received form={self.form!r}, loss={self.loss!r}, "
-                f"robust={self.robust!r} (--form, --loss, --robust)."
-            )
-        check_known("loss", self.loss, ("log", "linear"))
-
-
 class FittedLaw(Result):
     """A law of compute, fitted to the frontier of runs.
 
     Attributes:
         runs: The runs that were given.
         points: Their frontier.
+        form: Key of `FORM_NAMES`.
         options: How it was fitted.
         formula: The law as text.
         parameters: DataFrame with a row per coefficient, columns "value", "low" and
@@ -100,41 +61,44 @@ class FittedLaw(Result):
         level: Nominal coverage of the intervals.
     """
 
-    def __init__(self, runs: Runs, options: LawOptions | None = None) -> None:
+    def __init__(
+        self, runs: Runs, options: LawOptions | None = None, form: str = PAPER
+    ) -> None:
         """Fit the law; see `fit`.
 
         Raises:
-            ValueError: As `estimate_law`.
+            ValueError: As `estimate_law`, or the form is unknown or has no such loss.
             RuntimeError: The fit did not converge.
         """
-        self.runs, self.options = runs, options or LawOptions()
+        self.runs, self.options, self.form = runs, options or LawOptions(), form
+        if form not in FORM_NAMES:
+            raise ValueError(unknown_name_message("law", form, FORM_NAMES))
+        loss = self.options.loss
+        if form != PAPER and (loss.scale, loss.robust) != ("log", None):
+            raise ValueError(
+                "Only form='paper' has other losses than the squared log error; "
+                f"received form={form!r}, loss={loss.scale!r}, "
+                f"robust={loss.robust!r} (--form, --loss, --robust)."
+            )
         self.level = self.options.level
-        self.formula = FORMS[FORM_NAMES[self.options.form]].formula
+        self.formula = FORMS[FORM_NAMES[form]].formula
         self._notes: list[str] = []
         self._fit: Fit | None = None
         self._bootstrap: Bootstrap | None = None
         self._form: LawFit | None = None
         self._samples: list[LawFit] = []
-        if self.options.form == PAPER:
+        if form == PAPER:
             self._fit_paper()
         else:
             self._fit_form()
 
     def _fit_paper(self) -> None:
         options = self.options
-        loss = Loss(options.loss, options.robust, options.robust_scale)
-        estimate = estimate_law(
-            self.runs,
-            method=options.method,
-            loss=loss,
-            slack=options.slack,
-            resamples=options.resamples,
-            level=options.level,
-            seed=options.seed,
-        )
+        estimate = estimate_law(self.runs, options)
         self._fit, self._bootstrap = estimate.fit, estimate.bootstrap
         law = self._fit.law
-        self.points = frontier(prepare_runs(self.runs, loss=loss), slack=options.slack)
+        runs = prepare_runs(self.runs, loss=options.loss)
+        self.points = frontier(runs, slack=options.slack)
         self._notes += [*(self._bootstrap.notes() if self._bootstrap else [])]
         self._notes += estimate.notes
         values = {name: getattr(law, name) for name in COEFFICIENTS}
@@ -142,8 +106,8 @@ class FittedLaw(Result):
         self.parameters = interval_table(values, ends)
 
     def _fit_form(self) -> None:
-        name = FORM_NAMES[self.options.form]
-        runs = prepare_runs(self.runs, loss=Loss())
+        name = FORM_NAMES[self.form]
+        runs = prepare_runs(self.runs, loss=self.options.loss)
         runs = runs.take(np.lexsort((runs.error, runs.compute)))
         self.points = points = frontier(runs, slack=self.options.slack)
         needed = len(FORMS[name].names) + 1
@@ -283,14 +247,16 @@ class FittedLaw(Result):
 
     def get_params(self) -> dict[str, Any]:
         """Return the settings of the fit."""
-        return dataclasses.asdict(self.options)
+        options = dataclasses.asdict(self.options)
+        loss = options.pop("loss")
+        return {"form": self.form, **options, "loss": loss.pop("scale"), **loss}
 
     def as_dict(self) -> dict[str, Any]:
         """Return coefficients, intervals and predictions in JSON's types."""
         budgets = self.runs.compute.max() * np.array([1, 3, 10])
         return {
             "kind": "law",
-            "form": self.options.form,
+            "form": self.form,
             "formula": self.formula,
             "metric": self.runs.metrics[0],
             "target": self.runs.target,
@@ -343,13 +309,11 @@ def fit(
         0.33
     """
     options = LawOptions(
-        form=form,
         method=method,
-        loss=loss,
-        robust=robust,
+        loss=Loss(loss, robust),
         slack=slack,
         resamples=resamples,
         level=level,
         seed=seed,
     )
-    return FittedLaw(runs, options)
+    return FittedLaw(runs, options, form)

@@ -8,9 +8,10 @@ from typing import Any
 
 from vit_scaling.io_files import write_json
 from vit_scaling.naming import unknown_name_message
+from vit_scaling.scaling.laws.law_estimates import LawOptions
 from vit_scaling.scaling.laws.runs import Runs
 from vit_scaling.scaling.laws.surface_forms import SURFACES
-from vit_scaling.scaling.studies.fitted_law import FORM_NAMES, FittedLaw, LawOptions
+from vit_scaling.scaling.studies.fitted_law import FORM_NAMES, FittedLaw
 from vit_scaling.scaling.studies.fitted_sizes import envelope, isoflop
 from vit_scaling.scaling.studies.fitted_surface import FittedSurface, fit_surface
 from vit_scaling.scaling.studies.results import (
@@ -63,7 +64,7 @@ class GroupOptions:
             return isoflop(runs, tolerance=self.tolerance, **common)  # type: ignore[arg-type]
         if self.form == "envelope":
             return envelope(runs, **common)  # type: ignore[arg-type]
-        return FittedLaw(runs, dataclasses.replace(law, form=self.form))
+        return FittedLaw(runs, law, self.form)
 
 
 def fit_groups(
