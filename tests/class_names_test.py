@@ -6,13 +6,16 @@ import functools
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.data import sets
 from tests.training import small
 from vit_scaling import class_names, runs
+from vit_scaling.data.deduplication import cleaning
+from vit_scaling.data.deduplication.search import Search
 from vit_scaling.data.pipeline import EvalData, TrainData
 from vit_scaling.data.tfrecords import TFRecords
-from vit_scaling.data.writing import split_writer
+from vit_scaling.data.writing import inspection, split_writer, verification
 from vit_scaling.data.writing.image_files import Folder
 from vit_scaling.data.writing.image_sources import RecordImages
 from vit_scaling.evaluation.images import make_feature_set
@@ -96,25 +99,92 @@ def test_equal_and_unknown_names_change_nothing(tmp_path):
         assert same is images
 
 
-def test_sets_are_merged_by_name(tmp_path):
-    first = write(tmp_path, "a", {"cat": 1, "dog": 1})
-    second = write(tmp_path, "b", {"dog": 2, "eel": 1})
-    both = TFRecords(f"{first},{second}")
-    with pytest.raises(ValueError, match=r"two sets with different class names: .*/a "):
-        _ = both.class_names
-    merged = data(save(RecordImages(both), tmp_path / "merged"))
-    assert merged.source.class_names == ("cat", "dog", "eel")
-    found = colours_and_labels(merged.dataset(batch_size=2))
-    assert found == [(20.0, 0), (80.0, 1), (80.0, 1), (80.0, 1), (140.0, 2)]
+def two_sets(tmp_path):
+    """Write sets of cat and dog, of dog and eel; return the pattern of both."""
+    first = write(tmp_path, "a", {"cat": 3, "dog": 2})
+    second = write(tmp_path, "b", {"dog": 4, "eel": 3})
+    return f"{first},{second}"
 
 
-def test_a_set_without_names_is_not_merged_with_one_that_has_them(tmp_path):
+def test_two_sets_are_read_and_merged_by_name(tmp_path, caplog):
+    pattern = two_sets(tmp_path)
+    merged = data(save(RecordImages(TFRecords(pattern)), tmp_path / "merged"))
+    for read in (data(pattern), merged):
+        assert read.source.class_names == ("cat", "dog", "eel")
+        found = colours_and_labels(read.dataset(batch_size=2))
+        assert found == [(20.0, 0)] * 3 + [(80.0, 1)] * 6 + [(140.0, 2)] * 3
+    assert "have different class names: their labels are mapped by name" in caplog.text
+
+
+@pytest.mark.parametrize("names", [None, ("eel", "fox", "dog", "cat")])
+def test_two_sets_train_in_the_same_order_and_resume(tmp_path, names):
+    pattern = two_sets(tmp_path)
+    read = data(pattern, TrainData, class_names=names, shuffle_window=16)
+
+    def batches(images, start, count):
+        dataset = images.dataset(batch_size=4, seed=3, start_step=start).take(count)
+        return [{name: part.numpy() for name, part in b.items()} for b in dataset]
+
+    whole = batches(read, 0, 9)  # Three epochs of twelve images.
+    order = names or ("cat", "dog", "eel")
+    expected = {float(COLOURS[name]): order.index(name) for name in order}
+    for batch in whole:
+        greys = np.round((batch["images"][:, 0, 0, 0] + 1) * 127.5)
+        assert [expected[grey] for grey in greys] == list(batch["labels"].argmax(1))
+    for one, other in zip(whole[5:], batches(read, 5, 4), strict=True):
+        np.testing.assert_array_equal(one["images"], other["images"])
+        np.testing.assert_array_equal(one["labels"], other["labels"])
+    for name in ("a", "b"):  # By number, as before: the order of images is the same.
+        (tmp_path / name / "classes.txt").unlink()
+    by_number = batches(data(pattern, TrainData, shuffle_window=16), 0, 9)
+    for one, other in zip(whole, by_number, strict=True):
+        np.testing.assert_array_equal(one["images"], other["images"])
+
+
+def test_a_run_knows_the_names_of_both_sets(tmp_path):
+    train = data(two_sets(tmp_path), TrainData)
+    test = write(tmp_path, "test", {"dog": 1, "eel": 1}, split="test")
+    experiment = small.experiment(train_data=train, eval_data=data(test))
+    names = class_names.names_of(train)
+    mapped = experiment.with_class_names(names, reference="the training set")
+    found = colours_and_labels(mapped.eval_sets()["eval"].dataset(batch_size=2))
+    assert found == [(80.0, 1), (140.0, 2)]
+    with pytest.raises(ValueError, match="classes=2, and 3 names"):
+        _ = data(train.source.pattern, TrainData, classes=2).index
+
+
+def test_a_label_that_one_of_two_sets_lacks_is_named(tmp_path):
+    pattern = two_sets(tmp_path)
+    names = tmp_path / "a" / "classes.txt"
+    names.write_text("cat\n")  # Its label 1, dog, is no longer a class.
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"/a/train.*received 1\."):
+        list(data(pattern).dataset(batch_size=2))
+
+
+def test_tools_that_read_labels_map_them_too(tmp_path):
+    pattern = two_sets(tmp_path)
+    counts = inspection.compute_statistics(TFRecords(pattern))["class_counts"]
+    assert counts == {"cat": 3, "dog": 6, "eel": 3}
+    assert verification.verify(pattern)["fault_count"] == 0
+    (tmp_path / "b" / "classes.txt").write_text("dog\n")
+    assert "labels [1] are outside 0…0" in verification.verify(pattern)["faults"][0]
+    with pytest.raises(ValueError, match="must have the same class names"):
+        cleaning.clean(
+            Search(TFRecords(pattern), [TFRecords(pattern)]),
+            output_dir=str(tmp_path / "clean"),
+        )
+
+
+def test_a_set_without_names_is_not_read_with_one_that_has_them(tmp_path):
     first = write(tmp_path, "a", {"cat": 1})
     second = write(tmp_path, "b", {"dog": 1})
     (tmp_path / "b" / "classes.txt").unlink()
-    source = RecordImages(TFRecords(f"{first},{second}"))
-    with pytest.raises(ValueError, match=r"/a has a classes\.txt and .*/b has none"):
-        source.class_names()
+    source = TFRecords(f"{first},{second}")
+    for read in (RecordImages(source).class_names, lambda: data(source.pattern).index):
+        with pytest.raises(
+            ValueError, match=r"/a has a classes\.txt and .*/b has none"
+        ):
+            read()
 
 
 def in_order(tmp_path, names):

@@ -3,7 +3,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import logging
@@ -50,6 +50,31 @@ def map_by_name(
 def union(*several: Sequence[str]) -> tuple[str, ...]:
     """Return all names once, in the order in which they appear."""
     return tuple(dict.fromkeys(name for names in several for name in names))
+
+
+def label_maps(
+    by_folder: Mapping[str, Sequence[str] | None],
+    target: Sequence[str],
+    *,
+    reference: str,
+) -> dict[str, tuple[int, ...]]:
+    """Return the index in `target` of each class, for each folder that has names.
+
+    Args:
+        by_folder: Class names of the files of each folder; None if it has none.
+        target: Class names of the model, or of all folders.
+        reference: What has `target`, for the error message.
+
+    Raises:
+        ValueError: A name is not in `target`.
+    """
+    return {
+        folder: map_by_name(
+            names, target, source=f"The set in {folder}", reference=reference
+        )
+        for folder, names in by_folder.items()
+        if names
+    }
 
 
 def names_of(data: Any) -> tuple[str, ...]:

@@ -42,6 +42,9 @@ class Decoder:
             "number": chunk["number"],
             "position": chunk["position"],
         }
+        if self.data.label_maps is not None:
+            shards = self.blocks.shards_of(chunk["number"])
+            chunk["label_map"] = tf.gather(self.data.label_maps.row_of_shard, shards)
         images, labels, good = self._decode_rows(chunk)
         reported = tf.cond(
             tf.reduce_all(good),
@@ -88,7 +91,8 @@ class Decoder:
     def _decode_row(
         self, row: tf.Tensor, record: Batch
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        encoded, labels = self._parse(record["data"])
+        encoded, stored = self._parse(record["data"])
+        labels = self._map_labels(stored, record)
         is_valid = self._are_valid_labels(labels) & self._is_small(encoded)
         with tf.control_dependencies([tf.debugging.Assert(is_valid, ["bad"])]):
             seeds = tf.random.split(self.record_seed(record["position"]), 2)
@@ -105,16 +109,16 @@ class Decoder:
         }
         parsed = tf.io.parse_single_example(data, spec)
         labels = parsed[keys.label].values + keys.label_offset
-        return parsed[keys.image], self._map_labels(labels)
+        return parsed[keys.image], labels
 
-    def _map_labels(self, labels: tf.Tensor) -> tf.Tensor:
-        """Map the set's class numbers by name; -1 for those that the set lacks."""
-        if self.data.label_map is None:
+    def _map_labels(self, labels: tf.Tensor, record: Batch) -> tf.Tensor:
+        """Map a set's class numbers by name; -1 for those that the set lacks."""
+        if self.data.label_maps is None:
             return labels
-        table = tf.constant([*self.data.label_map, -1], tf.int64)
-        last = len(self.data.label_map)
+        table = tf.constant(self.data.label_maps.table, tf.int64)
+        last = table.shape[1] - 1
         known = (labels >= 0) & (labels < last)
-        return tf.gather(table, tf.where(known, labels, last))
+        return tf.gather(table[record["label_map"]], tf.where(known, labels, last))
 
     def _are_valid_labels(self, labels: tf.Tensor) -> tf.Tensor:
         return tf.reduce_all((labels >= 0) & (labels < self.data.classes))
@@ -146,15 +150,16 @@ class Decoder:
             return tf.constant(False)
 
     def _describe(self, chunk: Batch, row: tf.Tensor) -> tf.Tensor:
-        record = self.blocks.describe(chunk["number"][row])
-        return tf.strings.join([record, self._find_fault(chunk["data"][row])], ": ")
+        record = {name: values[row] for name, values in chunk.items()}
+        place = self.blocks.describe(record["number"])
+        return tf.strings.join([place, self._find_fault(record)], ": ")
 
-    def _find_fault(self, data: tf.Tensor) -> tf.Tensor:
+    def _find_fault(self, record: Batch) -> tf.Tensor:
         """Describe the fault of a bad record by repeating each step of decoding."""
         keys = self.data.source.features
         fault = _first_or(
-            tf.data.Dataset.from_tensors(data).map(
-                lambda record: self._fault_of_example(*self._parse(record))
+            tf.data.Dataset.from_tensors(record["data"]).map(
+                lambda data: self._fault_of_example(*self._parse(data), record)
             ),
             tf.constant(
                 f"it is no tf.train.Example with the bytes feature {keys.image!r} and "
@@ -162,13 +167,16 @@ class Decoder:
                 "`Features`)"
             ),
         )
-        is_unreadable = tf.strings.length(data) == 0
+        is_unreadable = tf.strings.length(record["data"]) == 0
         return tf.where(is_unreadable, f"{CHECKSUM_FAILS} or are cut off", fault)
 
-    def _fault_of_example(self, encoded: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    def _fault_of_example(
+        self, encoded: tf.Tensor, stored: tf.Tensor, record: Batch
+    ) -> tf.Tensor:
         small = tf.data.Dataset.from_tensors(encoded).map(self._is_small)
         is_small = _first_or(small, tf.constant(True))
-        label_texts = tf.strings.as_string(labels)
+        label_texts = tf.strings.as_string(stored)
+        labels = self._map_labels(stored, record)
         keys, classes = self.data.source.features, self.data.classes
         faults = [
             (

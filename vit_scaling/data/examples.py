@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import tensorflow as tf
@@ -84,7 +85,11 @@ class Source(Protocol):
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """Class names in index order, if known."""
+        """Class names in index order, if known; of several sets, their union."""
+
+    @property
+    def class_names_by_folder(self) -> Mapping[str, tuple[str, ...] | None]:
+        """Class names of the files in each folder, by which their labels count."""
 
     def index(self, *, on_bad_record: str = "stop") -> RecordIndex:
         """Return the positions of all records."""

@@ -7,13 +7,13 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from vit_scaling.argument_types import PositiveInt, ValueRange, check_fields
-from vit_scaling.class_names import map_by_name
+from vit_scaling.class_names import label_maps
 from vit_scaling.data.block_table import BlockTable, make_block_table
 from vit_scaling.data.examples import Source
 from vit_scaling.data.reading import READ_AHEAD_BYTES
@@ -66,6 +66,19 @@ class Host:
         return batch_size // self.count
 
 
+class LabelMaps(NamedTuple):
+    """Maps from the class numbers in files to those of a set, by class name.
+
+    Attributes:
+        row_of_shard: Row of the table for each shard, int64 (shards,).
+        table: New number of each class, int64 (maps, classes + 1); -1 for a number that
+            has no class.
+    """
+
+    row_of_shard: np.ndarray
+    table: np.ndarray
+
+
 MAX_PIXELS = 100_000_000  # 300 MB decoded.
 # encoded bytes, image size, seed (2,) → uint8 (size, size, 3)
 Preprocess = Callable[[tf.Tensor, int, tf.Tensor], tf.Tensor]
@@ -116,25 +129,32 @@ class ImageData:
             (os.path.basename(shard.path), shard.skip, int(count), _size_bytes(shard))
             for shard, count in zip(index.shards, index.counts, strict=True)
         ]
-        text = json.dumps([content, self.source.class_names])
+        names = dict.fromkeys(self.source.class_names_by_folder.values())
+        text = json.dumps([content, *names])
         return (
             f"{index.num_records} images in {len(content)} files (fingerprint "
             f"{hashlib.sha256(text.encode()).hexdigest()[:12]})"
         )
 
     @functools.cached_property
-    def label_map(self) -> tuple[int, ...] | None:
-        """From the source's class numbers to those of `class_names`; None: the same.
+    def label_maps(self) -> LabelMaps | None:
+        """From the files' class numbers to those of the batches; None: the same.
 
         Raises:
             ValueError: The source has a class that is not in `class_names`.
         """
-        own = self.source.class_names
-        if self.class_names is None or own is None:
+        target = self.class_names or self.source.class_names
+        by_folder = self.source.class_names_by_folder
+        if target is None or set(by_folder.values()) <= {tuple(target), None}:
             return None
-        return map_by_name(
-            own, self.class_names, source="The set", reference="`class_names`"
-        )
+        maps = label_maps(by_folder, target, reference="`class_names`")
+        folders = [os.path.dirname(shard.path) for shard in self.index.shards]
+        rows = [*maps.values()]
+        table = np.full([len(rows), max(map(len, rows)) + 1], -1)
+        for row, numbers in enumerate(rows):
+            table[row, : len(numbers)] = numbers
+        row_of = {folder: row for row, folder in enumerate(maps)}
+        return LabelMaps(np.array([row_of[folder] for folder in folders]), table)
 
     @functools.cached_property
     def selected(self) -> np.ndarray | None:

@@ -143,6 +143,11 @@ class BlockReader:
         unreadable = tf.data.Dataset.from_tensors(UNREADABLE)
         return record.concatenate(unreadable).take(1).get_single_element()
 
+    def shards_of(self, numbers: tf.Tensor) -> tf.Tensor:
+        """Return the number of the file of each record, int64 of the same shape."""
+        runs = tf.searchsorted(self._run_first, numbers, side="right") - 1
+        return tf.gather(self._run_file, runs)
+
     def _run_of(self, number: tf.Tensor) -> tf.Tensor:
         return tf.searchsorted(self._run_first, number[None], side="right")[0] - 1
 

@@ -70,6 +70,11 @@ class TFDS:
         names = getattr(_element(feature), "names", None)
         return tuple(names) if names else None
 
+    @property
+    def class_names_by_folder(self) -> dict[str, tuple[str, ...] | None]:
+        """The names of the label feature, for the folder of the files."""
+        return {os.path.dirname(self.shards[0].path): self.class_names}
+
     @functools.cached_property
     def shards(self) -> tuple[Shard, ...]:
         """The files of the split, and the range of each that belongs to it."""

@@ -6,15 +6,18 @@ import fnmatch
 import functools
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
+from absl import logging
 
+from vit_scaling.class_names import union
 from vit_scaling.data import manifests
 from vit_scaling.data.examples import Features
 from vit_scaling.data.record_index import RecordIndex, Shard, raise_or_warn
 from vit_scaling.data.sidecar_files import INDEX_FOLDER
 from vit_scaling.io_files import is_partial
+from vit_scaling.naming import list_some
 
 NUMBERS_PATTERN = r"-(\d{5,})-of-(\d{5,})"
 # Of files that this package and TFDS store next to shards, and of those that earlier
@@ -111,25 +114,32 @@ class TFRecords:
         paths = [shard.path for shard in self.shards]
         return tuple(find_missing_shards(paths, self.patterns))
 
-    @property
+    @functools.cached_property
     def class_names(self) -> tuple[str, ...] | None:
-        """The lines of `classes.txt` in the shards' folder, or None.
+        """The lines of `classes.txt`, or None; of several sets, the union of theirs.
 
         Raises:
-            ValueError: The shards are in several folders with different names.
+            ValueError: Some folders of shards have a `classes.txt`, and others none.
         """
         folders = self.class_names_by_folder
-        first = next(iter(folders))
-        other = next((f for f in folders if folders[f] != folders[first]), None)
-        if other is not None:
+        if len(set(folders.values())) == 1:
+            return next(iter(folders.values()))
+        named = {folder: names for folder, names in folders.items() if names}
+        unnamed = next((folder for folder in folders if folder not in named), None)
+        if unnamed is not None:
             raise ValueError(
-                "`pattern` names shards of two sets with different class names: "
-                f"{_describe_names(first, folders)} and "
-                f"{_describe_names(other, folders)}. Write one set of both, whose "
-                "labels are mapped by name: vit-scaling data write "
-                "--source=tfrecords:PATTERN."
+                "`pattern` may name several sets if all have class names or none; "
+                f"{next(iter(named))} has a {CLASSES_FILE} and {unnamed} has none. Add "
+                "the missing file."
             )
-        return folders[first]
+        names = union(*named.values())
+        logging.warning(
+            "The sets in %s have different class names: their labels are mapped by "
+            "name to all %d.",
+            list_some([*named]),
+            len(names),
+        )
+        return names
 
     @functools.cached_property
     def class_names_by_folder(self) -> dict[str, tuple[str, ...] | None]:
@@ -185,13 +195,6 @@ def _match(pattern: str) -> list[str]:
         and not path.endswith(_OTHER_SUFFIXES)
         and os.path.basename(path) != INDEX_FOLDER
     ]
-
-
-def _describe_names(folder: str, names_of: Mapping[str, tuple[str, ...] | None]) -> str:
-    names = names_of[folder]
-    if names is None:
-        return f"{folder} (without {CLASSES_FILE})"
-    return f"{folder} ({len(names)} names: {', '.join(names[:3])}, …)"
 
 
 def read_class_names(path: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from vit_scaling.class_names import map_by_name
+from vit_scaling.class_names import label_maps
 from vit_scaling.data.image_data import MAX_PIXELS
 from vit_scaling.data.tfrecords import TFRecords
 from vit_scaling.data.writing.image_checks import UnusableImage, prepare_image
@@ -229,7 +229,8 @@ def read_tfrecord_images(
     files = sorted(tf.io.gfile.glob(pattern))
     if not files:
         raise FileNotFoundError(f"No TFRecord file matches {pattern}.")
-    maps = _label_maps(pattern, class_names)
+    by_folder = TFRecords(pattern).class_names_by_folder if class_names else {}
+    maps = label_maps(by_folder, class_names, reference="the model")
     for file in files:
         label_map = maps.get(os.path.dirname(file))
         for number, record in enumerate(tf.data.TFRecordDataset(file)):
@@ -252,19 +253,6 @@ def read_tfrecord_images(
                     )
                 label = label_map[label]
             yield NamedImage(name, images[0], label)
-
-
-def _label_maps(pattern: str, class_names: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Return the maps from the labels of named sets to the model's, by folder."""
-    if not class_names:
-        return {}
-    return {
-        folder: map_by_name(
-            names, class_names, source=f"The set in {folder}", reference="the model"
-        )
-        for folder, names in TFRecords(pattern).class_names_by_folder.items()
-        if names
-    }
 
 
 def predict(

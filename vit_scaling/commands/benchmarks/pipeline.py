@@ -166,6 +166,7 @@ def _repeat(source: Any, times: int) -> Any:
     return types.SimpleNamespace(
         features=source.features,
         class_names=source.class_names,
+        class_names_by_folder=source.class_names_by_folder,
         index=functools.partial(RecordIndex, source.shards * times),
     )
 

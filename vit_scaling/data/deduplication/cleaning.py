@@ -61,6 +61,7 @@ def clean(
     """
     driver, train = driver or LocalDriver(), search.train
     _check_output_dir(search, output_dir)
+    _check_class_names(train)
     os.makedirs(os.path.join(output_dir, INDEX_FOLDER), exist_ok=True)
     found = driver.run_search(search)
     removals = found.removals
@@ -100,6 +101,17 @@ def _check_output_dir(search: Search, output_dir: str) -> None:
                 f"`output_dir` must not be the {name} set's own folder; received "
                 f"{output_dir!r}."
             )
+
+
+def _check_class_names(train: TFRecords) -> None:
+    """Raise if labels count by different class names: records are copied unchanged."""
+    if len(set(train.class_names_by_folder.values())) > 1:
+        raise ValueError(
+            "The training set's folders must have the same class names, since its "
+            f"records keep their labels; received {list(train.class_names_by_folder)}. "
+            "Write one set of them first: tools/write_tfrecords.py "
+            "--source=tfrecords:PATTERN."
+        )
 
 
 def _count_by_set(search: Search, removals: Sequence[Removal]) -> dict[str, int]:

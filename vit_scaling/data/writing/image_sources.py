@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from vit_scaling.class_names import union
 from vit_scaling.data.examples import (
     Features,
     Source,
@@ -56,9 +55,8 @@ class RecordImages(ListedSource):
 
     def class_names(self) -> tuple[str, ...]:
         """Return the set's names, or the numbers 0 to the largest label."""
-        names = self._names_by_folder.values()
-        if all(names):
-            return union(*names)
+        if self.source.class_names:
+            return self.source.class_names
         labels = [label for row in self._rows for label in row[2]]
         return tuple(str(number) for number in range(max(labels, default=-1) + 1))
 
@@ -78,27 +76,11 @@ class RecordImages(ListedSource):
             listing.skipped["outside the subset"] = SkippedFiles(others)
         return listing
 
-    @functools.cached_property
-    def _names_by_folder(self) -> dict[str, tuple[str, ...]]:
-        """Class names of each folder of the set; empty if it has none."""
-        if not isinstance(self.source, TFRecords):
-            return {"": self.source.class_names or ()}
-        by_folder = self.source.class_names_by_folder
-        named = [folder for folder, names in by_folder.items() if names]
-        if named and len(named) < len(by_folder):
-            unnamed = next(folder for folder in by_folder if folder not in named)
-            raise ValueError(
-                f"Sets can be merged if all have class names or none; {named[0]} has "
-                f"a classes.txt and {unnamed} has none. Add the missing file."
-            )
-        return {folder: names or () for folder, names in by_folder.items()}
-
     def _name_labels(
         self, names: tuple[str, ...], labels: list[int], number: int
     ) -> tuple[str, ...]:
-        if len(self._names_by_folder) > 1:
-            folder = os.path.dirname(self._index.locate(number)[0])
-            names = self._names_by_folder[folder] or names
+        folder = os.path.dirname(self._index.locate(number)[0])
+        names = self.source.class_names_by_folder[folder] or names
         wrong = [label for label in labels if not 0 <= label < len(names)]
         if wrong:
             raise ValueError(

@@ -71,7 +71,8 @@ class _Statistics:
     """Counts of the records read so far."""
 
     def __init__(self, source: Source) -> None:
-        self._features, self._names = source.features, source.class_names or ()
+        self._features = source.features
+        self._names_by_folder = source.class_names_by_folder
         self.classes: collections.Counter[str] = collections.Counter()
         self.formats: collections.Counter[str] = collections.Counter()
         self.labels_per_image: collections.Counter[int] = collections.Counter()
@@ -83,14 +84,16 @@ class _Statistics:
     def add(self, index: RecordIndex, record: int) -> None:
         """Count a record; name it if it is unusable."""
         try:
-            self._count(parse_example(index.read_record(record)))
+            folder = os.path.dirname(index.locate(record)[0])
+            names = self._names_by_folder[folder] or ()
+            self._count(parse_example(index.read_record(record)), names)
         except (ValueError, TypeError, OSError) as error:  # Wrong keys and types too.
             self.formats[f"unusable: {error}"] += 1
             if len(self.unusable) < _UNUSABLE_NAMED:
                 self.unusable.append(f"{index.describe(record)}: {error}")
 
-    def _count(self, example: tf.train.Example) -> None:
-        names, labels = self._names, self._features.labels(example)
+    def _count(self, example: tf.train.Example, names: Sequence[str]) -> None:
+        labels = self._features.labels(example)
         self.labels_per_image[len(labels)] += 1
         self.classes.update(names[n] if 0 <= n < len(names) else str(n) for n in labels)
         (encoded,) = feature_values(example, self._features.image)

@@ -41,8 +41,6 @@ def verify(
         `records`, `shards`, `fault_count`, and `faults` as lines of text.
     """
     source = TFRecords(pattern, features or Features())
-    if classes is None and source.class_names:
-        classes = len(source.class_names)
     checker = _Checker(source, classes, max_pixels if decode else None)
     manifest = read_manifest(pattern) if pattern.endswith(".json") else None
     faults, count = [], 0
@@ -113,11 +111,14 @@ class _Checker:
         self, path: str, offsets: np.ndarray
     ) -> Generator[str, None, list[int | None]]:
         """Yield the records' faults; return the hashes of their keys."""
-        key_hashes = []
+        classes, key_hashes = self._classes, []
+        if classes is None:
+            names = self._source.class_names_by_folder[os.path.dirname(path)]
+            classes = len(names) if names else None
         payloads = record_files.read_payloads(path, offsets[:-1].tolist())
         for number, data in enumerate(payloads):
             self.records += 1
-            fault = self._check_record(data)
+            fault = self._check_record(data, classes)
             if fault:
                 yield f"{path}, record {number}: {fault}"
             key_hashes.append(self._hash_key(data))
@@ -132,24 +133,26 @@ class _Checker:
         except (ValueError, TypeError, IndexError):
             return None
 
-    def _check_record(self, data: bytes | None) -> str | None:
+    def _check_record(self, data: bytes | None, classes: int | None) -> str | None:
         if data is None:
             return record_files.CHECKSUM_FAILS
         try:
-            return self._check_example(parse_example(data))
+            return self._check_example(parse_example(data), classes)
         except UnusableImage as error:
             return f"its image: {error}"
         except ValueError as error:
             return str(error)
 
-    def _check_example(self, example: tf.train.Example) -> str | None:
+    def _check_example(
+        self, example: tf.train.Example, classes: int | None
+    ) -> str | None:
         features = self._source.features
         label = example.features.feature[features.label]
         if label.WhichOneof("kind") not in (None, "int64_list"):
             return f"its feature {features.label!r} is not of type int64"
         labels = [n + features.label_offset for n in label.int64_list.value]
         self._class_counts.update(labels)
-        last = float("inf") if self._classes is None else self._classes - 1
+        last = float("inf") if classes is None else classes - 1
         wrong = [number for number in labels if not 0 <= number <= last]
         if wrong:
             return f"labels {wrong} are outside 0…{last}"
