@@ -90,13 +90,43 @@ def test_the_metrics_named_before_the_first_step_are_those_measured(tmp_path):
         assert set(named) == set(evaluator.evaluate(model, strategy))
 
 
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_check_evaluates_a_batch_of_every_set(tmp_path, replicas):
+    """Faults beyond the first image are found, by each evaluator's own pass."""
+    two_labels = LABELS[:60].copy()
+    two_labels[3] = 1.0
+    bad_loss = small.EvalArrays(IMAGES[:60].copy(), LABELS[:60])
+    bad_loss.images[3] = np.nan
+    faults = {
+        "one label per image; received 1 images": {
+            "evaluators": [few_shot(part(labels=two_labels))]
+        },
+        "images of 'eval' must be finite; received nan": {"eval_data": bad_loss},
+    }
+    strategy = make_strategy() if replicas == 1 else small.mirrored(replicas)
+    for message, changes in faults.items():
+        made = small.experiment(**changes)
+        with pytest.raises(ValueError, match=message):
+            runs.check(made, model_dir=tmp_path / "run", strategy=strategy)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_check_writes_nothing_and_describes_sets_and_first_batch(tmp_path, capsys):
     made = small.experiment(evaluators=[few_shot()])
     runs.check(made, model_dir=tmp_path / "run", strategy=make_strategy())
     text = capsys.readouterr().err
     batch = next(iter(made.train_data.dataset(batch_size=8, seed=0)))
     mean = np.mean(batch["images"], axis=(0, 1, 2))[0]
-    assert f"mean {mean:.3f}" in text
+    assert f"train: first batch: 8 images 8×8×3, mean {mean:.3f} " in text
+    first = small.EvalArrays(*(part[200:208] for part in small.digits()))
+    assert f"min {first.images.min():.3f} " in text
+    labels = first.labels.sum(axis=0)
+    listed = ", ".join(f"{i} {n:g}" for i, n in enumerate(labels))
+    assert f"eval: first labels: {listed}\n" in text
+    logits = small.linear()(first.images).numpy()  # Of weights from a fixed seed.
+    top1 = np.mean(logits.argmax(1) == first.labels.argmax(1))
+    loss = np.log1p(np.exp(logits)) - first.labels * logits  # Sigmoid, per class.
+    assert f"loss {loss.sum(1).mean():.4f}, top1 {top1:.4f}" in text
     assert "train: 200 images, 10 classes" in text
     assert "fewshot: every 6 steps; pets_1shot, " in text
     assert not (tmp_path / "run").exists()

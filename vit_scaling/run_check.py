@@ -1,7 +1,7 @@
 """Check a run that is built, before its first step: every set and every evaluator."""
 # SPDX-License-Identifier: Apache-2.0
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from vit_scaling.class_names import names_of
 from vit_scaling.experiment import Experiment
-from vit_scaling.training.evaluator import batch_sums
+from vit_scaling.training.evaluator import batch_sums, local_batch
 from vit_scaling.training.run import Run, check_best_metric_known
 
 _MAX_CLASSES_SHOWN = 20
@@ -51,19 +51,26 @@ def check_evaluations(run: Run, experiment: Experiment) -> list[str]:
 
 
 def describe(run: Run, experiment: Experiment) -> str:
-    """Return the sets, the first batch's statistics and the shapes of a run.
+    """Return the sets, statistics of their first batches, and the shapes of a run.
+
+    The model and every evaluator run on the first batch of their sets.
 
     Raises:
-        ValueError: The run would fail later (see `check_evaluations`).
+        ValueError: The run would fail later (see `check_evaluations`), or the loss of
+            the first evaluated batch is not finite.
     """
-    data = experiment.train_data
-    batches = data.dataset(batch_size=experiment.batch_size, seed=run.state.seed)
-    batch = next(iter(batches))
+    data, names = experiment.train_data, names_of(experiment.train_data)
+    batches = run.batches_from(0, run.state.order_version)
+    batch = local_batch(next(iter(batches)), run.trainer.strategy)
     _check_shapes(run, "train", batch)
     lines = [
         f"train: {data.num_examples:,} images, {batch['labels'].shape[-1]} classes",
         *check_evaluations(run, experiment),
-        *_describe_batch(batch, names_of(data)),
+        *_describe_batch("train", batch, names),
+    ]
+    for name, batch, sums in run.evaluator.check_batches():
+        lines += [*_describe_batch(name, batch, names), _describe_sums(name, sums)]
+    lines += [
         f"model: images {_size(run.model.input_shape)} to {run.model.output_shape[-1]} "
         f"logits, {run.total_steps:,} steps of {experiment.batch_size} images",
     ]
@@ -86,16 +93,44 @@ def _size(shape: tuple[int | None, ...]) -> str:
     return "×".join(str(number) for number in shape[-3:])
 
 
-def _describe_batch(batch: Mapping[str, Any], names: Any) -> Iterator[str]:
-    """Yield the first batch's mean, standard deviation and sums of labels."""
-    images, labels = (np.asarray(batch[key]) for key in ("images", "labels"))
-    mean, std = (
-        ", ".join(f"{value:.3f}" for value in getattr(images, kind)(axis=(0, 1, 2)))
-        for kind in ("mean", "std")
+def _describe_sums(name: str, sums: Mapping[str, float]) -> str:
+    """Return the model's metrics on a set's first batch, before training.
+
+    Raises:
+        ValueError: The loss is not finite.
+    """
+    examples = sums["examples"]
+    if not examples:
+        return f"{name}: first evaluation: no image has a label"
+    loss, top1 = sums["loss"] / examples, sums["top1"] / examples
+    if not np.isfinite(loss):
+        raise ValueError(
+            f"The loss of the first {examples:g} labelled images of {name!r} must be "
+            f"finite; received {loss}. Check the set's labels and the initial weights."
+        )
+    return f"{name}: first evaluation: loss {loss:.4f}, top1 {top1:.4f}"
+
+
+def _describe_batch(
+    set_name: str, batch: Mapping[str, Any], names: Sequence[str]
+) -> Iterator[str]:
+    """Yield statistics of a batch's pixels by channel, and sums of its labels."""
+    used = batch["mask"] > 0 if "mask" in batch else np.s_[:]
+    images, labels = batch["images"][used], batch["labels"][used]
+    if not len(images):  # Of a set that is smaller than the hosts' batches.
+        yield f"{set_name}: first batch: no image of this host"
+        return
+    statistics = ", ".join(
+        f"{kind} " + " ".join(f"{v:.3f}" for v in getattr(images, kind)(axis=(0, 1, 2)))
+        for kind in ("mean", "std", "min", "max")
     )
-    yield f"first batch: {_size(images.shape)}, mean {mean}, standard deviation {std}"
+    yield (
+        f"{set_name}: first batch: {len(images)} images {_size(images.shape)}, "
+        f"{statistics}"
+    )
     sums = labels.sum(axis=0)
     shown = np.argsort(-sums, kind="stable")[:_MAX_CLASSES_SHOWN]
     text = ", ".join(f"{names[i] if names else i} {sums[i]:g}" for i in sorted(shown))
     more = len(sums) - len(shown)
-    yield f"labels: {text}" + (f", and {more} rarer classes" if more else "")
+    rarer = f", and {more} rarer classes" if more else ""
+    yield f"{set_name}: first labels: {text}{rarer}"

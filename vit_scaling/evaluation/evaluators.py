@@ -3,7 +3,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Literal
 
 import keras
@@ -19,6 +19,7 @@ from vit_scaling.argument_types import (
 from vit_scaling.evaluation import fewshot
 from vit_scaling.evaluation.images import (
     Batch,
+    FirstBatch,
     ImagePass,
     Images,
     check_one_label,
@@ -70,6 +71,16 @@ class _PeriodicEvaluator:
 
     def check_model(self, model: keras.Model) -> Collection[str]:
         """Raise if the evaluator cannot run on the model; return the metrics' names."""
+        raise NotImplementedError
+
+    def check_batch(self, model: keras.Model, strategy: tf.distribute.Strategy) -> None:
+        """Run the pass on the first batch of every set."""
+        run = self._get_pass(model, strategy)
+        for images in self._all_images():
+            run(FirstBatch(images))
+
+    def _all_images(self) -> Iterator[Images]:
+        """Yield the sets that are evaluated."""
         raise NotImplementedError
 
     def _make_pass(
@@ -193,6 +204,11 @@ class FewShot(_PeriodicEvaluator):
             metrics |= {f"{part.name}_{key}": measured[key] for key in measured}
         return metrics
 
+    def _all_images(self) -> Iterator[Images]:
+        for part in self._sets:
+            yield part.train
+            yield match_classes(part.train, part.test)
+
     def _make_pass(
         self, model: keras.Model, strategy: tf.distribute.Strategy
     ) -> ImagePass:
@@ -284,6 +300,9 @@ class MappedAccuracy(_PeriodicEvaluator):
             "top5": float(hits["top5"].sum() / examples),
             "examples": float(examples),
         }
+
+    def _all_images(self) -> Iterator[Images]:
+        yield self._images
 
     def _check_classes(self, model: keras.Model) -> None:
         if model.output_shape[-1] != self._map.classes:

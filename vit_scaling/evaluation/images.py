@@ -1,6 +1,7 @@
 """Run a model over each image of a set once, under any strategy."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -29,6 +30,31 @@ class Images(Protocol):
         input_context: tf.distribute.InputContext | None = None,
     ) -> tf.data.Dataset:
         """Return batches of images, labels and mask, each image once."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FirstBatch:
+    """The first batch of a set, on which an evaluation is tried."""
+
+    images: Images
+
+    @property
+    def classes(self) -> int:
+        """Width of the multi-hot labels."""
+        return self.images.classes
+
+    def dataset(
+        self,
+        *,
+        batch_size: int,
+        input_context: tf.distribute.InputContext | None = None,
+    ) -> tf.data.Dataset:
+        """Return one batch of each replica."""
+        replicas = input_context.num_replicas_in_sync if input_context else 1
+        hosts = input_context.num_input_pipelines if input_context else 1
+        return self.images.dataset(
+            batch_size=batch_size, input_context=input_context
+        ).take(replicas // hosts)
 
 
 ImagePass = Callable[[Images], dict[str, np.ndarray]]

@@ -3,10 +3,11 @@
 
 import functools
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import keras
+import numpy as np
 import orbit
 import tensorflow as tf
 
@@ -37,6 +38,9 @@ class InLoopEvaluator(Protocol):
             Names of the metrics; empty if they are known only after an evaluation.
         """
         return ()
+
+    def check_batch(self, model: keras.Model, strategy: tf.distribute.Strategy) -> None:
+        """Evaluate the first batch of every set; `--mode=check` does so."""
 
     def evaluate(
         self, model: keras.Model, strategy: tf.distribute.Strategy
@@ -105,6 +109,20 @@ class Evaluator(orbit.AbstractEvaluator):
         ]
         return {name: self._measure(name, step, run) for name, run in measurements}
 
+    def check_batches(self) -> Iterator[tuple[str, dict[str, Any], dict[str, float]]]:
+        """Evaluate the first batch of every set, without logging.
+
+        Yields:
+            The name of a set, this process's part of its first batch, and the sums over
+            the entire batch (`batch_sums`).
+        """
+        for name, dataset in self._datasets.items():
+            batch = next(iter(dataset))
+            sums = {key: float(value) for key, value in self._step(batch).items()}
+            yield name, local_batch(batch, self._strategy), sums
+        for other in self._others:
+            other.check_batch(self.model, self._strategy)
+
     def _measure(
         self, name: str, step: int, evaluate: Callable[[], dict[str, float]]
     ) -> dict[str, float]:
@@ -131,6 +149,14 @@ class Evaluator(orbit.AbstractEvaluator):
             )
         means = {name: total / examples for name, total in totals.items()}
         return {**means, "examples": examples}
+
+
+def local_batch(batch: Any, strategy: tf.distribute.Strategy) -> dict[str, Any]:
+    """Return the part of a distributed batch that this process reads, as arrays."""
+    return {
+        key: np.concatenate(strategy.experimental_local_results(value))
+        for key, value in batch.items()
+    }
 
 
 def make_evaluation_step(
