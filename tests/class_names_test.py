@@ -254,3 +254,13 @@ def test_repeated_names_are_rejected():
         class_names.map_by_name(
             ["dog"], ["dog", "dog"], source="The set", reference="the model"
         )
+
+
+@pytest.mark.parametrize("kind", [EvalData, TrainData])
+def test_the_manifest_bounds_the_labels_of_a_set_without_names(tmp_path, kind):
+    """The last images of the set have the label; none needs to be read for it."""
+    pattern = write(tmp_path, "set", {"cat": 3, "dog": 3, "eel": 1})
+    (tmp_path / "set" / "classes.txt").unlink()
+    with pytest.raises(ValueError, match=r"`classes` must be at least 3,.* received 2"):
+        _ = data(pattern, kind, classes=2).num_examples
+    assert data(pattern, kind, classes=3).num_examples == 7

@@ -183,7 +183,8 @@ def test_check_prints_a_summary_and_writes_nothing(run, digit_records, tmp_path)
     assert code == 0, err
     assert time.monotonic() - started < 20
     assert "train: 1,438 images, 10 classes\neval: 359 images, 10 classes\n" in err
-    assert "first batch: 16×16×3, mean -0." in err and "\nlabels: 0 " in err
+    assert "train: first batch: 8 images 16×16×3, mean -0." in err
+    assert "eval: first labels: 0 " in err and "eval: first evaluation: loss " in err
     assert "images 16×16×3 to 10 logits, 4 steps of 8 images" in err
     assert " parameters, 1,438 training images" in err and "bytes/param" in err
     assert not (tmp_path / "run").exists()

@@ -117,7 +117,15 @@ class ImageData:
                 "`classes` must cover the set's class names; received "
                 f"classes={self.classes}, and {len(names)} names ({names[0]!r}, …)."
             )
-        return self.source.index(on_bad_record=self.on_bad_record)
+        index = self.source.index(on_bad_record=self.on_bad_record)
+        shards = index.shards if names is None else ()
+        large = next((s for s in shards if (s.classes or 0) > self.classes), None)
+        if large is not None:
+            raise ValueError(
+                f"`classes` must be at least {large.classes}, the number of classes in "
+                f"the manifest of {large.path}; received {self.classes}."
+            )
+        return index
 
     def describe(self) -> str:
         """Return the number of images and a fingerprint of files, counts and classes.

@@ -91,14 +91,16 @@ def read_manifest(path: str) -> dict[str, Any]:
 
 def read_shards(path: str) -> list[Shard]:
     """Return the shards that a manifest lists, with their counts and sizes."""
-    folder = os.path.dirname(path)
+    folder, manifest = os.path.dirname(path), read_manifest(path)
+    counts = manifest.get("class_counts")
     return [
         Shard(
             os.path.join(folder, row["file"]),
             records=row["records"],
             size_bytes=row["bytes"],
+            classes=None if counts is None else len(counts),
         )
-        for row in read_manifest(path)["shards"]
+        for row in manifest["shards"]
     ]
 
 

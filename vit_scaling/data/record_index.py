@@ -25,6 +25,7 @@ class Shard:
         take: Number of records after those that are; None is all.
         records: Number of records that the file must have; None if unknown.
         size_bytes: Size that the file must have; None if unknown.
+        classes: Number of classes of the set that has the file; None if unknown.
     """
 
     path: str
@@ -32,6 +33,7 @@ class Shard:
     take: int | None = None
     records: int | None = None
     size_bytes: int | None = None
+    classes: int | None = None
 
 
 class RecordIndex:
