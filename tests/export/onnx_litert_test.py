@@ -86,7 +86,7 @@ def test_onnx_file_carries_its_record(model_dir, exported):
 def test_wrong_outputs_are_found_out_and_nothing_is_written(
     name, wrong_by, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(onnx_litert, "_to_litert", lambda *_: b"")
+    monkeypatch.setattr(onnx_litert, "_to_litert", lambda *_, int8: b"")
     right = runs.small_model()
 
     def wrong(path, images):
@@ -124,3 +124,28 @@ def test_flags_without_effect_on_the_format_raise(tmp_path, capsys):
     assert "--top_k lists classes in a SavedModel" in capsys.readouterr().err
     assert export.main([*flags, "--version=3"]) == 1
     assert "--version needs --serving_kit=NAME" in capsys.readouterr().err
+
+
+def test_int8_file_is_smaller_and_gives_nearly_the_same(model_dir, exported, tmp_path):
+    kind, folder = exported
+    if kind != "litert":
+        pytest.skip("Only LiteRT files have 8 bits.")
+    flags = [f"--model_dir={model_dir}", f"--output_dir={tmp_path}/o", "--int8"]
+    assert export.main([*flags, "--format=litert"]) == 0
+    small, exact = tmp_path / "o" / "model.tflite", folder / "model.tflite"
+    assert small.stat().st_size < 0.6 * exact.stat().st_size
+    images = np.random.default_rng(3).uniform(-1, 1, (4, *runs.IMAGE_SIZE, 3))
+    images = images.astype(np.float32)
+    outputs, wanted = (onnx_litert.run_litert(f, images) for f in (small, exact))
+    difference = np.abs(outputs["logits"] - wanted["logits"]).max()
+    assert 1e-4 < difference < 0.1 * np.abs(wanted["logits"]).max()
+
+
+def test_int8_of_another_format_raises(tmp_path, capsys):
+    flags = ["--model_dir=x", f"--output_dir={tmp_path}/o", "--int8"]
+    assert export.main([*flags, "--format=onnx"]) == 1
+    assert "--int8 makes a LiteRT file smaller" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="`int8` is of LiteRT files"):
+        onnx_litert.export_model(
+            runs.small_model(), tmp_path / "o", RECORD, kind="onnx", int8=True
+        )

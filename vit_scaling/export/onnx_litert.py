@@ -21,6 +21,7 @@ from vit_scaling.run_record import RunRecord
 FILES = {"onnx": "model.onnx", "litert": "model.tflite"}
 OPSET = 18  # Of 2022: ReduceMean and Split as they are today.
 MAX_BYTES = 2**31 - 2**24  # Both formats address 2 GiB; room for the graph.
+INT8_TOLERANCE = 0.1  # Of an output's largest value: rounding to 8 bits gives 1-5 %.
 Arrays = dict[str, np.ndarray]
 
 
@@ -33,6 +34,7 @@ def export_run(
     step: int | None = None,
     preprocess: str | None = None,
     resize: int | None = None,
+    int8: bool = False,
 ) -> dict[str, Any]:
     """Write a training run as ONNX or LiteRT; return the report of `export_model`.
 
@@ -45,11 +47,14 @@ def export_run(
         step: Which checkpoint; None takes the newest.
         preprocess: As in `saved_model.export_run`; only written into the record.
         resize: The same.
+        int8: See `export_model`.
     """
     model, record, run_model = run_loading.load_for_export(
         model_dir, averages=averages, step=step, preprocess=preprocess, resize=resize
     )
-    return export_model(model, output_dir, record, kind=kind, run_model=run_model)
+    return export_model(
+        model, output_dir, record, kind=kind, run_model=run_model, int8=int8
+    )
 
 
 def export_model(
@@ -59,6 +64,7 @@ def export_model(
     *,
     kind: str,
     run_model: keras.Model | None = None,
+    int8: bool = False,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Write `model.onnx` or `model.tflite` and `vit_scaling.json`; compare outputs.
@@ -75,21 +81,26 @@ def export_model(
         kind: "onnx" (extra `onnx`: tf2onnx, onnxruntime) or "litert" (extra `litert`).
         run_model: The same weights in the run's lower precision, to report the
             difference; None when the run was in float32.
+        int8: Store matrices in 8 bits, a quarter of the bytes (LiteRT only). Inputs of
+            matrix products are rounded to 8 bits as they occur; no calibration.
         seed: Of the random images of the comparison.
 
     Returns:
         `output_dir`, `file`, `kind`, `step`, `weights`, `classes`, `parameters`,
-        `bytes`, and per output `max_difference` between the file in its runtime and the
-        model in a `tf.function`: rounding, since the runtimes sum in other orders. With
-        `run_model` also `max_difference_to_run_precision` of the logits.
+        `int8`, `bytes`, and per output `max_difference` between the file in its runtime
+        and the model in a `tf.function`: rounding, since the runtimes sum in other
+        orders. With `run_model` also `max_difference_to_run_precision` of the logits.
 
     Raises:
         FileExistsError: `output_dir` exists already.
         ImportError: The converter or the runtime is not installed.
         ValueError: An argument is out of its range, or the model is too large.
-        RuntimeError: The outputs differ by more than 1e-4; nothing was written.
+        RuntimeError: The outputs differ by more than 1e-4, or in 8 bits by more than a
+            tenth of their largest value; nothing was written.
     """
     check_known("kind", kind, FILES)
+    if int8 and kind != "litert":
+        raise ValueError(f"`int8` is of LiteRT files; received {kind=}. Leave it out.")
     run_loading.check_exportable(model, record)
     size = 4 * model.count_params()
     if size > MAX_BYTES:
@@ -97,15 +108,15 @@ def export_model(
             f"An {kind} file holds at most 2 GiB; the weights take {size / 2**30:.2f} "
             "GiB. Export a SavedModel."
         )
-    convert, run = {
-        "onnx": (_to_onnx, run_onnx),
-        "litert": (_to_litert, run_litert),
-    }[kind]
+    run = {"onnx": run_onnx, "litert": run_litert}[kind]
     function = _make_exported_function(model, record)
     with io_files.atomic_folder(output_dir) as temporary:
         folder = pathlib.Path(temporary)
         file = folder / FILES[kind]
-        file.write_bytes(convert(function, model, record))
+        if kind == "onnx":
+            file.write_bytes(_to_onnx(function, record))
+        else:
+            file.write_bytes(_to_litert(function, model, int8=int8))
         report = {
             "output_dir": os.fspath(output_dir),
             "file": FILES[kind],
@@ -114,8 +125,11 @@ def export_model(
             "weights": record.weights,
             "classes": len(record.class_names),
             "parameters": int(model.count_params()),
+            "int8": int8,
             "bytes": file.stat().st_size,
-            "max_difference": _compare(function, run, file, record, seed),
+            "max_difference": _compare(
+                function, run, file, record, int8=int8, seed=seed
+            ),
         }
         if run_model is not None:
             report["max_difference_to_run_precision"] = saved_model.compare_precisions(
@@ -162,7 +176,7 @@ def _make_exported_function(
     return numbers
 
 
-def _to_onnx(function: Any, model: keras.Model, record: RunRecord) -> bytes:
+def _to_onnx(function: Any, record: RunRecord) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # The converter's own, of what it imports.
         import tf2onnx  # pip install "vit_scaling[onnx]"
@@ -175,7 +189,7 @@ def _to_onnx(function: Any, model: keras.Model, record: RunRecord) -> bytes:
     return onnx_model.SerializeToString()
 
 
-def _to_litert(function: Any, model: keras.Model, record: RunRecord) -> bytes:
+def _to_litert(function: Any, model: keras.Model, *, int8: bool) -> bytes:
     module = tf.Module()
     module.weights = [variable.value for variable in model.variables]
     module.numbers = function
@@ -186,6 +200,8 @@ def _to_litert(function: Any, model: keras.Model, record: RunRecord) -> bytes:
         converter = tf.lite.TFLiteConverter.from_saved_model(
             folder, signature_keys=["serving_default"]
         )
+        if int8:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
         return converter.convert()
 
 
@@ -194,6 +210,8 @@ def _compare(
     run: Callable[[pathlib.Path, np.ndarray], Arrays],
     file: pathlib.Path,
     record: RunRecord,
+    *,
+    int8: bool,
     seed: int,
 ) -> dict[str, float]:
     """Return the largest difference per output, over a batch of three and one of one.
@@ -201,6 +219,7 @@ def _compare(
     Raises:
         RuntimeError: An output is missing or differs by more than the tolerance.
     """
+    tolerance, passed = saved_model.TOLERANCE, True
     images = saved_model.make_random_images(3, record, seed=seed)
     differences: dict[str, float] = {}
     for batch in (images, images[:1]):
@@ -214,7 +233,10 @@ def _compare(
             largest = np.abs(outputs[name] - value.numpy()).max()
             # Unlike max(), np.maximum keeps NaN.
             differences[name] = float(np.maximum(differences.get(name, 0.0), largest))
-    if not all(value <= saved_model.TOLERANCE for value in differences.values()):
+            if int8:
+                tolerance = INT8_TOLERANCE * np.abs(value).max()
+            passed = passed and bool(largest <= tolerance)  # False for NaN.
+    if not passed:
         raise RuntimeError(
             f"The file's outputs differ from the model's: {differences}; nothing was "
             "written."
