@@ -143,11 +143,13 @@ def test_zero_compute_names_row_column_and_flag():
         runs_from(data)
 
 
-def test_identical_rows_count_once_and_different_ones_need_a_seed():
+def test_identical_rows_count_once_and_different_ones_need_a_seed(tmp_path):
     data = pd.DataFrame({"model": ["a", "a"], "flops": [1e18] * 2, "loss": [3.0] * 2})
-    runs = runs_from(data.assign(source="x"))
-    assert len(runs) == 1
-    assert "1 repeated rows are counted once." in runs.notes
+    data.to_csv(tmp_path / "runs.csv", index=False)
+    for source in (data, tmp_path / "runs.csv"):
+        runs = runs_from(source)
+        assert len(runs) == 1
+        assert "1 repeated rows are counted once." in runs.notes
     match = r"row 0 and row 1 are duplicate runs.*--seed_column\)"
     with pytest.raises(ValueError, match=match + ", or remove one"):
         runs_from(data.assign(loss=[3.0, 2.9]))

@@ -71,7 +71,7 @@ class Run:
     shape: ViTShape | None = None
     seed: str = ""
     weight: float = 1.0
-    source: str = ""
+    source: str = dataclasses.field(default="", compare=False)
     target: str = "error"
     parameters: float | None = None
     training_run: str = ""
