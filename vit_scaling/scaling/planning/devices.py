@@ -51,6 +51,10 @@ _NV = "NVIDIA"
 # L4, RTX 4090) among the 8 of a host. A TPU v2 or v3 chip is two cores with half of
 # each number. TPU memory is the limit that the compiler reports for a program that does
 # not fit. For GPUs about half a GiB, an estimate, is subtracted for driver and context.
+# Where the bandwidths of GPUs were read again: A100, glennklockwood.com, garden of
+# processors (it cites the datasheet); H100 SXM, Scaleway on NVLink; H200, aiwiki.ai;
+# T4, sysrqmts.com; L4, grokipedia.com; V100, io-tech.fi; A10G, a catalogue of RajBhope
+# on huggingface.co. All agree. P100 and the RTX cards were not looked up again.
 DEVICES = {row.name: row for row in (
     Device("tpu_v2", 7.48 * GIB, 22.5e12, True, 2,
            "Google, 2017: 16 GiB, 45 TFLOP/s, 700 GB/s", 350e9, 248e9, 256),

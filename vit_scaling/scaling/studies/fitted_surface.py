@@ -25,6 +25,7 @@ from vit_scaling.scaling.studies.plots import (
 from vit_scaling.scaling.studies.results import (
     Result,
     Section,
+    an,
     interval_table,
     new_axes,
     records,
@@ -263,8 +264,8 @@ class FittedSurface(Result):
             f"{len(self.runs)} runs (rms of log error "
             f"{self._fitted.rms_log_error:.4f}). Ten times the largest compute, "
             f"{row['compute']:.3g} {self.runs.unit.label}, is best spent on "
-            f"{row['size']:.3g} parameters and {row['examples']:.3g} examples, for a "
-            f"{self.runs.target} of {row[self.runs.target]:.4g}."
+            f"{row['size']:.3g} parameters and {row['examples']:.3g} examples, for "
+            f"{an(self.runs.target)} of {row[self.runs.target]:.4g}."
         )
 
     @property

@@ -11,6 +11,7 @@ import jinja2
 from vit_scaling.io_files import write_text
 from vit_scaling.scaling.laws.compute_units import parse_unit
 from vit_scaling.scaling.studies import result_tables
+from vit_scaling.scaling.studies.results import an
 
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 
@@ -31,6 +32,7 @@ def write_report(
     page = template.render(
         result=result,
         metric=result["metric"].replace("_", " "),
+        unit=parse_unit(result["compute_unit"]).label,
         answer=describe_answer(result),
         saturation=result["reading"]["saturation"],
         figure=base64.b64encode(figure.read_bytes()).decode(),
@@ -56,7 +58,7 @@ def describe_answer(result: Mapping[str, Any]) -> str:
     ahead = result["predictions"][-1]
     sentences = [
         f"The best of {result['runs']} runs, {best['model']} with "
-        f"{best['compute']:.4g} {unit}, has a {name} of {best['error']:.4g}.",
+        f"{best['compute']:.4g} {unit}, has {an(name)} of {best['error']:.4g}.",
         f"With {ahead['compute']:.4g} {unit} the law predicts "
         f"{ahead['error']:.4g}{_describe_interval(ahead['interval'], result)}.",
         f"More compute alone would not go below {result['c']:.3g}"

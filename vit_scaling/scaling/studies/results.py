@@ -117,6 +117,11 @@ def _figure(result: Report) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
+def an(noun: str) -> str:
+    """Return "an error", "a loss"."""
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
 def format_cell(value: Any) -> str:
     """Return a table's cell as text: four digits, empty for missing values."""
     if value is None or value != value:  # NaN differs from itself.
