@@ -82,7 +82,7 @@ def test_later_files_and_bindings_win(tmp_path):
     [
         ("DEPHT = 4", r"No run reads.*DEPHT \(did you mean DEPTH\?\)"),
         ("bgi/part.width = 4", r"bgi/.*part\.width \(did you mean big/.*part\.width"),
-        ("unused.value = 1", r"No run reads.*unused\.value"),
+        ("unused.value = 1", r"No run reads.*unused\.value\. Correct"),
         ("prat.width = 4", r"No configurable matching 'prat'.*Did you mean 'part'\?"),
         ("run.make = @prat()", r"No configurable matching.*prat.*Did you mean 'part'"),
         ("part.widht = 4", r"'part' doesn't have a parameter.*Did you mean 'width'\?"),

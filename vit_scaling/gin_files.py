@@ -264,7 +264,8 @@ def _raise_if_unread(config: Mapping[Any, Any], read: set[tuple[str, str]]) -> N
     names = [_binding_name(key, one) for key in unread for one in config[key]]
     if not names:
         return
-    known = {_binding_name(key, "value") for key in read if key[1] == MACRO}
+    macros = (key for key in read if key[1] == MACRO and key[0])
+    known = {_binding_name(key, "value") for key in macros}
     known |= {_binding_name(key, one) for key in read for one in config.get(key, ())}
     listed = [
         name + "".join(f" (did you mean {near}?)" for near in nearest(name, known))
