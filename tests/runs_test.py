@@ -18,7 +18,7 @@ from vit_scaling.optimization.learning_rate_schedules import ReciprocalSqrt
 from vit_scaling.optimization.momentum import Momentum
 from vit_scaling.optimization.optimizer import Optimizer
 from vit_scaling.run_record import load_run_record
-from vit_scaling.training import checkpoint_evaluation, checkpoints
+from vit_scaling.training import checkpoint_evaluation, run_weights
 from vit_scaling.training.checkpoint_files import (
     checkpoint_folder,
     read_checkpoint,
@@ -303,7 +303,7 @@ def test_a_report_has_the_probabilities_of_the_runs_loss(
         report=str(tmp_path / "page.html"),
     )
     model = read_model(path)
-    checkpoints.restore_model(model, path)
+    run_weights.restore_model(model, path)
     logits = model.predict(IMAGES[200:243], verbose=0).astype(np.float64)
     exponents = np.exp(logits)
     probability = exponents / (1 + exponents)

@@ -22,7 +22,8 @@ from vit_scaling.run_record import RunRecord, find_run_record, uses_averages
 from vit_scaling.training import run_files
 from vit_scaling.training import strategy as strategies
 from vit_scaling.training.checkpoint_evaluation import CheckpointEvaluation
-from vit_scaling.training.checkpoints import GLOBAL_STEP, Checkpoints, variables_of
+from vit_scaling.training.checkpoint_variables import GLOBAL_STEP, variables_of
+from vit_scaling.training.checkpoints import Checkpoints
 from vit_scaling.training.divergence import LossWatch
 from vit_scaling.training.evaluator import Evaluator
 from vit_scaling.training.logs import RunLog, check_logged_steps_are_saved

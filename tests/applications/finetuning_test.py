@@ -69,7 +69,7 @@ def test_keras_file_keeps_its_classifier_only_on_request(tmp_path):
 
 @pytest.mark.parametrize("averages", [False, True])
 def test_run_folder_gives_its_newest_weights(averages, monkeypatch, tmp_path):
-    from vit_scaling.training import checkpoints, run_files
+    from vit_scaling.training import run_files, run_weights
 
     made = vit(TINY, "gap", image_size=(4, 6), classes=3, dropout=0.1)
     (tmp_path / run_files.MODEL_FILE).write_text(made.to_json())
@@ -80,7 +80,7 @@ def test_run_folder_gives_its_newest_weights(averages, monkeypatch, tmp_path):
         drawn(model)
         return 7
 
-    monkeypatch.setattr(checkpoints, "restore_model", restored)
+    monkeypatch.setattr(run_weights, "restore_model", restored)
     model = vit(TINY, "gap", image_size=(6, 6), classes=2, dropout=0.2)
     start = load_for_finetuning(model, str(tmp_path), averages=averages)
     assert asked == [(str(tmp_path), averages)]

@@ -15,7 +15,7 @@ from vit_scaling.commands import finetune
 from vit_scaling.export import run_loading
 from vit_scaling.modeling.vit import vit
 from vit_scaling.scaling.studies import learning_rate_search
-from vit_scaling.training.checkpoints import read_weights
+from vit_scaling.training.run_weights import read_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 

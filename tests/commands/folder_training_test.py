@@ -10,7 +10,7 @@ import pytest
 
 import vit_scaling
 from tests.data import sets
-from vit_scaling.training.checkpoints import read_weights
+from vit_scaling.training.run_weights import read_weights
 
 GREYS = {"dark": 40, "light": 210}
 

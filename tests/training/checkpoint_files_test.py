@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 from etils import epath
 
+from vit_scaling.training import checkpoint_files
 from vit_scaling.training.checkpoint_files import (
     FORMAT,
     MANIFEST,
@@ -61,6 +62,44 @@ def test_any_tensorflow_program_can_read_the_bundle_by_key(tmp_path):
     np.testing.assert_array_equal(
         reader.get_tensor("model/head/kernel"), VALUES["model/head/kernel"]
     )
+
+
+def sharded(tmp_path, monkeypatch):
+    """Return a checkpoint of five files of 1,000 bytes and one of a larger variable."""
+    monkeypatch.setattr(checkpoint_files, "SHARD_BYTES", 1000)
+    values = {f"model/{n}": np.full(100, n, np.float32) for n in range(10)}
+    values["model/large"] = np.arange(600, dtype=np.float32)
+    return written(tmp_path, values=values), values
+
+
+def test_a_large_state_is_written_in_files_of_limited_size(tmp_path, monkeypatch):
+    folder, values = sharded(tmp_path, monkeypatch)
+    names = [f"variables.data-{n:05d}-of-00006" for n in range(6)]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [*names, "variables.index", MANIFEST]
+    )
+    sizes = [(folder / name).stat().length for name in names]
+    assert sizes == [800] * 5 + [2400]
+    read, _ = read_checkpoint(folder)
+    assert {k: bits(v) for k, v in read.items()} == {
+        k: bits(v) for k, v in values.items()
+    }
+    reader = tf.train.load_checkpoint(str(folder / "variables"))
+    np.testing.assert_array_equal(
+        reader.get_tensor("model/large"), values["model/large"]
+    )
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_damage_of_any_file_of_values_is_found(tmp_path, monkeypatch, number):
+    folder, _ = sharded(tmp_path, monkeypatch)
+    path = pathlib.Path(folder / f"variables.data-{number:05d}-of-00006")
+    flip(path, 500, 3)
+    with pytest.raises(CorruptCheckpointError, match="step_000000007` is damaged"):
+        read_checkpoint(folder)
+    path.unlink()
+    with pytest.raises(CorruptCheckpointError, match=f"{path.name}.* is missing"):
+        read_checkpoint(folder)
 
 
 def test_only_the_wanted_prefixes_are_read(tmp_path):
@@ -154,10 +193,28 @@ def test_a_flipped_bit_in_the_variables_is_found(tmp_path, name):
     size = path.stat().st_size
     for position in {0, size // 3, size // 2, size - 1}:
         flip(path, position, 5)
-        with pytest.raises(CorruptCheckpointError, match=rf"is damaged: {name}"):
+        with pytest.raises(CorruptCheckpointError, match="step_000000007` is damaged"):
             read_checkpoint(folder)
         flip(path, position, 5)
     read_checkpoint(folder)  # Whole again.
+
+
+def test_a_flipped_bit_anywhere_in_the_index_is_found_or_harmless(tmp_path):
+    folder = written(tmp_path)
+    path = pathlib.Path(folder / "variables.index")
+    expected = {key: bits(value) for key, value in VALUES.items()}
+    wrong = []
+    for position in range(path.stat().st_size):
+        flip(path, position, position % 8)
+        try:
+            values, _ = read_checkpoint(folder)
+        except CorruptCheckpointError:
+            pass
+        else:  # The index ends with a filling of zeros.
+            if {key: bits(value) for key, value in values.items()} != expected:
+                wrong.append(position)
+        flip(path, position, position % 8)
+    assert not wrong
 
 
 def test_a_newer_format_is_rejected_and_is_no_damage(tmp_path):
@@ -178,11 +235,12 @@ def test_an_absent_checkpoint_is_reported_with_the_steps_that_exist(tmp_path):
         read_checkpoint(checkpoint_folder(tmp_path, 8))
 
 
-def test_a_checkpoint_of_format_1_written_in_the_past_is_still_read():
-    # Committed on 2026-11-23; what it holds is stated here by formula.
-    folder = DATA / "format_1" / "checkpoints" / "step_000000005"
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_checkpoint_of_each_format_written_in_the_past_is_still_read(version):
+    # Committed on 2026-11-23 and -27; what they hold is stated here by formula.
+    folder = DATA / f"format_{version}" / "checkpoints" / "step_000000005"
     values, manifest = read_checkpoint(folder)
-    assert manifest["format"] == 1 and manifest["step"] == 5
+    assert manifest["format"] == version and manifest["step"] == 5
     assert manifest["state"] == {"images_seen": 40, "core_seconds": 1.5, "seed": 3}
     kernel = np.arange(12, dtype=np.float32).reshape(4, 3) / 8
     np.testing.assert_array_equal(values["model/head/kernel"], kernel)

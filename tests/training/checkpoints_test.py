@@ -5,56 +5,35 @@ import functools
 import pathlib
 import resource
 import threading
-import types
 
 import keras
 import numpy as np
 import pytest
 
 from tests.training import small
+from tests.training.small_states import (
+    AVERAGED,
+    MOMENTUM,
+    SCHEDULE,
+    numbers,
+    parts,
+    randomize,
+    saver,
+)
 from vit_scaling import io_files
 from vit_scaling.optimization.adafactor import Adafactor
 from vit_scaling.optimization.adam import Adam
-from vit_scaling.optimization.momentum import Momentum
 from vit_scaling.optimization.optimizer import Optimizer
 from vit_scaling.training import checkpoints
 from vit_scaling.training.checkpoint_files import CorruptCheckpointError
-from vit_scaling.training.checkpoints import Checkpoints, restore_model, variables_of
+from vit_scaling.training.checkpoint_variables import variables_of
+from vit_scaling.training.checkpoints import Checkpoints
 
 FORMAT_1 = pathlib.Path(__file__).parent / "data" / "format_1"
-SCHEDULE = small.experiment().schedule
-ADAM = functools.partial(Optimizer, Adam())
-MOMENTUM = functools.partial(Optimizer, Momentum())
-AVERAGED = functools.partial(
-    Optimizer, Adam(first_moment_dtype="bfloat16"), average_decay=0.99
-)
-
-
-def parts(make_optimizer=ADAM, model=None, **options):
-    """Return a model and a built optimizer whose state is random."""
-    model = model or small.linear(3)
-    optimizer = make_optimizer(SCHEDULE, **options)
-    optimizer.build(model.trainable_variables)
-    return model, optimizer
-
-
-def randomize(variables, seed):
-    generator = np.random.default_rng(seed)
-    for variable in variables.values():
-        value = generator.normal(size=variable.shape) * 10
-        variable.assign(keras.ops.cast(value, variable.dtype))
-
-
-def numbers(variables):
-    return {key: np.asarray(v.numpy()).tobytes() for key, v in variables.items()}
 
 
 def plain(step):
     return {"model/v": keras.Variable(np.full(3, step, np.float32))}
-
-
-def saver(path, **options):
-    return Checkpoints(path, **{"asynchronous": False, **options})
 
 
 # What is saved, and under which names.
@@ -87,35 +66,6 @@ def test_model_and_optimizer_come_back_bit_for_bit(
     other = variables_of(*parts(make_optimizer, make_model()))
     assert Checkpoints(tmp_path).restore(other) == {"seed": 2, "step": 4}
     assert numbers(other) == expected
-
-
-def test_keys_are_the_paths_of_the_variables():
-    model, optimizer = parts(average_decay=0.9)
-    keys = set(variables_of(model, optimizer))
-    weights = {"head/kernel", "head/bias"}
-    moments = {f"{w}/{m}" for w in weights for m in ("first_moment", "second_moment")}
-    assert {f"model/{path}" for path in weights} <= keys
-    assert {f"averages/{path}" for path in weights} <= keys
-    assert {f"optimizer/adam/{path}" for path in moments} <= keys
-    assert not [
-        key for key in keys if key.startswith("optimizer/") and "average" in key
-    ]
-    assert len(keys) == len(model.variables) + len(optimizer.variables)
-
-
-def test_all_keys_of_a_vit_are_unique_and_stable():
-    first = variables_of(*parts(model=small.small_vit()))
-    keras.backend.clear_session()
-    for _ in range(3):
-        keras.layers.Dense(1)  # Other layers of the process must not shift a name.
-    assert list(first) == list(variables_of(*parts(model=small.small_vit())))
-
-
-def test_two_variables_of_one_path_are_rejected():
-    model = small.linear(3)
-    twice = types.SimpleNamespace(variables=[*model.variables, *model.variables])
-    with pytest.raises(ValueError, match=r"be unique.*model/head/bias, model/head/ker"):
-        variables_of(twice)
 
 
 # Which checkpoints stay.
@@ -200,21 +150,6 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
     assert saved.restore(variables)["step"] == 2
     assert variables["model/v"].numpy().tolist() == [2, 2, 2]
     assert "step_000000003" in caplog.text and "is damaged" in caplog.text
-    model = type("Model", (), {"variables": [_named("v", np.zeros(3))]})()
-    assert restore_model(model, tmp_path) == 2
-    assert model.variables[0].value.tolist() == [2, 2, 2]
-
-
-def _named(path, value):
-    class Variable:
-        shape = value.shape
-
-        def assign(self, new):
-            self.value = np.array(new)
-
-    variable = Variable()
-    variable.path, variable.value = path, value
-    return variable
 
 
 def test_asking_for_a_damaged_step_takes_no_other(tmp_path):
@@ -420,8 +355,6 @@ def test_what_cannot_even_be_cleared_away_is_reported(tmp_path):
 
 def test_a_folder_without_checkpoints_restores_nothing(tmp_path):
     assert Checkpoints(tmp_path / "new").restore(plain(0)) is None
-    with pytest.raises(FileNotFoundError, match="`model_dir` must hold a trained run"):
-        restore_model(small.linear(), tmp_path)
 
 
 def test_another_model_is_rejected_and_nothing_is_assigned(tmp_path):
@@ -437,53 +370,6 @@ def test_another_model_is_rejected_and_nothing_is_assigned(tmp_path):
         with pytest.raises(ValueError, match="`model_dir` holds another model or opt"):
             saved.restore(other)
         assert numbers(other) == before
-    with pytest.raises(ValueError, match=r"head/kernel is \(192, 3\) there and"):
-        restore_model(small.linear(4), tmp_path)
-
-
-def test_weights_are_restored_without_the_optimizer_averaged_or_not(tmp_path):
-    model, optimizer = parts(average_decay=0.9)
-    variables = variables_of(model, optimizer)
-    randomize(variables, 5)
-    saver(tmp_path).save(3, variables, {})
-    weights = small.weights(model)
-    means = {
-        v.path: np.array(a.numpy())
-        for v, a in zip(
-            model.variables, optimizer.averages(model.trainable_variables), strict=True
-        )
-    }
-    for averages, expected in ((False, weights), (True, means)):
-        other = small.linear(3)
-        assert restore_model(other, tmp_path, averages=averages) == 3
-        for path, value in small.weights(other).items():
-            np.testing.assert_array_equal(value, expected[path])
-
-
-def test_averages_that_were_not_kept_are_not_made_up(tmp_path):
-    saver(tmp_path).save(1, variables_of(*parts()), {})
-    with pytest.raises(ValueError, match="`averages` asks for averaged weights"):
-        restore_model(small.linear(3), tmp_path, averages=True)
-
-
-def test_weights_that_are_not_trained_come_with_the_averages(tmp_path):
-    model, optimizer = parts(model=small.small_vit(dropout=0.1), average_decay=0.9)
-    variables = variables_of(model, optimizer)
-    randomize(variables, 6)
-    saver(tmp_path).save(1, variables, {})
-    other = small.small_vit(dropout=0.1)
-    restore_model(other, tmp_path, averages=True)
-    there, here = small.weights(model), small.weights(other)
-    frozen = [v.path for v in model.variables if not v.trainable]
-    assert frozen
-    for path in frozen:
-        np.testing.assert_array_equal(here[path], there[path])
-
-
-def test_a_step_that_is_not_there_is_reported_with_those_that_are(tmp_path):
-    saver(tmp_path).save(2, variables_of(*parts()), {})
-    with pytest.raises(FileNotFoundError, match=r"steps saved there: \[2\]"):
-        restore_model(small.linear(3), tmp_path, step=1)
 
 
 def test_the_committed_checkpoint_of_format_1_restores_model_and_optimizer():
@@ -501,5 +387,3 @@ def test_the_committed_checkpoint_of_format_1_restores_model_and_optimizer():
     kernel = np.arange(12).reshape(4, 3) / 8
     np.testing.assert_array_equal(model.get_layer("head").kernel, kernel)
     assert int(optimizer.iterations) == 5 and int(step) == 5
-    restore_model(model, FORMAT_1, averages=True)
-    np.testing.assert_array_equal(model.get_layer("head").kernel, kernel / 2)

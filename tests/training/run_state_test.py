@@ -13,7 +13,8 @@ import tensorflow as tf
 from tests.training import small
 from vit_scaling.optimization.adam import Adam
 from vit_scaling.optimization.optimizer import Optimizer
-from vit_scaling.training.checkpoints import GLOBAL_STEP, Checkpoints, variables_of
+from vit_scaling.training.checkpoint_variables import GLOBAL_STEP, variables_of
+from vit_scaling.training.checkpoints import Checkpoints
 from vit_scaling.training.divergence import DivergedError, LossGuard, LossWatch
 from vit_scaling.training.options import RunOptions
 from vit_scaling.training.progress import Progress

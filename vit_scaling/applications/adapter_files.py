@@ -10,7 +10,7 @@ import numpy as np
 from vit_scaling import adapters, array_files
 from vit_scaling.array_files import Arrays
 from vit_scaling.naming import list_some
-from vit_scaling.training.checkpoints import read_weights
+from vit_scaling.training.run_weights import read_weights
 
 _OPTIMIZER = "optimizer/"
 

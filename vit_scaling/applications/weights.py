@@ -292,8 +292,8 @@ def _load_model_of(found: Source, averages: bool | None) -> keras.Model:
     """Return the model of a run or a .keras; see `load_trained`."""
     path = found.path
     if found.kind == RUN:
-        from vit_scaling.training.checkpoints import restore_model
         from vit_scaling.training.run_files import read_model
+        from vit_scaling.training.run_weights import restore_model
 
         model = read_model(path)
         restore_model(model, path, averages=averages)

@@ -11,7 +11,7 @@ from vit_scaling.commands import cli
 
 BENCHMARKS = (
     *("step", "optimizer", "pipeline", "writing", "fewshot", "inference"),
-    *("coverage", "accelerator", "parity"),
+    *("coverage", "accelerator", "parity", "checkpoint"),
 )
 
 

@@ -18,7 +18,7 @@ from vit_scaling.run_record import (
     load_run_record,
     uses_averages,
 )
-from vit_scaling.training import checkpoints
+from vit_scaling.training import run_weights
 
 LOWER_PRECISIONS = ("mixed_bfloat16", "mixed_float16", "bfloat16", "float16")
 
@@ -51,7 +51,7 @@ def load_run(
     """
     model = _build_model(model_dir, float32=float32)
     record = load_run_record(model_dir)
-    restored = checkpoints.restore_model(
+    restored = run_weights.restore_model(
         model, os.fspath(model_dir), averages=averages, step=step
     )
     names = record.class_names or tuple(map(str, range(model.output_shape[-1])))

@@ -57,7 +57,7 @@ def prepare_branch(
                 "same --branch_at when training, so that it is kept."
             )
         source = checkpoint_folder(parent / FOLDER, steps[-1])
-        _, manifest = read_checkpoint(source, prefixes=["run/"])
+        _, manifest = read_checkpoint(source)
         settings = read_settings(parent)
         if settings is not None:  # The branch is compared with its parent.
             save_settings(model_dir, settings)

@@ -20,8 +20,9 @@ from vit_scaling.training.checkpoint_files import (
     checkpoint_folder,
     saved_steps,
 )
-from vit_scaling.training.checkpoints import FOLDER, restore_model
+from vit_scaling.training.checkpoints import FOLDER
 from vit_scaling.training.evaluator import Evaluator
+from vit_scaling.training.run_weights import restore_model
 
 TRIES = 3  # Of a checkpoint that cannot be read: its files may still be arriving.
 

@@ -2,31 +2,39 @@
 
 A checkpoint is a folder `step_000001000` that holds TensorFlow's tensor bundle, whose
 keys are `model/PATH`, `optimizer/PATH`, `averages/PATH` and `run/NAME`, and a
-`manifest.json` with shapes, checksums and the run's plain state. The manifest is
-written last and removed first: a folder without it is not a checkpoint. A local folder
-gets its final name only when it is complete. Object stores such as Cloud Storage cannot
-rename folders, so the files are written under the final name at once.
+`manifest.json` with shapes, sizes of files and the run's plain state. The bundle
+stores a checksum of every tensor, computed while it is written, and TensorFlow compares
+it whenever it reads the tensor. The manifest is written last and removed first: a
+folder without it is not a checkpoint. A local folder gets its final name only when it
+is complete. Object stores such as Cloud Storage cannot rename folders, so the files are
+written under the final name at once.
+
+Versions of the format: 1 has one file of values; 2 has one per `SHARD_BYTES`.
 """
 # SPDX-License-Identifier: Apache-2.0
 
 import contextlib
 import errno
 import json
+import math
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 from etils import epath
 
 from vit_scaling import io_files
 
-FORMAT = 1
+FORMAT = 2
+SHARD_BYTES = 2**30  # Of a file; a larger variable has a file for itself.
 MANIFEST = "manifest.json"
 BUNDLE = "variables"
+_WRITERS = 8  # Shards that are written at the same time.
 PARTIAL_PREFIX = ".writing_"  # Of the name of a local checkpoint being written.
 _STEP_FOLDER = re.compile(r"step_(\d+)")
 
@@ -94,33 +102,62 @@ def _steps_in(names: Iterable[str]) -> list[int]:
 def write_checkpoint(
     folder: epath.Path,
     step: int,
-    values: Mapping[str, np.ndarray],
+    values: Mapping[str, np.ndarray | tf.Tensor],
     state: Mapping[str, Any],
 ) -> None:
-    """Write values, then the manifest, into an empty folder, and flush them to disk."""
-    keys = sorted(values)
+    """Write values, then the manifest, into an empty folder, and flush them to disk.
+
+    Tensors in the host's memory are written without a copy.
+    """
+    values = {key: values[key] for key in sorted(values)}
+
+    def write_shard(number: int) -> str:
+        prefix = str(folder / f"shard_{number}" / BUNDLE)
+        keys = shards[number]
+        with tf.device("CPU:0"):
+            tf.raw_ops.SaveV2(
+                prefix=prefix,
+                tensor_names=keys,
+                shape_and_slices=[""] * len(keys),
+                tensors=[tf.convert_to_tensor(values[key]) for key in keys],
+            )
+        return prefix
+
+    shards = _shards(values)
+    prefixes = io_files.map_in_threads(write_shard, range(len(shards)), _WRITERS)
     with tf.device("CPU:0"):
-        tf.raw_ops.SaveV2(
-            prefix=str(folder / BUNDLE),
-            tensor_names=keys,
-            shape_and_slices=[""] * len(keys),
-            tensors=[tf.constant(values[key]) for key in keys],
+        tf.raw_ops.MergeV2Checkpoints(
+            checkpoint_prefixes=prefixes,
+            destination_prefix=str(folder / BUNDLE),
+            delete_old_dirs=True,
         )
-    files = {}
-    for path in sorted(folder.iterdir()):
-        files[path.name] = {"bytes": path.stat().length, "crc32": _crc32(path)}
-        io_files.flush_file(path)
+    files = sorted(folder.glob(f"{BUNDLE}.*"))
+    io_files.map_in_threads(io_files.flush_file, files)
     manifest = {
         "format": FORMAT,
         "step": step,
         "state": dict(state),
-        "files": files,
+        "files": {path.name: {"bytes": path.stat().length} for path in files},
         "variables": {
-            key: {"shape": list(values[key].shape), "dtype": str(values[key].dtype)}
-            for key in keys
+            key: {"shape": list(value.shape), "dtype": tf.as_dtype(value.dtype).name}
+            for key, value in values.items()
         },
     }
     io_files.write_json(folder / MANIFEST, {**manifest, "crc32": _json_crc32(manifest)})
+
+
+def _shards(values: Mapping[str, np.ndarray | tf.Tensor]) -> list[list[str]]:
+    """Divide keys, in order, among files of at most `SHARD_BYTES` each."""
+    shards: list[list[str]] = [[]]
+    size = 0
+    for key, value in values.items():
+        added = math.prod(value.shape) * tf.as_dtype(value.dtype).size
+        if shards[-1] and size + added > SHARD_BYTES:
+            shards.append([])
+            size = 0
+        shards[-1].append(key)
+        size += added
+    return shards
 
 
 def read_checkpoint(
@@ -128,9 +165,11 @@ def read_checkpoint(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Verify a checkpoint and return its arrays, by key, and its manifest.
 
+    The arrays are read-only: they are the tensors' memory, not a copy of it.
+
     Args:
         folder: A folder `step_…`.
-        prefixes: Only keys that start with one of these are read.
+        prefixes: Only keys that start with one of these are read and verified.
 
     Raises:
         FileNotFoundError: The folder does not exist.
@@ -163,10 +202,32 @@ def read_checkpoint(
             )
     except tf.errors.OpError as error:
         raise CorruptCheckpointError(
-            f"The checkpoint `{folder}` cannot be read: {error.message}"
+            f"The checkpoint `{folder}` is damaged: {error.message}"
         ) from error
-    arrays = [tensor.numpy() for tensor in tensors]
-    return dict(zip(keys, arrays, strict=True)), manifest
+    return dict(zip(keys, map(np.asarray, tensors), strict=True)), manifest
+
+
+def read_newest(
+    directory: epath.Path, steps: Sequence[int], *, prefixes: Sequence[str] = ("",)
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read the last of `steps` whose checkpoint is complete; log the damaged ones.
+
+    Raises:
+        CorruptCheckpointError: All of them are damaged.
+    """
+    damaged = []
+    for step in reversed(steps):
+        try:
+            return read_checkpoint(
+                checkpoint_folder(directory, step), prefixes=prefixes
+            )
+        except CorruptCheckpointError as error:
+            logging.error("%s The checkpoint before it is tried.", error)
+            damaged.append(str(error))
+    raise CorruptCheckpointError(
+        f"No complete checkpoint is left in `{directory}`: {' '.join(damaged)} "
+        "Put one of its folders back from a copy, or take a new --model_dir."
+    )
 
 
 def write_failure_advice(error: Exception) -> str:
@@ -201,21 +262,13 @@ def _verify_manifest(folder: epath.Path) -> dict[str, Any]:
     for name, written in manifest["files"].items():
         path = folder / name
         size = path.stat().length if path.exists() else None
-        if size != written["bytes"] or _crc32(path) != written["crc32"]:
+        if size != written["bytes"]:
             raise CorruptCheckpointError(
                 f"{damage} {name} had {written['bytes']} bytes when it was written and "
-                f"now {'is missing' if size is None else f'has {size}, changed'}."
+                f"now {'is missing' if size is None else f'has {size}'}."
             )
     return manifest
 
 
 def _json_crc32(value: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps(value, sort_keys=True).encode())
-
-
-def _crc32(path: epath.Path) -> int:
-    checksum = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            checksum = zlib.crc32(block, checksum)
-    return checksum

@@ -2,74 +2,32 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import keras
-import numpy as np
+import tensorflow as tf
 from absl import logging
 from etils import epath
 
-from vit_scaling import adapters, io_files
-from vit_scaling.run_record import uses_averages
+from vit_scaling import io_files
 from vit_scaling.training.checkpoint_files import (
     PARTIAL_PREFIX,
-    CorruptCheckpointError,
     checkpoint_folder,
     new_checkpoint,
-    read_checkpoint,
+    read_newest,
     remove_checkpoint,
     saved_steps,
     step_folders,
     write_checkpoint,
     write_failure_advice,
 )
+from vit_scaling.training.checkpoint_variables import (
+    check_same_variables,
+    read_variables,
+)
 
 FOLDER = "checkpoints"
-GLOBAL_STEP = "run/global_step"
-
-
-def variables_of(
-    model: keras.Model,
-    optimizer: keras.optimizers.Optimizer | None = None,
-    global_step: Any = None,
-) -> dict[str, Any]:
-    """Return the variables that a checkpoint holds, by key.
-
-    Averaged weights are keyed by the path of the weight they average, so that they can
-    be read without the optimizer.
-
-    Raises:
-        ValueError: Two variables have the same path.
-    """
-    keyed = [(f"model/{variable.path}", variable) for variable in model.variables]
-    if optimizer is not None:
-        trainable = model.trainable_variables
-        averages = optimizer.averages(trainable) or []
-        averaged = {id(average) for average in averages}
-        keyed += [
-            (f"averages/{variable.path}", average)
-            for variable, average in zip(trainable, averages, strict=False)
-        ]
-        keyed += [
-            (f"optimizer/{variable.path}", variable)
-            for variable in optimizer.variables
-            if id(variable) not in averaged
-        ]
-    if global_step is not None:
-        keyed.append((GLOBAL_STEP, global_step))
-    variables = dict(keyed)
-    if len(variables) != len(keyed):
-        keys = [key for key, _ in keyed]
-        repeated = sorted({key for key in keys if keys.count(key) > 1})
-        raise ValueError(
-            "Variable paths must be unique to be checkpoint keys; more than one "
-            f"variable is called {', '.join(repeated[:5])}. Give every layer its own "
-            "name."
-        )
-    return variables
 
 
 @dataclasses.dataclass(eq=False)
@@ -132,11 +90,7 @@ class Checkpoints:
         self.wait()
         if not self.writes or step in self.steps():
             return
-        values = {
-            key: np.asarray(value.numpy())  # A copy already.
-            for key, value in variables.items()
-        }
-        arguments = (step, values, dict(state))
+        arguments = (step, read_variables(variables), dict(state))
         if self.asynchronous:
             self._thread = threading.Thread(target=self._write, args=arguments)
             self._thread.start()
@@ -190,8 +144,8 @@ class Checkpoints:
             steps.sort(key=lambda step: (is_scheduled(step), step))
         if not steps:
             return None
-        values, manifest = _read_newest(self.directory, steps)
-        _check_same_variables(self.path(manifest["step"]), variables, values)
+        values, manifest = read_newest(self.directory, steps)
+        check_same_variables(self.path(manifest["step"]), variables, values)
         for key, variable in variables.items():
             variable.assign(values[key])
         return {**manifest["state"], "step": manifest["step"]}
@@ -248,7 +202,7 @@ class Checkpoints:
         return self.directory / "best.json"
 
     def _write(
-        self, step: int, values: Mapping[str, np.ndarray], state: Mapping[str, Any]
+        self, step: int, values: Mapping[str, tf.Tensor], state: Mapping[str, Any]
     ) -> None:
         try:
             with new_checkpoint(self.path(step)) as folder:
@@ -280,121 +234,3 @@ class Checkpoints:
         """Return whether an uninterrupted run would have a step's checkpoint too."""
         best_step = None if best is None else best["step"]
         return lambda step: self.scheduled(step) or step == best_step
-
-
-def restore_model(
-    model: keras.Model,
-    model_dir: epath.PathLike,
-    *,
-    averages: bool | None = None,
-    step: int | None = None,
-) -> int:
-    """Assign a run's weights to a model of the same shape; return their step.
-
-    All programs read a run's weights here. Adapters are merged into the kernels, unless
-    the model has adapters. Standard error says whether averages were taken, if saved.
-
-    Args:
-        model: Built as the run's model was, under any strategy and precision.
-        model_dir: The run's folder.
-        averages: Whether averaged weights are taken instead of the last ones. None:
-            those that the run itself evaluates, as its `run.json` says.
-        step: Which checkpoint. None takes the newest complete one.
-
-    Raises:
-        FileNotFoundError: The run has no checkpoint (of that step).
-        ValueError: The checkpoint is of another model, or has no averages.
-        CorruptCheckpointError: It is damaged, and so are all before it.
-    """
-    values, manifest = read_weights(model_dir, averages=averages, step=step)
-    variables, step = variables_of(model), int(manifest["step"])
-    if not any(map(adapters.is_adapter, variables)):
-        values = adapters.merge(values)
-    _check_same_variables(Checkpoints(model_dir).path(step), variables, values)
-    for key, variable in variables.items():
-        variable.assign(values[key])
-    return step
-
-
-def read_weights(
-    model_dir: epath.PathLike,
-    *,
-    averages: bool | None = None,
-    step: int | None = None,
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return a run's weights by key ("model/PATH"), and the checkpoint's manifest.
-
-    Adapters are not merged. For arguments and errors see `restore_model`.
-    """
-    directory = epath.Path(model_dir) / FOLDER
-    steps = step_folders(directory) if step is None else [step]
-    if not steps:
-        raise FileNotFoundError(
-            f"`model_dir` must hold a trained run; `{directory}` has no checkpoint."
-        )
-    values, manifest = _read_newest(directory, steps, prefixes=["model/", "averages/"])
-    folder = checkpoint_folder(directory, manifest["step"])
-    names = [key for key in values if key.startswith("averages/")]
-    averaged = {key.replace("averages", "model", 1): values.pop(key) for key in names}
-    takes_averages = uses_averages(model_dir, averages)
-    if takes_averages and not averaged:
-        asked = "run.json" if averages is None else "`averages`"
-        raise ValueError(
-            f"{asked} asks for averaged weights, and `{folder}` holds none. Take the "
-            "last weights by averages=False (--no-averages), or bind the optimizer's "
-            "`average_decay` when training."
-        )
-    values |= averaged if takes_averages else {}
-    if averaged:
-        kind = "averaged" if takes_averages else "last"
-        why = "as the run evaluates them" if averages is None else "as requested"
-        print(
-            f"{model_dir}: {kind} weights of step {manifest['step']:,}, {why}.",
-            file=sys.stderr,
-        )
-    return values, manifest
-
-
-def _read_newest(
-    directory: epath.Path, steps: Sequence[int], *, prefixes: Sequence[str] = ("",)
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read the last of `steps` whose checkpoint is complete; log the damaged ones.
-
-    Raises:
-        CorruptCheckpointError: All of them are damaged.
-    """
-    damaged = []
-    for step in reversed(steps):
-        try:
-            return read_checkpoint(
-                checkpoint_folder(directory, step), prefixes=prefixes
-            )
-        except CorruptCheckpointError as error:
-            logging.error("%s The checkpoint before it is tried.", error)
-            damaged.append(str(error))
-    raise CorruptCheckpointError(
-        f"No complete checkpoint is left in `{directory}`: {' '.join(damaged)} "
-        "Put one of its folders back from a copy, or take a new --model_dir."
-    )
-
-
-def _check_same_variables(
-    folder: epath.Path, variables: Mapping[str, Any], values: Mapping[str, np.ndarray]
-) -> None:
-    missing = sorted(set(variables) - set(values))
-    unknown = sorted(set(values) - set(variables))
-    reshaped = [
-        f"{key} is {tuple(values[key].shape)} there and {tuple(variable.shape)} here"
-        for key, variable in sorted(variables.items())
-        if key in values and tuple(values[key].shape) != tuple(variable.shape)
-    ]
-    if missing or unknown or reshaped:
-        parts = [f"not in the checkpoint: {', '.join(missing[:3])}"] if missing else []
-        parts += [f"not in this run: {', '.join(unknown[:3])}"] if unknown else []
-        parts += reshaped[:3]
-        raise ValueError(
-            f"`model_dir` holds another model or optimizer: `{folder}` differs in "
-            f"{len(missing) + len(unknown) + len(reshaped)} variables "
-            f"({'; '.join(parts)}). Take a new --model_dir, or the configuration that "
-            "wrote this one (its config.gin)."
-        )

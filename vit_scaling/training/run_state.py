@@ -7,7 +7,8 @@ from typing import Any
 
 from absl import logging
 
-from vit_scaling.training.checkpoints import GLOBAL_STEP, Checkpoints
+from vit_scaling.training.checkpoint_variables import GLOBAL_STEP
+from vit_scaling.training.checkpoints import Checkpoints
 from vit_scaling.training.divergence import DivergedError, LossWatch
 from vit_scaling.training.progress import Progress
 

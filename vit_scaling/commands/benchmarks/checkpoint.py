@@ -1,0 +1,83 @@
+"""Measure the host memory that saving and restoring a checkpoint needs (Linux)."""
+# SPDX-License-Identifier: Apache-2.0
+
+import argparse
+import pathlib
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vit_scaling.checks import check_at_least
+
+VARIABLE_BYTES = 2**26  # Of ViT-G/14's MLP, rounded: 54 million.
+_PROCESS = pathlib.Path("/proc/self")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags: how much state, on which disk."""
+    add = parser.add_argument
+    add("--state_mib", type=int, default=2048, help="size of the variables")
+    add("--folder", help="folder on the disk to measure; default: a temporary one")
+
+
+def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    """Return the most memory in addition to the variables, over the variables' size.
+
+    While the checkpoint is written in the background, every variable is updated, as
+    training does. The process has nothing else in memory than TensorFlow.
+    """
+    check_at_least(VARIABLE_BYTES // 2**20, **{"--state_mib": arguments.state_mib})
+    import tensorflow as tf
+
+    from vit_scaling.training.checkpoints import Checkpoints
+
+    variables = {
+        f"model/{number}": tf.Variable(tf.random.normal([VARIABLE_BYTES // 4]))
+        for number in range(arguments.state_mib * 2**20 // VARIABLE_BYTES)
+    }
+    state = len(variables) * VARIABLE_BYTES
+
+    @tf.function(autograph=False)
+    def update() -> None:
+        for variable in variables.values():
+            variable.assign_add(tf.ones_like(variable))
+
+    def save() -> None:
+        began = time.perf_counter()
+        checkpoints.save(1, variables, {})
+        blocked.append(time.perf_counter() - began)
+        update()
+        checkpoints.wait()
+
+    update()  # Compiled before memory is measured.
+    blocked: list[float] = []
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        checkpoints = Checkpoints(folder)
+        saving = _peak_bytes(save)
+        files = [path.stat().length for path in checkpoints.path(1).glob("*.data-*")]
+        restoring = _peak_bytes(lambda: checkpoints.restore(variables))
+    return {
+        "state_bytes": state,
+        "files": len(files),
+        "largest_file_bytes": max(files),
+        "save_blocks_seconds": blocked[0],
+        "save_memory_over_state": saving / state,
+        "restore_memory_over_state": restoring / state,
+    }
+
+
+def _peak_bytes(function: Callable[[], Any]) -> int:
+    """Return how far the process's memory rises above its present size during a call.
+
+    Linux resets its record of the peak (VmHWM) when 5 is written to clear_refs.
+    """
+    (_PROCESS / "clear_refs").write_text("5")
+    before = _status_bytes("VmRSS")
+    function()
+    return _status_bytes("VmHWM") - before
+
+
+def _status_bytes(name: str) -> int:
+    lines = (_PROCESS / "status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
