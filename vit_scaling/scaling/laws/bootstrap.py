@@ -142,18 +142,19 @@ def check_resampling(resamples: int, level: float) -> None:
 
 
 def draw_counts(
-    clusters: npt.ArrayLike, resamples: int, generator: np.random.Generator
+    clusters: npt.ArrayLike, resamples: int, seed: int | np.random.Generator
 ) -> Floats:
     """Return how often each resample has each run, shape (resamples, runs).
 
     Args:
         clusters: Runs of one value are drawn together, shape (runs,).
         resamples: Number of resamples.
-        generator: Source of randomness.
+        seed: Source of randomness.
     """
     names, members = np.unique(np.asarray(clusters), return_inverse=True)
     count = len(names)
-    drawn = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
+    chances = np.full(count, 1 / count)
+    drawn = np.random.default_rng(seed).multinomial(count, chances, size=resamples)
     return drawn[:, members].astype(float)
 
 
@@ -180,7 +181,7 @@ def bootstrap(
     runs = prepare_runs(runs, loss=fit.loss)
     order = np.lexsort((runs.error, runs.compute))
     compute, error, weight = (v[order] for v in (runs.compute, runs.error, runs.weight))
-    counts = draw_counts(runs.clusters[order], resamples, np.random.default_rng(seed))
+    counts = draw_counts(runs.clusters[order], resamples, seed)
     kept = frontier_mask(error, counts, slack=fit.slack)
     # A run drawn twice counts twice: without this, intervals cover 90 % for 95 %.
     weights = np.where(kept, counts * weight, 0.0)

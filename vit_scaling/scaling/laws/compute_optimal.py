@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from vit_scaling.scaling.laws.bootstrap import draw_counts
 from vit_scaling.scaling.laws.frontier import frontier_mask
 from vit_scaling.scaling.laws.runs import Floats, Runs
-from vit_scaling.scaling.laws.surfaces import cluster_weights
 
 MIN_SIZES = 4  # A parabola has three coefficients.
 MIN_PROFILES = 3
@@ -145,7 +145,7 @@ def fit_isoflop_sizes(
             "budgets have one. Add sizes, or widen a budget with --tolerance."
         )
     samples = []
-    for draw in cluster_weights(runs, resamples, seed) * runs.weight:
+    for draw in draw_counts(runs.clusters, resamples, seed) * runs.weight:
         drawn = isoflop_profiles(runs, groups, draw)
         points = [(p.compute, p.best_size) for p in drawn if np.isfinite(p.best_size)]
         if len(points) >= MIN_PROFILES:
@@ -177,7 +177,7 @@ def fit_envelope_sizes(runs: Runs, *, resamples: int = 1000, seed: int = 0) -> P
             f"The envelope needs at least {MIN_PROFILES} runs on the frontier; "
             f"{kept.sum()} of {len(runs)} are."
         )
-    draws = cluster_weights(runs, resamples, seed)
+    draws = draw_counts(runs.clusters, resamples, seed)
     samples = [
         _power(runs.compute[mask], runs.parameters[mask])
         for mask in frontier_mask(runs.error, draws)

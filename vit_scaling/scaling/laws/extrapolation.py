@@ -8,11 +8,12 @@ import numpy as np
 
 from vit_scaling.scaling.laws.alternative_laws import FORMS, LawFit, fit_form
 from vit_scaling.scaling.laws.batched_fit import SQUARED_LOG_ERROR
+from vit_scaling.scaling.laws.bootstrap import draw_counts
 from vit_scaling.scaling.laws.frontier import frontier_indices
 from vit_scaling.scaling.laws.power_law import find_fitting_points, prepare_runs
 from vit_scaling.scaling.laws.runs import Floats, Runs
 from vit_scaling.scaling.laws.surface_forms import SURFACES
-from vit_scaling.scaling.laws.surfaces import Surface, SurfaceProblem, cluster_weights
+from vit_scaling.scaling.laws.surfaces import Surface, SurfaceProblem
 
 HELD_OUT = (0.2, 0.35, 0.5)
 _MIN_FITTED = 6  # The largest forms have six coefficients.
@@ -135,7 +136,7 @@ def compare_laws(
             "Too few points to hide any: comparing laws needs a frontier of at least "
             f"{_MIN_FITTED + 1}; received {len(points)}."
         )
-    weights = cluster_weights(runs, resamples, seed) * runs.weight
+    weights = draw_counts(runs.clusters, resamples, seed) * runs.weight
     # A resample must have enough of the frontier to fit, and some of the rest.
     weights = weights[[_is_usable(weight[points], cuts) for weight in weights]]
     results = [

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from vit_scaling.naming import check_known, unknown_name_message
 from vit_scaling.scaling.laws.blas_threads import one_blas_thread
+from vit_scaling.scaling.laws.bootstrap import draw_counts
 from vit_scaling.scaling.laws.runs import Floats, Runs
 from vit_scaling.scaling.laws.surface_forms import SURFACES, SurfaceForm
 
@@ -174,7 +175,7 @@ def fit_surface(
     _check_runs(runs, SURFACES[form])
     delta = HUBER_DELTA if loss == "huber" else None
     problem = SurfaceProblem(SURFACES[form], runs, delta)
-    draws = cluster_weights(runs, resamples, seed) * runs.weight
+    draws = draw_counts(runs.clusters, resamples, seed) * runs.weight
     _, best, converged = problem.minimize_from(problem.starts(), runs.weight)
     drawn = [problem.minimize_from([best], draw)[1] for draw in draws]
     surface = Surface(form, best, problem.centre)
@@ -193,18 +194,6 @@ def log_residuals(surface: Surface, runs: Runs) -> Floats:
 def unique_examples(runs: Runs) -> Floats:
     """Return the different examples of every run; all it saw where not known."""
     return np.array([run.data_size or run.images_seen or np.nan for run in runs])
-
-
-def cluster_weights(runs: Runs, resamples: int, seed: int) -> Floats:
-    """Return how often each resample has each run, shape (resamples, runs).
-
-    Training runs are drawn with replacement, each with all its checkpoints.
-    """
-    clusters = runs.clusters
-    count = int(clusters.max()) + 1
-    generator = np.random.default_rng(seed)
-    draws = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
-    return draws[:, clusters].astype(float)
 
 
 def _leave_out(runs: Runs, count: int) -> tuple[Runs, Runs | None]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from vit_scaling.naming import unknown_name_message
 from vit_scaling.scaling.laws.alternative_laws import FORMS, LawFit, fit_form
 from vit_scaling.scaling.laws.batched_fit import Loss
-from vit_scaling.scaling.laws.bootstrap import Bootstrap
+from vit_scaling.scaling.laws.bootstrap import Bootstrap, draw_counts
 from vit_scaling.scaling.laws.frontier import frontier, frontier_mask
 from vit_scaling.scaling.laws.law_estimates import LawOptions, estimate_law
 from vit_scaling.scaling.laws.power_law import (
@@ -22,7 +22,6 @@ from vit_scaling.scaling.laws.power_law import (
 )
 from vit_scaling.scaling.laws.predictions import predict
 from vit_scaling.scaling.laws.runs import Floats, Runs
-from vit_scaling.scaling.laws.surfaces import cluster_weights
 from vit_scaling.scaling.studies.plots import draw_law, legend_handles
 from vit_scaling.scaling.studies.results import (
     Result,
@@ -125,7 +124,7 @@ class FittedLaw(Result):
         if not fit.converged:
             raise RuntimeError("The fit did not converge: no minimum was found.")
         self._form = fit
-        counts = cluster_weights(runs, self.options.resamples, self.options.seed)
+        counts = draw_counts(runs.clusters, self.options.resamples, self.options.seed)
         kept = frontier_mask(runs.error, counts, slack=self.options.slack)
         for mask, count in zip(kept, counts, strict=True):
             if mask.sum() >= needed:
