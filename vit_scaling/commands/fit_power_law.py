@@ -65,7 +65,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "accuracies; default: percent if the column's name says so")  # fmt: skip
     add = parser.add_argument_group("law").add_argument
     add("--form", default="paper", help="paper, m1, m2, shift, m3, m4 or bnsl (laws of "
-        "compute); chinchilla, kaplan or repetition (surfaces of parameters and "
+        "compute); chinchilla, kaplan, joint or repetition (surfaces of parameters and "
         "examples); isoflop or envelope (best sizes)")  # fmt: skip
     add("--leave_out_largest", type=int, default=0, help="for surfaces: runs with the "
         "largest losses to leave out")  # fmt: skip

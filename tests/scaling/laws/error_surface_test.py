@@ -4,7 +4,11 @@
 import numpy as np
 import pytest
 
-from vit_scaling.scaling.laws.error_surface import fit_parametric_surface, fit_valley
+from vit_scaling.scaling.laws.error_surface import (
+    envelope,
+    fit_joint_surface,
+    fit_valley,
+)
 
 
 def chinchilla(size, duration):
@@ -27,14 +31,12 @@ def study(surface, count=300, noise=0.0, seed=0):
 
 def test_hoffmanns_surface_is_recovered_without_noise():
     compute, size, error = study(chinchilla)
-    surface = fit_parametric_surface(
-        np.log(size), np.log(compute / size), np.log(error)
-    )
+    surface = fit_joint_surface(size, compute / size, error)
     ahead = np.array([1e3, 1e6, 1e8])
     np.testing.assert_allclose(
-        surface.envelope(ahead), chinchilla_optimum(ahead), rtol=1e-4
+        envelope(surface, ahead), chinchilla_optimum(ahead), rtol=1e-4
     )
-    assert np.exp(surface.coefficients[[1, 3]]) == pytest.approx([0.4, 0.3], rel=0.01)
+    assert surface.values[[3, 4, 5]] == pytest.approx([0.4, 0.3, 1.0], rel=0.01)
 
 
 def test_runs_are_moved_to_the_best_size_of_their_compute():

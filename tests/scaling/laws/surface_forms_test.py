@@ -26,6 +26,12 @@ def test_kaplan_is_equation_1_5():
     assert found == pytest.approx(inner**0.095)
 
 
+def test_the_joint_form_is_a_power_of_chinchillas_sum():
+    internal = [np.log(1.8), np.log(480), np.log(2100), 0.35, 0.37, 0.8]
+    found = log_law("joint", internal)
+    assert found == pytest.approx(1.8 + (480 / N**0.35 + 2100 / D**0.37) ** 0.8)
+
+
 def test_repetition_discounts_repeated_data_and_excess_parameters():
     """Muennighoff et al. 2023: D' = U + U R (1 - exp(-(D/U - 1)/R)), N' likewise."""
     e, a, b, alpha, beta, r_d, r_n = 1.8, 480, 2100, 0.35, 0.37, 15.0, 5.0

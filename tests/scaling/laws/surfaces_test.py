@@ -12,7 +12,7 @@ from tests.scaling.example_runs import SURFACE, runs_on_surface, surface_loss
 from vit_scaling.scaling.laws.run_tables import runs_from
 from vit_scaling.scaling.laws.runs import Run, Runs
 from vit_scaling.scaling.laws.surface_forms import SURFACES
-from vit_scaling.scaling.laws.surfaces import Surface, SurfaceProblem, fit_surface
+from vit_scaling.scaling.laws.surfaces import Surface, fit_surface, problem_of
 
 TABLES = Path(__file__).parents[4] / "shared" / "tables"
 needs_tables = pytest.mark.skipif(
@@ -46,6 +46,14 @@ def test_a_planted_kaplan_surface_is_recovered():
     assert values(fit) == pytest.approx(planted, rel=1e-2)
 
 
+def test_the_joint_form_has_kaplans_surface_as_a_special_case():
+    """E = 0, alpha = alpha_N / alpha_D, beta = 1, gamma = alpha_D."""
+    fit = fit_surface(runs_on_surface(loss=kaplan_loss), form="joint", resamples=0)
+    found = fit.surface.loss_at([1e8, 3e10], [1e12, 1e10])
+    expected = [kaplan_loss(1e8, 1e12), kaplan_loss(3e10, 1e10)]
+    assert found == pytest.approx(expected, rel=2e-3)
+
+
 def repeated_loss(n, d, unique):
     """Muennighoff et al. 2023, equations 5 and 6, for n below the best of `unique`."""
     used = min(unique, d)
@@ -72,7 +80,7 @@ def test_repeated_data_count_less():
 
 @pytest.mark.parametrize("name", SURFACES)
 def test_gradients_agree_with_finite_differences(name):
-    problem = SurfaceProblem(SURFACES[name], runs_on_surface(noise=0.01, unique=1e10))
+    problem = problem_of(name, runs_on_surface(noise=0.01, unique=1e10))
     start = next(iter(problem.starts()))
     weight = np.ones(len(problem.loss))
     _, gradient = problem.objective(start, weight)

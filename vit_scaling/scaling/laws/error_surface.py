@@ -7,89 +7,49 @@ moved to the best size of its compute by the surface's own difference.
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from vit_scaling.scaling.laws.runs import Floats
+from vit_scaling.scaling.laws.surface_forms import SURFACES
+from vit_scaling.scaling.laws.surfaces import Surface, SurfaceProblem
 
 MAX_EXCESS = 0.3  # Runs whose log error is farther above the valley do not show it.
 _DEGREES = (2, 3, 4, 5)
-_LOWER, _UPPER = [-40, -6, -40, -6, -20, -2], [20, 2.5, 20, 2.5, 20, 2]
+_FORM, _DELTA = "joint", 0.05
 _SIZES = 41  # Sizes among which the best one is searched, per run.
 
 
-class ParametricSurface(NamedTuple):
-    """E + (A / N^α + B / D^β)^γ, with D the compute divided by the size N.
+def envelope(surface: Surface, compute: npt.ArrayLike) -> Floats:
+    """Return the lowest error over all sizes at each compute, shape (budgets,).
 
-    With γ = 1 it is the surface of Hoffmann et al. 2022, with E = 0 that of Kaplan et
-    al. 2020.
-
-    Attributes:
-        coefficients: Logarithms of A, α, B, β, E and γ, for N and D over `centre`.
-        centre: Mean log N and mean log D.
+    Args:
+        surface: Error by size and by compute over size.
+        compute: Budgets.
     """
-
-    coefficients: Floats
-    centre: tuple[float, float]
-
-    def log_error(self, log_size: Floats, log_duration: Floats) -> Floats:
-        """Return log error, of the shape of the arguments."""
-        log_a, alpha, log_b, beta, floor, gamma = self.coefficients
-        by_size = log_a - np.exp(alpha) * (log_size - self.centre[0])
-        by_duration = log_b - np.exp(beta) * (log_duration - self.centre[1])
-        reducible = np.exp(gamma) * np.logaddexp(by_size, by_duration)
-        return np.asarray(np.logaddexp(reducible, floor))
-
-    def envelope(self, compute: npt.ArrayLike) -> Floats:
-        """Return the lowest error over all sizes at each compute, shape (budgets,)."""
-        log_compute = np.log(np.atleast_1d(np.asarray(compute, float)))[:, None]
-        log_size = self.centre[0] + np.linspace(-35, 35, 4001)
-        return np.exp(self.log_error(log_size, log_compute - log_size).min(axis=1))
+    log_compute = np.log(np.atleast_1d(np.asarray(compute, float)))[:, None]
+    log_size = surface.centre[0] + np.linspace(-35, 35, 4001)
+    log_error = surface.log_loss_at(log_size, log_compute - log_size)
+    return np.asarray(np.exp(log_error.min(axis=1)))
 
 
-def fit_parametric_surface(
-    log_size: Floats, log_duration: Floats, log_error: Floats
-) -> ParametricSurface:
-    """Fit the surface to all runs by Huber's loss of log error, from several starts."""
-    from scipy import optimize  # Slow to import.
-
-    centre = float(log_size.mean()), float(log_duration.mean())
-    middle, lowest = float(np.median(log_error)), float(log_error.min())
-    upper = [*_UPPER[:4], lowest + 0.2, _UPPER[5]]
-
-    def residuals(p: Floats) -> Floats:
-        return (
-            ParametricSurface(p, centre).log_error(log_size, log_duration) - log_error
-        )
-
-    fits = [
-        optimize.least_squares(
-            residuals,
-            [middle - 1, np.log(slope), middle - 1, np.log(slope), lowest + floor, 0],
-            bounds=(_LOWER, upper),
-            x_scale="jac",
-            loss="huber",
-            f_scale=0.05,
-            max_nfev=100,
-        )
-        for slope in (0.2, 0.5, 1.0)
-        for floor in (-2.3, -0.35)
-    ]
-    best = min(fits, key=lambda fit: fit.cost)
-    return ParametricSurface(best.x, centre)
+def fit_joint_surface(size: Floats, duration: Floats, error: Floats) -> Surface:
+    """Fit E + (A/N^α + B/D^β)^γ to all runs, with D the compute over the size N."""
+    problem = SurfaceProblem(SURFACES[_FORM], size, duration, error, delta=_DELTA)
+    _, best, _ = problem.minimize_from(problem.starts(), np.ones_like(error))
+    return Surface(_FORM, best, problem.centre)
 
 
 @dataclasses.dataclass(frozen=True)
 class Valley:
-    """The surface near its valley: a parametric one times exp(polynomial).
+    """The surface near its valley: the joint form times exp(polynomial).
 
     The polynomial in log C and log N/√C, refitted to every resample, absorbs what the
-    parametric surface misses. A surface without a valley depends on compute alone.
+    joint form misses. A surface without a valley depends on compute alone.
 
     Attributes:
-        surface: The parametric surface.
+        surface: The joint form, fitted to all runs.
         log_error: Log error of the runs, shape (runs,).
         near: Runs within `MAX_EXCESS` of the valley, to which polynomials are fitted.
         inside: Of those, the runs whose best size is within the sizes tried.
@@ -97,7 +57,7 @@ class Valley:
         noise: Standard deviation of log error about the surface.
     """
 
-    surface: ParametricSurface
+    surface: Surface
     log_error: Floats
     near: npt.NDArray[np.bool_]
     inside: npt.NDArray[np.bool_]
@@ -106,7 +66,7 @@ class Valley:
     _x: Floats  # (runs,)
     _y: Floats  # (runs,)
     _sizes: Floats  # Values of y to search, (runs, sizes)
-    _at_runs: Floats  # Log error of the parametric surface, (runs,)
+    _at_runs: Floats  # Log error of `surface`, (runs,)
     _at_sizes: Floats  # The same at `_sizes`
 
     @property
@@ -150,14 +110,12 @@ def fit_valley(compute: Floats, size: Floats, error: Floats) -> Valley:
         ValueError: Too few runs are near the valley.
     """
     log_compute, log_size, log_error = np.log(compute), np.log(size), np.log(error)
-    log_duration = log_compute - log_size
-    surface = fit_parametric_surface(log_size, log_duration, log_error)
-    at_runs = surface.log_error(log_size, log_duration)
+    surface = fit_joint_surface(size, compute / size, error)
+    at_runs = surface.log_loss_at(log_size, log_compute - log_size)
     ratio = log_size - log_compute / 2
     sizes = _sizes_near_the_valley(surface, log_size, log_compute)
-    at_sizes = surface.log_error(
-        sizes + log_compute[:, None] / 2, log_compute[:, None] / 2 - sizes
-    )
+    half = log_compute[:, None] / 2
+    at_sizes = surface.log_loss_at(half + sizes, half - sizes)
     near = at_runs - at_sizes.min(axis=1) < MAX_EXCESS
     x, y = _scaled(log_compute, log_compute), _scaled(ratio, ratio)
     everywhere = np.ones(len(x), bool)
@@ -185,7 +143,7 @@ def fit_valley(compute: Floats, size: Floats, error: Floats) -> Valley:
 
 
 def _sizes_near_the_valley(
-    surface: ParametricSurface, log_size: Floats, log_compute: Floats
+    surface: Surface, log_size: Floats, log_compute: Floats
 ) -> Floats:
     """Return log N/√C to search for each run: those tried and near the valley."""
     half, log_duration = log_compute / 2, log_compute - log_size
@@ -193,7 +151,7 @@ def _sizes_near_the_valley(
     high = np.minimum(log_size.max() - half, half - log_duration.min())
     way = np.linspace(0, 1, 201)
     ratio = low[:, None] + (high - low)[:, None] * way
-    value = surface.log_error(half[:, None] + ratio, half[:, None] - ratio)
+    value = surface.log_loss_at(half[:, None] + ratio, half[:, None] - ratio)
     close = value - value.min(axis=1, keepdims=True) < MAX_EXCESS
     first, last = close.argmax(axis=1), 200 - close[:, ::-1].argmax(axis=1)
     rows = np.arange(len(low))
@@ -236,10 +194,10 @@ def _score(
 def _criterion(residual: Floats, terms: int) -> tuple[float, float]:
     """Return AICc and the noise; infinite where the runs are too few for the terms.
 
-    The parametric surface's six coefficients count for every candidate. A surface
+    The joint form's six coefficients count for every candidate. A surface
     without a valley does not use them, so it must be clearly the better one.
     """
-    count, runs = terms + len(_LOWER), len(residual)
+    count, runs = terms + len(SURFACES[_FORM].names), len(residual)
     if runs < count + 6:
         return np.inf, np.inf
     squares = max(float(np.sum(residual**2)), 1e-24)

@@ -13,7 +13,7 @@ from vit_scaling.scaling.laws.frontier import frontier_indices
 from vit_scaling.scaling.laws.power_law import find_fitting_points, prepare_runs
 from vit_scaling.scaling.laws.runs import Floats, Runs
 from vit_scaling.scaling.laws.surface_forms import SURFACES
-from vit_scaling.scaling.laws.surfaces import Surface, SurfaceProblem
+from vit_scaling.scaling.laws.surfaces import Surface, problem_of
 
 HELD_OUT = (0.2, 0.35, 0.5)
 _MIN_FITTED = 6  # The largest forms have six coefficients.
@@ -84,7 +84,7 @@ class _Candidate:
     def _fit_surface(self, kept: int, weight: Floats) -> Floats:
         last = self.runs.compute[self.points[kept - 1]]
         below = np.flatnonzero(self.runs.compute <= last)
-        problem = SurfaceProblem(SURFACES[self.name], self.runs.take(below))
+        problem = problem_of(self.name, self.runs.take(below))
         start = self.surfaces.get(kept)
         starts = problem.starts() if start is None else [start.coefficients]
         _, best, _ = problem.minimize_from(starts, weight[below])

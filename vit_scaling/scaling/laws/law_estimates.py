@@ -8,6 +8,7 @@ import numpy as np
 from vit_scaling.naming import check_known
 from vit_scaling.scaling.laws.batched_fit import SQUARED_LOG_ERROR, Loss
 from vit_scaling.scaling.laws.bootstrap import Bootstrap, bootstrap, check_resampling
+from vit_scaling.scaling.laws.error_surface import envelope
 from vit_scaling.scaling.laws.power_law import (
     COEFFICIENTS,
     Fit,
@@ -211,7 +212,7 @@ def _surface_notes(
         )
     if valley.degree:
         at = 10 * largest
-        joint, (low, high) = float(valley.surface.envelope(at)[0]), boot.band(at)[:, 0]
+        joint, (low, high) = float(envelope(valley.surface, at)[0]), boot.band(at)[:, 0]
         if not low <= joint <= high:
             notes.append(
                 f"At {at:.3g} {runs.unit.label} the joint surface E + (A/N^α + "

@@ -1,4 +1,4 @@
-"""Formulas of parameters N and examples D: Chinchilla's, Kaplan's, repeated data.
+"""Formulas of parameters N and examples D: Chinchilla's, Kaplan's, both, repetition.
 
 Every form is written as the formula of its log loss. Its derivatives may be given too;
 otherwise they are central differences.
@@ -100,6 +100,22 @@ def _kaplan_jacobian(c: Floats, n: Floats, d: Floats, unique: Floats) -> Floats:
                      total - of_size * by_size])  # fmt: skip
 
 
+def _joint(c: Floats, n: Floats, d: Floats, unique: Floats) -> Floats:
+    e, a, b, alpha, beta, gamma = _columns(c)
+    return _log_sum(e, gamma * _log_sum(a - alpha * n, b - beta * d))
+
+
+def _joint_jacobian(c: Floats, n: Floats, d: Floats, unique: Floats) -> Floats:
+    e, a, b, alpha, beta, gamma = c
+    by_size, by_data = a - alpha * n, b - beta * d
+    inner, total = _log_sum(by_size, by_data), _joint(c, n, d, unique)
+    reducible = np.exp(gamma * inner - total)
+    of_size = gamma * reducible * np.exp(by_size - inner)
+    of_data = gamma * reducible * np.exp(by_data - inner)
+    return np.stack([np.exp(e - total), of_size, of_data, -n * of_size, -d * of_data,
+                     inner * reducible])  # fmt: skip
+
+
 _EXPONENTS = (0.15, 0.4, 1.0)
 _LOW, _HIGH = -40.0, 40.0  # Of logarithms.
 
@@ -126,6 +142,12 @@ def _kaplan_starts(n: Floats, d: Floats, loss: Floats) -> Iterator[Floats]:
         yield np.array([level / alpha_n, level / alpha_d, alpha_n, alpha_d])
 
 
+def _joint_starts(n: Floats, d: Floats, loss: Floats) -> Iterator[Floats]:
+    middle, lowest = float(np.median(np.log(loss))), float(np.log(loss).min())
+    for slope, floor in itertools.product((0.2, 0.5, 1.0), (-2.3, -0.35)):
+        yield np.array([lowest + floor, middle - 1, middle - 1, slope, slope, 1.0])
+
+
 def _chinchilla_values(c: Floats, n: float, d: float) -> Floats:
     e, a, b, alpha, beta = np.moveaxis(c[..., :5], -1, 0)
     return np.stack(
@@ -139,6 +161,10 @@ def _repetition_values(c: Floats, n: float, d: float) -> Floats:
 
 def _kaplan_values(c: Floats, n: float, d: float) -> Floats:
     return np.concatenate([np.exp(c[..., :2] + [n, d]), c[..., 2:]], axis=-1)
+
+
+def _joint_values(c: Floats, n: float, d: float) -> Floats:
+    return np.concatenate([_chinchilla_values(c, n, d), c[..., 5:]], axis=-1)
 
 
 # fmt: off
@@ -160,5 +186,11 @@ SURFACES: dict[str, SurfaceForm] = {
         _kaplan, _kaplan_starts,
         (-200, -200, 1e-3, 1e-3), (200, 200, 5, 5),
         _kaplan_values, "Kaplan et al. 2020, equation 1.5", _kaplan_jacobian),
+    "joint": SurfaceForm(
+        "L = E + (A/N^alpha + B/D^beta)^gamma",
+        ("E", "A", "B", "alpha", "beta", "gamma"), _joint, _joint_starts,
+        (-20, _LOW, _LOW, 2e-3, 2e-3, 0.1), (_HIGH, 20, 20, 12, 12, 8),
+        _joint_values, "Chinchilla's with gamma = 1, Kaplan's with E = 0",
+        _joint_jacobian),
 }
 # fmt: on

@@ -50,10 +50,21 @@ class Surface:
             examples: D, shape (points,).
             unique: Different examples; None: all are different.
         """
-        n, d = np.log(np.atleast_1d(parameters)), np.log(np.atleast_1d(examples))
-        u = d if unique is None else np.minimum(np.log(np.atleast_1d(unique)), d)
-        n, d, u = n - self.centre[0], d - self.centre[1], u - self.centre[1]
-        return np.exp(SURFACES[self.form].log_law(self.coefficients, n, d, u))
+        logs = [np.log(np.atleast_1d(values)) for values in (parameters, examples)]
+        if unique is not None:
+            logs.append(np.minimum(np.log(np.atleast_1d(unique)), logs[1]))
+        return np.exp(self.log_loss_at(*logs))
+
+    def log_loss_at(
+        self,
+        log_parameters: Floats,
+        log_examples: Floats,
+        log_unique: Floats | None = None,
+    ) -> Floats:
+        """Return the logarithm of `loss_at`, of logarithms."""
+        n, d = log_parameters - self.centre[0], log_examples - self.centre[1]
+        u = d if log_unique is None else log_unique - self.centre[1]
+        return SURFACES[self.form].log_law(self.coefficients, n, d, u)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,17 +89,34 @@ class SurfaceFit:
 
 
 class SurfaceProblem:
-    """The loss of a form on the runs, and its gradient."""
+    """The loss of a form on runs, and its gradient.
+
+    Args:
+        form: The form.
+        parameters: N of the runs, in any unit, shape (runs,).
+        examples: D of the runs.
+        loss: Their losses.
+        unique: Different examples; None: all are different.
+        delta: Where Huber's loss of log loss turns linear; None: squares.
+    """
 
     def __init__(
-        self, form: SurfaceForm, runs: Runs, delta: float | None = HUBER_DELTA
+        self,
+        form: SurfaceForm,
+        parameters: Floats,
+        examples: Floats,
+        loss: Floats,
+        *,
+        unique: Floats | None = None,
+        delta: float | None = HUBER_DELTA,
     ) -> None:
         self.form, self.delta = form, delta
-        log_n, log_d = np.log(runs.parameters), np.log(runs.images_seen)
+        log_n, log_d = np.log(parameters), np.log(examples)
         self.centre = (float(log_n.mean()), float(log_d.mean()))
         self.n, self.d = log_n - self.centre[0], log_d - self.centre[1]
-        self.unique = np.minimum(np.log(unique_examples(runs)) - self.centre[1], self.d)
-        self.loss, self.log_loss = runs.error, np.log(runs.error)
+        log_u = log_d if unique is None else np.log(unique)
+        self.unique = np.minimum(log_u - self.centre[1], self.d)
+        self.loss, self.log_loss = loss, np.log(loss)
 
     def starts(self) -> Iterator[Floats]:
         """Return the form's starts for these runs."""
@@ -174,7 +202,7 @@ def fit_surface(
     runs, left_out = _leave_out(runs.of_metric(None), leave_out_largest)
     _check_runs(runs, SURFACES[form])
     delta = HUBER_DELTA if loss == "huber" else None
-    problem = SurfaceProblem(SURFACES[form], runs, delta)
+    problem = problem_of(form, runs, delta)
     draws = draw_counts(runs.clusters, resamples, seed) * runs.weight
     _, best, converged = problem.minimize_from(problem.starts(), runs.weight)
     drawn = [problem.minimize_from([best], draw)[1] for draw in draws]
@@ -183,6 +211,15 @@ def fit_surface(
     rms = float(np.sqrt(np.average(log_residuals(surface, runs) ** 2,
                                    weights=runs.weight)))  # fmt: skip
     return SurfaceFit(surface, samples, runs, left_out, rms, converged)
+
+
+def problem_of(
+    form: str, runs: Runs, delta: float | None = HUBER_DELTA
+) -> SurfaceProblem:
+    """Return the problem of fitting a form to runs with parameters and examples."""
+    values = runs.parameters, runs.images_seen, runs.error
+    unique = unique_examples(runs)
+    return SurfaceProblem(SURFACES[form], *values, unique=unique, delta=delta)
 
 
 def log_residuals(surface: Surface, runs: Runs) -> Floats:

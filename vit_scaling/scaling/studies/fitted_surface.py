@@ -364,7 +364,8 @@ def fit_surface(
 
     Args:
         runs: Runs of one metric with parameters (or named ViT shapes) and examples.
-        form: "chinchilla", "kaplan", or "repetition" for data seen several times.
+        form: "chinchilla", "kaplan", "joint" (both are cases of it), or "repetition"
+            for data seen several times.
         loss: "huber" (delta 0.001 of log loss, as published) or "squared".
         leave_out_largest: Runs with the largest losses to leave out.
         resamples: Bootstraps for the intervals.
