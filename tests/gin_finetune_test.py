@@ -199,8 +199,8 @@ def test_held_out_part_and_training_part_are_the_training_set(source, digit_reco
         source, digit_records, "experiments/finetune.gin", "data/held_out.gin"
     )
     held = experiment.eval_sets()["held_out"]
-    chosen = set(experiment.train_data.selected)
-    left = set(held.selected)
+    chosen = set(experiment.train_data.selected.record_numbers())
+    left = set(held.selected.record_numbers())
     assert len(chosen) == experiment.train_data.num_examples
     assert not chosen & left
     assert chosen | left == set(range(held.source.index().num_records))

@@ -33,7 +33,8 @@ def test_blocks_hold_each_record_once_and_name_it(tmp_path, parts):
 def test_a_selection_is_read_in_runs(tmp_path):
     index = sets.numbered(tmp_path, [10]).index()
     chosen = np.array([0, 1, 2, 5, 7, 8])
-    table = make_block_table(index, block_records=4, selected=chosen)
+    selected = sets.Chosen(index.starts, chosen)
+    table = make_block_table(index, block_records=4, selected=selected)
     assert table.run_number.tolist() == [0, 5, 7]
     assert table.run_first.tolist() == [0, 3, 4]
     assert table.block_run.tolist() == [0, 2, 3]
@@ -42,6 +43,25 @@ def test_a_selection_is_read_in_runs(tmp_path):
     sizes = [int(starts[n + 1] - starts[n]) for n in chosen]
     assert table.run_bytes.tolist() == [sum(sizes[:3]), sizes[3], sum(sizes[4:])]
     assert table.size_bytes == sum(sizes)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_the_parts_of_a_selection_are_the_selection(tmp_path, parts):
+    index = sets.numbered(tmp_path, [10, 3, 0, 8]).index()
+    chosen = np.array([1, 2, 9, 10, 12, 13, 19, 20])
+    seen = []
+    for part in range(parts):
+        selected = sets.Chosen(index.starts, chosen)
+        table = make_block_table(
+            index, block_records=2, selected=selected, part=part, parts=parts
+        )
+        ends = np.append(table.run_first[1:], table.num_records)
+        for run, (first, end) in enumerate(zip(table.run_first, ends, strict=True)):
+            path = table.paths[table.run_file[run]].decode()
+            shard = [s.path for s in index.shards].index(path)
+            number = int(index.starts[shard] + table.run_number[run])
+            seen += range(number, number + int(end - first))
+    assert seen == chosen.tolist()
 
 
 def test_a_table_of_blocks_reads_each_offsets_file_once(tmp_path, monkeypatch):

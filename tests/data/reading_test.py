@@ -71,8 +71,9 @@ def test_a_scattered_subset_is_kept_in_memory_and_read_alike(tmp_path, monkeypat
     data = bytearray(path.read_bytes())
     data[int(source.index().offsets(1)[1]) + 30] ^= 1  # Record 6 is damaged.
     path.write_bytes(bytes(data))
-    selected = np.array([0, 2, 4, 6, 8, 10])
-    table = make_block_table(source.index(), block_records=4, selected=selected)
+    index = source.index()
+    selected = sets.Chosen(index.starts, np.array([0, 2, 4, 6, 8, 10]))
+    table = make_block_table(index, block_records=4, selected=selected)
     in_memory, plain = make_block_reader(table), BlockReader(table)
     assert isinstance(in_memory, InMemoryBlockReader)
     for block in (0, 1, -1):

@@ -1,9 +1,11 @@
 """Small sets of real images for the tests of data."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import io
 import json
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 import skimage.data
@@ -11,7 +13,9 @@ import tensorflow as tf
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from vit_scaling.data.tfrecords import TFRecords
+from vit_scaling.data import sidecar_files
+from vit_scaling.data.examples import Features
+from vit_scaling.data.tfrecords import TFRecords, shard_name
 
 
 def photograph(number: int = 0) -> np.ndarray:
@@ -110,3 +114,38 @@ def numbered(path: pathlib.Path, counts: list[int]) -> TFRecords:
     ]
     (path / "train.manifest.json").write_text(json.dumps({"shards": rows}))
     return TFRecords(source.pattern)
+
+
+def hashed(path: pathlib.Path, hashes: Sequence[np.ndarray]) -> TFRecords:
+    """Shards of nothing but holes, with index files: keys have the given hashes."""
+    path.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number, values in enumerate(hashes):
+        name = shard_name("train", number, len(hashes))
+        offsets = np.arange(len(values) + 1, dtype=np.uint64) * 20
+        with (path / name).open("wb") as file:
+            file.truncate(int(offsets[-1]))
+        kind = sidecar_files.key_hashes_kind(Features().key, int(offsets[-1]))
+        sidecar_files.store_sidecar(str(path / name), kind, values)
+        sidecar_files.store_sidecar(str(path / name), sidecar_files.OFFSETS, offsets)
+        rows.append({"file": name, "records": len(values), "bytes": int(offsets[-1])})
+    manifest = path / "train.manifest.json"
+    manifest.write_text(json.dumps({"shards": rows}))
+    return TFRecords(str(manifest))
+
+
+@dataclasses.dataclass
+class Chosen:
+    """Records of a set by their numbers, as a `Selection`."""
+
+    starts: np.ndarray
+    numbers: np.ndarray
+
+    @property
+    def counts(self) -> np.ndarray:
+        return np.diff(np.searchsorted(self.numbers, self.starts))
+
+    def rows(self, shard: int) -> np.ndarray:
+        first, end = self.starts[shard : shard + 2]
+        is_in = (self.numbers >= first) & (self.numbers < end)
+        return self.numbers[is_in] - first

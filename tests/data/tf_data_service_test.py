@@ -87,14 +87,51 @@ def test_no_workers_raise():
         tf_data_service.start_servers("localhost", 0, 0)
 
 
+def test_a_scattered_subset_is_that_of_one_process(photographs, workers):
+    few = dataclasses.replace(photographs, num_images=11)
+    elsewhere = dataclasses.replace(few, service=workers)
+    np.testing.assert_array_equal(images(elsewhere), images(few))
+
+
+def send_nowhere(monkeypatch):
+    """Let the graphs for workers be a part of the trainer's."""
+    service = tf.data.experimental.service
+    monkeypatch.setattr(service, "distribute", lambda **_: lambda dataset: dataset)
+
+
+def test_the_graph_does_not_grow_with_the_set(tmp_path, monkeypatch):
+    send_nowhere(monkeypatch)
+    sizes = []
+    for count in (10, 1000):
+        source = sets.numbered(tmp_path / str(count), [count])
+        data = TrainData(source, image_size=8, classes=1000, service="localhost:1")
+        dataset = data.dataset(batch_size=4, seed=0)
+        sizes.append(len(dataset._as_serialized_graph().numpy()))
+    assert sizes[1] - sizes[0] < 100  # The positions of 990 records have 8 kB.
+
+
+def test_a_folder_that_is_not_writable_is_named(photographs, tmp_path, monkeypatch):
+    (tmp_path / "cache").write_text("a file in the folder's place")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "set"
+    source = sets.numbered(folder, [3])
+    (folder / "index").write_text("the same")
+    data = TrainData(source, image_size=8, classes=1000, service="localhost:1")
+    with pytest.raises(OSError, match="workers of `service` read the index"):
+        data.dataset(batch_size=1, seed=0)
+
+
 @pytest.mark.slow
-def test_a_worker_that_dies_stops_the_run_and_repeats_nothing(photographs):
+@pytest.mark.parametrize("steps_before", [1, 3, 20])
+def test_a_worker_that_dies_stops_the_run_and_repeats_nothing(
+    photographs, steps_before
+):
     process, address = start_server("--port=0")
     port = address.rpartition(":")[2]
     data = dataclasses.replace(photographs, service=address)
     expected = images(photographs, steps=400)
     batches = iter(data.dataset(batch_size=8, seed=1))
-    seen = [next(batches)["images"].numpy() for _ in range(3)]
+    seen = [next(batches)["images"].numpy() for _ in range(steps_before)]
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()

@@ -10,7 +10,7 @@ from vit_scaling import io_files
 from vit_scaling.commands import cli
 
 BENCHMARKS = (
-    *("step", "optimizer", "pipeline", "writing", "fewshot", "inference"),
+    *("step", "optimizer", "pipeline", "scale", "writing", "fewshot", "inference"),
     *("coverage", "accelerator", "parity", "checkpoint"),
 )
 

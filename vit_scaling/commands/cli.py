@@ -150,7 +150,9 @@ def _tensorflow_errors() -> tuple[type[Exception], ...]:
 
 
 def make_progress_printer(
-    every_seconds: float = 5.0, clock: Callable[[], float] = time.monotonic
+    every_seconds: float = 5.0,
+    clock: Callable[[], float] = time.monotonic,
+    unit: str = "images",
 ) -> Callable[[int, int], None]:
     """Return a function of (done, total) that prints the rate and the time left.
 
@@ -160,6 +162,7 @@ def make_progress_printer(
     Args:
         every_seconds: Time between two lines; calls between them print nothing.
         clock: Returns the time in seconds.
+        unit: What is counted.
     """
     first: tuple[float, int] | None = None
     last_printed = -math.inf
@@ -172,7 +175,7 @@ def make_progress_printer(
         if done < total and now - last_printed < every_seconds:
             return
         last_printed = now
-        text = f"{done}/{total} images"
+        text = f"{done}/{total} {unit}"
         if done > first[1] and now > first[0]:
             rate = (done - first[1]) / (now - first[0])
             text += f", {rate:.3g}/s, {(total - done) / rate:.0f} s left"

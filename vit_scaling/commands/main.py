@@ -38,6 +38,7 @@ GROUPS: dict[str, dict[str, Command]] = {
     "Prepare data": {
         "data write": Command("write_tfrecords", "write images into TFRecords"),
         "data verify": Command("verify_tfrecords", "check every record of a set"),
+        "data index": Command("index_tfrecords", "positions and keys of other sets"),
         "data stats": Command("inspect_tfrecords", "classes, sizes, copies, as a page"),
         "data deduplicate": Command("deduplicate", "remove near-duplicate images"),
         "data serve": Command("data_service", "decode images on other machines"),

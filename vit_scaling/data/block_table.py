@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+from typing import Protocol
 
 import numpy as np
 
@@ -52,11 +53,22 @@ class BlockTable:
         return len(self.block_run) - 1
 
 
+class Selection(Protocol):
+    """Some of a set's records, e.g. a `Subset`."""
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Number of records of each shard, int64 (shards,)."""
+
+    def rows(self, shard: int) -> np.ndarray:
+        """Return the increasing numbers of the selected records of a shard."""
+
+
 def make_block_table(
     index: RecordIndex,
     *,
     block_records: int,
-    selected: np.ndarray | None = None,
+    selected: Selection | None = None,
     part: int = 0,
     parts: int = 1,
 ) -> BlockTable:
@@ -68,40 +80,45 @@ def make_block_table(
     Args:
         index: The set.
         block_records: Records in a block, which are read together.
-        selected: Increasing record numbers of a subset, int64; None is all.
+        selected: The records to use; None is all.
         part: Number of the part, from 0.
         parts: Number of parts (hosts).
     """
-    total = index.num_records if selected is None else len(selected)
-    first, end = (total * i // parts for i in (part, part + 1))
-    records = np.arange(first, end) if selected is None else selected[first:end]
-    # The records of shard i are records[edges[i]:edges[i + 1]].
-    edges = np.searchsorted(records, index.starts)
-    offsets, sizes = np.zeros((2, len(records)), np.int64)
+    counts = index.counts if selected is None else selected.counts
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    first, end = (int(starts[-1]) * i // parts for i in (part, part + 1))
+    # Shard i has the rows edges[i] to edges[i + 1] of the table.
+    edges = np.clip(starts, first, end) - first
+    numbers, offsets, sizes = np.zeros((3, end - first), np.int64)
 
     def fill(shard: int) -> None:
         rows = slice(edges[shard], edges[shard + 1])
-        numbers = records[rows] - index.starts[shard]
+        skip = int(max(0, first - starts[shard]))
+        chosen = slice(skip, skip + rows.stop - rows.start)
+        all_rows = (
+            np.arange(counts[shard]) if selected is None else selected.rows(shard)
+        )
+        numbers[rows] = all_rows[chosen]
         boundaries = index.boundaries(shard)
-        offsets[rows] = boundaries[numbers]
-        sizes[rows] = boundaries[numbers + 1] - boundaries[numbers]
+        offsets[rows] = boundaries[numbers[rows]]
+        sizes[rows] = boundaries[numbers[rows] + 1] - offsets[rows]
 
     map_in_threads(fill, np.flatnonzero(np.diff(edges)).tolist())
     # A run starts at the start of a block or of a shard, and after records left out.
-    starts_run = np.arange(len(records)) % block_records == 0
-    starts_run[edges[edges < len(records)]] = True
-    starts_run[1:] |= np.diff(records) != 1
+    starts_run = np.arange(len(offsets)) % block_records == 0
+    starts_run[edges[edges < len(offsets)]] = True
+    starts_run[1:] |= np.diff(numbers) != 1
     run_first = np.flatnonzero(starts_run)
     run_file = np.searchsorted(edges, run_first, side="right") - 1
     skipped = np.array([shard.skip for shard in index.shards], np.int64)
-    first_of_block = np.arange(0, len(records), block_records)
+    first_of_block = np.arange(0, len(offsets), block_records)
     return BlockTable(
         paths=np.array([shard.path.encode() for shard in index.shards], object),
         block_records=block_records,
         offsets=offsets,
         run_file=run_file,
         run_first=run_first,
-        run_number=records[run_first] - index.starts[run_file] + skipped[run_file],
-        run_bytes=np.add.reduceat(sizes, run_first) if len(records) else sizes,
+        run_number=numbers[run_first] + skipped[run_file],
+        run_bytes=np.add.reduceat(sizes, run_first) if len(sizes) else sizes,
         block_run=np.append(np.searchsorted(run_first, first_of_block), len(run_first)),
     )

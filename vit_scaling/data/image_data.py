@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from vit_scaling.argument_types import PositiveInt, ValueRange, check_fields
@@ -19,7 +18,7 @@ from vit_scaling.data.examples import Source
 from vit_scaling.data.reading import READ_AHEAD_BYTES
 from vit_scaling.data.record_files import file_size
 from vit_scaling.data.record_index import RecordIndex, Shard
-from vit_scaling.data.subsets import read_key_hashes
+from vit_scaling.data.subsets import Subset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,8 +104,7 @@ class ImageData:
     @property
     def num_examples(self) -> int:
         """Number of images in an epoch."""
-        selected = self.selected
-        return self.index.num_records if selected is None else len(selected)
+        return (self.selected or self.index).num_records
 
     @functools.cached_property
     def index(self) -> RecordIndex:
@@ -165,13 +163,9 @@ class ImageData:
         return LabelMaps(np.array([row_of[folder] for folder in folders]), table)
 
     @functools.cached_property
-    def selected(self) -> np.ndarray | None:
-        """Increasing numbers of the records to use; None is all."""
+    def selected(self) -> Subset | None:
+        """The records to use; None is all."""
         raise NotImplementedError
-
-    def key_hashes(self) -> np.ndarray:
-        """Return the hash of every record's key, uint64 (records,)."""
-        return read_key_hashes(self.index, self.source.features)
 
     def block_table(self, host: Host) -> BlockTable:
         """Return the blocks of one host's part of the records."""

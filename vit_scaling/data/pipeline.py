@@ -6,12 +6,17 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import tensorflow as tf
 
 from vit_scaling import image_preprocessing
 from vit_scaling.argument_types import Fraction, PositiveInt
-from vit_scaling.data import decoding, preprocessing, subsets, tf_data_service
+from vit_scaling.data import (
+    decoding,
+    preprocessing,
+    subsets,
+    table_files,
+    tf_data_service,
+)
 from vit_scaling.data.block_table import BlockTable
 from vit_scaling.data.decoding import Augment, Batch, Decoder
 from vit_scaling.data.epoch_order import ORDER_VERSION, EpochOrder
@@ -22,6 +27,8 @@ from vit_scaling.data.reading import (
     make_block_reader,
     without_autograph,
 )
+from vit_scaling.data.table_files import Arrays
+from vit_scaling.data.tf_data_service import Chunk
 
 # Decoded by one thread at a time; the dataset that is built for each takes as long as
 # a twentieth of an image.
@@ -82,12 +89,15 @@ class TrainData(ImageData):
             tf_data_service.parse_addresses(self.service)
 
     @functools.cached_property
-    def selected(self) -> np.ndarray | None:
-        """Increasing numbers of the records to use; None is all."""
+    def selected(self) -> subsets.Subset | None:
+        """The records to use; None is all."""
         if self.fraction is None and self.num_images is None:
             return None
         return subsets.select_subset(
-            self.key_hashes(), fraction=self.fraction, num_images=self.num_images
+            self.index,
+            self.source.features,
+            fraction=self.fraction,
+            num_images=self.num_images,
         )
 
     def element_spec(self, batch_size: int | None) -> dict[str, tf.TensorSpec]:
@@ -122,17 +132,32 @@ class TrainData(ImageData):
         """
         host = Host.from_context(input_context)
         host_batch = host.local_batch_size(batch_size)
-        stream, decoder = self.make_stream_and_decoder(host, seed, order_version)
-        chunks = stream.dataset(
-            start=start_step * host_batch, epochs=None, chunk_records=_CHUNK_RECORDS
-        )
+        table = self._nonempty_table(host)
+        order = self._make_order(table, host, seed, order_version)
+
+        def make_chunks(
+            arrays: Arrays | None = None,
+        ) -> tuple[tf.data.Dataset, Callable[[Chunk], Batch]]:
+            stream, decoder = self._make_reader(table, order, arrays)
+            start = start_step * host_batch
+            chunks = stream.dataset(
+                start=start, epochs=None, chunk_records=_CHUNK_RECORDS
+            )
+            return chunks, decoder.decode
 
         def finish(step: tf.Tensor, batch: Batch) -> Batch:
-            return self._finish_batch(batch, stream.order.batch_seed(step))
+            return self._finish_batch(batch, order.batch_seed(step))
 
+        if self.service is None:
+            decoded = _decode_locally(*make_chunks())
+        else:
+            decoded = tf_data_service.decode_remotely(
+                make_chunks,
+                table_files.store_table(table),
+                tf_data_service.parse_addresses(self.service),
+            )
         batches = (
-            self._decode(chunks, decoder)
-            .rebatch(host_batch)
+            decoded.rebatch(host_batch)
             .enumerate(start_step)
             .map(without_autograph(finish))
         )
@@ -145,31 +170,39 @@ class TrainData(ImageData):
         endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
         return batches.apply(endless).prefetch(_BATCHES_AHEAD)
 
-    def _decode(self, chunks: tf.data.Dataset, decoder: Decoder) -> tf.data.Dataset:
-        if self.service is None:
-            return _decode_locally(chunks, decoder)
-        workers = tf_data_service.parse_addresses(self.service)
-        return tf_data_service.decode_remotely(chunks, decoder.decode, workers)
-
     def make_stream_and_decoder(
         self, host: Host, seed: int, order_version: int = ORDER_VERSION
     ) -> tuple[RecordStream, Decoder]:
         """Return the record stream and the decoder of one host's batches."""
+        table = self._nonempty_table(host)
+        order = self._make_order(table, host, seed, order_version)
+        return self._make_reader(table, order)
+
+    def _nonempty_table(self, host: Host) -> BlockTable:
         table = self.block_table(host)
         if not table.num_records:
             raise ValueError(
                 "The set must have at least an image per host; received "
                 f"{self.num_examples} images for {host.count} hosts."
             )
-        order = EpochOrder(
+        return table
+
+    def _make_order(
+        self, table: BlockTable, host: Host, seed: int, version: int
+    ) -> EpochOrder:
+        return EpochOrder(
             num_records=table.num_records,
             block_records=self.block_records,
             window_blocks=max(1, self.shuffle_window // self.block_records),
             seed=seed,
             host=host.index,
-            version=order_version,
+            version=version,
         )
-        blocks = make_block_reader(table, self.read_ahead_bytes)
+
+    def _make_reader(
+        self, table: BlockTable, order: EpochOrder, arrays: Arrays | None = None
+    ) -> tuple[RecordStream, Decoder]:
+        blocks = make_block_reader(table, self.read_ahead_bytes, arrays)
         decoder = Decoder(self, blocks, order.record_seed, self.augment)
         return RecordStream(blocks, order), decoder
 
@@ -219,12 +252,12 @@ class EvalData(ImageData):
     beyond_fraction: Fraction | None = None
 
     @functools.cached_property
-    def selected(self) -> np.ndarray | None:
-        """Increasing numbers of the records to use; None is all."""
+    def selected(self) -> subsets.Subset | None:
+        """The records to use; None is all."""
         if self.beyond_fraction is None:
             return None
         return subsets.select_complement(
-            self.key_hashes(), fraction=self.beyond_fraction
+            self.index, self.source.features, fraction=self.beyond_fraction
         )
 
     def element_spec(self, batch_size: int | None) -> dict[str, tf.TensorSpec]:
@@ -270,7 +303,8 @@ class EvalData(ImageData):
         chunks = RecordStream(blocks, order).dataset(
             start=0, epochs=1, chunk_records=_CHUNK_RECORDS
         )
-        return _decode_locally(chunks, Decoder(self, blocks, order.record_seed))
+        decoder = Decoder(self, blocks, order.record_seed)
+        return _decode_locally(chunks, decoder.decode)
 
     def _padding(self, count: int) -> tf.data.Dataset:
         side = self.image_size
@@ -294,10 +328,12 @@ def _scale_and_encode(data: ImageData, chunk: Batch) -> Batch:
     return {"images": images, "labels": preprocessing.multi_hot(labels, data.classes)}
 
 
-def _decode_locally(chunks: tf.data.Dataset, decoder: Decoder) -> tf.data.Dataset:
+def _decode_locally(
+    chunks: tf.data.Dataset, decode: Callable[[Chunk], Batch]
+) -> tf.data.Dataset:
     # Not AUTOTUNE, which takes long to reach one thread per core.
     return chunks.map(
-        without_autograph(decoder.decode),
+        without_autograph(decode),
         num_parallel_calls=os.cpu_count() or 1,
         deterministic=True,
     )

@@ -5,8 +5,10 @@ import dataclasses
 
 import tensorflow as tf
 
+from vit_scaling.data import table_files
 from vit_scaling.data.block_table import BlockTable
 from vit_scaling.data.epoch_order import EpochOrder
+from vit_scaling.data.table_files import Arrays
 
 UNREADABLE = b""  # Replaces the data of a record that fails its checksum.
 _RETRY_BYTES = 256 * 1024
@@ -45,24 +47,25 @@ class BlockReader:
         table: The blocks.
         read_ahead_bytes: Size of the blocks, of mean size, that are read at the same
             time or wait for an earlier one; at least one, and at most 128 blocks.
+        arrays: The table's arrays as tensors, e.g. read by this graph from a file.
     """
 
     def __init__(
-        self, table: BlockTable, read_ahead_bytes: int = READ_AHEAD_BYTES
+        self,
+        table: BlockTable,
+        read_ahead_bytes: int = READ_AHEAD_BYTES,
+        arrays: Arrays | None = None,
     ) -> None:
         self._block_records = table.block_records
         mean_bytes = table.size_bytes // max(1, table.num_blocks) + 1
         affordable = max(1, read_ahead_bytes // mean_bytes)
         self.blocks_at_once = min(_MAX_BLOCKS_AT_ONCE, affordable)
         self._num_records = table.num_records
-        with tf.device("/cpu:0"):
-            self._paths = tf.constant(list(table.paths), tf.string)
-            self._offsets = tf.constant(table.offsets, tf.int64)
-            self._run_file = tf.constant(table.run_file, tf.int64)
-            self._run_first = tf.constant(table.run_first, tf.int64)
-            self._run_number = tf.constant(table.run_number, tf.int64)
-            self._run_bytes = tf.constant(table.run_bytes, tf.int64)
-            self._block_run = tf.constant(table.block_run, tf.int64)
+        arrays = arrays or table_files.make_tensors(table)
+        self._paths, self._offsets = arrays["paths"], arrays["offsets"]
+        self._run_file, self._run_first = arrays["run_file"], arrays["run_first"]
+        self._run_number, self._run_bytes = arrays["run_number"], arrays["run_bytes"]
+        self._block_run = arrays["block_run"]
 
     def read(self, block: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the data and the record numbers of a block, both (block_records,).
@@ -163,10 +166,13 @@ class InMemoryBlockReader(BlockReader):
     """A `BlockReader` that reads all records at first and keeps them in memory."""
 
     def __init__(
-        self, table: BlockTable, read_ahead_bytes: int = READ_AHEAD_BYTES
+        self,
+        table: BlockTable,
+        read_ahead_bytes: int = READ_AHEAD_BYTES,
+        arrays: Arrays | None = None,
     ) -> None:
-        super().__init__(table, read_ahead_bytes)
-        reader = BlockReader(table, read_ahead_bytes)
+        super().__init__(table, read_ahead_bytes, arrays)
+        reader = BlockReader(table, read_ahead_bytes, arrays)
         blocks = tf.data.Dataset.range(table.num_blocks).map(
             without_autograph(lambda block: reader.read(block)[0]),
             num_parallel_calls=self.blocks_at_once,
@@ -183,7 +189,9 @@ class InMemoryBlockReader(BlockReader):
 
 
 def make_block_reader(
-    table: BlockTable, read_ahead_bytes: int = READ_AHEAD_BYTES
+    table: BlockTable,
+    read_ahead_bytes: int = READ_AHEAD_BYTES,
+    arrays: Arrays | None = None,
 ) -> BlockReader:
     """Return a reader of a table for many epochs.
 
@@ -193,7 +201,7 @@ def make_block_reader(
     is_scattered = table.num_records < _SCATTERED * len(table.run_first)
     fits = 0 < table.size_bytes <= _MAX_IN_MEMORY_BYTES
     kind = InMemoryBlockReader if is_scattered and fits else BlockReader
-    return kind(table, read_ahead_bytes)
+    return kind(table, read_ahead_bytes, arrays)
 
 
 @dataclasses.dataclass(frozen=True)

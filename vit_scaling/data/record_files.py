@@ -112,10 +112,11 @@ def read_payloads(path: str, offsets: Iterable[int]) -> Iterator[bytes | None]:
     with open_file(path) as file:
         for offset in offsets:
             file.seek(offset)
-            yield _read_payload(file)
+            yield read_payload(file)
 
 
-def _read_payload(file: BinaryIO) -> bytes | None:
+def read_payload(file: BinaryIO) -> bytes | None:
+    """Return the data of the record at the file's position; None if it is damaged."""
     header = file.read(HEADER_BYTES)
     if len(header) < HEADER_BYTES:
         return None

@@ -25,13 +25,13 @@ def key_hashes_kind(key: str, size_bytes: int) -> str:
     return f"keys-{hashlib.sha256(key.encode()).hexdigest()[:8]}-{size_bytes}"
 
 
-def sidecar_paths(shard: str, kind: str) -> list[str]:
+def sidecar_paths(shard: str, kind: str, suffix: str = ".npy") -> list[str]:
     """Return the places of a sidecar: the shard's folder, then the user's cache."""
     folder, name = os.path.split(shard)
     unique = hashlib.sha256(os.path.abspath(shard).encode()).hexdigest()[:16]
     return [
-        os.path.join(folder, INDEX_FOLDER, f"{name}.{kind}.npy"),
-        str(user_cache_folder() / INDEX_FOLDER / f"{unique}.{kind}.npy"),
+        os.path.join(folder, INDEX_FOLDER, f"{name}.{kind}{suffix}"),
+        str(user_cache_folder() / INDEX_FOLDER / f"{unique}.{kind}{suffix}"),
     ]
 
 

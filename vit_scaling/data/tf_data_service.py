@@ -4,9 +4,11 @@ Each address is a dispatcher with one worker (tools/data_service.py starts them)
 workers, worker i makes the chunks i, i + N, … of the stream, and the trainer takes them
 in turn. The order is that of a single process, which tf.data service alone does not
 guarantee. Every worker reads all records but decodes only its part, which costs most.
+The positions of the records reach the workers as a file (`table_files`).
 """
 # SPDX-License-Identifier: Apache-2.0
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +16,7 @@ import tensorflow as tf
 
 from vit_scaling.checks import check_at_least
 from vit_scaling.data.reading import without_autograph
+from vit_scaling.data.table_files import Arrays, read_table
 
 Chunk = dict[str, tf.Tensor]
 _REQUESTS_AHEAD = 4  # Decoded chunks that each worker keeps ready.
@@ -43,23 +46,34 @@ def parse_addresses(text: str | Sequence[str]) -> list[str]:
 
 
 def decode_remotely(
-    chunks: tf.data.Dataset, decode: Callable[[Chunk], Chunk], addresses: Sequence[str]
+    make_chunks: Callable[[Arrays], tuple[tf.data.Dataset, Callable[[Chunk], Chunk]]],
+    table_path: str,
+    addresses: Sequence[str],
 ) -> tf.data.Dataset:
-    """Return decoded chunks in the order of `chunks`, made by workers.
+    """Return decoded chunks in order, made by workers.
 
     Args:
-        chunks: Chunks of records; equal on every machine.
-        decode: Maps a chunk of records to a chunk of images.
+        make_chunks: From the arrays of a block table to chunks of records, equal on
+            every machine, and the function that decodes a chunk.
+        table_path: File with the table; all workers read it.
         addresses: The workers; their number decides which worker makes which chunk.
     """
-    numbered = chunks.enumerate()
-    parts = [
-        numbered.shard(len(addresses), worker)
-        .map(
-            without_autograph(lambda number, chunk: (number, decode(chunk))),
-            num_parallel_calls=tf.data.AUTOTUNE,  # By the worker's number of cores.
-            deterministic=True,
+
+    def decode_part(arrays: Arrays, worker: int) -> tf.data.Dataset:
+        chunks, decode = make_chunks(arrays)
+        return (
+            chunks.enumerate()
+            .shard(len(addresses), worker)
+            .map(
+                without_autograph(lambda number, chunk: (number, decode(chunk))),
+                num_parallel_calls=tf.data.AUTOTUNE,  # By the worker's number of cores.
+                deterministic=True,
+            )
         )
+
+    parts = [
+        read_table(table_path)
+        .flat_map(without_autograph(functools.partial(decode_part, worker=worker)))
         .apply(
             tf.data.experimental.service.distribute(
                 processing_mode=tf.data.experimental.service.ShardingPolicy.OFF,

@@ -1,7 +1,11 @@
 """Beam finds and writes what one process does; most tests need no Beam installed."""
 # SPDX-License-Identifier: Apache-2.0
 
+import random
+import signal
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -9,7 +13,12 @@ import pytest
 from tests.data import sets
 from tests.data.deduplication import in_memory_beam
 from tests.data.deduplication.example_sets import photos, planted
-from vit_scaling.data.deduplication import beam_driver, cleaning, planted_copies
+from vit_scaling.data.deduplication import (
+    beam_driver,
+    cleaning,
+    planted_copies,
+    shared_objects,
+)
 from vit_scaling.data.deduplication.beam_driver import BeamDriver
 from vit_scaling.data.deduplication.local_driver import LocalDriver
 from vit_scaling.data.deduplication.search import Search
@@ -89,6 +98,41 @@ def test_both_drivers_write_the_same_files(tmp_path, in_memory):
     check_same_files(tmp_path, *planted(tmp_path), in_memory)
 
 
+@pytest.mark.parametrize("records", [0, 1, 255, 256, 257, 1000])
+def test_workers_make_ranges_that_have_every_record_once(tmp_path, records):
+    source = sets.hashed(
+        tmp_path / "set", [np.zeros(n, np.uint64) for n in (9, records)]
+    )
+    path = str(tmp_path / "search")
+    shared_objects.store(path, Search(source, [], include_internal=True))
+    ranges = list(beam_driver._make_ranges(-1, path))
+    assert [r for _, a, b in ranges for r in range(a, b)] == list(range(9 + records))
+    assert max(b - a for _, a, b in ranges) <= 256
+
+
+@pytest.mark.slow
+def test_the_pipeline_does_not_grow_with_the_set(tmp_path, monkeypatch):
+    beam = pytest.importorskip("apache_beam")
+    sizes = []
+
+    class Unrun:
+        """A pipeline that is measured instead of run."""
+
+        def __enter__(self):
+            self.pipeline = beam.Pipeline()
+            return self.pipeline
+
+        def __exit__(self, *_):
+            sizes.append(len(self.pipeline.to_runner_api().SerializeToString()))
+
+    monkeypatch.setattr(beam_driver, "make_pipeline", lambda *_: Unrun())
+    for count in (1000, 1_000_000):
+        source = sets.hashed(tmp_path / str(count), [np.zeros(count, np.uint64)])
+        driver = BeamDriver("none", [], str(tmp_path / f"{count}-output"))
+        driver.run_search(Search(source, [source], include_internal=True))
+    assert abs(sizes[1] - sizes[0]) < 0.01 * sizes[0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
@@ -98,3 +142,29 @@ def test_beam_itself_writes_the_same_files(tmp_path, options):
     pytest.importorskip("apache_beam")
     driver = BeamDriver("DirectRunner", options, str(tmp_path / "beam"))
     check_same_files(tmp_path, *planted(tmp_path), driver)
+
+
+@pytest.mark.slow
+def test_three_kills_at_random_moments_change_nothing(tmp_path):
+    pytest.importorskip("apache_beam")
+    train, test = planted(tmp_path)
+    search = Search(train, [test], include_internal=True)
+    cleaning.clean(search, output_dir=str(tmp_path / "local"))
+    output = tmp_path / "beam"
+    command = [sys.executable, "-m", "vit_scaling.commands.deduplicate", "--repeats"]
+    command += [f"--train={train.pattern}", f"--against={test.pattern}"]
+    command += [f"--output_dir={output}", "--runner=DirectRunner"]
+    generator, moments = random.Random(0), ["*", ".beam/*", "*.tfrecord"]
+    for moment in moments:  # While it starts, searches and copies.
+        process = subprocess.Popen(command, start_new_session=True)
+        while process.poll() is None and not list(output.glob(moment)):
+            time.sleep(0.01)
+        time.sleep(generator.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(command, check=True)
+    local = tmp_path / "local"
+    names = [p.relative_to(local) for p in local.rglob("*") if p.is_file()]
+    found = [p.relative_to(output) for p in output.rglob("*") if p.is_file()]
+    assert sorted(found) == sorted(names)
+    assert all((output / n).read_bytes() == (local / n).read_bytes() for n in names)

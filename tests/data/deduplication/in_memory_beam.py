@@ -95,7 +95,6 @@ MODULE = types.SimpleNamespace(
     Reshuffle=lambda: Step(_send),
     Map=_map,
     FlatMap=_flat_map,
-    FlatMapTuple=lambda function: _flat_map(lambda value: function(*value)),
     Partition=_partition,
     GroupByKey=lambda: Step(_group),
     Flatten=lambda: Step(lambda parts: [v for values in parts for v in values]),

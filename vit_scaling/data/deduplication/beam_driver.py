@@ -1,23 +1,29 @@
 """Search for near-duplicates and copy shards with Apache Beam.
 
-Every step is linear in the number of images. Results pass through text files in the
-output folder, which all workers must see.
+Every step is linear in the number of images. Workers make the ranges of records that
+they read, and only similar hashes are compared. The search, the index of the evaluation
+images and the results pass through files in the output folder, which all workers must
+see: what the launcher holds does not grow with the number of images, but with that of
+the removed ones.
 """
 # SPDX-License-Identifier: Apache-2.0
 
 import ast
 import dataclasses
+import functools
 import pathlib
 import shutil
 import struct
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from vit_scaling.data.deduplication import internal_duplicates
+from vit_scaling.data.deduplication import internal_duplicates, shared_objects
 from vit_scaling.data.deduplication.fingerprints import Fingerprint
 from vit_scaling.data.deduplication.internal_duplicates import BucketEntry, Candidate
-from vit_scaling.data.deduplication.matching import NearDuplicateIndex
+from vit_scaling.data.deduplication.matching import Thresholds
 from vit_scaling.data.deduplication.search import (
+    TRAINING_SET,
     Place,
     Removal,
     Search,
@@ -27,7 +33,9 @@ from vit_scaling.data.deduplication.search import (
 from vit_scaling.data.deduplication.shard_copying import ShardCopy, copy_shard
 from vit_scaling.data.writing.beam_driver import make_pipeline
 
+_FOLDER = ".beam"  # In the output folder; removed at the end.
 _RECORDS_PER_ELEMENT = 256
+_Range = tuple[int, int, int]  # Number of a set, first record, end.
 _ENTRY = struct.Struct("<Q?QQ")  # The fields of a `BucketEntry`: 25 bytes.
 _BUCKET_KEY = struct.Struct("<BQ")
 
@@ -48,37 +56,46 @@ class BeamDriver:
 
     def run_search(self, search: Search) -> SearchResult:
         """Find the training records to remove."""
+        folder = pathlib.Path(self.output_dir, _FOLDER)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        # Its index too, so that no worker looks for the shards again.
+        search.train.index()
+        path = str(folder / f"search-{uuid.uuid4().hex}")  # Loads are cached.
+        shared_objects.store(path, search)
 
         def add_steps(pipeline: Any) -> Any:
             import apache_beam as beam  # pip install "vit_scaling[beam]"
 
             images, unreadable = (
                 pipeline
-                | "evaluation records" >> beam.Create(_list_places(search))
+                | "evaluation sets" >> beam.Create(list(range(len(search.against))))
+                | "evaluation ranges" >> beam.FlatMap(_make_ranges, path)
                 | "spread evaluation records" >> beam.Reshuffle()
-                | "fingerprint" >> beam.Map(_fingerprint, search)
+                | "fingerprint" >> beam.FlatMap(_fingerprint, path)
                 | "unreadable" >> beam.Partition(_partition, 2, Unreadable)
             )
             index = (
                 images
                 | "gather" >> beam.combiners.ToList()
-                | "build index" >> beam.Map(search.build_index)
+                | "build index" >> beam.Map(_store_index, path)
             )
             near, entries = (
                 pipeline
-                | "training records" >> beam.Create(_list_ranges(search))
+                | "training set" >> beam.Create([TRAINING_SET])
+                | "training ranges" >> beam.FlatMap(_make_ranges, path)
                 | "spread training records" >> beam.Reshuffle()
                 | "examine"
-                >> beam.FlatMap(_examine, search, beam.pvalue.AsSingleton(index))
+                >> beam.FlatMap(_examine, path, beam.pvalue.AsSingleton(index))
                 | "entries" >> beam.Partition(_partition, 2, BucketEntry)
             )
             internal = (
                 entries
                 | "put into buckets" >> beam.FlatMap(_put_into_buckets)
                 | "group by bucket" >> beam.GroupByKey()
-                | "find candidates" >> beam.FlatMap(_find_candidates, search)
+                | "find candidates" >> beam.FlatMap(_find_candidates, search.thresholds)
                 | "group by record" >> beam.GroupByKey()
-                | "confirm" >> beam.FlatMapTuple(search.confirm_internal_duplicate)
+                | "confirm" >> beam.FlatMap(_confirm, path)
             )
             return (
                 (near, internal, unreadable)
@@ -114,9 +131,8 @@ class BeamDriver:
         """
         import apache_beam as beam  # pip install "vit_scaling[beam]"
 
-        folder = pathlib.Path(self.output_dir, ".beam")
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder = pathlib.Path(self.output_dir, _FOLDER)
+        folder.mkdir(parents=True, exist_ok=True)
         with make_pipeline(self.runner, self.options) as pipeline:
             _ = (
                 add_steps(pipeline)
@@ -132,17 +148,23 @@ class BeamDriver:
         return rows
 
 
-def _list_places(search: Search) -> list[Place]:
-    return [
-        (number, record)
-        for number, source in enumerate(search.against)
-        for record in range(source.index().num_records)
-    ]
+@functools.lru_cache(maxsize=2)
+def _load(path: str) -> Any:
+    """Return a shared object, loaded once in each process."""
+    return shared_objects.load(path)
 
 
-def _list_ranges(search: Search) -> list[range]:
-    records, step = range(search.train.index().num_records), _RECORDS_PER_ELEMENT
-    return [records[first : first + step] for first in records[::step]]
+def _make_ranges(number: int, path: str) -> Iterator[_Range]:
+    """Yield the ranges of an evaluation set's records, or the training set's."""
+    records = _load(path).dataset(number).index().num_records
+    for first in range(0, records, _RECORDS_PER_ELEMENT):
+        yield number, first, min(records, first + _RECORDS_PER_ELEMENT)
+
+
+def _read_range(search: Search, part: _Range) -> Iterator[tuple[int, bytes]]:
+    number, first, end = part
+    index = search.dataset(number).index()
+    return ((record, index.read_record(record)) for record in range(first, end))
 
 
 def _partition(value: Any, partitions: int, type_: type) -> int:
@@ -152,18 +174,30 @@ def _partition(value: Any, partitions: int, type_: type) -> int:
 
 
 def _fingerprint(
-    place: Place, search: Search
-) -> tuple[Place, Fingerprint] | Unreadable:
-    data = search.dataset(place[0]).index().read_record(place[1])
-    return search.fingerprint_evaluation_record(place, data)
+    part: _Range, path: str
+) -> Iterator[tuple[Place, Fingerprint] | Unreadable]:
+    search = _load(path)
+    for record, data in _read_range(search, part):
+        yield search.fingerprint_evaluation_record((part[0], record), data)
+
+
+def _store_index(images: list[tuple[Place, Fingerprint]], path: str) -> str:
+    """Store the index of the evaluation images, which is too large for a message."""
+    index_path = f"{path}-index"
+    shared_objects.store(index_path, _load(path).build_index(images))
+    return index_path
 
 
 def _examine(
-    records: range, search: Search, index: NearDuplicateIndex | None
+    part: _Range, path: str, index_path: str
 ) -> Iterator[Removal | Unreadable | BucketEntry]:
-    for record in records:
-        data = search.train.index().read_record(record)
+    search, index = _load(path), _load(index_path)
+    for record, data in _read_range(search, part):
         yield from search.examine_training_record(record, data, index)
+
+
+def _confirm(group: tuple[int, Iterable[Candidate]], path: str) -> Iterator[Removal]:
+    yield from _load(path).confirm_internal_duplicate(*group)
 
 
 def _put_into_buckets(entry: BucketEntry) -> Iterator[tuple[bytes, bytes]]:
@@ -184,7 +218,7 @@ class _Bucket:
 
 
 def _find_candidates(
-    group: tuple[bytes, Iterable[bytes]], search: Search
+    group: tuple[bytes, Iterable[bytes]], thresholds: Thresholds
 ) -> Iterator[tuple[int, Candidate]]:
     bucket = _Bucket(group[1])
-    return internal_duplicates.find_candidates(bucket, search.thresholds)
+    return internal_duplicates.find_candidates(bucket, thresholds)

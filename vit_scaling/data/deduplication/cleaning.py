@@ -21,7 +21,7 @@ from vit_scaling.data.manifests import make_manifest, manifest_path
 from vit_scaling.data.sidecar_files import INDEX_FOLDER
 from vit_scaling.data.tfrecords import CLASSES_FILE, NUMBERS_PATTERN, TFRecords
 from vit_scaling.data.writing.class_names import write_class_names
-from vit_scaling.io_files import write_json
+from vit_scaling.io_files import is_partial, write_json
 
 
 class Driver(Protocol):
@@ -63,6 +63,7 @@ def clean(
     _check_output_dir(search, output_dir)
     _check_class_names(train)
     os.makedirs(os.path.join(output_dir, INDEX_FOLDER), exist_ok=True)
+    _remove_partial_files(output_dir)
     found = driver.run_search(search)
     removals = found.removals
     tasks = plan_copies(train, [removal.record for removal in removals], output_dir)
@@ -112,6 +113,13 @@ def _check_class_names(train: TFRecords) -> None:
             "Write one set of them first: tools/write_tfrecords.py "
             "--source=tfrecords:PATTERN."
         )
+
+
+def _remove_partial_files(output_dir: str) -> None:
+    """Remove partial files, which a run that was killed has left."""
+    for folder in (output_dir, os.path.join(output_dir, INDEX_FOLDER)):
+        for name in filter(is_partial, os.listdir(folder)):
+            os.remove(os.path.join(folder, name))
 
 
 def _count_by_set(search: Search, removals: Sequence[Removal]) -> dict[str, int]:

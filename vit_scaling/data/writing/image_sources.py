@@ -18,7 +18,7 @@ from vit_scaling.data.examples import (
     read_example,
 )
 from vit_scaling.data.record_index import RecordIndex
-from vit_scaling.data.subsets import read_key_hashes, select_subset
+from vit_scaling.data.subsets import select_subset
 from vit_scaling.data.tfds import TFDS
 from vit_scaling.data.tfrecords import TFRecords
 from vit_scaling.data.writing.image_entries import (
@@ -207,9 +207,12 @@ def parse_source(
         records = _parse_records(kind, rest, split, tfds_data_dir, features)
         if not is_subset:
             return RecordImages(records)
-        hashes = read_key_hashes(records.index(), records.features)
-        selected = select_subset(hashes, fraction=fraction, num_images=num_images)
-        return RecordImages(records, tuple(selected.tolist()))
+        selected = select_subset(
+            records.index(), records.features, fraction=fraction, num_images=num_images
+        )
+        if selected is None:
+            return RecordImages(records)
+        return RecordImages(records, tuple(selected.record_numbers().tolist()))
     if is_subset:
         raise ValueError(
             "`fraction` and `num_images` take a subset of a finished set "

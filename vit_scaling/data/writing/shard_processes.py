@@ -1,19 +1,20 @@
-"""Write shards in several processes, and count the images written so far."""
+"""Write or index shards in several processes, and count what is done so far."""
 # SPDX-License-Identifier: Apache-2.0
 
 import concurrent.futures
-import itertools
 import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import tensorflow as tf
 
 from vit_scaling.data.writing import shard_writer
 from vit_scaling.data.writing.shard_writer import ShardTask
 
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 # Starting processes that import TensorFlow takes longer than to write such a set.
 _SMALL_BYTES, _SMALL_IMAGES = 128 * 2**20, 2000
 _SECONDS_BETWEEN_COUNTS = 1.0
@@ -33,19 +34,46 @@ def write_shards(
     Raises:
         OSError: A shard could not be written. Shards that were not begun are not tried.
     """
-    workers = min(workers or _default_workers(tasks), len(tasks))
+    run(_write_shard, tasks, workers or _default_workers(tasks), count)
+
+
+def _write_shard(task: ShardTask, add: Callable[[int], None]) -> None:
+    shard_writer.write_shard(task, lambda: add(1))
+
+
+def run(
+    function: Callable[[Task, Callable[[int], None]], Result],
+    tasks: Sequence[Task],
+    workers: int,
+    count: Callable[[int], None],
+) -> list[Result]:
+    """Return `function(task, add)` of every task, in order.
+
+    Args:
+        function: Calls `add` with increments of what is counted. An error that it
+            raises ends all; tasks that were not begun are not tried.
+        tasks: Its arguments.
+        workers: Number of processes; 1 uses this process.
+        count: Called often with the sum of all increments so far.
+    """
+    workers = min(workers, len(tasks))
     if workers <= 1:
-        numbers = itertools.count(1)
-        for task in tasks:
-            shard_writer.write_shard(task, lambda: count(next(numbers)))
-        return
+        total = 0
+
+        def add(number: int) -> None:
+            nonlocal total
+            total += number
+            count(total)
+
+        return [function(task, add) for task in tasks]
     # Not fork: TensorFlow's threads do not survive it.
     context = multiprocessing.get_context("spawn")
     counter = context.Value("q", 0)
     with concurrent.futures.ProcessPoolExecutor(
         workers, mp_context=context, initializer=_start_worker, initargs=(counter,)
     ) as pool:
-        pending = {pool.submit(_write_and_count, task) for task in tasks}
+        futures = [pool.submit(_call, function, task) for task in tasks]
+        pending = set(futures)
         try:
             while pending:
                 finished, pending = concurrent.futures.wait(
@@ -57,6 +85,7 @@ def write_shards(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+        return [future.result() for future in futures]
 
 
 def _default_workers(tasks: Sequence[ShardTask]) -> int:
@@ -87,10 +116,12 @@ def _exit_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _write_and_count(task: ShardTask) -> None:
-    shard_writer.write_shard(task, _count_one)
+def _call(
+    function: Callable[[Task, Callable[[int], None]], Result], task: Task
+) -> Result:
+    return function(task, _add)
 
 
-def _count_one() -> None:
+def _add(number: int) -> None:
     with _counter.get_lock():
-        _counter.value += 1
+        _counter.value += number
