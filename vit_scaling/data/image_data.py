@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from vit_scaling.argument_types import PositiveInt, ValueRange, check_fields
