@@ -56,7 +56,7 @@ def store_table(table: BlockTable) -> str:
         try:
             if file_size(path) == size:
                 return path
-        except FileNotFoundError:
+        except (FileNotFoundError, tf.errors.OpError):
             pass
         try:
             with (
