@@ -1,6 +1,7 @@
 """Index files of other programs' shards: complete, equal, and built once."""
 # SPDX-License-Identifier: Apache-2.0
 
+import os
 import pathlib
 import random
 import signal
@@ -109,31 +110,65 @@ def test_a_wrong_host_raises(tmp_path):
         build_index(other_program(tmp_path), host=3, hosts=3)
 
 
-@pytest.mark.slow
-def test_ten_kills_at_random_moments_change_nothing(tmp_path):
-    counts = [400] * 24
+def kill_when(is_due, process_id):
+    """Kill a child by SIGKILL when a condition holds; return whether it was alive."""
+    while not is_due():
+        if os.waitpid(process_id, os.WNOHANG) != (0, 0):
+            return False
+        time.sleep(0.0005)
+    os.kill(process_id, signal.SIGKILL)
+    return os.waitpid(process_id, 0)[1] == signal.SIGKILL
+
+
+@pytest.mark.filterwarnings("ignore:.*fork")  # The child starts no TensorFlow thread.
+def test_nine_kills_at_random_moments_change_nothing(tmp_path):
+    counts = [300] * 24
     build_index(other_program(tmp_path / "undisturbed", counts), workers=1)
-    source = other_program(tmp_path / "killed", counts)
-    command = [sys.executable, "-m", "vit_scaling.commands.index_tfrecords"]
-    command += [f"--pattern={source.pattern}", "--workers=2"]
-    generator, kills, built = random.Random(0), 0, set()
-    folder = tmp_path / "killed/index"
-    while kills < 10:
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        # Half of the kills wait until a file is being written, or was.
-        before = len(list(folder.glob("*"))) if folder.exists() else 0
-        while kills % 2 and process.poll() is None:
-            if folder.exists() and len(list(folder.iterdir())) != before:
-                break
-            time.sleep(0.001)
-        time.sleep(generator.uniform(0, 0.2 if kills % 2 else 8))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills += 1
-        built.add(len(list(folder.glob("*.npy"))) if folder.exists() else 0)
-        if len(list(folder.glob("[!.]*.npy"))) == 2 * len(counts):
+    source, folder = (
+        other_program(tmp_path / "killed", counts),
+        tmp_path / "killed/index",
+    )
+    generator, moments = random.Random(0), []
+    while len(moments) < 9:
+        files = len(list(folder.glob("[!.]*"))) if folder.exists() else 0
+        if files >= 2 * len(counts) - 2:
             for path in list(folder.iterdir())[::2]:  # Again, so that all kills count.
                 path.unlink()
-    assert len(built) > 2
-    subprocess.run(command, check=True)
+            continue
+        wanted = generator.randrange(files, min(files + 8, 2 * len(counts) - 1))
+        process_id = os.fork()
+        if not process_id:
+            try:
+                build_index(source, workers=1)
+            finally:
+                os._exit(0)
+
+        def is_due(wanted=wanted):
+            return len(list(folder.glob("*"))) > wanted
+
+        if kill_when(is_due, process_id):
+            moments.append(len(list(folder.glob("[!.]*"))))
+    assert len(set(moments)) > 4
+    build_index(source, workers=1)
+    assert index_files(tmp_path / "killed") == index_files(tmp_path / "undisturbed")
+
+
+@pytest.mark.slow
+def test_a_killed_command_leaves_no_process_and_continues(tmp_path):
+    counts = [3000] * 24
+    build_index(other_program(tmp_path / "undisturbed", counts), workers=1)
+    source, folder = (
+        other_program(tmp_path / "killed", counts),
+        tmp_path / "killed/index",
+    )
+    command = [sys.executable, "-m", "vit_scaling.commands.index_tfrecords"]
+    command += [f"--pattern={source.pattern}", "--workers=2"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while not (folder.exists() and list(folder.glob("*"))):
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    assert len(index_files(tmp_path / "killed")) < 48
+    subprocess.run(command, check=True)  # Takes far longer than a worker to end.
     assert index_files(tmp_path / "killed") == index_files(tmp_path / "undisturbed")
