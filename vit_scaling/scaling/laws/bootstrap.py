@@ -50,7 +50,7 @@ class Bootstrap:
 
         A strict frontier keeps lucky runs, so it is too low; the frontier of a few
         models is above that of all models, so too high. Resamples show the second on
-        the other side of the estimate: percentiles alone missed it (`README.md`).
+        the other side of the estimate: percentiles alone would miss it.
         """
         tail = 50 * (1 - self.level)
         ends = np.percentile(samples, [tail, 100 - tail], axis=0)
