@@ -26,7 +26,6 @@ def train(settings: parity_data.Settings) -> list[float]:
     """Train, or continue; return the test images' top-1 accuracy after each epoch."""
     import jax
 
-    _stand_in_for_tensorflow()
     initial, update, classify = _make_functions(settings)
     path = pathlib.Path(settings.folder) / "state.pickle"
     top1: list[float] = []
@@ -56,9 +55,7 @@ def _make_functions(
     import ml_collections
     import optax
 
-    models = importlib.import_module("big_vision.models.vit")
-    optimizers = importlib.import_module("big_vision.optax")
-    utils = importlib.import_module("big_vision.utils")
+    models, optimizers, utils = _import_big_vision()
     model = models.Model(
         settings.classes,
         patch_size=(settings.patch, settings.patch),
@@ -129,12 +126,23 @@ def _accuracy(
     return float(np.mean(predicted == data.test_labels))
 
 
-def _stand_in_for_tensorflow() -> None:
-    """Let `import tensorflow.io.gfile` of big_vision's utilities succeed."""
+def _import_big_vision() -> tuple[Any, Any, Any]:
+    """Return the modules of models, optimizers and utilities.
+
+    The utilities import `tensorflow.io.gfile`, which nothing here calls: empty modules
+    stand in for it. flax is imported before, since it looks whether TensorFlow exists.
+    """
+    importlib.import_module("flax.training.checkpoints")
     for name in ("tensorflow", "tensorflow.io", "tensorflow.io.gfile"):
-        sys.modules.setdefault(name, types.ModuleType(name))
-    sys.modules["tensorflow"].io = sys.modules["tensorflow.io"]  # type: ignore[attr-defined]
-    sys.modules["tensorflow.io"].gfile = sys.modules["tensorflow.io.gfile"]  # type: ignore[attr-defined]
+        module = sys.modules.setdefault(name, types.ModuleType(name))
+        parent, _, attribute = name.rpartition(".")
+        if parent:
+            setattr(sys.modules[parent], attribute, module)
+    names = ("models.vit", "optax", "utils")
+    models, optimizers, utils = (
+        importlib.import_module(f"big_vision.{name}") for name in names
+    )
+    return models, optimizers, utils
 
 
 if __name__ == "__main__":
