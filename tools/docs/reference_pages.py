@@ -47,10 +47,10 @@ def results_table(record: dict) -> str:
     rows = [columns, ["---"] * len(columns), *record["rows"]]
     table = "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
     origin = f"{record['date']}, {record['machine']}; {record['versions']}."
-    return (
-        f"## {record['title']}\n\n{record.get('note', '')}\n\n{table}\n\n"
-        f"`{record['command']}`\n\n{origin}"
-    )
+    parts = [f"## {record['title']}", record.get("note", ""), table]
+    if "figure" in record:
+        parts.append(f"![{record['title']}]({record['figure']})")
+    return "\n\n".join([*parts, f"`{record['command']}`", origin])
 
 
 add_modules()
