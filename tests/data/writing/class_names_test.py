@@ -51,3 +51,10 @@ def test_names_are_one_line_of_text(tmp_path, name):
     with pytest.raises(ValueError, match="must be one line of text"):
         write_class_names(str(tmp_path / "classes.txt"), ("a", name))
     assert not list(tmp_path.iterdir())
+
+
+def test_names_that_look_alike_are_named(tmp_path, caplog):
+    names = ("Cat", "cafe\u0301", "caf\u00e9", "cat", "cat ", "dog")
+    assign_class_names(Named(names), entries(*names), str(tmp_path), "train")
+    assert "['Cat', 'cat', 'cat ']" in caplog.text
+    assert "['cafe\u0301', 'caf\u00e9']" in caplog.text and "dog" not in caplog.text

@@ -28,12 +28,13 @@ def test_other_content_is_no_image(data):
 
 
 def test_hidden_and_system_names():
-    for name in (".git", "._a.jpg", "__MACOSX", "@eaDir", "lost+found"):
+    for name in (".git", "._a.jpg", "__MACOSX", "@eaDir", "#recycle", "lost+found"):
         assert file_rules.is_hidden(name)
     assert not file_rules.is_hidden("__init__")
 
 
-def test_names_of_splits_are_no_classes():
+@pytest.mark.parametrize("others", [set(), {"extra"}])
+def test_names_of_splits_are_no_classes(others):
     file_rules.check_not_splits({"train", "bus"}, "x")
     with pytest.raises(ValueError, match="x has test, train in place of classes"):
-        file_rules.check_not_splits({"train", "test"}, "x")
+        file_rules.check_not_splits({"train", "test"} | others, "x")

@@ -59,3 +59,15 @@ def test_the_cache_is_in_the_home_folder_unless_a_variable_says_where(monkeypatc
     assert folder_sets.default_cache() == expected
     monkeypatch.setenv(folder_sets.CACHE_VARIABLE, "/data/cache")
     assert folder_sets.default_cache() == pathlib.Path("/data/cache")
+
+
+def test_images_that_cannot_be_read_are_left_out(tmp_path):
+    images = sets.folder(tmp_path / "images", {"cat": 2, "dog": 2}, side=24)
+    (images / "cat" / "0.jpg").write_bytes(b"<html>404</html>")
+    options = {"cache": tmp_path / "cache"}
+    found = folder_sets.write_folder(str(images), **options)
+    assert (found.train_images, found.median_side) == (4, 24)
+    for path in images.rglob("*.*"):
+        path.write_bytes(b"<html>404</html>")
+    with pytest.raises(ValueError, match=r"all 5 are left out.*no known image format"):
+        folder_sets.write_folder(str(images), **options)

@@ -249,3 +249,12 @@ def test_a_csv_line_with_too_many_values_raises(tmp_path):
     source = csv_labels(tmp_path, ["cat,dog"])
     with pytest.raises(ValueError, match=r"line 2 has more values.*labels by ';'"):
         source.entries()
+
+
+def test_classes_below_the_only_folder_are_named(tmp_path, caplog):
+    sets.folder(tmp_path / "root/images", {"cat": 1, "dog": 1})
+    assert len(Folder(str(tmp_path / "root")).entries()) == 2
+    assert "one class, images. If its subfolders (cat, dog) are" in caplog.text
+    caplog.clear()
+    assert len(Folder(str(tmp_path / "root/images")).entries()) == 2
+    assert not caplog.text

@@ -3,11 +3,13 @@
 
 import logging
 import os
+import unicodedata
 from collections.abc import Sequence
 
 from vit_scaling.data.tfrecords import CLASSES_FILE, read_class_names
 from vit_scaling.data.writing.image_entries import Entry, EntrySource
 from vit_scaling.io_files import write_text
+from vit_scaling.naming import list_some
 
 _logger = logging.getLogger(__name__)
 
@@ -28,6 +30,7 @@ def assign_class_names(
     """
     path = os.path.join(output_dir, CLASSES_FILE)
     own_names = source.class_names()
+    _warn_of_similar(own_names)
     if not os.path.exists(path):
         write_class_names(path, own_names)
         return own_names
@@ -53,6 +56,21 @@ def assign_class_names(
             path,
         )
     return names
+
+
+def _warn_of_similar(names: Sequence[str]) -> None:
+    """Warn of names that look alike: other case, spaces, or Unicode normal form."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        text = unicodedata.normalize("NFKC", name).casefold()
+        alike.setdefault(" ".join(text.split()), []).append(name)
+    pairs = [repr(group) for group in alike.values() if len(group) > 1]
+    if pairs:
+        _logger.warning(
+            "Classes have names that differ only in case, spaces or the form of "
+            "accents: %s. They are different classes; rename them to be one.",
+            list_some(pairs),
+        )
 
 
 def write_class_names(path: str, names: tuple[str, ...]) -> None:

@@ -18,9 +18,19 @@ MISSING_TARGET = "link to a missing file"
 NOT_A_FILE = "not a regular file"
 
 _HEAD_BYTES = 16
-# Folders of macOS, Synology, Windows and Linux; none has images of a class.
+# Folders of macOS, Synology, QNAP, Windows and Linux; none has images of a class.
 _SYSTEM_FOLDERS = frozenset(
-    ["__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"]
+    [
+        "__MACOSX",
+        "@eaDir",
+        "#recycle",
+        "#snapshot",
+        "@Recycle",
+        "@Recently-Snapshot",
+        "$RECYCLE.BIN",
+        "System Volume Information",
+        "lost+found",
+    ]
 )
 _SPLITS = frozenset(
     [
@@ -62,10 +72,14 @@ def is_hidden(name: str) -> bool:
 
 
 def check_not_splits(names: Collection[str], where: str) -> None:
-    """Raise ValueError if all classes are named like splits (train, val, …)."""
-    if names and all(name.lower() in _SPLITS for name in names):
+    """Raise ValueError if two classes, or all, are named like splits (train, val, …).
+
+    A single one may be a class: a train next to a bus.
+    """
+    splits = sorted(name for name in names if name.lower() in _SPLITS)
+    if len(splits) > 1 or (splits and len(splits) == len(names)):
         raise ValueError(
-            f"{where} has {', '.join(sorted(names))} in place of classes; these are "
-            "splits. Write each split from its own source, for example "
-            f"folder:PATH/{min(names)}."
+            f"{where} has {', '.join(splits)} in place of classes; these are splits. "
+            "Write each split from its own source, for example "
+            f"folder:PATH/{splits[0]}."
         )

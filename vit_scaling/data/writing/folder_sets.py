@@ -87,6 +87,13 @@ def write_folder(
         )
         for split, source in sources.items()
     }
+    if not manifests[TRAIN]["records"]:
+        named = manifests[TRAIN]["left_out_named"][0]
+        raise ValueError(
+            f"`folder` must have images that can be read; received {folder!r}, of "
+            f"which all {manifests[TRAIN]['left_out']} are left out, the first "
+            f"({named['key']}: {named['reason']})."
+        )
     return FolderSets(
         train_pattern=str(output / f"{TRAIN}-*.tfrecord"),
         eval_pattern=str(output / f"{eval_name}-*.tfrecord") if eval_name else None,
@@ -112,6 +119,9 @@ def _median_side(source: EntrySource) -> int:
     entries = source.entries()
     sides = []
     for entry in entries[:: max(1, len(entries) // _SAMPLED)]:
-        with Image.open(io.BytesIO(source.read(entry))) as image:
-            sides.append(min(image.size))
-    return round(statistics.median(sides))
+        try:
+            with Image.open(io.BytesIO(source.read(entry))) as image:
+                sides.append(min(image.size))
+        except (OSError, Image.DecompressionBombError):
+            continue  # The writer has left it out.
+    return round(statistics.median(sides or [1]))

@@ -4,6 +4,7 @@
 import codecs
 import csv
 import dataclasses
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ from vit_scaling.data.writing.image_entries import (
     check_utf8,
 )
 from vit_scaling.data.writing.label_names import name_labels, sort_names
+from vit_scaling.naming import list_some
+
+_logger = logging.getLogger(__name__)
 
 
 class _ReadsFiles(ListedSource):
@@ -88,7 +92,21 @@ class Folder(_ReadsFiles):
                 f"{other_files[label]!r}. Move the folder out of {self.path} if it is "
                 "not a class, or add its images."
             )
+        _warn_of_classes_below(listing)
         return listing
+
+
+def _warn_of_classes_below(listing: Listing) -> None:
+    """Warn if the only class has subfolders of images, which may be the classes."""
+    parts = [entry.key.split("/") for entry in listing.entries]
+    below = sorted({part[1] for part in parts if len(part) > 2})
+    if len(listing.class_names) == 1 and len(below) > 1 and min(map(len, parts)) > 2:
+        _logger.warning(
+            "All images are of one class, %s. If its subfolders (%s) are the classes, "
+            "write the images from that folder.",
+            listing.class_names[0],
+            list_some(below),
+        )
 
 
 def scan_folder(
