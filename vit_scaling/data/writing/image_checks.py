@@ -116,8 +116,7 @@ def _decode(image: CheckedImage) -> np.ndarray:
             f"format {image.format} cannot be read in training; re-encode"
         )
     try:
-        with tf.device("CPU"):
-            return image_preprocessing.decode(tf.constant(image.encoded)).numpy()
+        return image_preprocessing.decode_bytes(image.encoded)
     except tf.errors.InvalidArgumentError as error:
         raise _unusable(error) from error
 
