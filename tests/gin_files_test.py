@@ -1,6 +1,8 @@
 """Gin files are found by name; bindings that no run reads raise an error."""
 # SPDX-License-Identifier: Apache-2.0
 
+import os
+
 import gin
 import pytest
 
@@ -166,7 +168,7 @@ def test_files_are_found_by_path_by_name_and_by_stem(tmp_path):
         "quickstart.gin",
         "quickstart",
     ):
-        assert gin_files.find(name).samefile(quickstart)
+        assert os.path.samefile(gin_files.find(name), quickstart)
 
 
 def test_a_file_in_the_current_folder_goes_first(tmp_path, monkeypatch):

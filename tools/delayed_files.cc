@@ -105,7 +105,8 @@ FILE* Stream(const TF_WritableFile* file) {
 }
 
 void CloseWritableFile(const TF_WritableFile* file, TF_Status* status) {
-  const bool ok = fclose(Stream(file)) == 0;
+  // TensorFlow closes a buffered file twice, the second time on destruction.
+  const bool ok = Stream(file) == nullptr || fclose(Stream(file)) == 0;
   const_cast<TF_WritableFile*>(file)->plugin_file = nullptr;
   SetStatus(status, ok, "close");
 }

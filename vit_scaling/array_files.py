@@ -90,7 +90,7 @@ def write_npz(
     """Write an .npz atomically, with a comment that only `read_npz_comment` shows."""
     # np.savez would not allow arrays with the names of its own arguments.
     with (
-        io_files.atomic_file(path) as temporary,
+        io_files.atomic_local_file(path) as temporary,
         zipfile.ZipFile(os.fspath(temporary), "w") as file,
     ):
         file.comment = comment.encode()
@@ -106,7 +106,7 @@ def write_safetensors(
     import safetensors.numpy  # pip install safetensors
 
     dense = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
-    with io_files.atomic_file(path) as temporary:
+    with io_files.atomic_local_file(path) as temporary:
         safetensors.numpy.save_file(dense, os.fspath(temporary), dict(metadata))
 
 

@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+import functools
+import importlib.util
+import pathlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -110,6 +113,28 @@ def with_class_names(
         reference,
     )
     return dataclasses.replace(data, class_names=tuple(names))
+
+
+def imagenet_wordnet_numbers() -> tuple[str, ...]:
+    """Return the WordNet numbers of ImageNet's 1,000 classes, in the usual order.
+
+    They are read from the list that TensorFlow Datasets is installed with.
+    """
+    return _lines_of("datasets/imagenet2012/labels.txt")
+
+
+def imagenet_validation_labels() -> tuple[str, ...]:
+    """Return the WordNet numbers of ImageNet's 50,000 validation images, in order."""
+    return _lines_of("datasets/imagenet2012/validation_labels.txt")
+
+
+@functools.cache
+def _lines_of(name: str) -> tuple[str, ...]:
+    """Return the lines of a file that TensorFlow Datasets is installed with."""
+    spec = importlib.util.find_spec("tensorflow_datasets")  # Importing it is slow.
+    if spec is None or spec.origin is None:
+        raise ImportError("This needs: pip install tensorflow-datasets")
+    return tuple((pathlib.Path(spec.origin).parent / name).read_text().split())
 
 
 def _quote(names: Sequence[str]) -> str:

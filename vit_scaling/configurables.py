@@ -8,7 +8,7 @@ from typing import Any
 
 import gin
 
-from vit_scaling import experiment, gin_files, image_preprocessing, runs
+from vit_scaling import class_names, experiment, gin_files, image_preprocessing, runs
 from vit_scaling.applications import backbones, finetuning
 from vit_scaling.data import (
     augmentation,
@@ -52,7 +52,7 @@ PARTS: tuple[Callable[..., Any], ...] = (
     label_maps.by_name,
     label_maps.class_names_of,
     label_maps.competing,
-    label_maps.imagenet_wordnet_numbers,
+    class_names.imagenet_wordnet_numbers,
     label_maps.objectnet,
     label_maps.same_classes,
     learning_rate_multipliers.freeze,

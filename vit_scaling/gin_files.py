@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gin
+from etils import epath
 from gin import config as gin_config
 
 from vit_scaling.argument_types import annotations_of, check_argument
@@ -37,7 +38,7 @@ def root() -> Path:
     return installed if installed.is_dir() else package.parent / "gin"
 
 
-def find(name: str) -> Path:
+def find(name: str) -> epath.Path:
     """Return the gin file of a name such as "experiments/vit_b16.gin", or of a path.
 
     A name may leave out its folder and ".gin" where that names one file only.
@@ -45,15 +46,15 @@ def find(name: str) -> Path:
     Raises:
         FileNotFoundError: No such file exists. The message has the nearest names.
     """
-    for path in (Path(name), root() / name, root() / f"{name}.gin"):
-        if path.is_file():
-            return path
+    for path in (name, root() / name, root() / f"{name}.gin"):
+        if epath.Path(path).is_file():
+            return epath.Path(path)
     paths = sorted(
         path.relative_to(root()).as_posix() for path in root().rglob("*.gin")
     )
     same_stem = [path for path in paths if Path(path).stem == Path(name).stem]
     if len(same_stem) == 1 and "/" not in name:
-        return root() / same_stem[0]
+        return epath.Path(root() / same_stem[0])
     stems = {Path(path).stem: path for path in paths}
     near = (
         same_stem

@@ -19,6 +19,7 @@ from etils import epath
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_BUFFER_BYTES = 2**20
 PARTIAL_PREFIX = ".partial-"  # Begins the names of files that are being written.
 
 
@@ -31,6 +32,11 @@ def user_cache_folder() -> Path:
 def is_remote(path: epath.PathLike) -> bool:
     """Whether a path is on an object store, where a rename copies every file."""
     return "://" in os.fspath(path)
+
+
+def absolute_path(path: epath.PathLike) -> str:
+    """Return a name that does not depend on the working folder or on links."""
+    return os.fspath(path) if is_remote(path) else os.path.realpath(path)
 
 
 def is_partial(path: epath.PathLike) -> bool:
@@ -59,11 +65,30 @@ def atomic_file(path: epath.PathLike) -> Iterator[epath.Path]:
 
 
 @contextlib.contextmanager
+def atomic_local_file(path: epath.PathLike) -> Iterator[epath.Path]:
+    """Context manager: an `atomic_file` whose temporary path is local.
+
+    For libraries that write local files only. On an object store the file is copied.
+    """
+    if not is_remote(path):
+        with atomic_file(path) as temporary:
+            yield temporary
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        local = epath.Path(folder) / os.path.basename(path)
+        yield local
+        with atomic_file(path) as temporary:
+            local.copy(temporary)
+
+
+@contextlib.contextmanager
 def atomic_folder(path: epath.PathLike) -> Iterator[epath.Path]:
-    """Context manager: a temporary local folder renamed to `path` on success.
+    """Context manager: a temporary local folder that becomes `path` on success.
 
     A failure leaves neither `path` nor the temporary folder. A model server that
     watches the parent sees the folder appear in one step. An empty `path` is replaced.
+    On an object store the files are copied one by one, those of subfolders first: a
+    SavedModel's saved_model.pb, by which a server recognises it, comes last.
 
     Raises:
         FileExistsError: `path` exists and is not empty.
@@ -72,14 +97,16 @@ def atomic_folder(path: epath.PathLike) -> Iterator[epath.Path]:
     _check_vacant(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     # A leading dot: TensorFlow Serving reads only folders whose name is a number.
-    temporary = epath.Path(
-        tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent)
-    )
+    place = None if is_remote(target) else target.parent
+    temporary = epath.Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=place))
     try:
         os.chmod(temporary, 0o755)  # mkdtemp's 0700 would shut out a server's user.
         yield temporary
         _check_vacant(target)
-        os.rename(temporary, target)  # Replaces an empty folder in one step.
+        if is_remote(target):
+            _upload(temporary, target)
+        else:
+            os.rename(temporary, target)  # Replaces an empty folder in one step.
     finally:
         if temporary.exists():
             temporary.rmtree()
@@ -149,6 +176,13 @@ def map_in_threads(
         return list(pool.map(function, items))
 
 
+def open_file(path: epath.PathLike) -> Any:
+    """Open a file for reading bytes."""
+    if is_remote(path):
+        return epath.Path(path).open("rb")
+    return open(path, "rb", buffering=_BUFFER_BYTES)
+
+
 def flush_file(path: epath.PathLike) -> None:
     """Flush a local file to the disk, so that it survives a power cut.
 
@@ -167,6 +201,18 @@ def flush_folder(path: epath.PathLike) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _upload(folder: epath.Path, target: epath.Path) -> None:
+    files = [path for path in Path(folder).rglob("*") if path.is_file()]
+    try:
+        for file in sorted(files, key=lambda file: (-len(file.parts), file)):
+            copy = target / file.relative_to(folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            epath.Path(file).copy(copy)
+    except BaseException:
+        target.rmtree(missing_ok=True)
+        raise
 
 
 def _check_vacant(target: epath.Path) -> None:

@@ -3,14 +3,13 @@
 
 import functools
 import json
-import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from etils import epath
 
 from vit_scaling.export import prediction, run_loading
 from vit_scaling.image_preprocessing import (
@@ -29,14 +28,14 @@ class TrainedRun:
         record: What the run recorded (`run.json`).
     """
 
-    def __init__(self, model_dir: str | os.PathLike[str]) -> None:
+    def __init__(self, model_dir: epath.PathLike) -> None:
         """Load the newest checkpoint of a run.
 
         Raises:
             FileNotFoundError: A file of the run is missing.
             ValueError: A file of the run is damaged.
         """
-        self.model_dir = pathlib.Path(model_dir)
+        self.model_dir = epath.Path(model_dir)
         self.model: keras.Model
         self.record: RunRecord
         self.model, self.record = run_loading.load_run(model_dir)
@@ -53,7 +52,7 @@ class TrainedRun:
         return preprocessing_from_record(self.record)
 
     def predict(
-        self, images: Sequence[str | os.PathLike[str] | np.ndarray], *, top: int = 5
+        self, images: Sequence[epath.PathLike | np.ndarray], *, top: int = 5
     ) -> list[prediction.Prediction]:
         """Return the best classes of images.
 
@@ -85,7 +84,7 @@ class TrainedRun:
 
 
 def _name_and_encode(
-    image: str | os.PathLike[str] | np.ndarray, number: int
+    image: epath.PathLike | np.ndarray, number: int
 ) -> prediction.NamedImage:
     if isinstance(image, np.ndarray):
         return prediction.NamedImage(f"image {number}", tf.io.encode_png(image).numpy())

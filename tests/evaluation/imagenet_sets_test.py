@@ -8,10 +8,11 @@ import pytest
 
 from tests.evaluation import records
 from vit_scaling import configurables
+from vit_scaling.class_names import imagenet_wordnet_numbers
 from vit_scaling.data.tfrecords import TFRecords
 from vit_scaling.evaluation import label_maps
 
-WORDNET = label_maps.imagenet_wordnet_numbers()
+WORDNET = imagenet_wordnet_numbers()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from vit_scaling.class_names import imagenet_wordnet_numbers
 from vit_scaling.evaluation import label_maps
 from vit_scaling.evaluation.label_maps import LabelMap
 
@@ -125,7 +126,7 @@ def test_maps_without_sense_are_refused(groups, message):
 
 
 def test_imagenets_wordnet_numbers_are_a_thousand_in_order():
-    numbers = label_maps.imagenet_wordnet_numbers()
+    numbers = imagenet_wordnet_numbers()
     assert len(numbers) == len(set(numbers)) == 1000
     assert list(numbers) == sorted(numbers)
     assert numbers[0] == "n01440764"  # tench

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from etils import epath
 
 from vit_scaling import adapters, array_files
 from vit_scaling.array_files import Arrays
@@ -58,7 +59,7 @@ def export_adapter(
         "output": output,
         "arrays": len(chosen),
         "parameters": sum(value.size for value in chosen.values()),
-        "bytes": os.path.getsize(output),
+        "bytes": epath.Path(output).stat().length,
     }
 
 

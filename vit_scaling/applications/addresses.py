@@ -6,6 +6,7 @@ import re
 from urllib.parse import urlsplit
 
 from vit_scaling.applications import downloads, published
+from vit_scaling.io_files import is_remote
 from vit_scaling.naming import did_you_mean
 
 SUFFIXES = (".npz", ".safetensors", ".keras", ".h5")
@@ -39,7 +40,7 @@ def resolve(source: str, *, shape: str | None = None) -> str:
         ValueError: "imagenet" has no default for the shape.
     """
     source = os.path.expanduser(os.fspath(source))
-    if os.path.exists(source):
+    if not is_remote(source) and os.path.exists(source):
         return source
     if source == published.IMAGENET:
         source = published.imagenet_default(shape)
@@ -48,7 +49,7 @@ def resolve(source: str, *, shape: str | None = None) -> str:
     if address.startswith(AUGREG):
         name = address.removeprefix(AUGREG).removesuffix(".npz")
         return f"{_AUGREG_FOLDER}{name}.npz"
-    if not os.path.exists(address) and "://" not in address:
+    if not is_remote(address):
         raise FileNotFoundError(
             f"No weights found at {source!r}. It is not a file, folder, address or "
             f"name of published weights.{published.suggest_name(source)}"
@@ -106,7 +107,9 @@ def local_path(source: str, *, shape: str | None = None) -> str:
 
 def is_folder(path: str) -> bool:
     """Whether this is a local folder, or an address without a file's suffix."""
-    return os.path.isdir(path) or ("://" in path and not has_suffix(path, SUFFIXES))
+    if is_remote(path):
+        return not has_suffix(path, SUFFIXES)
+    return os.path.isdir(path)
 
 
 def has_suffix(source: str, suffixes: str | tuple[str, ...]) -> bool:

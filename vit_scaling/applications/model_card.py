@@ -3,9 +3,10 @@
 
 import json
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
+
+from etils import epath
 
 from vit_scaling.applications.formats.vit_weights import ViTWeights, fitting_shapes
 from vit_scaling.run_record import RunRecord
@@ -27,7 +28,7 @@ def write_card(
             configuration are included.
     """
     record = weights.record or RunRecord((), (1, 1))
-    run = pathlib.Path(source)
+    run = epath.Path(source)
     results = last_results(run / "metrics.jsonl")
     config = run / "config.gin"
     sections = {
@@ -53,7 +54,7 @@ def write_card(
     return "\n".join(header) + "\n\n" + "\n\n".join(body) + "\n"
 
 
-def last_results(metrics: pathlib.Path) -> dict[str, Any]:
+def last_results(metrics: epath.Path) -> dict[str, Any]:
     """Return the last value of every metric in a run's metrics.jsonl; {} without it."""
     if not metrics.is_file():
         return {}
@@ -90,7 +91,7 @@ def _model_facts(weights: ViTWeights) -> dict[str, Any]:
     }
 
 
-def _data_facts(record: RunRecord, settings: pathlib.Path) -> dict[str, Any]:
+def _data_facts(record: RunRecord, settings: epath.Path) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     if settings.is_file():
         recorded = json.loads(settings.read_text(encoding="utf-8"))
@@ -131,6 +132,6 @@ def _table(facts: Mapping[str, Any]) -> str:
     return "\n".join(["| | |", "|---|---|", *rows])
 
 
-def title_of(output_dir: str | os.PathLike[str]) -> str:
+def title_of(output_dir: epath.PathLike) -> str:
     """Return a folder's name as the title of its model."""
-    return pathlib.Path(os.path.abspath(output_dir)).name
+    return epath.Path(os.path.abspath(output_dir)).name

@@ -346,7 +346,7 @@ def save_weights(
         array_files.write_npz(output, native_npz.write_native(weights))
     elif output.endswith(".keras"):
         model = build_model(weights, image_size=image_size)
-        with io_files.atomic_file(output) as temporary:
+        with io_files.atomic_local_file(output) as temporary:
             model.save(os.fspath(temporary))
             if weights.record is not None:
                 height, width = model.input.shape[1:3]

@@ -24,6 +24,7 @@ GROUPS: dict[str, dict[str, Command]] = {
     "Train": {
         "train": Command("train", "train on a folder of images, or by gin files"),
         "finetune": Command("finetune", "fine-tune at several learning rates"),
+        "vtab": Command("vtab", "fine-tune on VTAB-1k's tasks; means by group"),
         "evaluate": Command("evaluate", "evaluate a run's checkpoint"),
         "fewshot": Command("evaluate_fewshot", "few-shot accuracy and probes"),
     },

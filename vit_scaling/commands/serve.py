@@ -7,12 +7,13 @@ that vit-scaling export --serving_kit=NAME writes; its protocol is the same.
 
 import argparse
 import contextlib
-import pathlib
 import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from etils import epath
 
 from vit_scaling.commands import cli
 
@@ -52,7 +53,7 @@ def _start(
     from vit_scaling.export import development_server
     from vit_scaling.export.served_models import ServedModels
 
-    models = ServedModels(pathlib.Path(arguments.export), name=arguments.name)
+    models = ServedModels(epath.Path(arguments.export), name=arguments.name)
     host = arguments.host
     grpc_server = development_server.serve_grpc(models, host=host, port=arguments.port)
     rest_server = development_server.serve_rest(

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from etils import epath
 
 from vit_scaling.commands import cli
 
@@ -47,8 +48,8 @@ def _sweep(arguments: argparse.Namespace) -> Mapping[str, Any]:
     sweep = configurables.sweep()
     _check_branches(sweep)
     path = gin_files.find(arguments.study)
-    output = pathlib.Path(arguments.output_dir or path.with_suffix(""))
-    work = pathlib.Path(arguments.work_dir or output / "work")
+    output = epath.Path(arguments.output_dir or path.with_suffix(""))
+    work = epath.Path(arguments.work_dir or output / "work")
     check_settings(sweep.jobs, work, gin_files.find)
     left = unfinished_jobs(sweep, sweep.jobs, work)
     cost = {

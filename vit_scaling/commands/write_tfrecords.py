@@ -16,7 +16,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--source",
         required=True,
         help="folder:PATH (a subfolder per class), csv:FILE (columns path, labels; "
-        "several by ;), tar:GLOB, tfds:NAME[:SPLIT], tfrecords:PATTERN, digits",
+        "several by ;), tar:GLOB, tfds:NAME[:SPLIT], tfrecords:PATTERN, digits, and "
+        "ImageNet's test sets as published: imagenet-val:FOLDER, -real, -v2, -a, -r, "
+        "-sketch, objectnet:FOLDER",
     )
     add("--output_dir", required=True, help="folder of the set")
     add("--split", default="train", help="prefix of the shards' names")

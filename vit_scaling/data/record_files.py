@@ -2,14 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import hashlib
-import os
 import struct
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import google_crc32c
 import numpy as np
 import tensorflow as tf
+
+from vit_scaling.io_files import open_file
 
 # A record is: length (8 bytes), masked CRC of the length (4), data, masked CRC of the
 # data (4). https://www.tensorflow.org/tutorials/load_data/tfrecord
@@ -29,13 +30,6 @@ def masked_crc(data: bytes) -> int:
     """
     crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def open_file(path: str) -> Any:
-    """Open a local or remote file for reading bytes."""
-    if os.path.exists(path):
-        return open(path, "rb", buffering=_BUFFER_BYTES)
-    return tf.io.gfile.GFile(path, "rb")
 
 
 def file_size(path: str) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from vit_scaling.io_files import atomic_file, user_cache_folder
+from vit_scaling.io_files import absolute_path, atomic_file, user_cache_folder
 
 INDEX_FOLDER = "index"  # In the shards' folder: index/<shard>.offsets.npy
 OFFSETS = "offsets"
@@ -28,7 +28,7 @@ def key_hashes_kind(key: str, size_bytes: int) -> str:
 def sidecar_paths(shard: str, kind: str, suffix: str = ".npy") -> list[str]:
     """Return the places of a sidecar: the shard's folder, then the user's cache."""
     folder, name = os.path.split(shard)
-    unique = hashlib.sha256(os.path.abspath(shard).encode()).hexdigest()[:16]
+    unique = hashlib.sha256(absolute_path(shard).encode()).hexdigest()[:16]
     return [
         os.path.join(folder, INDEX_FOLDER, f"{name}.{kind}{suffix}"),
         str(user_cache_folder() / INDEX_FOLDER / f"{unique}.{kind}{suffix}"),

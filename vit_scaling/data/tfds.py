@@ -6,6 +6,8 @@ import functools
 import os
 from typing import Any
 
+from etils import epath
+
 from vit_scaling.data.examples import Features
 from vit_scaling.data.record_index import RecordIndex, Shard
 
@@ -41,7 +43,7 @@ class TFDS:
     def _builder(self) -> Any:
         import tensorflow_datasets as tfds
 
-        if os.path.exists(os.path.join(self.name, "dataset_info.json")):
+        if (epath.Path(self.name) / "dataset_info.json").exists():
             return tfds.builder_from_directory(self.name)
         builder = tfds.builder(self.name, data_dir=self.data_dir)
         if not builder.is_prepared():
@@ -50,6 +52,12 @@ class TFDS:
                 f"`tfds build {self.name}` or download_and_prepare() first."
             )
         return builder
+
+    @property
+    def split_sizes(self) -> dict[str, int]:
+        """Number of records of each split."""
+        splits = self._builder.info.splits
+        return {name: int(split.num_examples) for name, split in splits.items()}
 
     @functools.cached_property
     def features(self) -> Features:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
+from etils import epath
 from scipy import special  # scipy.stats takes half a second to import.
 
 from vit_scaling import array_files
@@ -192,7 +193,7 @@ def compute_accuracies(
 def check_parent_folder(path: str) -> None:
     """Raise unless the folder of a file to be written exists."""
     folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
+    if not epath.Path(folder).is_dir():
         raise FileNotFoundError(
             f"The folder {folder!r} of {os.path.basename(path)!r} does not exist. "
             "Create it first."

@@ -2,13 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
-import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from etils import epath
 
 from vit_scaling import io_files
 from vit_scaling.argument_types import NonNegativeInt, PositiveInt
@@ -133,7 +132,7 @@ def by_name(set_names: Sequence[str], model_names: Sequence[str]) -> LabelMap:
     """Return the map of a set whose classes have the names of some of the model's.
 
     Such as the 200 folders of ImageNet-A and -R, named by WordNet numbers (n01498041),
-    for a model whose classes are named so as well (see `imagenet_wordnet_numbers`).
+    for a model whose classes are named so too (see `imagenet_wordnet_numbers`).
 
     Raises:
         ValueError: A name of the set is not a name of the model's.
@@ -150,7 +149,7 @@ def by_name(set_names: Sequence[str], model_names: Sequence[str]) -> LabelMap:
 
 
 def objectnet(
-    mappings: str | os.PathLike[str], folders: Sequence[str], *, classes: int = 1000
+    mappings: epath.PathLike, folders: Sequence[str], *, classes: int = 1000
 ) -> LabelMap:
     """Return ObjectNet's map, read from the `mappings` folder that comes with the set.
 
@@ -170,7 +169,7 @@ def objectnet(
         FileNotFoundError: One of the files is missing.
         ValueError: The files do not fit together, or a folder is unknown.
     """
-    path = pathlib.Path(mappings)
+    path = epath.Path(mappings)
     to_object = io_files.read_json(path / "folder_to_objectnet_label.json")
     to_imagenet = io_files.read_json(path / "objectnet_to_imagenet_1k.json")
     to_line = io_files.read_json(path / "pytorch_to_imagenet_2012_id.json")
@@ -198,14 +197,3 @@ def objectnet(
             )
         groups.append(tuple(number_of_name[name] for name in members))
     return LabelMap(tuple(groups), classes)
-
-
-def imagenet_wordnet_numbers() -> tuple[str, ...]:
-    """Return the WordNet numbers of ImageNet's 1,000 classes, in the usual order.
-
-    They are read from the list that TensorFlow Datasets is installed with.
-    """
-    import tensorflow_datasets as tfds  # Slow to import, and only this needs it.
-
-    root = pathlib.Path(tfds.__file__).parent
-    return tuple((root / "datasets/imagenet2012/labels.txt").read_text().split())

@@ -2,15 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
-import glob
 import itertools
 import os
-import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
+from etils import epath
 
 from vit_scaling.class_names import label_maps
 from vit_scaling.data.image_data import MAX_PIXELS
@@ -67,13 +66,13 @@ Predictor = Callable[
 _DECODED_IN_GRAPH = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8")
 
 
-def find_version_folder(saved_model: str | os.PathLike[str]) -> pathlib.Path:
+def find_version_folder(saved_model: epath.PathLike) -> epath.Path:
     """Return the folder of `saved_model.pb`: given, or the highest numbered version.
 
     Raises:
         FileNotFoundError: `saved_model` has no SavedModel.
     """
-    folder = pathlib.Path(saved_model)
+    folder = epath.Path(saved_model)
     if (folder / "saved_model.pb").is_file():
         return folder
     versions = [
@@ -89,16 +88,14 @@ def find_version_folder(saved_model: str | os.PathLike[str]) -> pathlib.Path:
     return max(versions, key=lambda path: int(path.name))
 
 
-def make_local_predictor(saved_model: str | os.PathLike[str]) -> Predictor:
+def make_local_predictor(saved_model: epath.PathLike) -> Predictor:
     """Return a predictor that runs the SavedModel in this process."""
     folder = find_version_folder(saved_model)
     name = serving_signatures.BYTES_SIGNATURE  # Earlier versions exported it too.
     return _make_predictor(serving_signatures.load_signature(folder, name))
 
 
-def make_run_predictor(
-    model_dir: str | os.PathLike[str], *, top_k: int = 5
-) -> Predictor:
+def make_run_predictor(model_dir: epath.PathLike, *, top_k: int = 5) -> Predictor:
     """Return a predictor of a run's newest weights, without an export.
 
     Args:
@@ -172,12 +169,12 @@ def list_image_files(patterns: Sequence[str]) -> list[str]:
     """
     files: list[str] = []
     for pattern in patterns:
-        if os.path.isdir(pattern):
-            found = [item.path for item, reason in scan_folder(pattern) if not reason]
-        elif os.path.exists(pattern):
+        if epath.Path(pattern).is_dir():
+            found = [path for path, _, reason in scan_folder(pattern) if not reason]
+        elif epath.Path(pattern).exists():
             found = [pattern]
         else:
-            found = sorted(glob.glob(pattern))
+            found = sorted(tf.io.gfile.glob(pattern))
         if not found:
             raise FileNotFoundError(f"No image at {pattern}: name files or a folder.")
         files += found
@@ -192,13 +189,13 @@ def read_image_files(files: Iterable[str]) -> Iterator[NamedImage]:
     """
     for file in files:
         try:
-            yield NamedImage(file, _read_image(pathlib.Path(file)))
+            yield NamedImage(file, _read_image(epath.Path(file)))
         except (OSError, UnusableImage) as error:
             reason = getattr(error, "strerror", None) or str(error)
             yield NamedImage(file, error=reason)
 
 
-def _read_image(path: pathlib.Path) -> bytes:
+def _read_image(path: epath.Path) -> bytes:
     content = path.read_bytes()
     if content.startswith(_DECODED_IN_GRAPH):
         return content

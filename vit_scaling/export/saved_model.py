@@ -9,19 +9,20 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from etils import epath
 
 from vit_scaling import io_files
 from vit_scaling.export import run_loading, serving_signatures
 from vit_scaling.run_record import RunRecord, record_from_json
 
 RECORD_FILE = "vit_scaling.json"  # In assets.extra, which model servers ignore.
-Extra = Callable[[pathlib.Path, RunRecord], None]
+Extra = Callable[[epath.Path, RunRecord], None]
 TOLERANCE = 1e-4  # Far above rounding, far below any mistake in weights or layers.
 
 
 def export_run(
-    model_dir: str | os.PathLike[str],
-    output_dir: str | os.PathLike[str],
+    model_dir: epath.PathLike,
+    output_dir: epath.PathLike,
     *,
     averages: bool | None = None,
     step: int | None = None,
@@ -62,7 +63,7 @@ def export_run(
 
 def export_model(
     model: keras.Model,
-    output_dir: str | os.PathLike[str],
+    output_dir: epath.PathLike,
     record: RunRecord,
     *,
     top_k: int = 5,
@@ -101,7 +102,7 @@ def export_model(
     """
     run_loading.check_exportable(model, record)
     with io_files.atomic_folder(output_dir) as temporary:
-        folder = pathlib.Path(temporary)
+        folder = epath.Path(temporary)
         _write(model, folder, record, top_k=top_k, jit_compile=jit_compile)
         report = {
             "output_dir": os.fspath(output_dir),
@@ -120,7 +121,9 @@ def export_model(
         if extra is not None:
             extra(folder, record)
         report["bytes"] = sum(
-            path.stat().st_size for path in folder.rglob("*") if path.is_file()
+            path.stat().st_size
+            for path in pathlib.Path(folder).rglob("*")
+            if path.is_file()
         )
     return report
 
@@ -141,7 +144,7 @@ def make_random_images(number: int, record: RunRecord, *, seed: int) -> np.ndarr
     return values.astype(np.float32)
 
 
-def read_record(saved_model: str | os.PathLike[str]) -> RunRecord:
+def read_record(saved_model: epath.PathLike) -> RunRecord:
     """Return the record that `export_model` put into a SavedModel.
 
     Raises:
@@ -157,14 +160,14 @@ def read_record(saved_model: str | os.PathLike[str]) -> RunRecord:
     return record_from_json(fields, source=str(path))
 
 
-def read_report(saved_model: str | os.PathLike[str]) -> dict[str, Any]:
+def read_report(saved_model: epath.PathLike) -> dict[str, Any]:
     """Return the report that `export_model` put into a SavedModel; {} without one."""
     path = _record_path(saved_model)
     return io_files.read_json(path)["report"] if path.is_file() else {}
 
 
 def load_feature_function(
-    saved_model: str | os.PathLike[str],
+    saved_model: epath.PathLike,
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     """Return a function from float images to the SavedModel's features."""
     signature = serving_signatures.load_signature(
@@ -175,7 +178,7 @@ def load_feature_function(
 
 def _write(
     model: keras.Model,
-    folder: pathlib.Path,
+    folder: epath.Path,
     record: RunRecord,
     *,
     top_k: int,
@@ -195,19 +198,19 @@ def _write(
 
 
 def _write_record(
-    folder: pathlib.Path, record: RunRecord, report: dict[str, Any]
+    folder: epath.Path, record: RunRecord, report: dict[str, Any]
 ) -> None:
     content = {"record": record.as_dict(), "report": report}
     io_files.write_json(_record_path(folder), content)
 
 
-def _record_path(saved_model: str | os.PathLike[str]) -> pathlib.Path:
-    return pathlib.Path(saved_model) / "assets.extra" / RECORD_FILE
+def _record_path(saved_model: epath.PathLike) -> epath.Path:
+    return epath.Path(saved_model) / "assets.extra" / RECORD_FILE
 
 
 def _compare(
     model: keras.Model,
-    folder: pathlib.Path,
+    folder: epath.Path,
     record: RunRecord,
     *,
     jit_compile: bool,

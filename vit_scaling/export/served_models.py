@@ -1,10 +1,10 @@
 """Models that the development server serves: versions, signatures, checked calls."""
 # SPDX-License-Identifier: Apache-2.0
 
-import pathlib
 from collections.abc import Mapping
 
 import tensorflow as tf
+from etils import epath
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from vit_scaling.export.serving_kit import list_versions
@@ -34,7 +34,7 @@ class ServedModel:
         version: Its number.
     """
 
-    def __init__(self, name: str, folder: pathlib.Path, version: int) -> None:
+    def __init__(self, name: str, folder: epath.Path, version: int) -> None:
         """Load the SavedModel."""
         self.name, self.version = name, version
         self._loaded = tf.saved_model.load(str(folder))
@@ -110,7 +110,7 @@ class ServedModels:
         FileNotFoundError: The folder has no SavedModel.
     """
 
-    def __init__(self, export: pathlib.Path, *, name: str) -> None:
+    def __init__(self, export: epath.Path, *, name: str) -> None:
         """Load the newest version of every model."""
         if (export / "saved_model.pb").is_file():
             number = int(export.name) if export.name.isdigit() else 1
@@ -149,6 +149,6 @@ class ServedModels:
         return model
 
 
-def _load_newest(name: str, folder: pathlib.Path) -> ServedModel:
+def _load_newest(name: str, folder: epath.Path) -> ServedModel:
     version = max(list_versions(folder))
     return ServedModel(name, folder / str(version), version)

@@ -3,11 +3,11 @@
 
 import functools
 import os
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
+from etils import epath
 
 from vit_scaling import io_files
 from vit_scaling.export import clients, saved_model, serving_signatures
@@ -67,8 +67,8 @@ exec docker compose --file "$here/compose.yaml" up "$@"
 
 
 def write_kit(
-    model_dir: str | os.PathLike[str],
-    output_dir: str | os.PathLike[str],
+    model_dir: epath.PathLike,
+    output_dir: epath.PathLike,
     *,
     name: str = "vit",
     version: int | None = None,
@@ -103,7 +103,7 @@ def write_kit(
 
 def write_version(
     write: Callable[..., dict[str, Any]],
-    output_dir: str | os.PathLike[str],
+    output_dir: epath.PathLike,
     *,
     name: str = "vit",
     version: int | None = None,
@@ -127,7 +127,7 @@ def write_version(
     clients.check_api_installed("A serving kit, with its warm-up requests,")
     if not name.replace("_", "").replace("-", "").isalnum():
         raise ValueError(f"`name` must be letters, digits, - and _; received {name!r}.")
-    kit = pathlib.Path(output_dir)
+    kit = epath.Path(output_dir)
     if version is None:
         version = max(list_versions(kit / name), default=0) + 1
     if version < 1:
@@ -146,13 +146,14 @@ def write_version(
     compose = COMPOSE.format(version=SERVER_VERSION, flags=flags)
     io_files.write_text(kit / "compose.yaml", compose)
     io_files.write_text(kit / "serve.sh", SERVE.format(name=name))
-    (kit / "serve.sh").chmod(0o755)
+    if not io_files.is_remote(kit):
+        os.chmod(kit / "serve.sh", 0o755)
     return {**report, "kit": str(kit), "name": name, "version": version}
 
 
-def list_versions(folder: str | os.PathLike[str]) -> list[int]:
+def list_versions(folder: epath.PathLike) -> list[int]:
     """Return the numbers of the version folders of a served model, ascending."""
-    path = pathlib.Path(folder)
+    path = epath.Path(folder)
     found = path.iterdir() if path.is_dir() else ()
     return sorted(
         int(version.name)
@@ -161,7 +162,7 @@ def list_versions(folder: str | os.PathLike[str]) -> list[int]:
     )
 
 
-def _uses_xla(model: pathlib.Path) -> bool:
+def _uses_xla(model: epath.Path) -> bool:
     """Whether any version of a served model is compiled by XLA."""
     return any(
         saved_model.read_report(model / str(version)).get("jit_compile", False)
@@ -169,7 +170,7 @@ def _uses_xla(model: pathlib.Path) -> bool:
     )
 
 
-def write_warmup(folder: pathlib.Path, record: RunRecord, *, name: str = "vit") -> None:
+def write_warmup(folder: epath.Path, record: RunRecord, *, name: str = "vit") -> None:
     """Write requests that the server runs before it serves the first client.
 
     A request for each signature and each batch size that batching may make, so that no

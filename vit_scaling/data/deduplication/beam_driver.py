@@ -11,12 +11,13 @@ the removed ones.
 import ast
 import dataclasses
 import functools
-import pathlib
-import shutil
+import os
 import struct
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
+
+from etils import epath
 
 from vit_scaling.data.deduplication import internal_duplicates, shared_objects
 from vit_scaling.data.deduplication.fingerprints import Fingerprint
@@ -56,8 +57,8 @@ class BeamDriver:
 
     def run_search(self, search: Search) -> SearchResult:
         """Find the training records to remove."""
-        folder = pathlib.Path(self.output_dir, _FOLDER)
-        shutil.rmtree(folder, ignore_errors=True)
+        folder = epath.Path(self.output_dir) / _FOLDER
+        folder.rmtree(missing_ok=True)
         folder.mkdir(parents=True)
         # Its index too, so that no worker looks for the shards again.
         search.train.index()
@@ -121,7 +122,7 @@ class BeamDriver:
             )
 
         rows = {row["file"]: row for row in self._run(add_steps)}
-        return [rows[pathlib.Path(task.path).name] for task in tasks]
+        return [rows[os.path.basename(task.path)] for task in tasks]
 
     def _run(self, add_steps: Callable[[Any], Any]) -> list[Any]:
         """Run a pipeline of some steps and return the values that it ends with.
@@ -131,7 +132,7 @@ class BeamDriver:
         """
         import apache_beam as beam  # pip install "vit_scaling[beam]"
 
-        folder = pathlib.Path(self.output_dir, _FOLDER)
+        folder = epath.Path(self.output_dir) / _FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         with make_pipeline(self.runner, self.options) as pipeline:
             _ = (
@@ -144,7 +145,7 @@ class BeamDriver:
             for path in folder.glob("rows*")
             for line in path.read_text(encoding="utf-8").splitlines()
         ]
-        shutil.rmtree(folder)
+        folder.rmtree()
         return rows
 
 

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from etils import epath
+
 from vit_scaling.data.deduplication import removal_report
 from vit_scaling.data.deduplication.local_driver import LocalDriver
 from vit_scaling.data.deduplication.search import (
@@ -21,7 +23,7 @@ from vit_scaling.data.manifests import make_manifest, manifest_path
 from vit_scaling.data.sidecar_files import INDEX_FOLDER
 from vit_scaling.data.tfrecords import CLASSES_FILE, NUMBERS_PATTERN, TFRecords
 from vit_scaling.data.writing.class_names import write_class_names
-from vit_scaling.io_files import is_partial, write_json
+from vit_scaling.io_files import absolute_path, is_partial, write_json
 
 
 class Driver(Protocol):
@@ -62,7 +64,7 @@ def clean(
     driver, train = driver or LocalDriver(), search.train
     _check_output_dir(search, output_dir)
     _check_class_names(train)
-    os.makedirs(os.path.join(output_dir, INDEX_FOLDER), exist_ok=True)
+    (epath.Path(output_dir) / INDEX_FOLDER).mkdir(parents=True, exist_ok=True)
     _remove_partial_files(output_dir)
     found = driver.run_search(search)
     removals = found.removals
@@ -96,8 +98,8 @@ def clean(
 def _check_output_dir(search: Search, output_dir: str) -> None:
     sets = [("training", search.train), *(("evaluation", s) for s in search.against)]
     for name, source in sets:
-        folders = {os.path.dirname(os.path.realpath(s.path)) for s in source.shards}
-        if os.path.realpath(output_dir) in folders:
+        folders = {os.path.dirname(absolute_path(s.path)) for s in source.shards}
+        if absolute_path(output_dir) in folders:
             raise ValueError(
                 f"`output_dir` must not be the {name} set's own folder; received "
                 f"{output_dir!r}."
@@ -117,9 +119,10 @@ def _check_class_names(train: TFRecords) -> None:
 
 def _remove_partial_files(output_dir: str) -> None:
     """Remove partial files, which a run that was killed has left."""
-    for folder in (output_dir, os.path.join(output_dir, INDEX_FOLDER)):
-        for name in filter(is_partial, os.listdir(folder)):
-            os.remove(os.path.join(folder, name))
+    root = epath.Path(output_dir)
+    for folder in (root, root / INDEX_FOLDER):
+        for path in filter(is_partial, list(folder.iterdir())):
+            path.unlink()
 
 
 def _count_by_set(search: Search, removals: Sequence[Removal]) -> dict[str, int]:

@@ -5,7 +5,7 @@ import mmap
 import pickle
 from typing import Any
 
-from vit_scaling.io_files import atomic_file
+from vit_scaling.io_files import atomic_file, is_remote, open_file
 
 _ALIGNMENT = 64
 
@@ -14,7 +14,7 @@ def store(path: str, value: Any) -> None:
     """Store an object in the file `path`, and its arrays in `path`.arrays.
 
     Args:
-        path: A local file system that all workers see.
+        path: On a file system that all workers see.
         value: An object that can be pickled.
     """
     buffers: list[pickle.PickleBuffer] = []
@@ -33,12 +33,16 @@ def store(path: str, value: Any) -> None:
 
 
 def load(path: str) -> Any:
-    """Return a stored object. Its arrays are read-only pages of the mapped file."""
-    with open(path, "rb") as file:
+    """Return a stored object. Its arrays are read-only pages of a mapped local file."""
+    with open_file(path) as file:
         content, places = pickle.load(file)
     pages = memoryview(b"")
     if any(size for _, size in places):  # An empty file cannot be mapped.
-        with open(f"{path}.arrays", "rb") as file:
-            pages = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        with open_file(f"{path}.arrays") as file:
+            if is_remote(path):
+                pages = memoryview(file.read())
+            else:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                pages = memoryview(mapped)
     parts = [pages[start : start + size] for start, size in places]
     return pickle.loads(content, buffers=parts)

@@ -6,6 +6,8 @@ import os
 import unicodedata
 from collections.abc import Sequence
 
+from etils import epath
+
 from vit_scaling.data.tfrecords import CLASSES_FILE, read_class_names
 from vit_scaling.data.writing.image_entries import Entry, EntrySource
 from vit_scaling.io_files import write_text
@@ -31,7 +33,7 @@ def assign_class_names(
     path = os.path.join(output_dir, CLASSES_FILE)
     own_names = source.class_names()
     _warn_of_similar(own_names)
-    if not os.path.exists(path):
+    if not epath.Path(path).exists():
         write_class_names(path, own_names)
         return own_names
     names = read_class_names(path)

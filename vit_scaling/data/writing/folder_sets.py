@@ -6,15 +6,16 @@ import hashlib
 import io
 import json
 import os
-import pathlib
 import statistics
 from collections.abc import Callable
 
+from etils import epath
 from PIL import Image
 
 from vit_scaling.data.writing.image_entries import EntrySource
 from vit_scaling.data.writing.image_files import Folder
 from vit_scaling.data.writing.split_writer import Progress, write_tfrecords
+from vit_scaling.io_files import absolute_path
 
 TRAIN, EVALUATION = "train", ("val", "validation", "valid", "test")
 CACHE_VARIABLE = "VIT_SCALING_CACHE"
@@ -43,16 +44,16 @@ class FolderSets:
     median_side: int
 
 
-def default_cache() -> pathlib.Path:
+def default_cache() -> epath.Path:
     """Return the folder of caches: $VIT_SCALING_CACHE, or ~/.cache/vit_scaling."""
     given = os.environ.get(CACHE_VARIABLE)
-    return pathlib.Path(given) if given else pathlib.Path.home() / ".cache/vit_scaling"
+    return epath.Path(given or "~/.cache/vit_scaling").expanduser()
 
 
 def write_folder(
     folder: str,
     *,
-    cache: str | os.PathLike[str] | None = None,
+    cache: epath.PathLike | None = None,
     progress: Callable[[str], Progress | None] = lambda split: None,
 ) -> FolderSets:
     """Write a folder of images into cached TFRecords, once, and describe them.
@@ -71,7 +72,7 @@ def write_folder(
         ValueError: There are no images, or evaluation has a class without training
             images.
     """
-    root = pathlib.Path(folder)
+    root = epath.Path(folder)
     has_splits = (root / TRAIN).is_dir()
     sources: dict[str, EntrySource] = {
         TRAIN: Folder(str(root / TRAIN if has_splits else root))
@@ -80,7 +81,7 @@ def write_folder(
     eval_name = names[0] if names else None
     if eval_name:
         sources[eval_name] = Folder(str(root / eval_name))
-    output = pathlib.Path(cache or default_cache()) / _cache_name(root, sources)
+    output = epath.Path(cache or default_cache()) / _cache_name(root, sources)
     manifests = {
         split: write_tfrecords(
             source, output_dir=str(output), split=split, progress=progress(split)
@@ -104,15 +105,16 @@ def write_folder(
     )
 
 
-def _cache_name(root: pathlib.Path, sources: dict[str, EntrySource]) -> str:
+def _cache_name(root: epath.Path, sources: dict[str, EntrySource]) -> str:
     """Return a name that changes with the images' names and sizes."""
     content = {
         split: sorted((entry.key, entry.size_bytes) for entry in source.entries())
         for split, source in sources.items()
     }
-    text = json.dumps([str(root.resolve()), content])
+    path = absolute_path(root)
+    text = json.dumps([path, content])
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return f"{root.resolve().name}-{digest}"
+    return f"{os.path.basename(path)}-{digest}"
 
 
 def _median_side(source: EntrySource) -> int:

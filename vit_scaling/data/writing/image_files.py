@@ -4,10 +4,13 @@
 import codecs
 import csv
 import dataclasses
+import io
 import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+from etils import epath
 
 from vit_scaling.data.writing import file_rules
 from vit_scaling.data.writing.image_entries import (
@@ -17,6 +20,7 @@ from vit_scaling.data.writing.image_entries import (
     check_utf8,
 )
 from vit_scaling.data.writing.label_names import name_labels, sort_names
+from vit_scaling.io_files import is_remote, map_in_threads, open_file
 from vit_scaling.naming import list_some
 
 _logger = logging.getLogger(__name__)
@@ -27,8 +31,9 @@ class _ReadsFiles(ListedSource):
 
     def read(self, entry: Entry) -> bytes:
         """Return the file's bytes."""
-        with open(entry.place, "rb") as file:
-            return file.read()
+        with open_file(entry.place) as file:
+            content: bytes = file.read()
+        return content
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Folder(_ReadsFiles):
     path: str
 
     def __post_init__(self) -> None:
-        if not os.path.isdir(self.path):
+        if not epath.Path(self.path).is_dir():
             raise FileNotFoundError(
                 f"`path` must be a folder; received {self.path!r}, which is not one."
             )
@@ -66,16 +71,16 @@ class Folder(_ReadsFiles):
             check_utf8(name)
 
     def _find_classes(self) -> tuple[str, ...]:
-        with os.scandir(self.path) as items:
-            names = [item.name for item in items if os.path.isdir(item.path)]
+        items = epath.Path(self.path).iterdir()
+        names = [item.name for item in items if item.is_dir()]
         return sort_names([name for name in names if not file_rules.is_hidden(name)])
 
     def _list(self) -> Listing:
         listing = Listing(class_names=self._find_classes())
         other_files: dict[str, str] = {}
         start = len(os.path.join(self.path, ""))
-        for item, reason in scan_folder(self.path):
-            key = item.path[start:].replace(os.sep, "/")
+        for item, size, reason in scan_folder(self.path):
+            key = item[start:].replace(os.sep, "/")
             label, _, in_class = key.partition("/")
             if not reason and not in_class:
                 reason = "outside the class folders"
@@ -84,8 +89,7 @@ class Folder(_ReadsFiles):
                 if in_class and reason != file_rules.HIDDEN:
                     other_files.setdefault(label, key)
             else:
-                size = item.stat().st_size
-                listing.use(Entry(key, (label,), item.path, size))
+                listing.use(Entry(key, (label,), item, size))
         for label in other_files.keys() - {e.labels[0] for e in listing.entries}:
             raise ValueError(
                 f"{os.path.join(self.path, label)} has files but no image, for example "
@@ -109,7 +113,41 @@ def _warn_of_classes_below(listing: Listing) -> None:
         )
 
 
-def scan_folder(
+def scan_folder(folder: str) -> Iterator[tuple[str, int, str | None]]:
+    """Yield every file below a folder: path, size, and reason to skip it or None."""
+    if is_remote(folder):
+        yield from _scan_remote(folder)
+        return
+    for item, reason in _scan_local(folder):
+        yield item.path, 0 if reason else item.stat().st_size, reason
+
+
+def _scan_remote(
+    folder: str, reason: str | None = None
+) -> Iterator[tuple[str, int, str | None]]:
+    paths = sorted(epath.Path(folder).iterdir())
+    found = map_in_threads(lambda path: path.stat(), paths)
+    for path, status in zip(paths, found, strict=True):
+        hidden = file_rules.HIDDEN if file_rules.is_hidden(path.name) else None
+        why = reason or hidden
+        if status.is_directory:
+            yield from _scan_remote(str(path), why)
+            continue
+        if not why and not file_rules.is_image(path.name, _head_reader(path)):
+            why = file_rules.NOT_AN_IMAGE
+        yield str(path), status.length, why
+
+
+def _head_reader(path: epath.PathLike) -> Callable[[int], bytes]:
+    def read(count: int) -> bytes:
+        with open_file(path) as file:
+            head: bytes = file.read(count)
+        return head
+
+    return read
+
+
+def _scan_local(
     folder: str,
     parents: frozenset[tuple[int, int]] = frozenset(),
     reason: str | None = None,
@@ -139,7 +177,7 @@ def scan_folder(
             yield item, "link to a folder around it"
             continue
         hidden = file_rules.HIDDEN if file_rules.is_hidden(item.name) else None
-        yield from scan_folder(item.path, parents, reason or hidden)
+        yield from _scan_local(item.path, parents, reason or hidden)
 
 
 def _identify(folder: str) -> tuple[int, int]:
@@ -159,15 +197,10 @@ def _reason_to_skip(item: "os.DirEntry[str]") -> str | None:
     if not is_file:
         return file_rules.NOT_A_FILE
     try:
-        found = file_rules.is_image(item.name, lambda count: _read_head(item, count))
+        found = file_rules.is_image(item.name, _head_reader(item.path))
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     return None if found else file_rules.NOT_AN_IMAGE
-
-
-def _read_head(item: "os.DirEntry[str]", count: int) -> bytes:
-    with open(item.path, "rb", buffering=0) as file:
-        return file.read(count)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,21 +230,25 @@ class CsvFile(_ReadsFiles):
         for entry in self._read_rows():
             labels.update(entry.labels)
             try:
-                status = os.stat(entry.place)
+                size = _file_size(entry.place)
             except (OSError, ValueError) as error:  # ValueError: a null byte.
-                reason = getattr(error, "strerror", error)
+                reason = getattr(error, "strerror", None) or error
                 listing.skip(entry.key, f"cannot be read ({reason})")
                 continue
-            if stat.S_ISREG(status.st_mode):
-                sized = dataclasses.replace(entry, size_bytes=status.st_size)
-                listing.use(sized)
+            if size is not None:
+                listing.use(dataclasses.replace(entry, size_bytes=size))
             else:
                 listing.skip(entry.key, file_rules.NOT_A_FILE)
         listing.class_names = name_labels(labels, self.path)
         return listing
 
     def _read_rows(self) -> Iterator[Entry]:
-        with open(self.path, newline="", encoding=_detect_encoding(self.path)) as file:
+        with open_file(self.path) as binary:
+            encoding = _detect_encoding(binary.read(4))
+            binary.seek(0)
+            file = io.TextIOWrapper(
+                io.BytesIO(binary.read()), encoding=encoding, newline=""
+            )
             rows = csv.DictReader(file)
             try:
                 if not {"path", "labels"} <= set(rows.fieldnames or ()):
@@ -250,10 +287,17 @@ class CsvFile(_ReadsFiles):
         return Entry(row["path"], labels, path)
 
 
-def _detect_encoding(path: str) -> str:
+def _file_size(path: str) -> int | None:
+    """Return the size of a file; None if it is a folder or device."""
+    if is_remote(path):
+        found = epath.Path(path).stat()
+        return None if found.is_directory else found.length
+    status = os.stat(path)
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _detect_encoding(head: bytes) -> str:
     """Return UTF-16 or UTF-32 if a file begins with its byte order mark, or UTF-8."""
-    with open(path, "rb") as file:
-        head = file.read(4)
     if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         return "utf-32"
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

@@ -29,7 +29,8 @@ from vit_scaling.data.writing.image_entries import (
     SkippedFiles,
 )
 from vit_scaling.data.writing.image_files import CsvFile, Folder
-from vit_scaling.data.writing.source_names import check_source
+from vit_scaling.data.writing.published_sets import PublishedSet
+from vit_scaling.data.writing.source_names import PUBLISHED, check_source
 from vit_scaling.data.writing.tar_files import TarFiles
 from vit_scaling.naming import check_known
 
@@ -220,6 +221,8 @@ def parse_source(
         )
     if text == "digits":
         return Digits(split)
+    if kind in PUBLISHED:
+        return PublishedSet(kind, rest)
     return _FILE_SOURCES[kind](rest)
 
 

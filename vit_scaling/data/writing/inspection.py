@@ -4,6 +4,7 @@
 import base64
 import collections
 import hashlib
+import io
 import math
 import os
 import pathlib
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from etils import epath
 
 from vit_scaling.data.examples import Source, feature_values, parse_example
 from vit_scaling.data.image_data import MAX_PIXELS
@@ -130,7 +132,8 @@ def write_sheets(
     Both show the same random images in the same order, with their labels. If the set
     has no class names, images with a label above those of a sample are left out.
     """
-    os.makedirs(output_dir, exist_ok=True)
+    folder = epath.Path(output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
     names = source.class_names
     options: dict[str, Any] = {
         "image_size": image_size,
@@ -150,9 +153,10 @@ def write_sheets(
             ", ".join(names[n] if names else str(n) for n in np.flatnonzero(row))
             for row in batch["labels"].numpy()
         ]
-        path = os.path.join(output_dir, f"{name}.png")
-        draw_sheet(batch["images"].numpy().astype(np.uint8), labels, path)
-        paths.append(path)
+        sheet = draw_sheet(batch["images"].numpy().astype(np.uint8), labels)
+        path = folder / f"{name}.png"
+        path.write_bytes(sheet)
+        paths.append(str(path))
     return paths
 
 
@@ -166,7 +170,7 @@ def write_page(path: str, result: Mapping[str, Any], sheets: Sequence[str]) -> N
     """
     import jinja2
 
-    files = {pathlib.Path(sheet).stem: pathlib.Path(sheet) for sheet in sheets}
+    files = {epath.Path(sheet).stem: epath.Path(sheet) for sheet in sheets}
     encoded = {
         _SHEET_TITLES[name]: base64.b64encode(file.read_bytes()).decode()
         for name, file in files.items()
@@ -192,8 +196,8 @@ def _sample_labels(source: Source, seed: int) -> Iterator[int]:
             continue  # `compute_statistics` names it.
 
 
-def draw_sheet(images: np.ndarray, labels: list[str], path: str) -> None:
-    """Write images uint8 (count, side, side, 3) as a grid with captions."""
+def draw_sheet(images: np.ndarray, labels: list[str]) -> bytes:
+    """Return a PNG: a grid of images uint8 (count, side, side, 3) with captions."""
     from PIL import Image, ImageDraw
 
     count, side = images.shape[:2]
@@ -209,4 +213,6 @@ def draw_sheet(images: np.ndarray, labels: list[str], path: str) -> None:
         sheet.paste(Image.fromarray(pixels), (left, top))
         caption = label if len(label) * 6 <= side else label[: side // 6 - 1] + "…"
         draw.text((left, top + side + 1), caption, fill="black")
-    sheet.save(path)
+    encoded = io.BytesIO()
+    sheet.save(encoded, "png")
+    return encoded.getvalue()

@@ -3,6 +3,11 @@
 
 from vit_scaling.naming import did_you_mean
 
+# ImageNet's test sets; their layouts are in published_sets.py.
+PUBLISHED = (
+    *("imagenet-val", "imagenet-real", "imagenet-v2", "imagenet-a", "imagenet-r"),
+    *("imagenet-sketch", "objectnet"),
+)
 FORMS = {
     "folder": "folder:PATH (a subfolder per class)",
     "csv": "csv:FILE (columns path, labels)",
@@ -10,6 +15,7 @@ FORMS = {
     "tfds": "tfds:NAME[:SPLIT]",
     "tfrecords": "tfrecords:PATTERN",
     "digits": "digits",
+    **{name: f"{name}:FOLDER" for name in PUBLISHED},
 }
 
 

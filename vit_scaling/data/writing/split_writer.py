@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from etils import epath
+
 from vit_scaling.data import subsets
 from vit_scaling.data.manifests import (
     FORMAT_VERSION,
@@ -87,7 +89,8 @@ def write_tfrecords(
     """
     settings = settings or Settings()
     entries = _sort_entries(source.listing, settings.shuffle)
-    os.makedirs(os.path.join(output_dir, INDEX_FOLDER), exist_ok=True)
+    folder = epath.Path(output_dir) / INDEX_FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
     _remove_files(output_dir, split)
     classes = assign_class_names(source, entries, output_dir, split)
     manifest = _read_manifest(output_dir, split, overwrite)
@@ -232,11 +235,11 @@ def _fingerprint(
 def _read_manifest(
     output_dir: str, split: str, overwrite: bool
 ) -> dict[str, Any] | None:
-    path = manifest_path(output_dir, split)
-    if not os.path.exists(path):
+    path = epath.Path(manifest_path(output_dir, split))
+    if not path.exists():
         return None
     if overwrite:
-        os.remove(path)
+        path.unlink()
         return None
     manifest: dict[str, Any] = read_json(path)
     return manifest
@@ -268,9 +271,10 @@ def _remove_files(
         rf"(?P<partial>{re.escape(PARTIAL_PREFIX)}[^-]+-)?{re.escape(split)}"
         rf"(\.manifest\.json|(?P<numbers>{NUMBERS_PATTERN}\.tfrecord)(?P<suffix>.*))"
     )
-    for folder in (output_dir, os.path.join(output_dir, INDEX_FOLDER)):
-        for name in os.listdir(folder):
-            match = name_pattern.fullmatch(name)
+    root = epath.Path(output_dir)
+    for folder in (root, root / INDEX_FOLDER):
+        for path in folder.iterdir():
+            match = name_pattern.fullmatch(path.name)
             if not match:
                 continue
             suffix = match["suffix"] or ""
@@ -280,7 +284,7 @@ def _remove_files(
                 shard = f"{split}{match['numbers']}"
                 obsolete = shard not in keep or suffix == REPORT_SUFFIX
                 if suffix.startswith(".keys") and not obsolete:
-                    size = os.path.getsize(os.path.join(output_dir, shard))
+                    size = (root / shard).stat().length
                     obsolete = not suffix.endswith(f"-{size}.npy")
             if obsolete:
-                os.remove(os.path.join(folder, name))
+                path.unlink()

@@ -5,7 +5,6 @@ A WebDataset shard has the label of KEY.jpg in KEY.cls, KEY.json or KEY.txt.
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
-import glob
 import json
 import os
 import posixpath
@@ -13,9 +12,12 @@ import re
 import tarfile
 from typing import Any, BinaryIO
 
+import tensorflow as tf
+
 from vit_scaling.data.writing import file_rules
 from vit_scaling.data.writing.image_entries import Entry, ListedSource, Listing
 from vit_scaling.data.writing.label_names import name_labels, sort_names
+from vit_scaling.io_files import open_file
 
 _Place = tuple[int, int]  # Offset and size.
 _LABEL_SUFFIXES = (".cls", ".json", ".txt")  # The first that has a label counts.
@@ -49,14 +51,14 @@ class TarFiles(ListedSource):
     def read(self, entry: Entry) -> bytes:
         """Return a member's bytes, read at its offset in the tar file."""
         path, offset = entry.place
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             data = _read_at(file, (offset, entry.size_bytes))
         if len(data) < entry.size_bytes:
             raise OSError(f"{path} ends inside {entry.key}")
         return data
 
     def _list(self) -> Listing:
-        paths = sorted(glob.glob(self.pattern))
+        paths = sorted(tf.io.gfile.glob(self.pattern))
         if not paths:
             raise FileNotFoundError(
                 f"`pattern` must name tar files; received {self.pattern!r}, which "
@@ -94,7 +96,7 @@ class _TarContents:
         self._stem = _find_stem(path)
         self._images: dict[str, _Place] = {}
         self._label_files: dict[str, dict[str, _Place]] = {}
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             for name, place in _read_members(path, file, listing).items():
                 self._add(name, place, file, listing)
 
@@ -118,7 +120,7 @@ class _TarContents:
 
     def use_labels(self, listing: Listing) -> None:
         """Use the images with the labels of their label files."""
-        with open(self._path, "rb") as file:
+        with open_file(self._path) as file:
             for name in self._images:
                 files = self._label_files.get(posixpath.splitext(name)[0])
                 if files:

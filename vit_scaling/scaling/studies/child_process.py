@@ -7,35 +7,52 @@ Elsewhere a run's lock keeps a second trainer out of the folder of one that is l
 
 import ctypes
 import os
-import pathlib
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from etils import epath
 
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>; exec keeps it.
 
 
-def run_command(command: Sequence[str], log: pathlib.Path) -> int:
-    """Run a command, append its output to `log`, return its exit code."""
-    with open(log, "ab") as file:
-        return subprocess.run(
-            _words(command), stdout=file, stderr=file, check=False
-        ).returncode
+def run_command(
+    command: Sequence[str],
+    log: "epath.PathLike",
+    show: Callable[[str], None] = lambda line: None,
+) -> int:
+    """Run a command, append its output to `log`, return its exit code.
 
+    Args:
+        command: The program and its arguments.
+        log: A file; on an object store it appears when the command has ended.
+        show: Called with every line of the output.
+    """
+    # Not at the top, since the command's process starts by running this file.
+    from etils import epath
 
-def run_and_show(command: Sequence[str], log: pathlib.Path) -> int:
-    """Run a command as `run_command` does, and print its output on standard error."""
+    from vit_scaling.io_files import is_remote
+
     process = subprocess.Popen(
         _words(command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    with open(log, "ab") as file, process:
+    with epath.Path(log).open("ab") as file, process:
         for line in process.stdout or ():
             file.write(line)
-            file.flush()
-            text = line.decode(errors="replace").rstrip()
-            print(text, file=sys.stderr, flush=True)
+            if not is_remote(log):  # There, a flush would send the file again.
+                file.flush()
+            show(line.decode(errors="replace").rstrip())
     return process.returncode
+
+
+def run_and_show(command: Sequence[str], log: "epath.PathLike") -> int:
+    """Run a command as `run_command` does, and print its output on standard error."""
+    return run_command(
+        command, log, lambda line: print(line, file=sys.stderr, flush=True)
+    )
 
 
 def _words(command: Sequence[str]) -> list[str]:

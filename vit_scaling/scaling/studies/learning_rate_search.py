@@ -1,10 +1,11 @@
 """Train once per learning rate; a held-out part of the set chooses (App. D)."""
 # SPDX-License-Identifier: Apache-2.0
 
-import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from etils import epath
 
 from vit_scaling.io_files import write_json
 from vit_scaling.scaling.studies.child_process import run_and_show
@@ -33,13 +34,13 @@ def choose_learning_rate(
     gin_files: Sequence[str],
     gin_params: Sequence[str] = (),
     *,
-    output_dir: str | pathlib.Path,
+    output_dir: epath.PathLike,
     learning_rates: Sequence[float] = LEARNING_RATES,
     held_out: float = HELD_OUT,
     retrain: bool = False,
     runner: Runner = run_and_show,
     log: Callable[[str], None] = print_to_stderr,
-    find_file: FindFile = pathlib.Path,
+    find_file: FindFile = epath.Path,
 ) -> dict[str, Any]:
     """Train at each learning rate without a held-out part, and choose the best on it.
 
@@ -77,19 +78,19 @@ def choose_learning_rate(
         RuntimeError: Every run failed.
     """
     _check_arguments(learning_rates, held_out, gin_params)
-    output = pathlib.Path(output_dir)
+    output = epath.Path(output_dir)
     shared = [f"--gin_file={file}" for file in gin_files]
     bindings = [f"--gin_param={text}" for text in gin_params]
     fraction = f"--gin_param=TRAIN_FRACTION = {1 - held_out:.12g}"
     choosing = [*shared, "--gin_file=data/held_out.gin", *bindings, fraction]
-    _claim_folder(output, collect_settings(choosing, find_file))
+    claim_folder(output, collect_settings(choosing, find_file))
 
     def train(
         rate: float, name: str, arguments: list[str], sets: tuple[str, ...]
     ) -> dict[str, Any]:
         log(f"Train at {rate:g}: {output / name}")
         arguments = [*arguments, f"--gin_param=BASE_LEARNING_RATE = {rate}"]
-        result = _train(arguments, output / name, runner, sets)
+        result = train_once(arguments, output / name, runner, sets)
         if "failed" in result:
             log(f"Training at {rate:g} failed: {result['failed']}")
         return result
@@ -143,7 +144,7 @@ def _check_arguments(
             )
 
 
-def _claim_folder(output: pathlib.Path, settings: Mapping[str, Any]) -> None:
+def claim_folder(output: epath.Path, settings: Mapping[str, Any]) -> None:
     """Write the settings into the folder; raise if it has runs of other settings."""
     if output.is_dir() and any(map(has_trained, output.iterdir())):
         check_unchanged(
@@ -154,8 +155,8 @@ def _claim_folder(output: pathlib.Path, settings: Mapping[str, Any]) -> None:
     write_json(output / SETTINGS_FILE, settings)
 
 
-def _train(
-    arguments: list[str], folder: pathlib.Path, runner: Runner, sets: tuple[str, ...]
+def train_once(
+    arguments: list[str], folder: epath.Path, runner: Runner, sets: tuple[str, ...]
 ) -> dict[str, Any]:
     """Train and return the last top-1 of each evaluation set, or why it failed.
 
@@ -173,7 +174,7 @@ def _train(
         raise ValueError(
             f"The run in {folder} measured {', '.join(top1) or 'nothing'} and not "
             f"{' and '.join(missing)}: a gin file binds {EVAL_DATA} to other sets, or "
-            "evaluation is off. Leave it to data/held_out.gin ('held_out', 'eval'), "
-            "remove the run's folder and start again."
+            "evaluation is off. Leave out that binding, remove the run's folder and "
+            "start again."
         )
     return {"model_dir": str(folder), **{name: top1[name] for name in sets}}

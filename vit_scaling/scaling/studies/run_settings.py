@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import io
-import pathlib
 import re
 import tokenize
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from etils import epath
 
 from vit_scaling.io_files import read_json
 
@@ -14,11 +15,11 @@ from vit_scaling.io_files import read_json
 _HARMLESS = "--branch_at="
 _INCLUDE = re.compile(r"^include\s+['\"](.+)['\"]\s*$")
 _MAX_SHOWN = 4  # Differences that an error names.
-FindFile = Callable[[str], pathlib.Path]
+FindFile = Callable[[str], epath.Path]
 
 
 def collect_settings(
-    arguments: Sequence[str], find_file: FindFile = pathlib.Path
+    arguments: Sequence[str], find_file: FindFile = epath.Path
 ) -> dict[str, Any]:
     """Return a run's arguments and the lines of its gin files, includes among them.
 
@@ -42,9 +43,7 @@ def collect_settings(
     }
 
 
-def check_unchanged(
-    path: pathlib.Path, settings: Mapping[str, Any], remedy: str
-) -> None:
+def check_unchanged(path: epath.Path, settings: Mapping[str, Any], remedy: str) -> None:
     """Raise if `settings` differ from those in a file. The file may be missing.
 
     Raises:
@@ -60,12 +59,12 @@ def check_unchanged(
         )
 
 
-def has_trained(folder: pathlib.Path) -> bool:
+def has_trained(folder: epath.Path) -> bool:
     """Whether a run has written metrics or checkpoints into its folder."""
     return (folder / "metrics.jsonl").is_file() or any(folder.glob("checkpoints/*"))
 
 
-def _existing_path(name: str, find_file: FindFile) -> pathlib.Path | None:
+def _existing_path(name: str, find_file: FindFile) -> epath.Path | None:
     try:
         path = find_file(name)
     except FileNotFoundError:  # The training binary reports it with the nearest name.

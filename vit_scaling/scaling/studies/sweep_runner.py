@@ -8,12 +8,13 @@ import csv
 import dataclasses
 import io
 import json
-import pathlib
 import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+from etils import epath
 
 from vit_scaling.io_files import write_json, write_text
 from vit_scaling.run_record import find_run_record
@@ -40,17 +41,17 @@ RUN_COLUMNS = (*CSV_COLUMNS, "steps", "core_hours", "folder", *SHAPE_COLUMNS)
 # A user's error as the training binary prints it, or the last line of a trace.
 _ERROR = re.compile(r"(?:vit-scaling train: error: |(?=[\w.]+Error\b))(.+)")
 FAILURE_COLUMNS = ("time", "folder", "exit_code", "last_line", "command")
-Runner = Callable[[list[str], pathlib.Path], int]
+Runner = Callable[[list[str], epath.Path], int]
 
 
 def run_sweep(
     sweep: Sweep,
     *,
-    output_dir: str | pathlib.Path,
-    work_dir: str | pathlib.Path | None = None,
+    output_dir: epath.PathLike,
+    work_dir: epath.PathLike | None = None,
     runner: Runner | None = None,
     log: Callable[[str], None] | None = None,
-    find_file: FindFile = pathlib.Path,
+    find_file: FindFile = epath.Path,
 ) -> dict[str, Any]:
     """Run every unfinished job; update runs.csv whenever a process ends.
 
@@ -75,8 +76,8 @@ def run_sweep(
         ValueError: A run in the work folder was started with other settings.
         RunLockedError: Another sweep runs in `output_dir`.
     """
-    output = pathlib.Path(output_dir)
-    work = pathlib.Path(work_dir) if work_dir else output / "work"
+    output = epath.Path(output_dir)
+    work = epath.Path(work_dir) if work_dir else output / "work"
     log = log or print_to_stderr
     check_settings(sweep.jobs, work, find_file)
     output.mkdir(parents=True, exist_ok=True)
@@ -86,8 +87,8 @@ def run_sweep(
 
 def _run_all(
     sweep: Sweep,
-    output: pathlib.Path,
-    work: pathlib.Path,
+    output: epath.Path,
+    work: epath.Path,
     runner: Runner,
     log: Callable[[str], None],
     find_file: FindFile,
@@ -113,7 +114,7 @@ def _run_all(
 
 
 def check_settings(
-    jobs: Iterable[Job], work: pathlib.Path, find_file: FindFile = pathlib.Path
+    jobs: Iterable[Job], work: epath.Path, find_file: FindFile = epath.Path
 ) -> None:
     """Raise if a run that has begun to train was started with other settings.
 
@@ -134,8 +135,8 @@ def check_settings(
 
 
 def _run_process(
-    jobs: Sequence[Job], work: pathlib.Path, runner: Runner, find_file: FindFile
-) -> tuple[int, pathlib.Path]:
+    jobs: Sequence[Job], work: epath.Path, runner: Runner, find_file: FindFile
+) -> tuple[int, epath.Path]:
     """Run jobs that share a process; return its exit code and log file."""
     first = jobs[0]
     log = work / (first.trunk + ("_branches.log" if first.is_branch else ".log"))
@@ -151,12 +152,12 @@ def print_to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def unfinished_jobs(sweep: Sweep, jobs: Iterable[Job], work: pathlib.Path) -> list[Job]:
+def unfinished_jobs(sweep: Sweep, jobs: Iterable[Job], work: epath.Path) -> list[Job]:
     """Return the jobs that have not measured the sweep's metrics at their last step."""
     return [job for job in jobs if read_result(sweep, job, work) is None]
 
 
-def read_result(sweep: Sweep, job: Job, work: pathlib.Path) -> dict[str, Any] | None:
+def read_result(sweep: Sweep, job: Job, work: epath.Path) -> dict[str, Any] | None:
     """Return a finished job's {metric: accuracy} and core-hours; None if unfinished."""
     result: dict[str, Any] = {}
     for row in read_metrics(work / job.folder):
@@ -171,7 +172,7 @@ def read_result(sweep: Sweep, job: Job, work: pathlib.Path) -> dict[str, Any] | 
     return result if all(name in result for name in sweep.metrics) else None
 
 
-def read_metrics(folder: pathlib.Path) -> Iterator[Mapping[str, Any]]:
+def read_metrics(folder: epath.Path) -> Iterator[Mapping[str, Any]]:
     """Yield the complete lines of a run's metrics.jsonl; none if it is missing."""
     path = folder / METRICS_FILE
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
@@ -182,7 +183,7 @@ def read_metrics(folder: pathlib.Path) -> Iterator[Mapping[str, Any]]:
             continue
 
 
-def write_table(sweep: Sweep, path: pathlib.Path, work: pathlib.Path) -> None:
+def write_table(sweep: Sweep, path: epath.Path, work: epath.Path) -> None:
     """Write one row per finished run and metric, atomically."""
     text = io.StringIO()
     writer = csv.DictWriter(text, RUN_COLUMNS, lineterminator="\n")
@@ -204,7 +205,7 @@ def write_table(sweep: Sweep, path: pathlib.Path, work: pathlib.Path) -> None:
     write_text(path, text.getvalue())
 
 
-def count_training_images(job: Job, work: pathlib.Path) -> int | None:
+def count_training_images(job: Job, work: epath.Path) -> int | None:
     """Return the number of different images that a run saw.
 
     run.json has it, since a set may have fewer than requested. Records of older
@@ -237,27 +238,29 @@ def _row(
     }
 
 
-def read_error(log: pathlib.Path) -> str:
+def read_error(log: epath.Path) -> str:
     """Return the error in the log of a run that failed, in one line.
 
     It is the last line that begins with an error's name or the training binary's, or
     else the last one that is not blank; "" if there is none. What a library prints
     after the error, and an error's further lines, are left out.
     """
-    text = log.read_text(errors="replace") if log.is_file() else ""
+    text = log.read_bytes().decode(errors="replace") if log.is_file() else ""
     lines = [line for line in text.splitlines() if line.strip()]
     errors = [match[1] for match in map(_ERROR.match, lines) if match]
     return (errors or lines or [""])[-1]
 
 
 def _append_failure(
-    path: pathlib.Path, job: Job, work: pathlib.Path, code: int, log: pathlib.Path
+    path: epath.Path, job: Job, work: epath.Path, code: int, log: epath.Path
 ) -> None:
     is_new = not path.exists()
-    with open(path, "a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if is_new:
-            writer.writerow(FAILURE_COLUMNS)
-        now = time.strftime("%Y-%m-%dT%H:%M:%S")
-        command = make_shell_command([job], str(work))
-        writer.writerow([now, job.folder, code, read_error(log), command])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if is_new:
+        writer.writerow(FAILURE_COLUMNS)
+    now = time.strftime("%Y-%m-%dT%H:%M:%S")
+    command = make_shell_command([job], str(work))
+    writer.writerow([now, job.folder, code, read_error(log), command])
+    with path.open("ab") as file:
+        file.write(text.getvalue().encode())
