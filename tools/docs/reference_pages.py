@@ -10,6 +10,18 @@ import mkdocs_gen_files
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "vit_scaling"
 RESULTS = PACKAGE / "docs" / "results"
+OTHER = "Others"
+TOPICS = (
+    "Scaling laws",
+    "Planning",
+    "Steps compiled for TPUs",
+    "Training",
+    "Data",
+    "Evaluation and fine-tuning",
+    "Weights",
+    "Export and inference",
+    OTHER,
+)
 
 
 def add_modules() -> None:
@@ -33,21 +45,26 @@ def add_modules() -> None:
 
 
 def add_results() -> None:
-    """Add the page of results: a table for each record in docs/results."""
-    parts = [(PACKAGE / "docs" / "results.md").read_text(encoding="utf-8")]
+    """Add the page of results: by topic, a table for each record in docs/results."""
+    tables: dict[str, list[str]] = {topic: [] for topic in TOPICS}
     for path in sorted(RESULTS.glob("*.json")):
-        parts.append(results_table(json.loads(path.read_text(encoding="utf-8"))))
+        record = json.loads(path.read_text(encoding="utf-8"))
+        tables[record.get("topic", OTHER)].append(results_table(record))
+    parts = [(PACKAGE / "docs" / "results.md").read_text(encoding="utf-8")]
+    for topic, found in tables.items():
+        parts += [f"## {topic}", *found] if found else []
     with mkdocs_gen_files.open("results.md", "w") as file:
         file.write("\n\n".join(parts) + "\n")
 
 
 def results_table(record: dict) -> str:
-    """Return a topic's heading, table and command in Markdown."""
+    """Return a record's heading, table and command in Markdown."""
     columns = record["columns"]
     rows = [columns, ["---"] * len(columns), *record["rows"]]
     table = "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
+    table = table.replace(" %", "\N{NO-BREAK SPACE}%")
     origin = f"{record['date']}, {record['machine']}; {record['versions']}."
-    parts = [f"## {record['title']}", record.get("note", ""), table]
+    parts = [f"### {record['title']}", record.get("note", ""), table]
     if "figure" in record:
         parts.append(f"![{record['title']}]({record['figure']})")
     return "\n\n".join([*parts, f"`{record['command']}`", origin])
