@@ -3,6 +3,7 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -63,6 +64,7 @@ def write_run(folder, steps):
         train = {"images_seen": step * 8, "core_hours": step / 10, "loss": 1.0}
         lines.append({"kind": "train", "step": step, "time": 1.0, **train})
         lines.append({"kind": "eval", "step": step, "time": 2.0, "top1": 1 - error})
+    lines.append({"kind": "train", "step": 1000, "time": 3.0, "core_hours": 100.0})
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "metrics.jsonl").write_text(text + '{"kind": "tra')
     (folder / "run.json").write_text(json.dumps({"parameters": 7, "seed": 3}))
@@ -83,8 +85,11 @@ def test_metrics_of_training_runs_are_rows_by_step(tmp_path):
         read_run_folders([tmp_path / "none"])
 
 
-def test_tensorboard_files_are_read(tmp_path):
+@pytest.mark.parametrize("version", [1, 2])
+def test_tensorboard_files_are_read(version, tmp_path):
+    """TensorFlow 2 writes a scalar as the bytes of a tensor."""
     from tensorboard.compat.proto import event_pb2, summary_pb2
+    from tensorboard.compat.proto.tensor_pb2 import TensorProto
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
     for run, errors in {"one": [0.5, 0.4], "two": [0.3]}.items():
@@ -92,9 +97,17 @@ def test_tensorboard_files_are_read(tmp_path):
         for step, error in enumerate(errors, start=1):
             values = {"error": error, "pf_days": step * 2.0}
             scalars = [
-                summary_pb2.Summary.Value(tag=tag, simple_value=value)
+                summary_pb2.Summary.Value(
+                    tag=tag,
+                    **(
+                        {"simple_value": value}
+                        if version == 1
+                        else {"tensor": TensorProto(
+                            dtype=1, tensor_content=np.float32(value).tobytes())}
+                    ),
+                )
                 for tag, value in values.items()
-            ]
+            ]  # fmt: skip
             summary = summary_pb2.Summary(value=scalars)
             writer.add_event(event_pb2.Event(step=step, summary=summary))
         writer.close()

@@ -92,6 +92,11 @@ def normalize(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", str(name).lower()).strip("_")
 
 
+def is_target(name: str) -> bool:
+    """Return whether a column of this name holds an error, a loss or an accuracy."""
+    return any(normalize(name) in SYNONYMS[field] for field in TARGET_FIELDS)
+
+
 def find_columns(
     header: Sequence[str], given: Mapping[str, object], source: str
 ) -> dict[str, str]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Source = Union[str, pathlib.Path, "pd.DataFrame", Sequence[str | pathlib.Path]]
 # A TPUv3 core executes some 2e18 operations a day: a table of both units spans this.
 _MIXED_UNITS_SPAN = 1e12
+_MAX_LISTED = 6  # Columns in a message.
 
 
 def runs_from(
@@ -152,6 +153,7 @@ def _check_repetitions(
             for key in cells[place]
             if key and key not in used and cells[other][key] != cells[place][key]
         ]
+        differing[_MAX_LISTED:] = ["…"] * (len(differing) > _MAX_LISTED)
         raise ValueError(
             f"{name}: {cells[other]['']} and {cells[place]['']} are duplicate runs by "
             "the columns used. Distinguish repetitions in a seed column "

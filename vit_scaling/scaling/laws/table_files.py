@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vit_scaling.naming import did_you_mean
+from vit_scaling.scaling.laws.columns import is_target
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,8 +116,9 @@ def read_run_folders(folders: Sequence[str | pathlib.Path]) -> "pd.DataFrame":
 
     Columns are "KIND/FIELD" of metrics.jsonl, such as "eval/top1", or the folder and
     tag of TensorBoard's scalars. "training_run" is the run's folder; "parameters",
-    "data_size" and "seed" come from `run.json`, where it has them. Values that were
-    last logged at an earlier step are repeated.
+    "data_size" and "seed" come from `run.json`, where it has them. Values last logged
+    at an earlier step are repeated, but those of errors, losses and accuracies: a step
+    without an evaluation has none.
 
     Args:
         folders: Folders of runs, or folders that contain runs at any depth.
@@ -138,8 +140,8 @@ def read_run_folders(folders: Sequence[str | pathlib.Path]) -> "pd.DataFrame":
             facts = {"training_run": str(run), "model": run.name, **_run_facts(run)}
             rows += [{**facts, "step": step, **values} for step, values in _series(run)]
     table = pd.DataFrame(rows)
-    logged = [name for name in table.columns if "/" in name]
-    table[logged] = table.groupby("training_run")[logged].ffill()
+    lasting = [n for n in table.columns if "/" in n and not is_target(n.split("/")[-1])]
+    table[lasting] = table.groupby("training_run")[lasting].ffill()
     return table
 
 
@@ -181,6 +183,7 @@ def _json_records(run: pathlib.Path) -> Iterator[tuple[int, str, float]]:
 
 def _events(run: pathlib.Path) -> Iterator[tuple[int, str, float]]:
     from tensorboard.backend.event_processing import event_accumulator
+    from tensorboard.util import tensor_util
 
     for folder in sorted({path.parent for path in run.rglob("events.out.tfevents.*")}):
         events = event_accumulator.EventAccumulator(
@@ -192,5 +195,6 @@ def _events(run: pathlib.Path) -> Iterator[tuple[int, str, float]]:
                 yield event.step, f"{kind}/{tag}", event.value
         for tag in events.Tags()["tensors"]:
             for event in events.Tensors(tag):
-                if event.tensor_proto.float_val:  # A scalar of TensorFlow 2.
-                    yield event.step, f"{kind}/{tag}", event.tensor_proto.float_val[0]
+                value = tensor_util.make_ndarray(event.tensor_proto)
+                if value.ndim == 0 and value.dtype.kind in "fiu":  # Of TensorFlow 2.
+                    yield event.step, f"{kind}/{tag}", float(value)
