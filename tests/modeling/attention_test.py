@@ -1,6 +1,7 @@
 """Attention against what TensorFlow derives, and from queries of another kind."""
 # SPDX-License-Identifier: Apache-2.0
 
+import contextlib
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tests.modeling.small import relative_error
+from vit_scaling import backend
 from vit_scaling.modeling import attention
 
 
@@ -21,24 +23,32 @@ def test_attention_from_other_queries_is_attention_on_their_rows():
     np.testing.assert_allclose(some, everything[:, 2:4], rtol=1e-5, atol=1e-6)
 
 
-def test_attention_and_its_gradient_equal_what_tensorflow_derives():
+# Chunks of 2, 2 and 1 of five queries; as many as there are; more than there are.
+@pytest.mark.parametrize("chunk", [None, 1, 2, 5, 8])
+@pytest.mark.parametrize("tpu", [False, True])
+def test_attention_and_its_gradient_equal_what_tensorflow_derives(chunk, tpu):
     def plain(q, k, v):  # In float64.
         logits = tf.einsum("bqhk,bnhk->bhqn", q, k) / math.sqrt(q.shape[-1])
         return tf.einsum("bhqn,bnhk->bqhk", tf.nn.softmax(logits), v)
 
     generator = np.random.default_rng(0)
-    shapes = ((2, 3, 2, 8), (2, 7, 2, 8), (2, 7, 2, 8), (2, 3, 2, 8))
+    shapes = ((2, 5, 2, 8), (2, 7, 2, 8), (2, 7, 2, 8), (2, 5, 2, 8))
     q, k, v, upstream = (tf.constant(generator.standard_normal(s)) for s in shapes)
+
+    def ours(q, k, v):
+        with backend.lowering_for_tpu() if tpu else contextlib.nullcontext():
+            return attention.attend(q, k, v, chunk=chunk)
+
     results = []
-    for dtype, attend in ((tf.float32, attention.attend), (tf.float64, plain)):
+    for dtype, attend in ((tf.float32, ours), (tf.float64, plain)):
         inputs = [tf.cast(x, dtype) for x in (q, k, v)]
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             out = attend(*inputs)
         d = tape.gradient(out, inputs, output_gradients=tf.cast(upstream, dtype))
         results.append([out, *d])
-    for ours, theirs in zip(*results, strict=True):
-        assert relative_error(ours, theirs) < 1e-5
+    for one, other in zip(*results, strict=True):
+        assert relative_error(one, other) < 1e-5
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
+import json
 import os
 import pathlib
 import re
@@ -79,13 +80,14 @@ def test_rematerialization_keeps_the_gradients_of_each_replica(policy):
 
 
 PROGRAM = """
+import json
 import sys
 import tensorflow as tf
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.modeling.vit import vit
 
 shape = ViTShape(patch=4, width=16, depth=4, mlp_width=64, heads=1)
-model = vit(shape, "gap", image_size=32, classes=2, rematerialize=sys.argv[1])
+model = vit(shape, "gap", image_size=32, classes=2, **json.loads(sys.argv[1]))
 
 @tf.function(jit_compile=True)
 def step(pixels):
@@ -97,14 +99,14 @@ step(tf.zeros((32, 32, 32, 3)))
 """
 
 
-def compiled_temporary_bytes(rematerialize, folder):
+def compiled_temporary_bytes(folder, **options):
     """Return the size of XLA's temporary buffer for one gradient step on the CPU."""
     environment = {
         **os.environ,
         "XLA_FLAGS": f"--xla_dump_to={folder} --xla_dump_hlo_as_text",
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
-    command = [sys.executable, "-c", PROGRAM, rematerialize]
+    command = [sys.executable, "-c", PROGRAM, json.dumps(options)]
     subprocess.run(command, env=environment, check=True, cwd=ROOT)
     reports = pathlib.Path(folder).glob("*step*buffer-assignment.txt")
     sizes = r"size (\d+), preallocated-temp"
@@ -113,16 +115,24 @@ def compiled_temporary_bytes(rematerialize, folder):
 
 @pytest.mark.slow
 def test_rematerialization_saves_memory_of_a_compiled_step(tmp_path):
-    kept = compiled_temporary_bytes("none", tmp_path / "none")
-    every_2 = compiled_temporary_bytes("every_2", tmp_path / "every_2")
-    again = compiled_temporary_bytes("all", tmp_path / "all")
-    attention = compiled_temporary_bytes("attention", tmp_path / "attention")
-    mlp = compiled_temporary_bytes("mlp", tmp_path / "mlp")
+    kept = compiled_temporary_bytes(tmp_path / "none")
+    every_2, again, attention, mlp = (
+        compiled_temporary_bytes(tmp_path / policy, rematerialize=policy)
+        for policy in ("every_2", "all", "attention", "mlp")
+    )
     # Of four blocks' activations one (two) and the blocks' inputs remain.
     assert again < 0.5 * kept
     assert again < every_2 < 0.8 * kept
     assert again < attention < 0.8 * kept
     assert again < mlp < 0.95 * kept
+
+
+@pytest.mark.slow
+def test_chunks_save_the_attention_weights_of_a_compiled_step(tmp_path):
+    kept = compiled_temporary_bytes(tmp_path / "whole")
+    chunked = compiled_temporary_bytes(tmp_path / "chunks", attention_chunk=16)
+    weights = 4 * 32 * 64 * 64 * 4  # Blocks, images, queries, tokens, bytes.
+    assert kept - chunked > 0.75 * weights  # The weights of one block remain in part.
 
 
 RECORDED_CONFIG = {  # Written before the options were a dataclass.
@@ -159,7 +169,8 @@ def test_recorded_config_is_read_and_written_unchanged():
     assert (block.heads, block.mlp_width, block.seed) == (2, 12, 7)
     assert block.dtype_policy.name == "mixed_bfloat16"
     written = keras.saving.serialize_keras_object(block)
-    assert written["config"] == RECORDED_CONFIG["config"]
+    config = {**RECORDED_CONFIG["config"], "attention_chunk": None}  # New since.
+    assert written["config"] == config
     assert written["registered_name"] == RECORDED_CONFIG["registered_name"]
 
 

@@ -35,6 +35,7 @@ def read_run(files: Sequence[str], bindings: Sequence[str]) -> tuple[ViTShape, S
         representation_width=model["representation_width"],
         precision=model["dtype"],
         rematerialize=model["rematerialize"],
+        attention_chunk=model["attention_chunk"],
         optimizer=_flag_of(optimizer.rule),
         clip=optimizer.clip_norm is not None,
         average=optimizer.average_decay is not None,

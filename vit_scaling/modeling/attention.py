@@ -20,6 +20,7 @@ class Attention(CompositeLayer):
         qk_norm: Normalise queries and keys per head (Dehghani et al. 2023); off in
             the paper. Unlike in ViT-22B, the projections and the norms have biases.
         norm_epsilon: Epsilon of these two norms.
+        chunk: Number of queries that attend at a time; see `attend`.
         seed: Seed of the initial values.
     """
 
@@ -29,6 +30,7 @@ class Attention(CompositeLayer):
         *,
         qk_norm: bool = False,
         norm_epsilon: float = 1e-6,
+        chunk: int | None = None,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -36,6 +38,7 @@ class Attention(CompositeLayer):
         self.heads = heads
         self.qk_norm = qk_norm
         self.norm_epsilon = norm_epsilon
+        self.chunk = chunk
         self.seed = noise.seed_or_random(seed)
 
     def build(self, tokens_shape: Shape) -> None:
@@ -93,20 +96,34 @@ class Attention(CompositeLayer):
         # All are (batch, tokens, heads, head_dim).
         if self.qk_norm:
             q, k = self.query_norm(q), self.key_norm(k)
-        return self.out(attend(q, k, v))
+        return self.out(attend(q, k, v, chunk=self.chunk))
 
 
-def attend(q: tf.Tensor, k: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
+def attend(
+    q: tf.Tensor, k: tf.Tensor, v: tf.Tensor, *, chunk: int | None = None
+) -> tf.Tensor:
     """Return softmax(q kᵀ / sqrt(head_dim)) v, per example and head.
+
+    With chunks the weights, one per query and token, exist for one chunk at a time. The
+    backward pass computes them again from q and k (Rabe and Staats 2021).
 
     Args:
         q: (batch, queries, heads, head_dim).
         k: (batch, tokens, heads, head_dim).
         v: (batch, tokens, heads, head_dim).
+        chunk: Number of queries that attend at a time; None: all.
 
     Returns:
         (batch, queries, heads, head_dim).
     """
+    if chunk is None or q.shape[1] <= chunk:
+        return _attend(q, k, v)
+    attend_chunk = tf.recompute_grad(_attend)
+    starts = range(0, q.shape[1], chunk)
+    return tf.concat([attend_chunk(q[:, i : i + chunk], k, v) for i in starts], axis=1)
+
+
+def _attend(q: tf.Tensor, k: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
     q = q * tf.cast(q.shape[-1] ** -0.5, q.dtype)
     if backend.targets_tpu():
         return tpu.attend(q, k, v)

@@ -32,6 +32,7 @@ class BlockOptions:
         norm_epsilon: Epsilon of the norms.
         layer_scale: Initial value of LayerScale's factors; None leaves them out.
         qk_norm: Normalise queries and keys per head.
+        attention_chunk: Number of queries that attend at a time; None: all.
 
     Raises:
         ValueError: `rematerialize` is not one of these.
@@ -44,6 +45,7 @@ class BlockOptions:
     norm_epsilon: float = 1e-6
     layer_scale: float | None = None
     qk_norm: bool = False
+    attention_chunk: int | None = None
 
     def __post_init__(self) -> None:
         recomputed_parts(self.rematerialize, depth=1)
@@ -100,6 +102,7 @@ class EncoderBlock(CompositeLayer):
             self.heads,
             qk_norm=options.qk_norm,
             norm_epsilon=options.norm_epsilon,
+            chunk=options.attention_chunk,
             seed=noise.seed_for(self.seed, "attention"),
             name="attention",
             dtype=dtype,

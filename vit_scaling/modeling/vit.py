@@ -43,6 +43,7 @@ def vit(
     stochastic_depth: Probability = 0.0,
     dtype: Dtype = "float32",
     rematerialize: str = "none",
+    attention_chunk: PositiveInt | None = None,
     approximate_gelu: bool = True,
     norm_epsilon: PositiveFloat = 1e-6,
     layer_scale: NonNegativeFloat | None = None,
@@ -79,6 +80,8 @@ def vit(
             "mixed_float16", which needs a `LossScale`.
         rematerialize: Parts of the blocks recomputed in the backward pass: "none",
             "all", "attention", "mlp" or "every_N" (blocks 0, N, 2N, …).
+        attention_chunk: Number of queries that attend at a time, such as 512, which
+            saves memory if there are many tokens; None: all.
         approximate_gelu: GELU by tanh, as in the authors' code; False: by erf.
         norm_epsilon: Epsilon of all norms (1e-6 in the authors' code).
         layer_scale: Initial value of LayerScale's factors; None leaves it out.
@@ -142,6 +145,7 @@ def vit(
             dropout=dropout,
             stochastic_depth=stochastic_depth * number / max(shape.depth - 1, 1),
             rematerialize=recomputed,
+            attention_chunk=attention_chunk,
             approximate_gelu=approximate_gelu,
             norm_epsilon=norm_epsilon,
             layer_scale=layer_scale,

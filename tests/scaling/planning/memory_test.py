@@ -5,7 +5,7 @@ import pytest
 
 from vit_scaling.modeling.shapes import shape_named
 from vit_scaling.scaling.planning.devices import GIB, device_named
-from vit_scaling.scaling.planning.memory import Step, array_bytes, memory
+from vit_scaling.scaling.planning.memory import Step, memory
 
 LIMIT = device_named("tpu_v3").memory_bytes
 # fmt: off
@@ -54,15 +54,6 @@ def test_the_scan_that_did_not_fit_does_not():
         shape_named("G/14"), batch=8, step=Step(scan=True), limit_bytes=LIMIT
     )
     assert found.total > LIMIT
-
-
-def test_tiles_pad_257_tokens_to_384():
-    assert array_bytes((257, 257), 2, tpu=True) == 264 * 384 * 2
-    assert array_bytes((256, 256), 2, tpu=True) == 256 * 256 * 2
-    assert array_bytes((257, 257), 2, tpu=False) == 257 * 257 * 2
-    assert array_bytes((192,), 4, tpu=True) == 256 * 4
-    assert array_bytes((196, 192), 2, tpu=True) == 256 * 192 * 2  # Tokens in lanes.
-    assert array_bytes((196, 768), 2, tpu=True) == 200 * 768 * 2  # Width in lanes.
 
 
 def test_a_class_token_costs_more_than_its_share():

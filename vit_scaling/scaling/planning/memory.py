@@ -11,7 +11,6 @@ the compute dtype. Layer norms and GELU are recomputed in fused kernels.
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from vit_scaling.adapters import is_trained, with_adapters
@@ -23,10 +22,10 @@ from vit_scaling.naming import unknown_name_message
 from vit_scaling.optimization.state_size import moment_of
 from vit_scaling.optimization.update_rule import BYTES, Shape
 from vit_scaling.optimization.update_rules import RULES_BY_FLAG
+from vit_scaling.scaling.planning.array_sizes import LANES, array_bytes, round_up
 from vit_scaling.scaling.planning.flops import sequence_length
 
 PRECISIONS = {"float32": 4, "mixed_bfloat16": 2}
-_LANES, _SUBLANES = 128, 8
 _CHANNELS = 3
 # Fraction of a device's memory above which the compiler recomputes probabilities. For
 # G/14 at batch 8 it does at 0.95; the exact threshold is not known.
@@ -82,6 +81,9 @@ class Step:
             summed in float32.
         lora_rank: Rank of the adapters that are trained, with the classifier, in place
             of all weights; None trains all.
+        attention_chunk: Number of queries that attend at a time: the attention weights
+            of one chunk exist at a time, and none are kept for the backward pass; None:
+            all.
         gradient_dtype: Dtype of the gradients that replicas exchange, "float32" or
             "bfloat16"; None for a single replica.
 
@@ -102,6 +104,7 @@ class Step:
     average: bool = False
     micro_batches: int = 1
     lora_rank: int | None = None
+    attention_chunk: int | None = None
     gradient_dtype: str | None = None
 
     def __post_init__(self) -> None:
@@ -111,8 +114,9 @@ class Step:
                 raise ValueError(unknown_name_message(name, value, known))
         recomputed_parts(self.rematerialize, depth=1)
         check_at_least(1, micro_batches=self.micro_batches)
-        if self.lora_rank is not None:
-            check_at_least(1, lora_rank=self.lora_rank)
+        for name in ("lora_rank", "attention_chunk"):
+            if getattr(self, name) is not None:
+                check_at_least(1, **{name: getattr(self, name)})
 
     @property
     def activation_bytes(self) -> int:
@@ -133,57 +137,34 @@ class Step:
         return {name: getattr(self, name) for name in names}
 
 
-def array_bytes(dimensions: Sequence[int], itemsize: int, *, tpu: bool) -> int:
-    """Return the bytes of an array, on TPU in the layout with the least padding.
-
-    A TPU array is stored in tiles of 8 × 128: of two chosen axes one is padded to a
-    multiple of 8, the other to a multiple of 128. So a width of 192 is put along the
-    rows, and 257 × 257 tokens take 264 × 384.
-
-    Args:
-        dimensions: The array's shape.
-        itemsize: Bytes of an element.
-        tpu: Whether to pad.
-    """
-    sizes = [size for size in dimensions if size > 1]
-    count = math.prod(sizes)
-    if not tpu or not sizes:
-        return count * itemsize
-    if len(sizes) == 1:  # A vector's tile is the next power of two, 128 to 1024.
-        tile = min(max(1 << (count - 1).bit_length(), _LANES), _LANES * _SUBLANES)
-        return _round_up(count, tile) * itemsize
-    padded = [
-        _round_up(lane, _LANES) / lane * _round_up(row, _SUBLANES) / row
-        for i, lane in enumerate(sizes)
-        for j, row in enumerate(sizes)
-        if i != j
-    ]
-    return round(count * min(padded)) * itemsize
-
-
-def _round_up(size: int, multiple: int) -> int:
-    return -(-size // multiple) * multiple
-
-
 @dataclasses.dataclass(frozen=True)
 class _Block:
-    """Bytes per image of the arrays of one encoder block."""
+    """Bytes per image of the arrays of one encoder block.
+
+    `probabilities` are those of all queries or, if these attend in chunks, of a chunk.
+    """
 
     residual: int
     projection: int
     probabilities: int
     hidden: int
+    chunked: bool = False
+
+    @property
+    def attention(self) -> int:
+        """Bytes of attention kept for the backward pass: q, k, v, output, P."""
+        kept = 0 if self.chunked else self.probabilities
+        return 4 * self.projection + kept
 
     @property
     def saved(self) -> int:
-        """Bytes kept for the backward pass: 2 residuals, q, k, v, output, P, hidden."""
-        return (
-            2 * self.residual + 4 * self.projection + self.probabilities + self.hidden
-        )
+        """Bytes kept for the backward pass: two residuals, attention, hidden."""
+        return 2 * self.residual + self.attention + self.hidden
 
 
 def _block(shape: ViTShape, step: Step) -> _Block:
     tokens = sequence_length(shape, step.image_size, step.head)
+    chunk = min(step.attention_chunk or tokens, tokens)
 
     def size(*dimensions: int) -> int:
         return array_bytes(dimensions, step.activation_bytes, tpu=step.tpu)
@@ -192,9 +173,10 @@ def _block(shape: ViTShape, step: Step) -> _Block:
         residual=size(tokens, shape.width),
         # Attention's products have the tokens along the lanes: 257 take 384 (§3.2).
         projection=shape.heads
-        * size(_round_up(tokens, _LANES) if step.tpu else tokens, shape.head_dim),
-        probabilities=shape.heads * size(tokens, tokens),
+        * size(round_up(tokens, LANES) if step.tpu else tokens, shape.head_dim),
+        probabilities=shape.heads * size(chunk, tokens),
         hidden=size(tokens, shape.mlp_width),
+        chunked=chunk < tokens,
     )
 
 
@@ -347,7 +329,7 @@ def _image_copy(step: Step, batch: float) -> int:
     if not step.tpu:
         return step.activation_bytes * math.ceil(batch) * _CHANNELS * side * side
     # The convolution has the batch along the lanes and the channels along the rows.
-    return step.activation_bytes * side * side * 4 * _round_up(math.ceil(batch), _LANES)
+    return step.activation_bytes * side * side * 4 * round_up(math.ceil(batch), LANES)
 
 
 def _saved(shape: ViTShape, step: Step, block: _Block, recomputed: bool) -> int:
@@ -364,8 +346,7 @@ def _saved(shape: ViTShape, step: Step, block: _Block, recomputed: bool) -> int:
         part = parts[0]  # All blocks share the loop's body.
         kept = 0 if part == "all" else sum(by_part.values()) - by_part.get(part, 0)
         return shape.depth * (carry + kept)
-    probabilities = 0 if recomputed else block.probabilities
-    attention = 4 * block.projection + probabilities
+    attention = 4 * block.projection if recomputed else block.attention
     kept_without = {
         "none": 2 * block.residual + attention + block.hidden,
         "attention": 2 * block.residual + block.hidden,
