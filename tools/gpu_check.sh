@@ -21,7 +21,7 @@ export PATH="$(realpath "$venv")/bin:$PATH"
 mkdir -p "$output"
 
 vit-scaling doctor || [[ $device == cpu ]]
-python -m pytest -q tests/modeling/vit_test.py tests/modeling/heads_test.py tests/optimization/conformance \
+python -m pytest -q tests/modeling/vit_test.py tests/modeling/heads_test.py tests/conformance/optimizers_test.py \
   tests/training/step_test.py tests/runs_test.py | tee "$output/tests.txt"
 
 arguments=(--device="$device" --output_dir="$output")
