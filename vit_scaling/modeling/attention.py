@@ -118,9 +118,25 @@ def attend(
     """
     if chunk is None or q.shape[1] <= chunk:
         return _attend(q, k, v)
-    attend_chunk = tf.recompute_grad(_attend)
-    starts = range(0, q.shape[1], chunk)
-    return tf.concat([attend_chunk(q[:, i : i + chunk], k, v) for i in starts], axis=1)
+    parts = [q[:, i : i + chunk] for i in range(0, q.shape[1], chunk)]
+    outputs = []
+    for part in parts[:-1]:
+        k, v, output = _attend_and_pass(part, k, v)
+        outputs.append(output)
+    outputs.append(tf.recompute_grad(_attend)(parts[-1], k, v))
+    return tf.concat(outputs, axis=1)
+
+
+@tf.recompute_grad
+def _attend_and_pass(
+    q: tf.Tensor, k: tf.Tensor, v: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return k, v and the attention of a chunk.
+
+    The backward pass of a chunk starts when the gradient of the first output exists.
+    This is the sum of those of all later chunks, so only one chunk exists at a time.
+    """
+    return k, v, _attend(q, k, v)
 
 
 def _attend(q: tf.Tensor, k: tf.Tensor, v: tf.Tensor) -> tf.Tensor:

@@ -141,25 +141,43 @@ class Step:
 class _Block:
     """Bytes per image of the arrays of one encoder block.
 
-    `probabilities` are those of all queries or, if these attend in chunks, of a chunk.
+    Attributes:
+        residual: One array of tokens.
+        projection: Query, key or value.
+        output: Attention's output.
+        probabilities: Attention's weights of all queries or, if these attend in chunks,
+            of a chunk.
+        hidden: The MLP's hidden layer.
+        copies: Arrays kept for each of probabilities and hidden layer: a GPU's kernels
+            also keep logits, and the hidden layer after its GELU.
+        normalized: The output of a norm, which a TPU's kernels compute again.
+        chunked: Whether queries attend in chunks.
     """
 
     residual: int
     projection: int
+    output: int
     probabilities: int
     hidden: int
-    chunked: bool = False
+    copies: int
+    normalized: int
+    chunked: bool
 
     @property
     def attention(self) -> int:
-        """Bytes of attention kept for the backward pass: q, k, v, output, P."""
-        kept = 0 if self.chunked else self.probabilities
-        return 4 * self.projection + kept
+        """Bytes of attention kept for the backward pass."""
+        kept = 0 if self.chunked else self.copies * self.probabilities
+        return self.normalized + 3 * self.projection + self.output + kept
+
+    @property
+    def mlp(self) -> int:
+        """Bytes of the MLP kept for the backward pass."""
+        return self.normalized + self.copies * self.hidden
 
     @property
     def saved(self) -> int:
-        """Bytes kept for the backward pass: two residuals, attention, hidden."""
-        return 2 * self.residual + self.attention + self.hidden
+        """Bytes kept for the backward pass: two residuals, attention, MLP."""
+        return 2 * self.residual + self.attention + self.mlp
 
 
 def _block(shape: ViTShape, step: Step) -> _Block:
@@ -169,13 +187,20 @@ def _block(shape: ViTShape, step: Step) -> _Block:
     def size(*dimensions: int) -> int:
         return array_bytes(dimensions, step.activation_bytes, tpu=step.tpu)
 
+    # Attention's products have the tokens along the lanes: 257 take 384 (§3.2). Those
+    # of cuBLAS have multiples of 8.
+    padded = round_up(tokens, LANES if step.tpu else 8)
+    projection = shape.heads * size(padded, shape.head_dim)
+    residual = size(tokens, shape.width)
     return _Block(
-        residual=size(tokens, shape.width),
-        # Attention's products have the tokens along the lanes: 257 take 384 (§3.2).
-        projection=shape.heads
-        * size(round_up(tokens, LANES) if step.tpu else tokens, shape.head_dim),
-        probabilities=shape.heads * size(chunk, tokens),
+        residual=residual,
+        projection=projection,
+        output=projection if step.tpu else residual,
+        probabilities=shape.heads
+        * (size(chunk, tokens) if step.tpu else size(round_up(chunk, 8), padded)),
         hidden=size(tokens, shape.mlp_width),
+        copies=1 if step.tpu else 2,
+        normalized=0 if step.tpu else residual,
         chunked=chunk < tokens,
     )
 
@@ -217,7 +242,7 @@ def _memory(shape: ViTShape, batch: float, step: Step, *, recomputed: bool) -> M
     arguments = _arguments(shape, batch, step)
     batch = math.ceil(batch / step.micro_batches)
     block, gradients = _block(shape, step), _gradients(shape, step)
-    images = _image_copy(step, batch)
+    images = _patches(shape, step, batch)
     saved = _saved(shape, step, block, recomputed)
     forward = {
         "activations": round(batch * saved),
@@ -321,15 +346,13 @@ def _stacked_copy(shape: ViTShape, step: Step) -> int:
     return step.activation_bytes * blocks
 
 
-def _image_copy(step: Step, batch: float) -> int:
-    """Return the bytes of the batch in the compute dtype, as the patches read it."""
-    if step.activation_bytes == 4:
-        return 0
-    side = step.image_size
-    if not step.tpu:
-        return step.activation_bytes * math.ceil(batch) * _CHANNELS * side * side
-    # The convolution has the batch along the lanes and the channels along the rows.
-    return step.activation_bytes * side * side * 4 * round_up(math.ceil(batch), LANES)
+def _patches(shape: ViTShape, step: Step, batch: float) -> int:
+    """Return the bytes of the patches, kept for the gradient of their kernel."""
+    features = _CHANNELS * shape.patch**2
+    itemsize = step.activation_bytes
+    return shape.tokens(step.image_size) * array_bytes(
+        (math.ceil(batch), features), itemsize, tpu=step.tpu
+    )
 
 
 def _saved(shape: ViTShape, step: Step, block: _Block, recomputed: bool) -> int:
@@ -346,10 +369,11 @@ def _saved(shape: ViTShape, step: Step, block: _Block, recomputed: bool) -> int:
         part = parts[0]  # All blocks share the loop's body.
         kept = 0 if part == "all" else sum(by_part.values()) - by_part.get(part, 0)
         return shape.depth * (carry + kept)
-    attention = 4 * block.projection if recomputed else block.attention
+    spared = block.probabilities if recomputed and not block.chunked else 0
+    attention = block.attention - spared
     kept_without = {
-        "none": 2 * block.residual + attention + block.hidden,
-        "attention": 2 * block.residual + block.hidden,
+        "none": 2 * block.residual + attention + block.mlp,
+        "attention": 2 * block.residual + block.mlp,
         "mlp": 2 * block.residual + attention,
         "all": block.residual,
     }
@@ -357,18 +381,33 @@ def _saved(shape: ViTShape, step: Step, block: _Block, recomputed: bool) -> int:
 
 
 def _forward_work(block: _Block, step: Step) -> int:
-    """Return the bytes per image at the start of the last block's backward pass."""
-    parts = recomputed_parts(step.rematerialize, depth=1)
-    recomputed = {
-        "none": 0,
-        "attention": 4 * block.projection + block.probabilities,
-        "mlp": block.hidden,
-        "all": block.saved,
-    }[parts[0]]
-    # Gradients of the residual, q, k, v, output and probabilities.
-    return recomputed + block.residual + 4 * block.projection + block.probabilities
+    """Return the bytes per image of the last block's backward pass, if saved is full.
+
+    It is fullest at the MLP or, if there are many tokens, at attention, when the MLP's
+    arrays are freed.
+    """
+    part = recomputed_parts(step.rematerialize, depth=1)[0]
+    at_mlp = {"none": 0, "attention": 0, "mlp": block.mlp, "all": block.saved}[part]
+    at_attention = {
+        "none": -block.mlp,
+        "attention": block.attention - block.mlp,
+        "mlp": 0,
+        "all": block.saved - block.mlp,
+    }[part]
+    return max(at_mlp + _mlp_work(block), at_attention + _attention_work(block))
+
+
+def _mlp_work(block: _Block) -> int:
+    """Gradients of the residual and of the hidden layer, after and before its GELU."""
+    return block.residual + 2 * block.hidden
+
+
+def _attention_work(block: _Block) -> int:
+    """Gradients of residual, output, query and probabilities."""
+    chunk = 2 if block.chunked else 1  # A chunk's probabilities are computed again.
+    return block.residual + 2 * block.projection + chunk * block.probabilities
 
 
 def _backward_work(block: _Block) -> int:
-    """Return the bytes per image of the first block's backward pass, at its MLP."""
-    return block.saved + block.hidden + block.residual
+    """Return the bytes per image of the first block's backward pass."""
+    return block.saved + max(_mlp_work(block), _attention_work(block) - block.mlp)
