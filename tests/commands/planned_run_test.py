@@ -10,7 +10,8 @@ from vit_scaling.commands import planned_run
 from vit_scaling.commands.plan import main
 from vit_scaling.modeling.shapes import SHAPES
 from vit_scaling.scaling.planning.devices import device_named
-from vit_scaling.scaling.planning.memory import Step, memory
+from vit_scaling.scaling.planning.memory import memory
+from vit_scaling.scaling.planning.step import Step
 
 FINETUNE = "experiments/finetune_g14.gin"
 SMALLER = "experiments/finetune_g14_16gb.gin"

@@ -142,7 +142,7 @@ def _plan(arguments: argparse.Namespace) -> Mapping[str, Any]:
 
 def _shape_and_step(arguments: argparse.Namespace) -> tuple[ViTShape, Any]:
     """Return what is planned: of a run's configuration, or of flags."""
-    from vit_scaling.scaling.planning.memory import Step
+    from vit_scaling.scaling.planning.step import Step
 
     if arguments.gin_file:
         from vit_scaling.commands.planned_run import read_run

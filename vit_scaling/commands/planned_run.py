@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.optimization.update_rule import UpdateRule
 from vit_scaling.optimization.update_rules import RULES_BY_FLAG
-from vit_scaling.scaling.planning.memory import Step
+from vit_scaling.scaling.planning.step import Step
 
 # A run requires these values, but neither its step nor its memory depends on them.
 NOT_READ = dict.fromkeys(("TRAIN_PATTERN", "EVAL_PATTERN", "INITIAL_WEIGHTS"), "unread")

@@ -6,7 +6,7 @@ import pytest
 from vit_scaling.modeling.shapes import shape_named
 from vit_scaling.scaling.planning.advice import find_nearest_fit
 from vit_scaling.scaling.planning.devices import device_named
-from vit_scaling.scaling.planning.memory import Step
+from vit_scaling.scaling.planning.step import Step
 
 
 @pytest.mark.parametrize(

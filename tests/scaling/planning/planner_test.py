@@ -11,12 +11,13 @@ from vit_scaling.scaling.laws.paper_results import paper_runs
 from vit_scaling.scaling.laws.runs import Runs
 from vit_scaling.scaling.planning.advice import largest_batch
 from vit_scaling.scaling.planning.devices import device_named
-from vit_scaling.scaling.planning.memory import Step, memory
+from vit_scaling.scaling.planning.memory import memory
 from vit_scaling.scaling.planning.planner import (
     convert_to_flops,
     plan,
     plan_budget,
 )
+from vit_scaling.scaling.planning.step import Step
 
 V3 = device_named("tpu_v3")
 

@@ -6,7 +6,7 @@ import pytest
 from vit_scaling.modeling.shapes import shape_named
 from vit_scaling.scaling.laws.paper_results import core_days_per_step
 from vit_scaling.scaling.planning.devices import DEVICES, device_named
-from vit_scaling.scaling.planning.memory import Step
+from vit_scaling.scaling.planning.step import Step
 from vit_scaling.scaling.planning.throughput import estimate_rate
 
 MODELS = ("s/28", "S/32", "s/16", "Ti/16", "S/16", "B/32", "B/28", "B/16", "L/16")

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.scaling.planning.devices import DEVICES, Device
-from vit_scaling.scaling.planning.memory import Step, memory
+from vit_scaling.scaling.planning.memory import memory
+from vit_scaling.scaling.planning.step import Step
 
 _SMALLEST_OPTIMIZER = "adafactor"
 

@@ -11,25 +11,27 @@ the compute dtype. Layer norms and GELU are recomputed in fused kernels.
 import dataclasses
 import functools
 import math
-from typing import Any
 
 from vit_scaling.adapters import is_trained, with_adapters
 from vit_scaling.checks import check_at_least
 from vit_scaling.modeling.rematerialization import recomputed_parts
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.modeling.variables import is_matrix, vit_variables
-from vit_scaling.naming import unknown_name_message
 from vit_scaling.optimization.state_size import moment_of
 from vit_scaling.optimization.update_rule import BYTES, Shape
 from vit_scaling.optimization.update_rules import RULES_BY_FLAG
 from vit_scaling.scaling.planning.array_sizes import LANES, array_bytes, round_up
 from vit_scaling.scaling.planning.flops import sequence_length
+from vit_scaling.scaling.planning.step import Step
 
-PRECISIONS = {"float32": 4, "mixed_bfloat16": 2}
 _CHANNELS = 3
-# Fraction of a device's memory above which the compiler recomputes probabilities. For
-# G/14 at batch 8 it does at 0.95; the exact threshold is not known.
-PRESSURE = 0.9
+# Fractions of a device's memory between which the compiler recomputes probabilities.
+# For G/14 at batch 8 it does at 0.95, for s/16 at batch 1,536 it does not at 1.22; the
+# exact thresholds are not known.
+PRESSURE = (0.9, 1.2)
+# Memory of temporaries over the arrays that exist at the peak: the TPU compiler's
+# allocator leaves gaps. Fitted to half of the rows of planner_memory.json.
+_FRAGMENTATION = 1.03
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,84 +59,6 @@ class Memory:
     def total(self) -> int:
         """Bytes in all."""
         return self.arguments + self.temporaries
-
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """Settings of a training step, besides the model's shape.
-
-    Attributes:
-        head: "map", "gap", "token" or "none".
-        image_size: Side of the images, in pixels.
-        classes: Outputs of the classifier.
-        optimizer: Key of `update_rules.RULES_BY_FLAG`, such as "adam_hp".
-        precision: "mixed_bfloat16" or "float32", of activations and gradients.
-        rematerialize: Policy of `rematerialization.recomputed_parts`.
-        clip: Whether the gradients' global norm is clipped: all gradients must then
-            exist before the first update.
-        scan: Whether the blocks are one loop over stacked weights (the authors' JAX
-            option); Keras unrolls them.
-        tpu: Whether arrays are laid out in tiles of 8 × 128.
-        representation_width: Width of the tanh layer before the classifier, if any.
-        average: Whether a Polyak average of the weights is kept.
-        micro_batches: Pieces of the batch, one after the other, whose gradients are
-            summed in float32.
-        lora_rank: Rank of the adapters that are trained, with the classifier, in place
-            of all weights; None trains all.
-        attention_chunk: Number of queries that attend at a time: the attention weights
-            of one chunk exist at a time, and none are kept for the backward pass; None:
-            all.
-        gradient_dtype: Dtype of the gradients that replicas exchange, "float32" or
-            "bfloat16"; None for a single replica.
-
-    Raises:
-        ValueError: An optimizer, precision or policy is not known.
-    """
-
-    head: str = "map"
-    image_size: int = 224
-    classes: int | None = 1000
-    optimizer: str = "adafactor"
-    precision: str = "mixed_bfloat16"
-    rematerialize: str = "none"
-    clip: bool = True
-    scan: bool = False
-    tpu: bool = True
-    representation_width: int | None = None
-    average: bool = False
-    micro_batches: int = 1
-    lora_rank: int | None = None
-    attention_chunk: int | None = None
-    gradient_dtype: str | None = None
-
-    def __post_init__(self) -> None:
-        for name, known in (("optimizer", RULES_BY_FLAG), ("precision", PRECISIONS)):
-            value = getattr(self, name)
-            if value not in known:
-                raise ValueError(unknown_name_message(name, value, known))
-        recomputed_parts(self.rematerialize, depth=1)
-        check_at_least(1, micro_batches=self.micro_batches)
-        for name in ("lora_rank", "attention_chunk"):
-            if getattr(self, name) is not None:
-                check_at_least(1, **{name: getattr(self, name)})
-
-    @property
-    def activation_bytes(self) -> int:
-        """Bytes of one activation."""
-        return PRECISIONS[self.precision]
-
-    @property
-    def gradient_bytes(self) -> int:
-        """Bytes of one element of a gradient, as all of them exist before clipping."""
-        if self.gradient_dtype is None:
-            return self.activation_bytes
-        return BYTES[self.gradient_dtype]
-
-    @property
-    def model_options(self) -> dict[str, Any]:
-        """The keyword arguments of `vit_variables`, `parameters` and `flops`."""
-        names = ("head", "image_size", "classes", "representation_width")
-        return {name: getattr(self, name) for name in names}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,8 +146,8 @@ def memory(
         shape: The model's dimensions.
         batch: Images per device.
         step: All other settings; default `Step()`.
-        limit_bytes: The device's memory. Above the fraction `PRESSURE` of it, the TPU
-            compiler does not keep the attention probabilities but recomputes them
+        limit_bytes: The device's memory. Between the fractions `PRESSURE` of it, the
+            TPU compiler does not keep the attention probabilities but recomputes them
             from query and key.
 
     Raises:
@@ -232,8 +156,10 @@ def memory(
     step = step or Step()
     check_at_least(1, batch=batch)
     usual = _memory(shape, batch, step, recomputed=False)
-    is_short = limit_bytes is not None and usual.total > PRESSURE * limit_bytes
-    if is_short and step.tpu and not step.scan:
+    if limit_bytes is None or not step.tpu or step.scan:
+        return usual
+    low, high = PRESSURE
+    if low < usual.total / limit_bytes <= high:
         return _memory(shape, batch, step, recomputed=True)
     return usual
 
@@ -264,7 +190,8 @@ def _memory(shape: ViTShape, batch: float, step: Step, *, recomputed: bool) -> M
     else:
         phases = {"forward end": forward, "backward end": backward}
     phase = max(phases, key=lambda name: sum(phases[name].values()))
-    temporaries = phases[phase]
+    gaps = _FRAGMENTATION if step.tpu and not step.scan else 1.0
+    temporaries = {name: round(gaps * size) for name, size in phases[phase].items()}
     return Memory(
         arguments=sum(arguments.values()),
         temporaries=sum(temporaries.values()),
@@ -403,9 +330,14 @@ def _mlp_work(block: _Block) -> int:
 
 
 def _attention_work(block: _Block) -> int:
-    """Gradients of residual, output, query and probabilities."""
-    chunk = 2 if block.chunked else 1  # A chunk's probabilities are computed again.
-    return block.residual + 2 * block.projection + chunk * block.probabilities
+    """Gradients of residual, output, query, probabilities and, on a GPU, logits."""
+    gradients = 2 * block.copies - 1  # A GPU also pads the probabilities for cuBLAS.
+    computed = block.copies if block.chunked else 0  # For this chunk.
+    return (
+        block.residual
+        + 2 * block.projection
+        + (gradients + computed) * block.probabilities
+    )
 
 
 def _backward_work(block: _Block) -> int:

@@ -22,8 +22,9 @@ from vit_scaling.scaling.laws.runs import Floats, Run, Runs
 from vit_scaling.scaling.planning.advice import find_nearest_fit, largest_batch
 from vit_scaling.scaling.planning.devices import Device
 from vit_scaling.scaling.planning.flops import flops, parameters
-from vit_scaling.scaling.planning.memory import Step, memory
+from vit_scaling.scaling.planning.memory import memory
 from vit_scaling.scaling.planning.shape_laws import scale_shape
+from vit_scaling.scaling.planning.step import Step
 from vit_scaling.scaling.planning.throughput import estimate_rate
 
 

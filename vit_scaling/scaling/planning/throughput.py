@@ -8,7 +8,8 @@ from typing import NamedTuple
 from vit_scaling.modeling.shapes import ViTShape
 from vit_scaling.scaling.planning.devices import Device
 from vit_scaling.scaling.planning.flops import flops, parameters
-from vit_scaling.scaling.planning.memory import Step, memory
+from vit_scaling.scaling.planning.memory import memory
+from vit_scaling.scaling.planning.step import Step
 
 # Bytes that a step moves, in those kept for the backward pass: the TPU compiler counts
 # 9.3 (Ti/16) and 9.2 (B/16 at 64 images). A parameter of G/14 takes 35 a step.
