@@ -332,7 +332,8 @@ def _mlp_work(block: _Block) -> int:
 def _attention_work(block: _Block) -> int:
     """Gradients of residual, output, query, probabilities and, on a GPU, logits."""
     gradients = 2 * block.copies - 1  # A GPU also pads the probabilities for cuBLAS.
-    computed = block.copies if block.chunked else 0  # For this chunk.
+    # Probabilities of this chunk, and two arrays of the next, which XLA starts early.
+    computed = block.copies + 2 if block.chunked else 0
     return (
         block.residual
         + 2 * block.projection
