@@ -57,6 +57,7 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
     add("--classes", type=int, default=1000, help="width of the classifier")
     add("--precision", default="mixed_bfloat16", help="or float32")
     add("--rematerialize", default="none", help="none, all, attention, mlp or every_N")
+    add("--attention_chunk", type=int, help="queries that attend at a time")
     add("--average", action="store_true", help="a Polyak average is kept")
     add("--micro_batches", type=int, default=1, help="as MICRO_BATCHES in gin")
     add("--no_clip", action="store_true", help="gradients are not clipped")
@@ -155,6 +156,7 @@ def _shape_and_step(arguments: argparse.Namespace) -> tuple[ViTShape, Any]:
         optimizer=arguments.optimizer,
         precision=arguments.precision,
         rematerialize=arguments.rematerialize,
+        attention_chunk=arguments.attention_chunk,
         clip=not arguments.no_clip,
         average=arguments.average,
         micro_batches=arguments.micro_batches,

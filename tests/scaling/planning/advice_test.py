@@ -12,7 +12,8 @@ from vit_scaling.scaling.planning.step import Step
 @pytest.mark.parametrize(
     ("shape", "batch", "device", "optimizer", "nearest"),
     [
-        ("B/16", 256, "tpu_v3", "adam", "--rematerialize=all"),
+        ("B/16", 320, "tpu_v3", "adam", "--rematerialize=all"),
+        ("B/8", 32, "tpu_v3", "adam", "--attention_chunk=512"),
         ("B/16", 100_000, "tpu_v3", "adam", "--batch="),
         ("G/14", 8, "tpu_v3", "adam", "--optimizer=adafactor"),
         ("G/14", 8, "8GiB", "adafactor", "--device=tpu_v3"),

@@ -129,7 +129,7 @@ def test_averages_and_summed_gradients_are_counted():
     pieces = memory(shape, batch=64, step=Step(micro_batches=4, **options))
     quarter = memory(shape, batch=16, step=Step(**options))
     summed = pieces.terms["gradients"] - quarter.terms.get("gradients", 0)
-    assert summed == 4 * parameters
+    assert summed == 2 * 4 * parameters  # The sums, and the gradients of a piece.
     assert pieces.arguments == plain.arguments  # The whole batch is an argument.
     assert pieces.terms["activations"] == quarter.terms["activations"]
 

@@ -10,6 +10,7 @@ from vit_scaling.scaling.planning.memory import memory
 from vit_scaling.scaling.planning.step import Step
 
 _SMALLEST_OPTIMIZER = "adafactor"
+_CHUNK = 512  # Queries.
 
 
 def find_nearest_fit(
@@ -17,8 +18,8 @@ def find_nearest_fit(
 ) -> str | None:
     """Return the flags that make the run fit; None if no known device is large enough.
 
-    Tried in turn: blocks computed again, fewer images, both, the same with Adafactor,
-    and the smallest device that fits.
+    Tried in turn: attention in chunks, blocks computed again, fewer images, both, the
+    same with Adafactor, and the smallest device that fits.
     """
     again = dataclasses.replace(step, rematerialize="all")
     smaller = dataclasses.replace(step, optimizer=_SMALLEST_OPTIMIZER)
@@ -27,8 +28,13 @@ def find_nearest_fit(
         "remat": "--rematerialize=all",
         "small": f"--optimizer={smaller.optimizer}",
     }
-    tries = [(again, batch, [words["remat"]]), (step, None, []),
-             (again, None, [words["remat"]])]  # fmt: skip
+    chunked = dataclasses.replace(step, attention_chunk=_CHUNK)
+    tries: list[tuple[Step, int | None, list[str]]] = [
+        (chunked, batch, [f"--attention_chunk={_CHUNK}"]),
+        (again, batch, [words["remat"]]),
+        (step, None, []),
+        (again, None, [words["remat"]]),
+    ]
     if step.optimizer != _SMALLEST_OPTIMIZER:
         tries += [
             (smaller, batch, [words["small"]]),

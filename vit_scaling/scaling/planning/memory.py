@@ -174,14 +174,15 @@ def _memory(shape: ViTShape, batch: float, step: Step, *, recomputed: bool) -> M
         "activations": round(batch * saved),
         "work": round(batch * _forward_work(block, step)) + images,
     }
-    summed = 0
-    if step.micro_batches > 1:
-        summed = 4 * sum(n * math.prod(size) for _, size, n in _trained(shape, step))
-        forward["gradients"] = summed
     backward = {
-        "gradients": gradients + summed,
+        "gradients": gradients,
         "work": round(batch * _backward_work(block)) + images,
     }
+    if step.micro_batches > 1:
+        loop = _loop_over_pieces(shape, step, batch)
+        forward["gradients"] = backward["gradients"] = gradients + loop.pop("sums")
+        forward |= loop
+        backward |= loop
     if step.scan:
         # The stacked gradients and the stacked low-precision weights exist during the
         # whole loop.
@@ -262,6 +263,24 @@ def _gradients(shape: ViTShape, step: Step) -> int:
     )
 
 
+def _loop_over_pieces(shape: ViTShape, step: Step, batch: int) -> dict[str, int]:
+    """Return what exists during the loop over a batch's pieces, of `batch` images each.
+
+    The gradients' sums are float32. The images and the matrices are converted to the
+    compute dtype before the loop.
+    """
+    sums = 4 * sum(n * math.prod(size) for _, size, n in _trained(shape, step))
+    if step.activation_bytes == 4:
+        return {"sums": sums}
+    matrices = sum(
+        n * math.prod(size)
+        for path, size, n in _weights(shape, step)
+        if is_matrix(path)
+    )
+    pixels = batch * step.micro_batches * _CHANNELS * step.image_size**2
+    return {"sums": sums, "converted": step.activation_bytes * (matrices + pixels)}
+
+
 def _stacked_copy(shape: ViTShape, step: Step) -> int:
     if step.activation_bytes == 4:
         return 0
@@ -331,14 +350,14 @@ def _mlp_work(block: _Block) -> int:
 
 def _attention_work(block: _Block) -> int:
     """Gradients of residual, output, query, probabilities and, on a GPU, logits."""
-    gradients = 2 * block.copies - 1  # A GPU also pads the probabilities for cuBLAS.
-    # Probabilities of this chunk, and two arrays of the next, which XLA starts early.
-    computed = block.copies + 2 if block.chunked else 0
-    return (
-        block.residual
-        + 2 * block.projection
-        + (gradients + computed) * block.probabilities
-    )
+    # A GPU's kernels also pad the probabilities; on a TPU a gap remains, since the array
+    # is large (fitted).
+    gap = 0.0 if block.chunked else 0.25
+    arrays = 3.0 if block.copies == 2 else 1.0 + gap
+    if block.chunked:  # Those of this chunk, and two of the next, which starts early.
+        arrays += block.copies + 2
+    probabilities = round(arrays * block.probabilities)
+    return block.residual + 2 * block.projection + probabilities
 
 
 def _backward_work(block: _Block) -> int:
