@@ -350,8 +350,8 @@ def _mlp_work(block: _Block) -> int:
 
 def _attention_work(block: _Block) -> int:
     """Gradients of residual, output, query, probabilities and, on a GPU, logits."""
-    # A GPU's kernels also pad the probabilities; on a TPU a gap remains, since the array
-    # is large (fitted).
+    # A GPU's kernels also pad the probabilities. On a TPU a gap remains, since
+    # the array is large (fitted).
     gap = 0.0 if block.chunked else 0.25
     arrays = 3.0 if block.copies == 2 else 1.0 + gap
     if block.chunked:  # Those of this chunk, and two of the next, which starts early.
