@@ -34,3 +34,13 @@ def test_only_values_in_range_pass(check, good, bad, rule):
             check(value)
     with pytest.raises(ValueError, match="received nan"):
         check(float("nan"))
+
+
+@pytest.mark.parametrize(
+    "value_range", [(0, 0), (1, -1), ((0, 0, 0), (1, 0, 1)), (float("nan"), 1)]
+)
+def test_a_range_of_pixels_is_increasing(value_range):
+    checks.check_value_range((-1.0, 1.0))
+    checks.check_value_range(((-2, -2, -1.8), (2, 2.4, 2.6)))
+    with pytest.raises(ValueError, match="with lowest < highest"):
+        checks.check_value_range(value_range)

@@ -93,3 +93,14 @@ def test_a_model_without_the_logits_of_the_data_is_rejected_before_training():
     tokens = functools.partial(vit, small.SHAPE, "none", image_size=8, classes=10)
     with pytest.raises(ValueError, match=r"received \(None, 4, 10\).* HEAD = 'map'"):
         small.experiment(make_model=tokens).build_model()
+
+
+def test_evaluation_images_have_the_range_of_training_images():
+    """Nothing else would notice: the shapes are equal."""
+    made = small.experiment()
+    for value_range in ((-1.0, 1.0), ((-1.0,) * 3, (1.0,) * 3)):
+        made.eval_data.value_range = value_range
+        made.check(make_strategy(), RunOptions())
+    made.eval_data.value_range = (0.0, 1.0)
+    with pytest.raises(ValueError, match=r"`value_range` of .* 'eval' must be that"):
+        made.check(make_strategy(), RunOptions())

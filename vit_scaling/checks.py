@@ -3,6 +3,10 @@
 
 from typing import Any
 
+import numpy as np
+
+from vit_scaling.argument_types import ValueRange
+
 
 def check_at_least(minimum: float, **arguments: Any) -> None:
     """Raise unless every argument is at least `minimum`.
@@ -62,6 +66,20 @@ def check_power_of_two(**arguments: Any) -> None:
     for name, value in arguments.items():
         valid = isinstance(value, int) and value > 0 and not value & (value - 1)
         _check(valid, name, "a power of two", value)
+
+
+def check_value_range(value_range: ValueRange) -> None:
+    """Raise unless the values of pixels 0 and 255 are increasing in every channel.
+
+    Raises:
+        ValueError: They are not.
+    """
+    low, high = np.broadcast_arrays(*map(np.asarray, value_range))
+    if not np.all(low < high):
+        raise ValueError(
+            "`value_range` must be (lowest, highest) with lowest < highest; received "
+            f"{value_range}."
+        )
 
 
 def _is_number(value: Any) -> bool:

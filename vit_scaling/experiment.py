@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from vit_scaling.argument_types import PositiveInt, check_argument, check_arguments
@@ -73,8 +74,9 @@ class Experiment:
         """Check that all settings are consistent before building anything.
 
         Raises:
-            ValueError: A batch is not a multiple of the replicas, `best_metric` is not
-                evaluated, or an evaluator cannot run.
+            ValueError: A batch is not a multiple of the replicas, the pixels of an
+                evaluation set have another range than those of training, `best_metric`
+                is not evaluated, or an evaluator cannot run.
         """
         check_batch(self.batch_size, strategy, micro_batches=self.micro_batches)
         if self.eval_batch_size is not None:
@@ -82,6 +84,8 @@ class Experiment:
         if not options.evaluate:
             check_best_metric(options.best_metric, (), ())
             return
+        for name, data in self.eval_sets().items():
+            _check_equal_ranges(name, data, self.train_data)
         names = [evaluator.name for evaluator in self.evaluators]
         check_best_metric(options.best_metric, self.eval_sets(), names)
         for evaluator in self.evaluators:
@@ -218,6 +222,17 @@ def check_batch(
         raise ValueError(
             f"`{name}` must be a multiple of the {replicas} replicas that share it"
             f"{pieces}; received {batch_size}."
+        )
+
+
+def _check_equal_ranges(name: str, data: EvalData, train_data: TrainData) -> None:
+    own = getattr(data, "value_range", train_data.value_range)
+    pair = (np.asarray(each).reshape(2, -1) for each in (own, train_data.value_range))
+    if not np.all(np.equal(*pair)):
+        raise ValueError(
+            f"`value_range` of the evaluation set {name!r} must be that of the "
+            f"training data, {train_data.value_range}; received {own}. Bind "
+            "TrainData.value_range and EvalData.value_range to the same values."
         )
 
 

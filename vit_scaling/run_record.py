@@ -8,7 +8,8 @@ from typing import Any, get_args
 from etils import epath
 
 from vit_scaling import io_files
-from vit_scaling.argument_types import Interpolation, PixelValue, ValueRange
+from vit_scaling.argument_types import Interpolation, ValueRange
+from vit_scaling.checks import check_value_range
 from vit_scaling.naming import check_known
 
 RUN_FILE = "run.json"
@@ -89,12 +90,7 @@ class RunRecord:
             )
         if self.interpolation is not None:
             check_known("interpolation", self.interpolation, get_args(Interpolation))
-        low, high = map(_channels, self.value_range)
-        if not all(a < b for a, b in zip(low, high, strict=True)):
-            raise ValueError(
-                "`value_range` must be (lowest, highest) with lowest < highest; "
-                f"received {self.value_range}."
-            )
+        check_value_range(self.value_range)
 
     def at_size(self, image_size: tuple[int, int]) -> "RunRecord":
         """Return the record for images of another size, with the same ratio of crop."""
@@ -196,8 +192,3 @@ def record_from_json(fields: Mapping[str, Any], *, source: str) -> RunRecord:
         return RunRecord(**known)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
-
-
-def _channels(value: PixelValue) -> tuple[float, ...]:
-    """Return a pixel's value for each channel."""
-    return (value,) * 3 if isinstance(value, int | float) else value

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from vit_scaling.argument_types import PositiveInt, ValueRange, check_fields
+from vit_scaling.checks import check_value_range
 from vit_scaling.class_names import label_maps
 from vit_scaling.data.block_table import BlockTable, make_block_table
 from vit_scaling.data.examples import Source
@@ -101,6 +102,7 @@ class ImageData:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_value_range(self.value_range)
 
     @property
     def num_examples(self) -> int:
