@@ -10,11 +10,14 @@ from vit_scaling.commands.benchmarks import scale
 def test_every_measurement_gives_a_figure(tmp_path, monkeypatch):
     monkeypatch.setattr(scale, "_SHARD_RECORDS", 400)
     source = sets.numbered(tmp_path, [5, 5])
-    args = argparse.Namespace(records=[1000], pattern=source.pattern, workers=1)
+    args = argparse.Namespace(
+        records=[1000], evaluation_images=[5], pattern=source.pattern, workers=1
+    )
     result = scale.run(args)
     (row,) = result["sets"]
     assert row["records"] == 1000
     assert 60 < row["subset_images"] < 140  # 100, within 4 standard deviations.
     assert row["service_graph_bytes"] > 1000
     assert all(row[name] > 0 for name in row if name.endswith("peak_mib"))
+    assert result["search"][0]["cpu_ms_per_training_image"] > 0
     assert result["indexing"]["rate_over_reading"] > 0

@@ -17,6 +17,7 @@ from typing import Any
 _HOSTS, _FRACTION, _SHARD_RECORDS = 64, 0.1, 100_000
 _RECORD_BYTES = 100_000
 _ROUNDS, _PIECE_BYTES = 5, 2**20
+_EVALUATION_HASHES, _TRAINING_HASHES, _QUERIES = 40, 12, 200  # Hashes of an image.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[1_000_000, 10_000_000, 100_000_000],
         help="sizes of sets of nothing but index files, 16 bytes a record",
     )
+    parser.add_argument(
+        "--evaluation_images",
+        type=int,
+        nargs="*",
+        default=[],
+        help="sizes of evaluation sets in whose hashes to search",
+    )
     parser.add_argument("--pattern", help="shards whose indexing to measure too")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
 
@@ -35,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure sets of each size; then the indexing of a real one."""
     result: dict[str, Any] = {"sets": [_measure_set(n) for n in args.records]}
+    result["search"] = [_measure_search(n) for n in args.evaluation_images]
     if args.pattern:
         result["indexing"] = _measure_indexing(args.pattern, args.workers)
     return result
@@ -150,6 +159,30 @@ def _measure_beam(source: Any, folder: str) -> dict[str, float]:
     finally:
         beam_driver.make_pipeline = make_pipeline
     return {"launcher_peak_mib": peak, "beam_pipeline_bytes": sizes[0]}
+
+
+def _measure_search(images: int) -> dict[str, float]:
+    """Measure the search for candidates among random hashes of evaluation images."""
+    import numpy as np
+
+    from vit_scaling.data.deduplication.matching import HashIndex
+
+    generator = np.random.default_rng(0)
+
+    def draw(*shape: int) -> np.ndarray:
+        return generator.integers(2**64, size=shape, dtype=np.uint64)
+
+    hashes = draw(images * _EVALUATION_HASHES)
+    index = HashIndex(hashes, np.full_like(hashes, 2**64 - 1))
+    queries = draw(_QUERIES, _TRAINING_HASHES)
+    begin = time.process_time()
+    for query in queries:
+        index.search(query, np.full_like(query, 2**64 - 1), 10)
+    seconds = time.process_time() - begin
+    return {
+        "evaluation_images": images,
+        "cpu_ms_per_training_image": 1000 * seconds / _QUERIES,
+    }
 
 
 def _measure_indexing(pattern: str, workers: int) -> dict[str, float]:
