@@ -186,13 +186,18 @@ def _measure_search(images: int) -> dict[str, float]:
 
 
 def _measure_indexing(pattern: str, workers: int) -> dict[str, float]:
-    """Measure indexing in turn with reading the same files, in as many processes."""
+    """Measure indexing in turn with reading the same files, in as many processes.
+
+    Returns:
+        MiB/s, and the medians of its ratios: to reading alone, the disk's limit, and to
+        TensorFlow's reader of records, which checks the checksums too.
+    """
     from vit_scaling.data.tfrecords import TFRecords
 
-    source = TFRecords(pattern)
-    paths = [shard.path for shard in source.shards]
-    size = sum(map(os.path.getsize, paths))
-    ratios, rates = [], []
+    paths = [shard.path for shard in TFRecords(pattern).shards]
+    mib = sum(map(os.path.getsize, paths)) / 2**20
+    functions = (_read, _read_records, _index)
+    rows = []
     with (
         tempfile.TemporaryDirectory() as folder,
         concurrent.futures.ProcessPoolExecutor(
@@ -200,20 +205,20 @@ def _measure_indexing(pattern: str, workers: int) -> dict[str, float]:
         ) as pool,
     ):
         copies = [shutil.copy(path, folder) for path in paths]
-        list(pool.map(_index, copies))  # The processes start, and import.
-        for _ in range(_ROUNDS):
+        for number in range(_ROUNDS + 1):
             seconds = []
-            for function in (_read, _index):
+            for function in functions:
                 begin = time.perf_counter()
                 list(pool.map(function, copies))
                 seconds.append(time.perf_counter() - begin)
-            ratios.append(seconds[0] / seconds[1])
-            rates.append(size / 2**20 / seconds[1])
+            if number:  # In the first round, processes start and import.
+                rows.append(seconds)
     return {
         "workers": workers,
-        "mib": size / 2**20,
-        "mib_per_second": statistics.median(rates),
-        "rate_over_reading": statistics.median(ratios),
+        "mib": mib,
+        "mib_per_second": statistics.median(mib / row[2] for row in rows),
+        "rate_over_reading": statistics.median(row[0] / row[2] for row in rows),
+        "rate_over_reading_records": statistics.median(row[1] / row[2] for row in rows),
     }
 
 
@@ -229,6 +234,14 @@ def _read(path: str) -> None:
     with open(path, "rb", buffering=0) as file:
         while file.read(_PIECE_BYTES):
             pass
+
+
+def _read_records(path: str) -> None:
+    import tensorflow as tf
+
+    _forget(path)
+    records = tf.data.TFRecordDataset(path, buffer_size=_PIECE_BYTES)
+    records.reduce(tf.constant(0), lambda count, _: count + 1)
 
 
 def _index(path: str) -> None:
