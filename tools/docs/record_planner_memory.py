@@ -52,7 +52,7 @@ def plan_bytes(row: dict[str, str]) -> float:
     gin.clear_config()
     shape, step = planned_run.read_run(*find_run(row))
     device = find_target(row["topology"]).device
-    step = dataclasses.replace(step, tpu=device.tpu)
+    step = dataclasses.replace(step, **device.layout)
     limit = device.memory_bytes
     return memory(shape, batch=int(row["images"]), step=step, limit_bytes=limit).total
 

@@ -51,7 +51,7 @@ def find_nearest_fit(
 
 def _find_device(shape: ViTShape, batch: int, step: Step) -> str | None:
     for other in sorted(DEVICES.values(), key=lambda device: device.memory_bytes):
-        changed = dataclasses.replace(step, tpu=other.tpu)
+        changed = dataclasses.replace(step, **other.layout)
         if _fits(shape, other, changed)(batch):
             return f"--device={other.name}"
     return None

@@ -3,6 +3,7 @@
 
 import dataclasses
 import re
+from typing import Any
 
 from vit_scaling.naming import unknown_name_message
 
@@ -25,6 +26,8 @@ class Device:
         interconnect: Bytes per second that a chip sends to others over all its links,
             in an all-reduce; None if not known.
         pod_chips: Chips that these links connect at most; None if not known.
+        on_chip_bytes: Bytes of a step's temporaries that the compiler keeps in the
+            vector memory: half of a v5e's 128 MiB, fitted to compiled programs.
     """
 
     name: str
@@ -36,6 +39,12 @@ class Device:
     bandwidth: float | None = None
     interconnect: float | None = None
     pod_chips: int | None = None
+    on_chip_bytes: int = 0
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """The fields of a `Step` that depend on the device."""
+        return {"tpu": self.tpu, "on_chip_bytes": self.on_chip_bytes}
 
 
 # One page per version; for v2 the numbers are those that Google announced.
@@ -63,7 +72,8 @@ DEVICES = {row.name: row for row in (
     Device("tpu_v4", 30.75 * GIB, 275e12, True, 1,
            f"{_TPU}v4: 32 GiB, 275 TFLOP/s, 1200 GB/s", 1200e9, 1.1e15 / 4096, 4096),
     Device("tpu_v5e", 15.75 * GIB, 197e12, True, 1,
-           f"{_TPU}v5e: 16 GB, 197 TFLOP/s, 819 GB/s", 819e9, 51.2e12 / 256, 256),
+           f"{_TPU}v5e: 16 GB, 197 TFLOP/s, 819 GB/s", 819e9, 51.2e12 / 256, 256,
+           64 * 2**20),
     Device("tpu_v5p", 95.74 * GIB, 459e12, True, 1,
            f"{_TPU}v5p: 95 GB, 459 TFLOP/s, 2765 GB/s", 2765e9, 600e9, 8960),
     Device("tpu_v6e", 31.25 * GIB, 918e12, True, 1,

@@ -193,6 +193,7 @@ def _memory(shape: ViTShape, batch: float, step: Step, *, recomputed: bool) -> M
     phase = max(phases, key=lambda name: sum(phases[name].values()))
     gaps = _FRAGMENTATION if step.tpu and not step.scan else 1.0
     temporaries = {name: round(gaps * size) for name, size in phases[phase].items()}
+    temporaries["work"] = max(0, temporaries["work"] - step.on_chip_bytes)
     return Memory(
         arguments=sum(arguments.values()),
         temporaries=sum(temporaries.values()),
@@ -243,7 +244,7 @@ def _state(shape: ViTShape, step: Step) -> tuple[tuple[str, int], ...]:
 
 def _arguments(shape: ViTShape, batch: float, step: Step) -> dict[str, int]:
     side, images = step.image_size, math.ceil(batch)
-    pixels = images * array_bytes((_CHANNELS, side, side), 4, tpu=step.tpu)
+    pixels = array_bytes((images, _CHANNELS, side, side), 4, tpu=step.tpu)
     labels = array_bytes((images, step.classes or 1), 4, tpu=step.tpu)
     return {**dict(_state(shape, step)), "batch": pixels + labels}
 

@@ -57,7 +57,7 @@ def plan(
     Raises:
         ValueError: A number is out of range.
     """
-    step = dataclasses.replace(step or Step(), tpu=device.tpu)
+    step = dataclasses.replace(step or Step(), **device.layout)
     _check_positive(
         devices=devices,
         utilisation=utilisation,
@@ -181,7 +181,7 @@ def convert_to_device_days(
     Raises:
         ValueError: A run's shape or images seen are not known, or the device's rate.
     """
-    step, unit = Step(image_size=image_size, tpu=device.tpu), device_days_of(device)
+    step, unit = Step(image_size=image_size, **device.layout), device_days_of(device)
     rates: dict[ViTShape, float] = {}
     rows = []
     for run in runs:
@@ -261,7 +261,7 @@ def plan_budget(
     }
     if device is None:
         return result
-    step = Step(image_size=image_size, tpu=device.tpu)
+    step = Step(image_size=image_size, **device.layout)
     batch = max(1, min(64, largest_batch(shape, device=device, step=step)))
     run = plan(shape, batch=batch, device=device, step=step, images=images, **rates)
     hours = run["device_hours"]

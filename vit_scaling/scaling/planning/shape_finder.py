@@ -53,7 +53,7 @@ def fits(
 ) -> bool:
     """Return whether `device` can train a shape under a setting of Figure 8."""
     step = SETTINGS[setting]
-    step = dataclasses.replace(step, tpu=device.tpu, image_size=image_size)
+    step = dataclasses.replace(step, **device.layout, image_size=image_size)
     if setting == "original":
         step = dataclasses.replace(step, representation_width=shape.width)
     batch = batch or IMAGES_PER_CORE[setting]

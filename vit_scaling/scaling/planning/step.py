@@ -29,6 +29,8 @@ class Step:
         scan: Whether the blocks are one loop over stacked weights (the authors' JAX
             option); Keras unrolls them.
         tpu: Whether arrays are laid out in tiles of 8 × 128.
+        on_chip_bytes: Bytes of temporaries that the compiler keeps outside the device's
+            memory.
         representation_width: Width of the tanh layer before the classifier, if any.
         average: Whether a Polyak average of the weights is kept.
         micro_batches: Pieces of the batch, one after the other, whose gradients are
@@ -54,6 +56,7 @@ class Step:
     clip: bool = True
     scan: bool = False
     tpu: bool = True
+    on_chip_bytes: int = 0
     representation_width: int | None = None
     average: bool = False
     micro_batches: int = 1

@@ -89,7 +89,7 @@ def _seconds_of_memory(
     """Return an image's seconds at full bandwidth; None if that is not known."""
     if not device.bandwidth:
         return None
-    step = dataclasses.replace(step, tpu=device.tpu, rematerialize="none")
+    step = dataclasses.replace(step, **device.layout, rematerialize="none")
     kept = memory(shape, batch=1, step=step, limit_bytes=math.inf).saved_per_image
     weights = parameters(shape, **step.model_options).total * _MOVED_PER_PARAMETER
     return (_MOVED * kept + weights / batch) / device.bandwidth
