@@ -178,11 +178,15 @@ def _memory(shape: ViTShape, batch: float, step: Step, *, recomputed: bool) -> M
         "gradients": gradients,
         "work": round(batch * _backward_work(block)) + images,
     }
+    if not step.tpu:  # A GPU's kernels read matrices that were converted before.
+        forward["converted"] = _converted(shape, step)
     if step.micro_batches > 1:
-        loop = _loop_over_pieces(shape, step, batch)
-        forward["gradients"] = backward["gradients"] = gradients + loop.pop("sums")
-        forward |= loop
-        backward |= loop
+        # The sums of gradients are float32. Images are converted before the loop.
+        sums = 4 * sum(n * math.prod(size) for _, size, n in _trained(shape, step))
+        pixels = batch * step.micro_batches * _CHANNELS * step.image_size**2
+        for phase in (forward, backward):
+            phase["gradients"] = gradients + sums
+            phase["converted"] = _converted(shape, step, pixels)
     if step.scan:
         # The stacked gradients and the stacked low-precision weights exist during the
         # whole loop.
@@ -190,14 +194,14 @@ def _memory(shape: ViTShape, batch: float, step: Step, *, recomputed: bool) -> M
         phases = {"forward end": {**forward, **stacked}}
     else:
         phases = {"forward end": forward, "backward end": backward}
-    phase = max(phases, key=lambda name: sum(phases[name].values()))
+    fullest = max(phases, key=lambda name: sum(phases[name].values()))
     gaps = _FRAGMENTATION if step.tpu and not step.scan else 1.0
-    temporaries = {name: round(gaps * size) for name, size in phases[phase].items()}
+    temporaries = {name: round(gaps * size) for name, size in phases[fullest].items()}
     temporaries["work"] = max(0, temporaries["work"] - step.on_chip_bytes)
     return Memory(
         arguments=sum(arguments.values()),
         temporaries=sum(temporaries.values()),
-        phase=phase,
+        phase=fullest,
         terms={**arguments, **temporaries},
         saved_per_image=saved,
         recomputed=recomputed,
@@ -264,22 +268,16 @@ def _gradients(shape: ViTShape, step: Step) -> int:
     )
 
 
-def _loop_over_pieces(shape: ViTShape, step: Step, batch: int) -> dict[str, int]:
-    """Return what exists during the loop over a batch's pieces, of `batch` images each.
-
-    The gradients' sums are float32. The images and the matrices are converted to the
-    compute dtype before the loop.
-    """
-    sums = 4 * sum(n * math.prod(size) for _, size, n in _trained(shape, step))
+def _converted(shape: ViTShape, step: Step, pixels: int = 0) -> int:
+    """Return the bytes of all matrices and of the pixels in the compute dtype."""
     if step.activation_bytes == 4:
-        return {"sums": sums}
+        return 0
     matrices = sum(
         n * math.prod(size)
         for path, size, n in _weights(shape, step)
         if is_matrix(path)
     )
-    pixels = batch * step.micro_batches * _CHANNELS * step.image_size**2
-    return {"sums": sums, "converted": step.activation_bytes * (matrices + pixels)}
+    return step.activation_bytes * (matrices + pixels)
 
 
 def _stacked_copy(shape: ViTShape, step: Step) -> int:
