@@ -167,11 +167,14 @@ def draw(top1: Mapping[str, list[list[float]]], path: pathlib.Path) -> None:
     for (side, curves), (colour, line) in zip(top1.items(), styles, strict=True):
         percent = 100 * np.array(curves)
         epochs = np.arange(1, percent.shape[1] + 1)
-        label = f"{side}, mean and range of {len(curves)} seeds"
-        axes.plot(epochs, percent.mean(axis=0), line, color=colour, label=label)
+        seeds = len(curves)
+        of = f"mean and range of {seeds} seeds" if seeds > 1 else "one seed"
+        axes.plot(epochs, percent.mean(axis=0), line, color=colour, marker=".",
+                  label=f"{side}, {of}")  # fmt: skip
         axes.fill_between(epochs, percent.min(axis=0), percent.max(axis=0),
                           color=colour, alpha=0.2, linewidth=0)  # fmt: skip
     axes.set(xlabel="Epochs", ylabel="Top-1 accuracy on the test images (%)")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(visible=True)
     axes.legend(loc="lower right", frameon=False)
     plot_style.save_figure(figure, path)

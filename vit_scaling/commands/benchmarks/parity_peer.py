@@ -26,7 +26,7 @@ def train(settings: parity_data.Settings) -> list[float]:
     """Train, or continue; return the test images' top-1 accuracy after each epoch."""
     import jax
 
-    initial, update, classify = _make_functions(settings)
+    initial, update, classify = make_functions(settings)
     path = pathlib.Path(settings.folder) / "state.pickle"
     top1: list[float] = []
     if path.exists():
@@ -47,10 +47,13 @@ def train(settings: parity_data.Settings) -> list[float]:
     return top1
 
 
-def _make_functions(
+def make_functions(
     settings: parity_data.Settings,
 ) -> tuple[Callable[[], Any], Callable[..., Any], Callable[..., Any]]:
-    """Return the initial state, a step, and the predicted classes, as functions."""
+    """Return the initial state, a step, and the predicted classes, as functions.
+
+    A state is the weights and the optimizer's state.
+    """
     import jax
     import ml_collections
     import optax

@@ -82,9 +82,8 @@ def _example(classes: int, images: Any, labels: Any) -> dict[str, Any]:
     return {"images": pixels, "labels": tf.one_hot(labels, classes)}
 
 
-def train(settings: parity_data.Settings) -> list[float]:
-    """Train, or continue; return the test images' top-1 accuracy after each epoch."""
-    from vit_scaling import runs
+def make_experiment(settings: parity_data.Settings) -> Any:
+    """Return the run's `Experiment`: the paper's model, loss and optimizer."""
     from vit_scaling.experiment import Experiment
     from vit_scaling.modeling.shapes import ViTShape
     from vit_scaling.modeling.vit import vit
@@ -92,16 +91,12 @@ def train(settings: parity_data.Settings) -> list[float]:
     from vit_scaling.optimization.learning_rate_schedules import ReciprocalSqrt
     from vit_scaling.optimization.optimizer import Optimizer
     from vit_scaling.optimization.weight_decay import head_and_body
-    from vit_scaling.training.logs import read_metrics
-    from vit_scaling.training.options import RunOptions
-    from vit_scaling.training.strategy import make_strategy
 
     width = settings.width
-    shape = ViTShape(settings.patch, width, settings.depth, 4 * width, settings.heads)
-    experiment = Experiment(
+    return Experiment(
         make_model=functools.partial(
             vit,
-            shape,
+            ViTShape(settings.patch, width, settings.depth, 4 * width, settings.heads),
             "map",
             image_size=parity_data.IMAGE_SIZE,
             classes=settings.classes,
@@ -125,6 +120,15 @@ def train(settings: parity_data.Settings) -> list[float]:
         batch_size=settings.batch_size,
         eval_batch_size=1000,
     )
+
+
+def train(settings: parity_data.Settings) -> list[float]:
+    """Train, or continue; return the test images' top-1 accuracy after each epoch."""
+    from vit_scaling import runs
+    from vit_scaling.training.logs import read_metrics
+    from vit_scaling.training.options import RunOptions
+    from vit_scaling.training.strategy import make_strategy
+
     options = RunOptions(
         seed=settings.seed,
         checkpoint_every_steps=settings.epoch_steps,
@@ -132,8 +136,12 @@ def train(settings: parity_data.Settings) -> list[float]:
         keep_last=1,
         keep_every_steps=None,
     )
-    strategy = make_strategy("one_device")
-    runs.train(experiment, options, model_dir=settings.folder, strategy=strategy)
+    runs.train(
+        make_experiment(settings),
+        options,
+        model_dir=settings.folder,
+        strategy=make_strategy("one_device"),
+    )
     return [row["top1"] for row in read_metrics(settings.folder, "test")]
 
 
