@@ -10,7 +10,11 @@ import tensorflow as tf
 
 from tests.training import small
 from tests.training.small_states import parts
-from vit_scaling.training.checkpoint_variables import read_variables, variables_of
+from vit_scaling.training.checkpoint_variables import (
+    assign_values,
+    read_variables,
+    variables_of,
+)
 
 
 def test_keys_are_the_paths_of_the_variables():
@@ -68,3 +72,28 @@ def test_values_of_mirrored_variables_are_read_from_the_first_replica():
         variable.assign(variable + 1)
     assert values["a"].numpy().tolist() == [0, 0, 0] and values["b"].numpy() == 5
     assert "CPU:0" in values["a"].device
+
+
+def test_values_are_assigned_on_every_replica_in_the_variables_dtype():
+    strategy = small.mirrored(4)
+    with strategy.scope():
+        variables = {
+            "a": keras.Variable(np.zeros(3), dtype="bfloat16"),
+            "b": keras.Variable(np.zeros(3, np.float32)),
+            "step": tf.Variable(0, dtype=tf.int64),
+        }
+    values = {
+        "a": np.array([1.5, 2, 3], np.float32),
+        "b": np.array([0.1, np.inf, 1e-45], np.float32),
+        "step": np.array(2**40 + 1),
+    }
+    assign_values(variables, values)
+    for key, variable in variables.items():
+        inner = variable if key == "step" else variable.value
+        copies = strategy.experimental_local_results(inner)
+        assert len(copies) == 4
+        for copy in copies:
+            assert copy.dtype == variable.dtype
+            np.testing.assert_array_equal(tf.cast(copy, values[key].dtype), values[key])
+    variables["b"].assign(variables["b"] + 1)  # The values are not the variables'.
+    assert values["b"][0] == np.float32(0.1)

@@ -63,6 +63,26 @@ def read_variables(variables: Mapping[str, Any]) -> dict[str, tf.Tensor]:
         return {key: tf.identity(value) for key, value in variables.items()}
 
 
+def assign_values(
+    variables: Mapping[str, Any], values: Mapping[str, np.ndarray]
+) -> None:
+    """Assign values to variables of the same keys, on every replica.
+
+    Each replica's copy is assigned directly, which takes a fraction of the time of
+    `assign` of the variable that holds the copies.
+    """
+    for key, variable in variables.items():
+        if isinstance(variable, keras.Variable):
+            variable = variable.value
+        value = tf.cast(values[key], variable.dtype)
+        copies = [variable]
+        strategy = getattr(variable, "distribute_strategy", None)
+        if strategy is not None:
+            copies = strategy.experimental_local_results(variable)
+        for copy in copies:
+            copy.assign(value, read_value=False)
+
+
 def check_same_variables(
     folder: epath.Path, variables: Mapping[str, Any], values: Mapping[str, np.ndarray]
 ) -> None:

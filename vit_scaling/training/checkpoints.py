@@ -23,6 +23,7 @@ from vit_scaling.training.checkpoint_files import (
     write_failure_advice,
 )
 from vit_scaling.training.checkpoint_variables import (
+    assign_values,
     check_same_variables,
     read_variables,
 )
@@ -146,8 +147,7 @@ class Checkpoints:
             return None
         values, manifest = read_newest(self.directory, steps)
         check_same_variables(self.path(manifest["step"]), variables, values)
-        for key, variable in variables.items():
-            variable.assign(values[key])
+        assign_values(variables, values)
         return {**manifest["state"], "step": manifest["step"]}
 
     def discard_after(self, step: int) -> None:

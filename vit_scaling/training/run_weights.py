@@ -15,7 +15,11 @@ from vit_scaling.training.checkpoint_files import (
     read_newest,
     step_folders,
 )
-from vit_scaling.training.checkpoint_variables import check_same_variables, variables_of
+from vit_scaling.training.checkpoint_variables import (
+    assign_values,
+    check_same_variables,
+    variables_of,
+)
 from vit_scaling.training.checkpoints import FOLDER
 
 
@@ -49,8 +53,7 @@ def restore_model(
         values = adapters.merge(values)
     folder = checkpoint_folder(epath.Path(model_dir) / FOLDER, step)
     check_same_variables(folder, variables, values)
-    for key, variable in variables.items():
-        variable.assign(values[key])
+    assign_values(variables, values)
     return step
 
 
