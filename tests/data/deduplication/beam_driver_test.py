@@ -154,14 +154,20 @@ def test_three_kills_at_random_moments_change_nothing(tmp_path):
     command = [sys.executable, "-m", "vit_scaling.commands.deduplicate", "--repeats"]
     command += [f"--train={train.pattern}", f"--against={test.pattern}"]
     command += [f"--output_dir={output}", "--runner=DirectRunner"]
-    generator, moments = random.Random(0), ["*", ".beam/*", "*.tfrecord"]
-    for moment in moments:  # While it starts, searches and copies.
+    generator = random.Random(0)
+
+    def has_new(pattern, begin):
+        return any(path.stat().st_mtime_ns > begin for path in output.glob(pattern))
+
+    # While it starts, searches and copies.
+    for pattern in ("index", ".beam/search-*", "*.tfrecord"):
+        begin = time.time_ns()
         process = subprocess.Popen(command, start_new_session=True)
-        while process.poll() is None and not list(output.glob(moment)):
-            time.sleep(0.01)
-        time.sleep(generator.uniform(0, 0.3))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        while process.poll() is None and not has_new(pattern, begin):
+            time.sleep(0.005)
+        time.sleep(generator.uniform(0, 0.1))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
     subprocess.run(command, check=True)
     local = tmp_path / "local"
     names = [p.relative_to(local) for p in local.rglob("*") if p.is_file()]
