@@ -27,7 +27,7 @@ class Device:
             in an all-reduce; None if not known.
         pod_chips: Chips that these links connect at most; None if not known.
         on_chip_bytes: Bytes of a step's temporaries that the compiler keeps in the
-            vector memory: half of a v5e's 128 MiB, fitted to compiled programs.
+            vector memory: 64 MiB of a v4 or v5e, fitted to compiled programs.
     """
 
     name: str
@@ -70,7 +70,8 @@ DEVICES = {row.name: row for row in (
     Device("tpu_v3", 15.48 * GIB, 61.5e12, True, 2,
            f"{_TPU}v3: 32 GiB, 123 TFLOP/s, 900 GB/s", 450e9, 340e12 / 1024, 1024),
     Device("tpu_v4", 30.75 * GIB, 275e12, True, 1,
-           f"{_TPU}v4: 32 GiB, 275 TFLOP/s, 1200 GB/s", 1200e9, 1.1e15 / 4096, 4096),
+           f"{_TPU}v4: 32 GiB, 275 TFLOP/s, 1200 GB/s", 1200e9, 1.1e15 / 4096, 4096,
+           64 * 2**20),
     Device("tpu_v5e", 15.75 * GIB, 197e12, True, 1,
            f"{_TPU}v5e: 16 GB, 197 TFLOP/s, 819 GB/s", 819e9, 51.2e12 / 256, 256,
            64 * 2**20),
