@@ -48,6 +48,25 @@ def test_sets_with_other_keys_are_read_with_flags(tmp_path, capsys):
     assert "Not decoded: 1 training images (kept), 0 evaluation images." in output
 
 
+def test_exceptions_are_kept(tmp_path, capsys):
+    planted(tmp_path)
+    both = f"--against={tmp_path}/test/train-*,{tmp_path}/train/train-00000*"
+    flags = [f"--train={tmp_path}/train/train-*", both, "--no-report"]
+    assert deduplicate.main([*flags, f"--output_dir={tmp_path}/first"]) == 0
+    rows = (tmp_path / "first/removed.csv").read_text().splitlines()
+    exceptions = tmp_path / "exceptions.csv"
+    exceptions.write_text("\n".join(rows[:3]) + "\n")  # The names and two records.
+    flags += [f"--output_dir={tmp_path}/second", f"--exceptions={exceptions}"]
+    capsys.readouterr()
+    assert deduplicate.main(flags) == 0
+    assert "8 of 16 images removed" in capsys.readouterr().out
+    again = (tmp_path / "second/removed.csv").read_text().splitlines()
+    assert again == [rows[0], *rows[3:]]
+    exceptions.write_text("name\na\n")
+    assert deduplicate.main(flags) == 1
+    assert "must have the columns file and record" in capsys.readouterr().err
+
+
 def test_evaluation_sets_are_separated_by_commas(tmp_path, capsys):
     planted(tmp_path)
     both = f"--against={tmp_path}/test/train-*,{tmp_path}/train/train-00000*"

@@ -11,7 +11,7 @@ from vit_scaling.commands import cli
 
 BENCHMARKS = (
     *("step", "optimizer", "pipeline", "scale", "writing", "fewshot", "inference"),
-    *("coverage", "accelerator", "parity", "checkpoint", "startup"),
+    *("coverage", "accelerator", "parity", "checkpoint", "startup", "deduplication"),
 )
 
 

@@ -28,6 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=True,
         help="write report.html: the pairs side by side",
     )
+    add(
+        "--exceptions",
+        help="CSV with rows of an earlier removed.csv; these records are kept",
+    )
     add = parser.add_argument_group("thresholds").add_argument
     add("--distance", type=int, default=10, help="largest between hashes, in bits")
     add("--likeness", type=float, default=0.94, help="smallest of pixels, 0 to 1")
@@ -79,6 +83,7 @@ def _run(arguments: argparse.Namespace) -> Mapping[str, Any]:
         search,
         output_dir=arguments.output_dir,
         report=arguments.report,
+        exceptions=arguments.exceptions,
         driver=driver,
     )
 
@@ -94,6 +99,8 @@ def _show(result: Mapping[str, Any]) -> str:
         return cli.table(rows, ["kind", "found", "of", "share", "95 % from", "to"])
     lines = [f"{result['removed']} of {result['records']} images removed:"]
     lines += [f"  {n} near {name}" for name, n in result["removed_by_set"].items()]
+    if result["exceptions"]:
+        lines.append(f"  {result['exceptions']} kept as exceptions")
     lines.append(
         f"Not decoded: {result['unreadable']} training images (kept), "
         f"{result['unreadable_against']} evaluation images."

@@ -27,7 +27,7 @@ def planted(path: pathlib.Path) -> tuple[TFRecords, TFRecords]:
     images = [data for _, data in photos(14)]
     generator = np.random.default_rng(0)
     copies = [
-        planted_copies.alter_image(images[0], "resized", generator),
+        planted_copies.alter_image(images[0], "grey", generator),
         planted_copies.alter_image(images[1], "flipped", generator),
         images[7],
         b"no image",

@@ -66,7 +66,9 @@ def test_parts_without_contrast_are_left_out():
     )
     for box, flipped in zip(seen.boxes[1:], seen.mirrored[1:], strict=True):
         if tuple(box) != likeness.WHOLE_IMAGE:
-            assert likeness.cut_part(pixels, box, mirrored=bool(flipped)).std() > 3
+            assert (
+                likeness.cut_part(pixels, box, mirrored=bool(flipped)).pixels.std() > 3
+            )
     match = NearDuplicateIndex(["seen"], [seen], Thresholds()).find
     assert match(blank) is None
     assert (
@@ -106,7 +108,8 @@ def test_hashes_are_the_perceptual_hash_as_defined():
         tile = sets.tile(number, likeness.THUMBNAIL_SIDE)
         found = fingerprints.fingerprint_whole_image(tile)
         grey = Image.fromarray(tile).convert("L")
-        assert int(found.hashes[0]) == dct_hash(grey)
+        differing = int(found.hashes[0]) ^ dct_hash(grey)  # Pixels are not rounded.
+        assert differing & int(found.stable[0]) == 0 and differing.bit_count() <= 2
         assert found.mirrored.tolist() == [False, True]
         mirror_image = grey.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         differing = int(found.hashes[1]) ^ dct_hash(mirror_image)

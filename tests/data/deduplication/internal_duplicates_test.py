@@ -58,7 +58,7 @@ def toned(encoded):
 def test_copies_of_an_earlier_image_are_duplicates():
     generator = np.random.default_rng(0)
     images = originals()
-    kinds = ("re-encoded", "resized", "flipped")
+    kinds = ("re-encoded", "grey", "flipped")
     copies = [
         planted_copies.alter_image(images[n], kind, generator)
         for n, kind in enumerate(kinds)

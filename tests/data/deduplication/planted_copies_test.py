@@ -28,9 +28,9 @@ def test_reencoding_keeps_the_image():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_sizes_stay_within_half_and_double(seed):
+def test_sizes_stay_between_a_third_and_the_original(seed):
     height, width, _ = alter("resized", seed).shape
-    assert 100 <= height <= 400
+    assert 60 <= height <= 200
     assert width / height == pytest.approx(1.5, rel=0.02)
 
 
@@ -53,9 +53,14 @@ def test_flips_borders_captions_and_tones_do_what_their_names_say():
     assert 216 <= captioned.shape[0] <= 230
     assert np.abs(captioned[:200] - PHOTO).mean() < 6
     assert captioned[202:].max() > 200  # Text on white.
-    toned = alter("brightness, contrast")
-    assert toned.shape == PHOTO.shape
+    toned = alter("brighter or darker")
     assert np.corrcoef(toned.ravel(), PHOTO.ravel())[0, 1] > 0.95
+    assert 0.75 < toned.mean() / PHOTO.mean() < 1.25
+    grey = alter("grey")
+    assert np.ptp(grey, axis=-1).max() == 0
+    written = alter("text over it")
+    changed = np.abs(written - PHOTO).max(-1) > 60
+    assert 0.001 < changed.mean() < 0.1
 
 
 def test_transparency_becomes_white():
@@ -70,7 +75,9 @@ def test_transparency_becomes_white():
 def test_other_removed_images_are_listed():
     images = photos(20)
     doubled = [*images, *((f"again {key}", data) for key, data in images)]
-    result = planted_copies.measure(doubled, copies=7, thresholds=Thresholds())
+    result = planted_copies.measure(
+        doubled, copies=len(planted_copies.ALTERATIONS), thresholds=Thresholds()
+    )
     assert result["others"]
     hits = sum(row["found"] for row in result["recall"].values())
     assert result["precision"]["found"] == hits

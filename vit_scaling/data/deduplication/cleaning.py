@@ -41,6 +41,7 @@ def clean(
     *,
     output_dir: str,
     report: bool = True,
+    exceptions: str | None = None,
     driver: Driver | None = None,
 ) -> dict[str, Any]:
     """Write a training set without near-duplicates, and lists of what was removed.
@@ -52,22 +53,30 @@ def clean(
         search: The sets, and when two images are near-duplicates.
         output_dir: A folder other than those of the sets.
         report: Write report.html.
+        exceptions: A CSV file with rows of an earlier removed.csv; these records are
+            kept, for example because a person has seen that they are no copies.
         driver: Runs the search and the copies; None is `LocalDriver()`.
 
     Returns:
         The content of deduplication.json.
 
     Raises:
-        ValueError: `output_dir` is a folder of one of the sets, or no image of a set
-            decodes.
+        ValueError: `output_dir` is a folder of one of the sets, no image of a set
+            decodes, or `exceptions` has other columns.
     """
+    kept = removal_report.read_exceptions(exceptions) if exceptions else set()
     driver, train = driver or LocalDriver(), search.train
     _check_output_dir(search, output_dir)
     _check_class_names(train)
     (epath.Path(output_dir) / INDEX_FOLDER).mkdir(parents=True, exist_ok=True)
     _remove_partial_files(output_dir)
     found = driver.run_search(search)
-    removals = found.removals
+    locate = train.index().locate
+    removals = [
+        removal
+        for removal in found.removals
+        if removal_report.name_record(*locate(removal.record)) not in kept
+    ]
     tasks = plan_copies(train, [removal.record for removal in removals], output_dir)
     rows = driver.copy_shards(tasks)
     if train.class_names:
@@ -76,6 +85,7 @@ def clean(
     result = {
         "records": train.index().num_records,
         "removed": len(removals),
+        "exceptions": len(found.removals) - len(removals),
         "kept": sum(row["records"] for row in rows),
         "unreadable": found.unreadable,
         "unreadable_against": sum(found.unreadable_against),

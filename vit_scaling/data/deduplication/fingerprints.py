@@ -18,6 +18,7 @@ _HASH_INPUT, _HASH_SIDE = 32, 8
 # JPEG and resizing leave behind, moves it by 64 times the noise's deviation.
 _NOISE = 96.0
 _BORDER_GREY, _MIN_CONTENT = 24, 0.08
+_SAME_COLOUR, _FLAT_FRACTION = 12, 0.4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,15 +69,12 @@ def fingerprint_evaluation_image(encoded: bytes) -> Fingerprint:
     boxes = _add_content_box(thumbnail, _crops())
     # A crop with hardly any contrast, of an image that has some, has lost the content.
     # Such crops are like those of any other image, so they are left out.
-    contrast = likeness.compute_contrast(thumbnail, WHOLE_IMAGE)
+    contrasts = likeness.compute_contrasts(thumbnail, boxes)
     required = 0.0
-    if contrast >= likeness.MIN_CONTRAST:
-        required = min(2 * likeness.MIN_CONTRAST, contrast / 2)
-    boxes = [
-        box
-        for box in boxes
-        if box == WHOLE_IMAGE or likeness.compute_contrast(thumbnail, box) >= required
-    ]
+    if contrasts[0] >= likeness.MIN_CONTRAST:  # Of the whole image.
+        required = min(2 * likeness.MIN_CONTRAST, contrasts[0] / 2)
+    keep = contrasts >= required
+    boxes = [box for box, kept in zip(boxes, keep, strict=True) if kept]
     return _make_fingerprint(thumbnail, boxes, add_mirrored=True)
 
 
@@ -84,9 +82,15 @@ def fingerprint_training_image(encoded: bytes) -> Fingerprint:
     """Return the fingerprint of a training image: without borders and captions too.
 
     If the image is a copy with a border or a caption, the original is one of the parts.
+    Of an image that is mostly one colour nothing but a border is cut off: a strip of
+    a drawing may be all that tells it from another, as in A and Ä.
     """
     thumbnail = make_thumbnail(encoded)
-    boxes = _add_content_box(thumbnail, _insides())
+    pixels = thumbnail.astype(np.int16)
+    is_flat = np.abs(pixels - np.median(pixels, axis=(0, 1))).max(-1) < _SAME_COLOUR
+    mostly_flat = is_flat.mean() > _FLAT_FRACTION
+    kept = (WHOLE_IMAGE,) if mostly_flat else _insides()
+    boxes = _add_content_box(thumbnail, kept)
     return _make_fingerprint(thumbnail, boxes, add_mirrored=False)
 
 
@@ -134,38 +138,54 @@ def _add_content_box(thumbnail: np.ndarray, boxes: tuple[Box, ...]) -> list[Box]
 def _make_fingerprint(
     thumbnail: np.ndarray, boxes: list[Box], *, add_mirrored: bool
 ) -> Fingerprint:
-    grey = Image.fromarray(thumbnail).convert("L")
-    size = (_HASH_INPUT, _HASH_INPUT)
-    resized = [
-        grey.resize(size, Image.Resampling.LANCZOS, box=likeness.to_pixels(box))
-        for box in boxes
-    ]
-    parts = np.stack([np.asarray(part, np.float64) for part in resized])
+    coefficients = _transform(thumbnail, boxes)
     mirrored = np.zeros(len(boxes), bool)
-    if add_mirrored:
-        parts = np.concatenate([parts, parts[:, :, ::-1]])
+    if add_mirrored:  # Odd cosines change their signs.
+        signs = (-1.0) ** np.arange(_HASH_SIDE)
+        coefficients = np.concatenate([coefficients, coefficients * signs])
         mirrored = np.concatenate([mirrored, ~mirrored])
         boxes = boxes * 2
-    hashes, stable = compute_hashes(parts)
+    hashes, stable = _compute_hashes(coefficients)
     return Fingerprint(thumbnail, hashes, stable, np.array(boxes, np.float32), mirrored)
 
 
-def compute_hashes(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Compute 64-bit perceptual hashes of grey images.
+def _transform(thumbnail: np.ndarray, boxes: list[Box]) -> np.ndarray:
+    """Return the lowest coefficients of the cosine transform of grey parts.
+
+    Each part is resized to 32×32 pixels first. Both are linear, so they are one product
+    of matrices for each axis.
+
+    Returns:
+        (parts, 8, 8) float64.
+    """
+    grey = np.asarray(Image.fromarray(thumbnail).convert("L"), np.float64)
+    columns = np.stack([_axis_matrix(left, right) for left, _, right, _ in boxes])
+    rows = np.stack([_axis_matrix(top, bottom) for _, top, _, bottom in boxes])
+    return rows @ grey @ columns.transpose(0, 2, 1)
+
+
+@functools.lru_cache(maxsize=4096)
+def _axis_matrix(low: float, high: float) -> np.ndarray:
+    """Return (8, 96): from an axis of a thumbnail to a part's lowest coefficients."""
+    identity = Image.fromarray(np.eye(THUMBNAIL_SIDE, dtype=np.float32))
+    box = (THUMBNAIL_SIDE * low, 0, THUMBNAIL_SIDE * high, THUMBNAIL_SIDE)
+    size = (_HASH_INPUT, THUMBNAIL_SIDE)
+    weights = np.asarray(identity.resize(size, Image.Resampling.LANCZOS, box=box))
+    return fft.dct(weights.T.astype(np.float64), axis=0)[:_HASH_SIDE]
+
+
+def _compute_hashes(coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute 64-bit perceptual hashes from (images, 8, 8) coefficients.
 
     They have the bits of the ImageHash library's `phash`: whether each of the 8×8
     lowest coefficients of the cosine transform is above their median. The bits of the
     lowest frequencies are first, because only these are stable in a smooth image.
 
-    Args:
-        images: float64 (images, 32, 32).
-
     Returns:
         The hashes and the masks of their stable bits, both uint64 (images,).
     """
-    coefficients = fft.dctn(images, axes=(1, 2))[:, :_HASH_SIDE, :_HASH_SIDE]
     above = coefficients - np.median(coefficients, axis=(1, 2), keepdims=True)
-    above = above.reshape(len(images), _HASH_SIDE**2)[:, _low_frequencies_first()]
+    above = above.reshape(len(above), _HASH_SIDE**2)[:, _low_frequencies_first()]
     return _pack_bits(above > 0), _pack_bits(np.abs(above) > _NOISE)
 
 

@@ -125,14 +125,14 @@ def confirm_original(
     for candidate in heapq.nsmallest(MAX_COMPARED, set(candidates)):
         part = _cut_whole(thumbnail, mirrored=candidate.mirrored)
         original = _cut_whole(read_thumbnail(candidate.record), mirrored=False)
-        found = likeness.compute_likeness(part, original)
+        found = part.likeness(original)
         is_close = found >= thresholds.likeness
         if is_close and not likeness.differs_locally(original, part):
             return Match(candidate.record, candidate.distance, found)
     return None
 
 
-def _cut_whole(thumbnail: np.ndarray, *, mirrored: bool) -> np.ndarray:
+def _cut_whole(thumbnail: np.ndarray, *, mirrored: bool) -> likeness.Part:
     return likeness.cut_part(thumbnail, likeness.WHOLE_IMAGE, mirrored=mirrored)
 
 

@@ -18,22 +18,25 @@ import dataclasses
 import functools
 import heapq
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from vit_scaling.data.deduplication import likeness
 from vit_scaling.data.deduplication.fingerprints import Fingerprint
+from vit_scaling.data.deduplication.likeness import Part, differs_locally
 
 _BANDS, _BAND_BITS = 4, 16
 # Unrelated hashes differ in half of their bits; no more than this fraction may differ.
 MAX_DIFFERING_FRACTION = 0.3
 _MAX_IMAGES = 64  # The images with the nearest hashes whose pixels are compared;
 _MAX_PAIRS = 24  # of each, the pairs of parts compared as they are;
-_MAX_SHIFTED = 8  # and of these, the most similar, compared with shifts.
+_MAX_SHIFTED = 3  # and of these, the most similar, compared with shifts.
 _FIRST_SHIFT, _SHIFT_ROUNDS = 0.02, 3
-_MIN_TO_SHIFT, _ENOUGH = 0.5, 0.995  # Shifts cannot help below and are useless above.
+_WITHOUT_LINE = 0.96  # Likeness of the rest of an image with text over it.
+_PARTS_KEPT = 2048  # 30 kB each.
+_MIN_TO_SHIFT, _ENOUGH = 0.7, 0.995  # Shifts cannot help below and are useless above.
 _SHIFTS = np.array(
     [
         [1, 0, 1, 0],
@@ -185,7 +188,7 @@ class NearDuplicateIndex:
         )
         for image, nearest in itertools.islice(pairs.items(), _MAX_IMAGES):
             unshifted = [
-                (-self._unshifted_likeness(cut_query(rows[pair]), entries[pair]), pair)
+                (-cut_query(rows[pair]).likeness(self._part(entries[pair])), pair)
                 for pair in nearest[:_MAX_PAIRS]
             ]
             for _, pair in heapq.nsmallest(_MAX_SHIFTED, unshifted):
@@ -194,33 +197,46 @@ class NearDuplicateIndex:
                     return Match(self._keys[image], int(distances[pair]), found)
         return None
 
-    def _cut(self, entry: int, box: np.ndarray) -> np.ndarray:
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_part"}
+
+    @functools.cached_property
+    def _part(self) -> Callable[[int], Part]:
+        """The part of an entry; unrelated images are often near the same ones."""
+        cut = functools.lru_cache(_PARTS_KEPT)
+        return cut(lambda entry: self._cut(entry, self._boxes[entry]))
+
+    def _cut(self, entry: int, box: np.ndarray) -> Part:
         thumbnail = self._thumbnails[self._image[entry]]
         return likeness.cut_part(thumbnail, box, mirrored=bool(self._mirrored[entry]))
 
-    def _unshifted_likeness(self, query: np.ndarray, entry: int) -> float:
-        return likeness.compute_likeness(query, self._cut(entry, self._boxes[entry]))
-
-    def _shifted_likeness(self, query: np.ndarray, entry: int) -> float:
+    def _shifted_likeness(self, query: Part, entry: int) -> float:
         """Return the best likeness over small shifts of the indexed part.
 
         Hill climbing: each round takes the best shift, or halves the size of shifts.
-        The result is -1 if the best part differs from the query in one place.
+        The result is -1 if the best part differs from the query in one place, unless
+        that is a line, such as text, and the rest is very much alike.
         """
         box, shift = self._boxes[entry], _FIRST_SHIFT
-        part = self._cut(entry, box)
-        best = likeness.compute_likeness(query, part)
+        part = self._part(entry)
+        best = query.likeness(part)
         for _ in range(_SHIFT_ROUNDS):
             if not _MIN_TO_SHIFT <= best <= _ENOUGH:
                 break
             moves = shift * np.concatenate([-_SHIFTS, _SHIFTS])
             boxes = np.clip(box + moves, 0.0, 1.0)
             parts = [self._cut(entry, moved) for moved in boxes]
-            found = [likeness.compute_likeness(query, moved) for moved in parts]
+            found = [query.likeness(moved) for moved in parts]
             top = int(np.argmax(found))
             if found[top] > best:
                 best, box, part = found[top], boxes[top], parts[top]
             else:
                 shift /= 2
-        differs = best > _MIN_TO_SHIFT and likeness.differs_locally(part, query)
-        return -1.0 if differs else best
+        if best <= _MIN_TO_SHIFT:
+            return best
+        if best >= self._thresholds.likeness and not differs_locally(part, query):
+            return best
+        part, query = likeness.leave_out_line(part, query)
+        best = part.likeness(query)
+        is_copy = best >= _WITHOUT_LINE and not differs_locally(part, query)
+        return best if is_copy else -1.0

@@ -19,7 +19,7 @@ Alteration = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 
 def _resize(image: Image.Image, generator: np.random.Generator) -> Image.Image:
-    factor = 2 ** generator.uniform(-1, 1)
+    factor = generator.uniform(0.3, 1)
     width, height = (max(1, round(side * factor)) for side in image.size)
     return image.resize((width, height))
 
@@ -35,9 +35,22 @@ def _crop(image: Image.Image, generator: np.random.Generator) -> Image.Image:
     return image.crop((left, top, left + new_width, top + new_height))
 
 
-def _change_tones(image: Image.Image, generator: np.random.Generator) -> Image.Image:
-    brighter = ImageEnhance.Brightness(image).enhance(generator.uniform(0.7, 1.3))
-    return ImageEnhance.Contrast(brighter).enhance(generator.uniform(0.7, 1.3))
+def _change_brightness(
+    image: Image.Image, generator: np.random.Generator
+) -> Image.Image:
+    return ImageEnhance.Brightness(image).enhance(generator.uniform(0.8, 1.2))
+
+
+def _add_text(image: Image.Image, generator: np.random.Generator) -> Image.Image:
+    """Write a line over the image, 5 to 10 % of its height, at a random place."""
+    width, height = image.size
+    size = max(5, height * generator.uniform(0.05, 0.1))
+    place = generator.uniform(0, 0.3) * width, generator.uniform(0, 0.9) * height
+    colour = ("white", "black", "red")[generator.integers(3)]
+    written = image.copy()
+    text = f"© photo {generator.integers(1000)}"
+    ImageDraw.Draw(written).text(place, text, fill=colour, font_size=size)
+    return written
 
 
 def _add_border(image: Image.Image, generator: np.random.Generator) -> Image.Image:
@@ -62,19 +75,21 @@ ALTERATIONS: dict[str, Alteration] = {
     "re-encoded": lambda image, _: image,
     "resized": _resize,
     "cropped": _crop,
-    "brightness, contrast": _change_tones,
     "flipped": lambda image, _: ImageOps.mirror(image),
+    "brighter or darker": _change_brightness,
+    "grey": lambda image, _: image.convert("L"),
+    "text over it": _add_text,
     "border": _add_border,
     "caption": _add_caption,
 }
 
 
 def alter_image(encoded: bytes, kind: str, generator: np.random.Generator) -> bytes:
-    """Alter an image in one way; return a JPEG of quality 40 to 95."""
+    """Alter an image in one way; return a JPEG of quality 30 to 95."""
     with Image.open(io.BytesIO(encoded)) as image:
         rgb = fingerprints.to_rgb(image)
     buffer = io.BytesIO()
-    quality = int(generator.integers(40, 96))
+    quality = int(generator.integers(30, 96))
     ALTERATIONS[kind](rgb, generator).save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 

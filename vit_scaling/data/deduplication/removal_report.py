@@ -15,7 +15,7 @@ from vit_scaling.data.deduplication.search import Removal, Search, read_image
 from vit_scaling.data.examples import read_example
 from vit_scaling.data.tfrecords import TFRecords
 from vit_scaling.data.writing.image_checks import to_eight_bits
-from vit_scaling.io_files import write_text
+from vit_scaling.io_files import open_file, write_text
 
 MAX_PAIRS = 200  # In the report; the list has all.
 _TEMPLATE = pathlib.Path(__file__).with_suffix(".html")
@@ -44,6 +44,28 @@ def write_removal_list(path: str, search: Search, removals: Sequence[Removal]) -
         closeness = (removal.distance, f"{removal.likeness:.4f}")
         table.writerow([*removed, *_describe_record(*original), *closeness])
     write_text(path, text.getvalue())
+
+
+def read_exceptions(path: str) -> set[tuple[str, int]]:
+    """Return the records of the rows of a removed.csv, as `name_record` names them.
+
+    Raises:
+        ValueError: The file lacks the columns `file` and `record`.
+    """
+    with open_file(path) as file:
+        rows = csv.DictReader(io.StringIO(file.read().decode("utf-8-sig")))
+    wanted = _RECORD_COLUMNS[:2]
+    if not set(wanted) <= set(rows.fieldnames or ()):
+        raise ValueError(
+            f"`exceptions` must have the columns {' and '.join(wanted)}, as "
+            f"removed.csv has; received {rows.fieldnames} in {path}."
+        )
+    return {name_record(row["file"], int(row["record"])) for row in rows}
+
+
+def name_record(path: str, number: int) -> tuple[str, int]:
+    """Return a name for a record that stays the same if its folder is moved."""
+    return os.path.basename(path), number
 
 
 def _describe_record(source: TFRecords, record: int) -> tuple[str, int, str]:
