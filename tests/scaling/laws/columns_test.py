@@ -13,6 +13,7 @@ from vit_scaling.scaling.laws.columns import (
 )
 
 CHINCHILLA = ["x", "y", "color", "Model Size", "Training FLOP", "hex_color", "loss"]
+HOURS = ["model_params", "tokens", "gpu_hours", "val_loss"]
 BENCHMARK = ["Domain", "Task", "Model", "Seen Examples", "Loss", "Training"]
 
 
@@ -21,6 +22,12 @@ def test_public_headers_are_found_as_they_are():
         "size": "Model Size",
         "compute": "Training FLOP",
         "loss": "loss",
+    }
+    assert find_columns(HOURS, {}, "t") == {
+        "size": "model_params",
+        "examples": "tokens",
+        "compute": "gpu_hours",
+        "loss": "val_loss",
     }
     assert find_columns(BENCHMARK, {}, "t") == {
         "model": "Model",

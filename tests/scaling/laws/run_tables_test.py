@@ -66,6 +66,10 @@ def test_the_unit_is_read_from_the_column_or_the_cells(csv):
         ),
         ("core_days,error\n3,.5\n1e18,.4\n", "looks like mixed units"),
         ("model,core_days,error\na,3,.5\na,3,.4\n", "duplicate runs"),
+        (
+            "weights,tokens,core_days,error\n5,3,1,.5\n6,3,2,.4\n",
+            "No column of models or their sizes was found; give it as --size_column",
+        ),
     ],
 )
 def test_bad_tables_are_explained(csv, text, message):

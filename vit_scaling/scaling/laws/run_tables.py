@@ -154,9 +154,17 @@ def _check_repetitions(
             if key and key not in used and cells[other][key] != cells[place][key]
         ]
         differing[_MAX_LISTED:] = ["…"] * (len(differing) > _MAX_LISTED)
+        has_models = bool(columns.keys() & {"size", "model"})
         raise ValueError(
             f"{name}: {cells[other]['']} and {cells[place]['']} are duplicate runs by "
-            "the columns used. Distinguish repetitions in a seed column "
+            "the columns used. "
+            + (
+                ""
+                if has_models
+                else "No column of models or their sizes was found; give it as "
+                "--size_column or --model_column. "
+            )
+            + "Distinguish repetitions in a seed column "
             "(--seed_column)"
             + (
                 f", or choose by the columns in which they differ ("
