@@ -33,6 +33,7 @@ class Settings:
     warmup_epochs: float
     timescale_epochs: float
     cooldown_epochs: float
+    momentum_dtype: str = "bfloat16"  # The paper's, §3.4.
 
     @property
     def data(self) -> "Images":

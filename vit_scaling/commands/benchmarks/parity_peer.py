@@ -105,6 +105,7 @@ def _optimizer_config(settings: parity_data.Settings) -> dict[str, Any]:
     """Return the keys of `configs/proj/scaling_laws/train_vit_g.py`."""
     return {
         "optax_name": "big_vision.scale_by_adafactor",
+        "optax": {"dtype_momentum": settings.momentum_dtype},
         "grad_clip_norm": settings.clip_norm,
         "lr": settings.learning_rate,
         "wd": settings.body_decay * settings.learning_rate,

@@ -104,7 +104,7 @@ def make_experiment(settings: parity_data.Settings) -> Any:
         ),
         make_optimizer=functools.partial(
             Optimizer,
-            Adafactor(),
+            Adafactor(momentum_dtype=settings.momentum_dtype),
             weight_decay=head_and_body(settings.head_decay, settings.body_decay),
             clip_norm=settings.clip_norm,
         ),
