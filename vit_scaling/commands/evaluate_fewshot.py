@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ).add_argument
     add("--features", help=".npz file of train_features, train_labels, test_…")
     add("--model_dir", help="folder of a training run")
-    add("--saved_model", help="folder that tools/export.py wrote")
+    add("--saved_model", help="folder that `vit-scaling export` wrote")
     add("--application", help="name such as ViTS16")
     add("--weights", help="file of the application's weights (default: random)")
     add("--model", help="in place of an application: any file or name of weights")

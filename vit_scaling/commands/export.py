@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add(
         "--model",
         help="in place of a run: .keras, or a file, address or published name of "
-        "weights that tools/import_weights.py reads without more flags",
+        "weights that `vit-scaling weights import` reads without more flags",
     )
     add("--step", type=int, help="checkpoint to take (default: newest)")
     cli.add_averages_flag(add)

@@ -1,6 +1,6 @@
 """Decode on other machines with tf.data service; the batches are equal bit for bit.
 
-Each address is a dispatcher with one worker (tools/data_service.py starts them). Of N
+Each address is a dispatcher with one worker (vit-scaling data serve starts them). Of N
 workers, worker i makes the chunks i, i + N, … of the stream, and the trainer takes them
 in turn. The order is that of a single process, which tf.data service alone does not
 guarantee. Every worker reads all records but decodes only its part, which costs most.
@@ -40,7 +40,7 @@ def parse_addresses(text: str | Sequence[str]) -> list[str]:
     if wrong or not addresses or len(set(addresses)) < len(addresses):
         raise ValueError(
             "`service` must be different addresses HOST:PORT, separated by commas, as "
-            f"tools/data_service.py prints them; received {text!r}."
+            f"vit-scaling data serve prints them; received {text!r}."
         )
     return addresses
 

@@ -153,7 +153,7 @@ def read_record(saved_model: epath.PathLike) -> RunRecord:
     path = _record_path(saved_model)
     if not path.is_file():
         raise FileNotFoundError(
-            f"No {path}: `saved_model` must be a folder that tools/export.py wrote "
+            f"No {path}: `saved_model` must be a folder that vit-scaling export wrote "
             "(the one that holds saved_model.pb)."
         )
     fields = io_files.read_json(path)["record"]
