@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+from typing import Literal
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class Settings:
     warmup_epochs: float
     timescale_epochs: float
     cooldown_epochs: float
-    momentum_dtype: str = "bfloat16"  # The paper's, §3.4.
+    momentum_dtype: Literal["float32", "bfloat16"] = "bfloat16"  # The paper's, §3.4.
 
     @property
     def data(self) -> "Images":
