@@ -41,6 +41,8 @@ PACKAGE_OF_MODULE = {  # Modules whose package has another name.
 BROUGHT_ALONG = {"protobuf", "setuptools", "h5py", "wrapt"}
 COMPARED_WITH = {  # Optional peers that benchmarks import.
     "torch",
+    "imagededup",
+    "imagehash",
     "optax",
     "ml_collections",
     "timm",

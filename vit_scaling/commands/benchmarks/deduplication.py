@@ -103,8 +103,14 @@ def _search(evaluation: Sequence[tuple[str, bytes]], queries: Sequence[Query]) -
 
 
 def _hash_methods() -> dict[str, Method]:
-    import imagehash  # pip install imagehash
-    from imagededup.methods import PHash  # pip install imagededup
+    """Return the searches by other hashes; raise ImportError if one is missing."""
+    try:
+        import imagehash
+        from imagededup.methods import PHash
+    except ImportError as error:
+        raise ImportError(
+            f"{error.name} is not installed: pip install imagehash imagededup"
+        ) from None
     from PIL import Image
 
     def bits_of(function: Callable[[Any], Any]) -> Callable[[bytes], np.ndarray]:
