@@ -50,6 +50,9 @@ def macros_page() -> str:
         "",
         "A macro is a setting in capitals. Override it with",
         "`--gin_param='NAME = VALUE'`. A misspelt name raises an error.",
+        "What happens at divergence, and what may change when a run resumes:",
+        "[Resume, exactly](../resume.md). Lengths and rates:",
+        "[Optimizers, schedules and decay](optimizers.md).",
     ]
     for folder in (
         "runtime",

@@ -19,7 +19,8 @@ from vit_scaling.library_messages import hide_library_messages
 _MEASURED_LOOP = 10
 _EPILOG = """FOLDER has train/CLASS/* and val/CLASS/* or test/CLASS/*; or CLASS/*, of
 which a tenth is held out. All other flags are those of the training binary, listed by
-python -m vit_scaling.train --help. Without --data, --gin_file is needed."""
+python -m vit_scaling.train --help; --mode=check tests the settings and stops. Without
+--data, --gin_file is needed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
