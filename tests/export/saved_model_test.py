@@ -275,7 +275,7 @@ def test_record_travels_with_the_saved_model(exported):
     assert record.image_size == runs.IMAGE_SIZE
     assert record.step == runs.STEP
     assert record.loss == "sigmoid_cross_entropy"
-    with pytest.raises(FileNotFoundError, match=r"tools/export\.py"):
+    with pytest.raises(FileNotFoundError, match=r"vit-scaling export"):
         saved_model.read_record(exported[1].parent)
 
 
