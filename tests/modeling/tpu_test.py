@@ -96,7 +96,7 @@ def test_patches_agree_on_images_with_partial_patches():
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
 def test_a_whole_model_agrees_with_its_gradients(dtype):
     model = randomized(
-        vit("mu/8", image_size=32, classes=5, dtype=dtype, rematerialize="all")
+        vit("mu/8", image_size=32, classes=5, dtype=dtype, rematerialize="all", seed=0)
     )
     # Roundings to 8 bits add up over a block and its gradient.
     tolerance = 2e-5 if dtype == "float32" else 6e-2

@@ -49,7 +49,7 @@ def resolve(source: str, *, shape: str | None = None) -> str:
     if address.startswith(AUGREG):
         name = address.removeprefix(AUGREG).removesuffix(".npz")
         return f"{_AUGREG_FOLDER}{name}.npz"
-    if not is_remote(address):
+    if not is_remote(address) and not os.path.exists(address):
         raise FileNotFoundError(
             f"No weights found at {source!r}. It is not a file, folder, address or "
             f"name of published weights.{published.suggest_name(source)}"

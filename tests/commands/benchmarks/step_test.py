@@ -48,4 +48,4 @@ def test_bad_flags_are_refused_by_name(capsys, flags, message):
 
 def test_an_unknown_benchmark_is_refused_with_the_known_ones(capsys):
     assert benchmark.main(["stepp"]) == 2
-    assert "step, optimizer, pipeline, writing, fewshot" in capsys.readouterr().err
+    assert "step, optimizer, pipeline, scale, writing" in capsys.readouterr().err
