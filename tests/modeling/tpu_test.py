@@ -98,9 +98,8 @@ def test_a_whole_model_agrees_with_its_gradients(dtype):
     model = randomized(
         vit("mu/8", image_size=32, classes=5, dtype=dtype, rematerialize="all", seed=0)
     )
-    # Roundings to 8 bits add up over a block and its gradient. They differ between
-    # processors and numbers of threads: 0.063 was seen.
-    tolerance = 2e-5 if dtype == "float32" else 0.1
+    # Roundings to 8 bits add up over a block and its gradient.
+    tolerance = 2e-5 if dtype == "float32" else 6e-2
     assert_both_forms_agree(
         lambda images: model(images, training=True),
         [uniform(2, 32, 32, 3)],
