@@ -22,6 +22,7 @@ AUTHORS_JAX = {
         "g/14", 32, Step(scan=True, rematerialize="all", clip=False), 5.842, 8.188),
 }
 KERAS = {
+    "s/16": ("s/16", 64, Step(), 0.076, 0.839),
     "Ti/16": ("Ti/16", 64, Step(), 0.081, 0.962),
     "B/16": ("B/16", 64, Step(), 0.571, 3.551),
     "L/16": ("L/16", 32, Step(), 1.804, 4.669),
@@ -37,7 +38,7 @@ def test_keras_steps_are_within_two_percent_of_the_compiler(row):
     name, batch, step, arguments, temporaries = row
     found = memory(shape_named(name), batch=batch, step=step, limit_bytes=LIMIT)
     assert found.total / GIB == pytest.approx(arguments + temporaries, rel=0.02)
-    assert found.temporaries / GIB == pytest.approx(temporaries, rel=0.07)
+    assert found.temporaries / GIB == pytest.approx(temporaries, rel=0.05)
     assert found.arguments / GIB == pytest.approx(arguments, rel=0.05)
 
 
@@ -46,7 +47,7 @@ def test_the_authors_steps_are_within_three_percent_of_the_compiler(row):
     name, batch, step, arguments, temporaries = row
     found = memory(shape_named(name), batch=batch, step=step, limit_bytes=LIMIT)
     assert found.total / GIB == pytest.approx(arguments + temporaries, rel=0.025)
-    assert found.temporaries / GIB == pytest.approx(temporaries, rel=0.07)
+    assert found.temporaries / GIB == pytest.approx(temporaries, rel=0.05)
 
 
 def test_the_scan_that_did_not_fit_does_not():
@@ -66,7 +67,7 @@ def test_a_class_token_costs_more_than_its_share():
         for head in ("map", "token")
     ]
     assert 1.15 < token / map_head < 1.6
-    assert off_tpu[1] / off_tpu[0] < 1.03  # cuBLAS takes 264 tokens.
+    assert off_tpu[1] / off_tpu[0] < 1.02
 
 
 def test_optimizer_state_is_the_papers():
@@ -129,7 +130,7 @@ def test_averages_and_summed_gradients_are_counted():
     pieces = memory(shape, batch=64, step=Step(micro_batches=4, **options))
     quarter = memory(shape, batch=16, step=Step(**options))
     summed = pieces.terms["gradients"] - quarter.terms.get("gradients", 0)
-    assert summed == 2 * 4 * parameters  # The sums, and the gradients of a piece.
+    assert summed == 4 * parameters
     assert pieces.arguments == plain.arguments  # The whole batch is an argument.
     assert pieces.terms["activations"] == quarter.terms["activations"]
 

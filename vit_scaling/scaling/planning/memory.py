@@ -30,11 +30,12 @@ _CHANNELS = 3
 # exact thresholds are not known.
 PRESSURE = (0.9, 1.2)
 # Memory of temporaries over the arrays that exist at the peak: the TPU compiler's
-# allocator leaves gaps. Fitted to half of the rows of planner_memory.json.
+# allocator leaves gaps, but not among gradients, nor if each gradient is freed after
+# its update. Fitted to the rows "fit" of planner_memory.json.
 _FRAGMENTATION = 1.03
-# XLA gives cuBLAS 32 MiB on a Hopper GPU, during products only.
-# A third of them is counted (fitted).
-_CUBLAS_WORKSPACE = 10 * 2**20
+# XLA gives cuBLAS 32 MiB on a Hopper GPU, during products only. Half of them is counted
+# (fitted).
+_CUBLAS_WORKSPACE = 16 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +107,14 @@ class _Block:
         """Bytes kept for the backward pass: two residuals, attention, MLP."""
         return 2 * self.residual + self.attention + self.mlp
 
+    @property
+    def reused(self) -> int:
+        """Bytes of the MLP that attention's backward pass takes over.
+
+        On a TPU attention's weights, unless chunked, do not fit into these gaps.
+        """
+        return self.mlp if self.chunked or self.copies == 2 else 0
+
 
 def _block(shape: ViTShape, step: Step) -> _Block:
     tokens = sequence_length(shape, step.image_size, step.head)
@@ -115,7 +124,7 @@ def _block(shape: ViTShape, step: Step) -> _Block:
         return array_bytes(dimensions, step.activation_bytes, tpu=step.tpu)
 
     # Attention's products have the tokens along the lanes: 257 take 384 (§3.2). Those
-    # of cuBLAS have multiples of 8.
+    # of cuBLAS have multiples of 8; for the probabilities one axis is counted so.
     padded = round_up(tokens, LANES if step.tpu else 8)
     projection = shape.heads * size(padded, shape.head_dim)
     residual = size(tokens, shape.width)
@@ -123,8 +132,7 @@ def _block(shape: ViTShape, step: Step) -> _Block:
         residual=residual,
         projection=projection,
         output=projection if step.tpu else residual,
-        probabilities=shape.heads
-        * (size(chunk, tokens) if step.tpu else size(round_up(chunk, 8), padded)),
+        probabilities=shape.heads * size(chunk, tokens if step.tpu else padded),
         hidden=size(tokens, shape.mlp_width),
         copies=1 if step.tpu else 2,
         normalized=0 if step.tpu else residual,
@@ -149,9 +157,9 @@ def memory(
         shape: The model's dimensions.
         batch: Images per device.
         step: All other settings; default `Step()`.
-        limit_bytes: The device's memory. Between the fractions `PRESSURE` of it, the
-            TPU compiler does not keep the attention probabilities but recomputes them
-            from query and key.
+        limit_bytes: The device's memory. Between the fractions `PRESSURE` of it (on a
+            GPU above it), the compiler does not keep the attention probabilities but
+            recomputes them from query and key.
 
     Raises:
         ValueError: `batch` is not positive.
@@ -159,9 +167,9 @@ def memory(
     step = step or Step()
     check_at_least(1, batch=batch)
     usual = _memory(shape, batch, step, recomputed=False)
-    if limit_bytes is None or not step.tpu or step.scan:
+    if limit_bytes is None or step.scan:
         return usual
-    low, high = PRESSURE
+    low, high = PRESSURE if step.tpu else (1.0, math.inf)
     if low < usual.total / limit_bytes <= high:
         return _memory(shape, batch, step, recomputed=True)
     return usual
@@ -189,8 +197,9 @@ def _memory(shape: ViTShape, batch: float, step: Step, *, recomputed: bool) -> M
         # The sums of gradients are float32. Images are converted before the loop.
         sums = 4 * sum(n * math.prod(size) for _, size, n in _trained(shape, step))
         pixels = batch * step.micro_batches * _CHANNELS * step.image_size**2
+        forward["gradients"], backward["gradients"] = sums, gradients + sums
+        forward["work"] += _head_sums(shape, step)
         for phase in (forward, backward):
-            phase["gradients"] = gradients + sums
             phase["converted"] = _converted(shape, step, pixels)
     if step.scan:
         # The stacked gradients and the stacked low-precision weights exist during the
@@ -200,8 +209,11 @@ def _memory(shape: ViTShape, batch: float, step: Step, *, recomputed: bool) -> M
     else:
         phases = {"forward end": forward, "backward end": backward}
     fullest = max(phases, key=lambda name: sum(phases[name].values()))
-    gaps = _FRAGMENTATION if step.tpu and not step.scan else 1.0
-    temporaries = {name: round(gaps * size) for name, size in phases[fullest].items()}
+    gaps = _FRAGMENTATION if step.tpu and step.clip and not step.scan else 1.0
+    temporaries = {
+        name: size if name == "gradients" else round(gaps * size)
+        for name, size in phases[fullest].items()
+    }
     temporaries["work"] = max(0, temporaries["work"] - step.on_chip_bytes)
     return Memory(
         arguments=sum(arguments.values()),
@@ -273,6 +285,13 @@ def _gradients(shape: ViTShape, step: Step) -> int:
     )
 
 
+def _head_sums(shape: ViTShape, step: Step) -> int:
+    """Return the bytes of the head's new sums of gradients, made before the blocks'."""
+    return 4 * sum(
+        n * math.prod(size) for path, size, n in _trained(shape, step) if "head" in path
+    )
+
+
 def _converted(shape: ViTShape, step: Step, pixels: int = 0) -> int:
     """Return the bytes of all matrices and of the pixels in the compute dtype."""
     if step.activation_bytes == 4:
@@ -333,16 +352,15 @@ def _saved(shape: ViTShape, step: Step, block: _Block, recomputed: bool) -> int:
 def _forward_work(block: _Block, step: Step) -> int:
     """Return the bytes per image of the last block's backward pass, if saved is full.
 
-    It is fullest at the MLP or, if there are many tokens, at attention, when the MLP's
-    arrays are freed.
+    It is fullest at the MLP or, if there are many tokens, at attention.
     """
     part = recomputed_parts(step.rematerialize, depth=1)[0]
     at_mlp = {"none": 0, "attention": 0, "mlp": block.mlp, "all": block.saved}[part]
     at_attention = {
-        "none": -block.mlp,
-        "attention": block.attention - block.mlp,
+        "none": -block.reused,
+        "attention": block.attention - block.reused,
         "mlp": 0,
-        "all": block.saved - block.mlp,
+        "all": block.saved - block.reused,
     }[part]
     return max(at_mlp + _mlp_work(block), at_attention + _attention_work(block))
 
@@ -356,7 +374,7 @@ def _attention_work(block: _Block) -> int:
     """Gradients of residual, output, query, probabilities and, on a GPU, logits."""
     # A GPU's kernels also pad the probabilities. On a TPU a gap remains, since
     # the array is large (fitted).
-    gap = 0.0 if block.chunked else 0.25
+    gap = 0.0 if block.chunked else 0.2
     arrays = 3.0 if block.copies == 2 else 1.0 + gap
     if block.chunked:  # Those of this chunk, and two of the next, which starts early.
         arrays += block.copies + 2
@@ -366,4 +384,4 @@ def _attention_work(block: _Block) -> int:
 
 def _backward_work(block: _Block) -> int:
     """Return the bytes per image of the first block's backward pass."""
-    return block.saved + max(_mlp_work(block), _attention_work(block) - block.mlp)
+    return block.saved + max(_mlp_work(block), _attention_work(block) - block.reused)
