@@ -35,6 +35,24 @@ def test_the_planner_is_near_the_compilers(planned, use):
     assert max(errors) <= 0.12
 
 
+def test_many_programs_were_compiled_and_some_do_not_fit():
+    assert len(ROWS) >= 40
+    assert sum(row["fits"] == "no" for row in ROWS) >= 4
+    assert {"a100_40gb", "a100_80gb", "h100", "l4"} <= {r["topology"] for r in ROWS}
+
+
+def test_programs_compiled_after_the_last_change_are_near_too(planned):
+    """Except GPU programs near the memory, of which XLA recomputes a part."""
+    errors = []
+    for row, size in zip(ROWS, planned, strict=True):
+        device, compiled = find_target(row["topology"]).device, row["compiler, GiB"]
+        is_near = float(compiled) > 0.75 * device.memory_bytes / GIB
+        if row["used for"] == "hold-out" and not (is_near and not device.tpu):
+            errors.append(abs(size / float(compiled) - 1))
+    assert statistics.median(errors) <= 0.05
+    assert max(errors) <= 0.12
+
+
 def test_what_the_planner_says_fits_does_with_a_margin(planned):
     for row, size in zip(ROWS, planned, strict=True):
         limit = find_target(row["topology"]).device.memory_bytes / GIB

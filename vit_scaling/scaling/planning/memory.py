@@ -29,6 +29,8 @@ _CHANNELS = 3
 # For G/14 at batch 8 it does at 0.95, for s/16 at batch 1,536 it does not at 1.22; the
 # exact thresholds are not known.
 PRESSURE = (0.9, 1.2)
+# XLA's GPU compiler recomputes until a step takes 80 % of the memory, or cannot.
+GPU_PRESSURE = (0.8, math.inf)
 # Memory of temporaries over the arrays that exist at the peak: the TPU compiler's
 # allocator leaves gaps, but not among gradients, nor if each gradient is freed after
 # its update. Fitted to the rows "fit" of planner_memory.json.
@@ -157,9 +159,9 @@ def memory(
         shape: The model's dimensions.
         batch: Images per device.
         step: All other settings; default `Step()`.
-        limit_bytes: The device's memory. Between the fractions `PRESSURE` of it (on a
-            GPU above it), the compiler does not keep the attention probabilities but
-            recomputes them from query and key.
+        limit_bytes: The device's memory. Between the fractions `PRESSURE` of it, on a
+            GPU `GPU_PRESSURE`, the compiler does not keep the attention probabilities
+            but recomputes them from query and key.
 
     Raises:
         ValueError: `batch` is not positive.
@@ -169,7 +171,7 @@ def memory(
     usual = _memory(shape, batch, step, recomputed=False)
     if limit_bytes is None or step.scan:
         return usual
-    low, high = PRESSURE if step.tpu else (1.0, math.inf)
+    low, high = PRESSURE if step.tpu else GPU_PRESSURE
     if low < usual.total / limit_bytes <= high:
         return _memory(shape, batch, step, recomputed=True)
     return usual
