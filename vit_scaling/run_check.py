@@ -13,11 +13,10 @@ from vit_scaling.training.evaluator import batch_sums, local_batch
 from vit_scaling.training.run import Run, check_best_metric_known
 
 _MAX_CLASSES_SHOWN = 20
-_IMAGES_READ = 1  # Of each evaluation set: its first image is decoded as all others.
 
 
 def check_evaluations(run: Run, experiment: Experiment) -> list[str]:
-    """Try everything that an evaluation does, but the model, on each set's first image.
+    """Try everything that an evaluation does, but the model, on each set's first batch.
 
     Returns:
         A line on each set and each further evaluator.
@@ -31,13 +30,14 @@ def check_evaluations(run: Run, experiment: Experiment) -> list[str]:
         return ["Nothing is evaluated."]
     lines = []
     measured: dict[str, set[str]] = {}
-    for name, data in experiment.eval_sets().items():
-        batch = next(iter(data.dataset(batch_size=_IMAGES_READ)))
+    sets = experiment.eval_sets()
+    for name, distributed in run.evaluator.first_batches():
+        batch = local_batch(distributed, run.trainer.strategy)
         _check_shapes(run, name, batch)
-        logits = tf.zeros([_IMAGES_READ, *run.model.output_shape[1:]])
-        sums = batch_sums(logits, batch["labels"], batch["mask"], experiment.loss)
+        labels, mask = tf.constant(batch["labels"]), tf.constant(batch["mask"])
+        sums = batch_sums(tf.zeros_like(labels), labels, mask, experiment.loss)
         measured[name] = set(sums)
-        count = getattr(data, "num_examples", None)
+        count = getattr(sets[name], "num_examples", None)
         images = "images" if count is None else f"{count:,} images"
         lines.append(f"{name}: {images}, {batch['labels'].shape[-1]} classes")
     for evaluator in experiment.evaluators:

@@ -32,6 +32,7 @@ from vit_scaling.training.checkpoint_evaluation import (
     CheckpointEvaluation,
     evaluate_as_they_appear,
 )
+from vit_scaling.training.evaluator import local_batch
 from vit_scaling.training.logs import RunLog
 from vit_scaling.training.losses import softmax_cross_entropy
 from vit_scaling.training.options import RunOptions
@@ -378,10 +379,10 @@ def _write_tensorboard(
         board.restart(run.step, evaluates=run.is_evaluation_due())
         if not changed:
             return
-    data = experiment.train_data
-    batches = data.dataset(batch_size=_SAMPLE_IMAGES, seed=run.state.seed)
-    low, high = (np.asarray(value, np.float32) for value in data.value_range)
-    images = (next(iter(batches))["images"] - low) / (high - low)
+    # The set that the trainer reads: building it again would take seconds.
+    batch = local_batch(next(iter(run.trainer.train_dataset)), run.trainer.strategy)
+    low, high = (np.asarray(v, np.float32) for v in experiment.train_data.value_range)
+    images = (batch["images"][:_SAMPLE_IMAGES] - low) / (high - low)
     board.write_start(run.step, texts, settings, images)
 
 

@@ -7,18 +7,13 @@ from typing import Any
 
 from vit_scaling.commands import cli, finetuning_flags
 
+_EXPERIMENT = "experiments/finetune.gin"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = cli.make_parser(__doc__ or "")
-    add = parser.add_argument_group("run").add_argument
-    add(
-        "--gin_file",
-        action="append",
-        help="experiment and overlays; default: experiments/finetune.gin",
-    )
-    add("--gin_param", action="append", default=[], help="bindings of all runs")
-    add("--output_dir", required=True, help="folder of the runs")
+    finetuning_flags.add_run_flags(parser, _EXPERIMENT)
     add = parser.add_argument_group("learning rate").add_argument
     add(
         "--learning_rates",
@@ -43,7 +38,7 @@ def _finetune(arguments: argparse.Namespace) -> Mapping[str, Any]:
 
     files, bindings = finetuning_flags.read_presets(arguments)
     return choose_learning_rate(
-        [*(arguments.gin_file or ["experiments/finetune.gin"]), *files],
+        [*(arguments.gin_file or [_EXPERIMENT]), *files],
         [*bindings, *arguments.gin_param],
         output_dir=arguments.output_dir,
         learning_rates=arguments.learning_rates,

@@ -1,4 +1,4 @@
-"""Flags for presets of fine-tuning, each a gin file in gin/finetuning."""
+"""Flags of the commands that fine-tune: their runs, and presets in gin/finetuning."""
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
@@ -11,6 +11,18 @@ PRESETS = {
     "mixup": ("finetuning/mixup.gin", "MIXUP"),
     "label_smoothing": ("finetuning/label_smoothing.gin", "LABEL_SMOOTHING"),
 }
+
+
+def add_run_flags(parser: argparse.ArgumentParser, experiment: str) -> None:
+    """Add the flags of a command that starts runs; `experiment` is its default."""
+    add = parser.add_argument_group("run").add_argument
+    add(
+        "--gin_file",
+        action="append",
+        help=f"experiment and overlays; default: {experiment}",
+    )
+    add("--gin_param", action="append", default=[], help="bindings of all runs")
+    add("--output_dir", required=True, help="folder of the runs and their sets")
 
 
 def add_preset_flags(parser: argparse.ArgumentParser) -> None:

@@ -5,20 +5,15 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vit_scaling.commands import cli
+from vit_scaling.commands import cli, finetuning_flags
+
+_EXPERIMENT = "experiments/finetune_vtab.gin"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0 only if every task has a result."""
     parser = cli.make_parser(__doc__ or "")
-    add = parser.add_argument_group("run").add_argument
-    add(
-        "--gin_file",
-        action="append",
-        help="experiment and overlays; default: experiments/finetune_vtab.gin",
-    )
-    add("--gin_param", action="append", default=[], help="bindings of all runs")
-    add("--output_dir", required=True, help="folder of the sets and runs")
+    finetuning_flags.add_run_flags(parser, _EXPERIMENT)
     add = parser.add_argument_group("tasks").add_argument
     add("--tfds_data_dir", help="TFDS' folder, with the prepared sets")
     add("--tasks", nargs="+", help="some tasks; default: all whose set is prepared")
@@ -71,7 +66,7 @@ def _run(arguments: argparse.Namespace) -> Mapping[str, Any]:
         sets.append(TaskSets(name, task.group, task.classes, patterns))
     report = run_vtab(
         sets,
-        arguments.gin_file or ["experiments/finetune_vtab.gin"],
+        arguments.gin_file or [_EXPERIMENT],
         arguments.gin_param,
         output_dir=arguments.output_dir,
         learning_rates=arguments.learning_rates,

@@ -109,6 +109,11 @@ class Evaluator(orbit.AbstractEvaluator):
         ]
         return {name: self._measure(name, step, run) for name, run in measurements}
 
+    def first_batches(self) -> Iterator[tuple[str, Any]]:
+        """Yield the name and the first batch, distributed, of every set."""
+        for name, dataset in self._datasets.items():
+            yield name, next(iter(dataset))
+
     def check_batches(self) -> Iterator[tuple[str, dict[str, Any], dict[str, float]]]:
         """Evaluate the first batch of every set, without logging.
 
@@ -116,8 +121,7 @@ class Evaluator(orbit.AbstractEvaluator):
             The name of a set, this process's part of its first batch, and the sums over
             the entire batch (`batch_sums`).
         """
-        for name, dataset in self._datasets.items():
-            batch = next(iter(dataset))
+        for name, batch in self.first_batches():
             sums = {key: float(value) for key, value in self._step(batch).items()}
             yield name, local_batch(batch, self._strategy), sums
         for other in self._others:
