@@ -88,7 +88,7 @@ class BatchedFit(NamedTuple):
 
 
 class _Problem(NamedTuple):
-    compute: Floats  # (runs,), over its geometric mean
+    compute: Floats  # ([resamples,] runs), over its geometric mean
     error: Floats  # (resamples, runs)
     min_compute: float
     loss: Loss
@@ -122,7 +122,8 @@ def fit_many(
     upper = np.array([*UPPER[:2], max(1.0, float(error.max())), UPPER[3]])
     problem = _Problem(compute / unit, error, min_compute, loss, upper)
     with one_blas_thread():
-        theta, cost, stationary = _best_of_starts(problem, weights, starts)
+        grid_starts = _starts(problem, weights, starts)
+        theta, cost, stationary = _best_of_starts(*_pack(problem, weights), grid_starts)
     inside = (theta > LOWER + 1e-9) & (theta < UPPER - 1e-9)
     valid = inside[:, 0] & inside[:, 1] & (theta[:, 3] < UPPER[3] - 1e-9)
     b = np.exp(theta[:, 1])
@@ -131,11 +132,26 @@ def fit_many(
     return BatchedFit(coefficients, cost, stationary & valid)
 
 
+def _pack(problem: _Problem, weights: Floats) -> tuple[_Problem, Floats]:
+    """Move each resample's runs to the front, and drop columns without a weight.
+
+    A frontier has few of the runs that are on any resample's frontier.
+    """
+    columns = np.argsort(weights == 0, axis=1, kind="stable")
+    columns = columns[:, : int((weights > 0).sum(axis=1).max())]
+    error, weights = (
+        np.take_along_axis(values, columns, axis=1)
+        for values in (problem.error, weights)
+    )
+    packed = problem._replace(compute=problem.compute[columns], error=error)
+    return packed, weights
+
+
 def _best_of_starts(
-    problem: _Problem, weights: Floats, starts: int
+    problem: _Problem, weights: Floats, starts: list[Floats]
 ) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
     """Refine each start; return theta, cost and stationarity of the cheapest."""
-    first, *others = _starts(problem, weights, starts)
+    first, *others = starts
     theta, cost, stationary = _refine(problem, weights, first)
     for start in others:
         new_theta, new_cost, new_stationary = _refine(problem, weights, start)
@@ -176,13 +192,13 @@ def _starts(problem: _Problem, weights: Floats, count: int) -> list[Floats]:
 
 
 def _predict(problem: _Problem, theta: Floats) -> tuple[Floats, Floats]:
-    """Return predictions (resamples, runs) and their derivatives (…, runs, 4)."""
+    """Return predictions (resamples, runs) and derivatives (resamples, 4, runs)."""
     log_a, b, c = theta[:, :1], np.exp(theta[:, 1:2]), theta[:, 2:3]
     shifted = problem.compute + problem.min_compute * np.expm1(theta[:, 3:])
     power = np.exp(np.clip(log_a - b * np.log(shifted), -200, 200))
     by_u = -power * b / shifted * problem.min_compute * np.exp(theta[:, 3:])
     columns = [power, -power * b * np.log(shifted), np.ones_like(power), by_u]
-    return power + c, np.stack(columns, axis=-1)
+    return power + c, np.stack(columns, axis=1)
 
 
 def _refine(
@@ -197,11 +213,11 @@ def _refine(
     active = np.arange(len(theta))
     for _ in range(steps):
         now, weight, error = theta[active], weights[active], problem.error[active]
-        part = problem._replace(error=error)
+        part = problem._replace(compute=problem.compute[active], error=error)
         step, is_stationary = _step(part, weight, now, damping[active], cost[active])
         stationary[active] = is_stationary
         new = np.clip(now + np.clip(step, -3, 3), LOWER, part.upper)
-        residual = loss.residual(_predict(problem, new)[0], error)
+        residual = loss.residual(_predict(part, new)[0], error)
         new_cost = loss.cost(residual, weight)
         better = new_cost < cost[active]
         theta[active] = np.where(better[:, None], new, now)
@@ -220,11 +236,10 @@ def _step(
     model, jacobian = _predict(problem, theta)
     residual = problem.loss.residual(model, problem.error)
     if problem.loss.scale == "log":
-        jacobian = jacobian / model[..., None]
+        jacobian /= model[:, None]
     weight = weight * problem.loss.influence(residual)
-    gradient = np.einsum("bnk,bn->bk", jacobian, weight * residual)
-    weighted = jacobian * weight[..., None]
-    normal = np.einsum("bnk,bnl->bkl", weighted, jacobian)
+    gradient = (jacobian @ (weight * residual)[..., None])[..., 0]
+    normal = (jacobian * weight[:, None]) @ jacobian.transpose(0, 2, 1)
     above = (theta >= problem.upper) & (gradient < 0)
     outward = ((theta <= LOWER) & (gradient > 0)) | above
     diagonal = np.einsum("bkk->bk", normal).copy()
