@@ -158,8 +158,7 @@ def compute_accuracies(
         data: Features of both parts.
         shots: Training images per class.
         seeds: Seeds of the permutations.
-        strengths: Strengths of the L2 regularisation; several cost little more than
-            one.
+        strengths: Strengths of the L2 regularisation; they share the normal equations.
 
     Raises:
         ValueError: A class has fewer training images than the most shots, or an
@@ -177,7 +176,7 @@ def compute_accuracies(
         order = permute_classes(data.train_labels, classes, seed)
         for number in shots:
             selected = np.concatenate([indices[:number] for indices in order])
-            fitted = regression.decompose(
+            fitted = regression.normal_equations(
                 data.train_features[selected], data.train_labels[selected], classes
             )
             for strength in strengths:

@@ -2,15 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
-import statistics
-import time
+import functools
 import tracemalloc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-TURNS = 3
+from vit_scaling.checks import check_at_least
+from vit_scaling.commands.benchmarks import alternation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,57 +22,68 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seeds", type=int, default=3, help="number of seeds")
     add("--test_images", type=int, default=10_000, help="images to predict")
     add("--l2", type=float, default=1024.0, help="strength of the regularisation")
+    add("--strengths", type=int, default=10, help="strengths of the measured sweep")
+    alternation.add_timing_flags(add, rounds=3)
     add("--skip_peer", action="store_true", help="leave scikit-learn out")
 
 
 def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    """Return both sides' seconds, largest memory and accuracies, and their ratio.
+    """Return seconds, largest memory, accuracies, and ratios to the peer's seconds.
 
-    Both fit the same whitened features with the same bias feature to the same targets,
-    seed by seed, and predict all test images. Each is run once to warm up, then three
-    times in turns, of which the median counts, and once more for its memory: what NumPy
-    asks for beyond the set itself.
+    Both sides fit the same whitened features with the same bias feature to the same
+    targets, seed by seed, and predict all test images. A sweep fits and predicts for
+    several strengths, powers of 2 about `--l2`. Each program is run once to warm up,
+    then in alternating rounds, and once more for its memory: what NumPy asks for
+    beyond the set itself.
     """
     from vit_scaling.evaluation import fewshot
 
+    for name in ("rounds", "strengths", "seeds"):
+        check_at_least(1, **{f"--{name}": getattr(arguments, name)})
     data = _make_features(arguments)
-    seeds = range(arguments.seeds)
+    first = arguments.l2 / 2 ** (arguments.strengths // 2)
+    sweep = [first * 2**number for number in range(arguments.strengths)]
 
-    def ours() -> list[np.ndarray]:
-        return [
-            _predict(data, _choose_images(data, arguments, s), arguments.l2)
-            for s in seeds
-        ]
+    def predict(
+        side: Callable[..., list[np.ndarray]], strengths: Sequence[float]
+    ) -> list[np.ndarray]:
+        chosen = [_choose_images(data, arguments, s) for s in range(arguments.seeds)]
+        return [part for images in chosen for part in side(data, images, strengths)]
 
-    def peer() -> list[np.ndarray]:
-        return [
-            _ridge(data, _choose_images(data, arguments, s), arguments.l2)
-            for s in seeds
-        ]
-
-    sides = {"ours": ours} if arguments.skip_peer else {"ours": ours, "peer": peer}
-    predicted = {name: work() for name, work in sides.items()}  # Warms both up.
-    seconds = _measure_seconds(sides)
-    memory = {name: _measure_memory(work) for name, work in sides.items()}
+    programs = {
+        "ours": functools.partial(predict, _predict, [arguments.l2]),
+        "sweep": functools.partial(predict, _predict, sweep),
+    }
+    if not arguments.skip_peer:
+        programs["sklearn_ridge"] = functools.partial(predict, _ridge, [arguments.l2])
+    predicted = {name: work() for name, work in programs.items()}  # Warms them up.
+    seconds = alternation.time_alternating(
+        programs,
+        rounds=arguments.rounds,
+        warmup_rounds=0,
+        clock=alternation.CLOCKS[arguments.clock],
+    )
     accuracy = fewshot.Accuracy(
         tuple(float(np.mean(one == data.test_labels)) for one in predicted["ours"])
     )
+    names = ("classes", "shots", "width", "seeds", "test_images", "strengths", "clock")
     result = {
-        **{name: vars(arguments)[name] for name in ("classes", "shots", "width")},
-        "seeds": arguments.seeds,
-        "test_images": arguments.test_images,
-        "seconds": seconds["ours"],
-        "memory_mib": memory["ours"] / 2**20,
+        **{name: vars(arguments)[name] for name in names},
+        "seconds": {
+            name: alternation.spread(values) for name, values in seconds.items()
+        },
+        "memory_mib": {
+            name: _measure_memory(work) / 2**20 for name, work in programs.items()
+        },
         "accuracy": accuracy.as_dict(),
+        "sweep_over_one": alternation.ratio_spread(seconds["sweep"], seconds["ours"]),
     }
     if not arguments.skip_peer:
-        pairs = zip(predicted["ours"], predicted["peer"], strict=True)
-        result["sklearn_ridge"] = {
-            "seconds": seconds["peer"],
-            "memory_mib": memory["peer"] / 2**20,
-            "same_predictions": float(np.mean([np.mean(a == b) for a, b in pairs])),
-        }
-        result["seconds_over_sklearn"] = seconds["ours"] / seconds["peer"]
+        pairs = zip(predicted["ours"], predicted["sklearn_ridge"], strict=True)
+        result["same_predictions"] = float(np.mean([np.mean(a == b) for a, b in pairs]))
+        result["seconds_over_sklearn"] = alternation.ratio_spread(
+            seconds["ours"], seconds["sklearn_ridge"]
+        )
     return result
 
 
@@ -101,16 +112,20 @@ def _choose_images(data: Any, arguments: argparse.Namespace, seed: int) -> np.nd
     return np.concatenate([indices[: arguments.shots] for indices in order])
 
 
-def _predict(data: Any, chosen: np.ndarray, strength: float) -> np.ndarray:
+def _predict(
+    data: Any, chosen: np.ndarray, strengths: Sequence[float]
+) -> list[np.ndarray]:
     from vit_scaling.evaluation import regression
 
-    fitted = regression.decompose(
+    fitted = regression.normal_equations(
         data.train_features[chosen], data.train_labels[chosen], data.classes
     )
-    return fitted.predict(data.test_features, strength)
+    return [fitted.predict(data.test_features, strength) for strength in strengths]
 
 
-def _ridge(data: Any, chosen: np.ndarray, strength: float) -> np.ndarray:
+def _ridge(
+    data: Any, chosen: np.ndarray, strengths: Sequence[float]
+) -> list[np.ndarray]:
     from sklearn.linear_model import Ridge
 
     train = data.train_features[chosen].astype(np.float64)
@@ -121,20 +136,9 @@ def _ridge(data: Any, chosen: np.ndarray, strength: float) -> np.ndarray:
 
     targets = np.full((len(chosen), data.classes), -1.0)
     targets[np.arange(len(chosen)), data.train_labels[chosen]] = 1.0
-    ridge = Ridge(alpha=strength, fit_intercept=False)
-    ridge.fit(prepared(train), targets)
-    return np.argmax(ridge.predict(prepared(data.test_features)), axis=1)
-
-
-def _measure_seconds(sides: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
-    """Return each side's median seconds, the sides taking turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(TURNS):
-        for name, work in sides.items():
-            started = time.perf_counter()
-            work()
-            seconds[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    x, test = prepared(train), prepared(data.test_features)
+    ridges = (Ridge(alpha=value, fit_intercept=False) for value in strengths)
+    return [np.argmax(r.fit(x, targets).predict(test), axis=1) for r in ridges]
 
 
 def _measure_memory(work: Callable[[], Any]) -> int:
