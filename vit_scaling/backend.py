@@ -1,13 +1,17 @@
-"""Checks of the Keras backend: that it is TensorFlow, and whether it targets a TPU."""
+"""The Keras backend, the target of a trace, and programs that repeated parts share."""
 # SPDX-License-Identifier: Apache-2.0
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any
 
 import keras
 
 _FOR_TPU = contextvars.ContextVar("for_tpu", default=False)
+_PROGRAMS: contextvars.ContextVar[dict[Hashable, Callable] | None] = (
+    contextvars.ContextVar("programs", default=None)
+)
 
 
 def require_tensorflow() -> None:
@@ -50,3 +54,54 @@ def targets_tpu() -> bool:
     import tensorflow as tf  # Not at import: the backend is checked first.
 
     return bool(tf.config.list_logical_devices("TPU"))
+
+
+def has_only_cpus() -> bool:
+    """Return whether the functions traced now will run on a CPU."""
+    import tensorflow as tf
+
+    return not (targets_tpu() or tf.config.list_logical_devices("GPU"))
+
+
+@contextlib.contextmanager
+def sharing_programs(programs: dict[Hashable, Callable] | None) -> Iterator[None]:
+    """Return a context in which XLA compiles repeated parts once for each shape.
+
+    Args:
+        programs: Programs by key, kept by the caller; `share_program` adds to it. None
+            ends the sharing.
+    """
+    token = _PROGRAMS.set(programs)
+    try:
+        yield
+    finally:
+        _PROGRAMS.reset(token)
+
+
+def shares_programs() -> bool:
+    """Return whether the parts traced now are compiled once for each shape."""
+    return _PROGRAMS.get() is not None
+
+
+def share_program(key: Hashable, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the compiled program of `key`, or `function` where none are shared.
+
+    A program is called once per part, such as an encoder block, with that part's
+    weights, so compiling takes as long for 48 blocks as for one.
+
+    Args:
+        key: Everything apart from its arguments that the function depends on.
+        function: Compiled at the first call of each key.
+    """
+    programs = _PROGRAMS.get()
+    if programs is None:
+        return function
+    if key not in programs:
+        import tensorflow as tf
+
+        def part(*args: Any) -> Any:
+            with sharing_programs(None):  # A part is one program, with all inside it.
+                return function(*args)
+
+        programs[key] = tf.function(part, jit_compile=True, autograph=False)
+    return programs[key]

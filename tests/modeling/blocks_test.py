@@ -15,7 +15,9 @@ import pytest
 import tensorflow as tf
 
 from tests.modeling.small import images, small_vit
+from vit_scaling import backend
 from vit_scaling.modeling.blocks import BlockOptions, EncoderBlock
+from vit_scaling.modeling.lora import add_adapters
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DROPPING = {"dropout": 0.3, "stochastic_depth": 0.3, "seed": 5}
@@ -35,6 +37,7 @@ def gradients(model, pixels, training=True):
         ("eager", "all"),
         ("graph", "all"),
         ("xla", "all"),
+        ("shared", "all"),
         ("graph", "attention"),
         ("graph", "mlp"),
     ],
@@ -43,12 +46,69 @@ def test_gradients_with_rematerialization_equal_those_without(mode, policy):
     results = []
     for rematerialize in ("none", policy):
         model = small_vit("gap", rematerialize=rematerialize, **DROPPING)
-        call = lambda x, m=model: gradients(m, x)  # noqa: E731
-        if mode != "eager":
+        programs = {} if mode == "shared" else None
+
+        def call(pixels, model=model, programs=programs):
+            with backend.sharing_programs(programs):
+                return gradients(model, pixels)
+
+        if mode in ("graph", "xla"):
             call = tf.function(call, jit_compile=mode == "xla")
         results.append(call(images()))
     for kept, again in zip(*results, strict=True):
         np.testing.assert_allclose(kept, again, rtol=1e-4, atol=1e-6)
+
+
+def freeze_a_part(model):
+    model.get_layer("block_01").attention.query.trainable = False
+
+
+def attach_adapters(model):
+    add_adapters(model, rank=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "change"),
+    [
+        ({}, None),
+        ({"dtype": "mixed_bfloat16"}, None),
+        ({"rematerialize": "every_2", "attention_chunk": 5}, None),
+        ({"rematerialize": "attention"}, None),
+        ({"rematerialize": "mlp"}, freeze_a_part),
+        ({"qk_norm": True, "layer_scale": 0.5}, None),
+        ({}, freeze_a_part),
+        ({}, attach_adapters),
+    ],
+)
+def test_gradients_of_shared_programs_equal_those_of_each_block_traced(options, change):
+    model = small_vit("gap", **options)
+    if change is not None:
+        change(model)
+
+    def compute(pixels, programs=None):
+        with backend.sharing_programs(programs):
+            return gradients(model, pixels)
+
+    results = []
+    for call in (
+        tf.function(compute, jit_compile=True, autograph=False),
+        tf.function(lambda pixels: compute(pixels, {}), autograph=False),
+    ):
+        results.append([np.asarray(g, np.float32) for g in call(images())])
+    largest = max(np.abs(gradient).max() for gradient in results[0])
+    # In bfloat16, programs with and without XLA differ as much.
+    tolerance = (2e-2 if "dtype" in options else 1e-6) * largest
+    for traced, shared in zip(*results, strict=True):
+        np.testing.assert_allclose(shared, traced, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("options", [{}, DROPPING])
+def test_only_blocks_that_draw_masks_have_separate_programs(options):
+    programs = {}
+    model = small_vit("gap", **options)
+    with backend.sharing_programs(programs):
+        gradients(model, images())
+    assert len(programs) == (2 if options else 1)
 
 
 @functools.cache

@@ -2,10 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
+from vit_scaling import backend
 from vit_scaling.modeling import noise
 from vit_scaling.modeling.attention import Attention
 from vit_scaling.modeling.composite import CompositeLayer, Shape
@@ -144,6 +147,35 @@ class EncoderBlock(CompositeLayer):
             mask_seed: Output of `noise.MaskSeed`, needed to drop anything.
             training: Whether dropout and stochastic depth are applied.
         """
+        if not (training and backend.shares_programs()):
+            return self._transform(tokens, mask_seed, training)
+        program = backend.share_program(self._program_key(), self._transform)
+        weights = [tf.convert_to_tensor(variable.value) for variable in self.variables]
+        return program(tokens, mask_seed, True, weights)
+
+    def _program_key(self) -> Hashable:
+        """Return what the program depends on, apart from its arguments."""
+        options = self.options
+        draws_masks = options.dropout or options.stochastic_depth
+        weights = tuple((v.name, tuple(v.shape), v.trainable) for v in self.variables)
+        seed = self.seed if draws_masks else None
+        return self.heads, options, self.dtype_policy.name, seed, weights
+
+    def _transform(
+        self,
+        tokens: tf.Tensor,
+        mask_seed: tf.Tensor | None,
+        training: bool,
+        weights: Sequence[tf.Tensor] = (),
+    ) -> tf.Tensor:
+        """Return the tokens, plus attention, plus MLP.
+
+        Args:
+            tokens: (batch, tokens, width).
+            mask_seed: See `call`.
+            training: See `call`.
+            weights: Values in place of the block's own variables, if any.
+        """
 
         def attend(x: tf.Tensor) -> tf.Tensor:
             y = self.attention(self.attention_norm(x))
@@ -153,14 +185,26 @@ class EncoderBlock(CompositeLayer):
             y = self.mlp(self.mlp_norm(x), mask_seed, training=training)
             return x + self._branch(y, "mlp", mask_seed, training)
 
+        def run(function: Callable, x: tf.Tensor, *, recompute: bool) -> tf.Tensor:
+            def with_weights(x: tf.Tensor, *weights: tf.Tensor) -> tf.Tensor:
+                if not weights:
+                    return function(x)
+                values = [
+                    (variable, value if variable.trainable else tf.stop_gradient(value))
+                    for variable, value in zip(self.variables, weights, strict=True)
+                ]
+                with keras.StatelessScope(values):
+                    return function(x)
+
+            # Recomputed functions have gradients for arguments and variables only.
+            call = tf.recompute_grad(with_weights) if recompute else with_weights
+            return call(x, *weights)
+
         recomputed = self.options.rematerialize if training else "none"
         if recomputed == "all":
-            return tf.recompute_grad(lambda x: transform(attend(x)))(tokens)
-        if recomputed == "attention":
-            attend = tf.recompute_grad(attend)
-        elif recomputed == "mlp":
-            transform = tf.recompute_grad(transform)
-        return transform(attend(tokens))
+            return run(lambda x: transform(attend(x)), tokens, recompute=True)
+        x = run(attend, tokens, recompute=recomputed == "attention")
+        return run(transform, x, recompute=recomputed == "mlp")
 
     def _branch(
         self, y: tf.Tensor, name: str, mask_seed: tf.Tensor | None, training: bool

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 import keras
 import tensorflow as tf
 
+from vit_scaling import backend
 from vit_scaling.argument_types import Decay, PositiveFloat, check_arguments
 from vit_scaling.backend import require_tensorflow
 from vit_scaling.optimization import averaging
@@ -349,20 +350,34 @@ class Optimizer(keras.Optimizer):
         self, index: int, variable: Any, gradient: Any, scalars: Tensors
     ) -> Any:
         """Update one weight on one replica; return its change's and its own squares."""
+        state = {key: slot.value for key, slot in (self._state[index] or {}).items()}
+        rates = self._multipliers[index], self._strengths[index]
+        update = functools.partial(self._update_weight, rates)
+        update = backend.share_program(("update", rates), update)
+        return update(variable, state, gradient, scalars)
+
+    def _update_weight(
+        self,
+        rates: tuple[float, float],
+        variable: Any,
+        stored: Tensors,
+        gradient: Any,
+        scalars: Tensors,
+    ) -> Any:
+        """Update a weight and its state, given its learning rate's factor and decay."""
         dtype = tf.float64 if variable.dtype == tf.float64 else tf.float32
         number = {
             key: tf.cast(scalars[key], dtype)
             for key in ("learning_rate", "step", "clip")
         }
         weights = tf.cast(variable, dtype)
-        stored = {key: slot.value for key, slot in (self._state[index] or {}).items()}
         state = {key: tf.cast(value, dtype) for key, value in stored.items()}
         average = state.pop("average", None)
         gradient = tf.cast(gradient, dtype)
         if self.clip_norm is not None:
             gradient = gradient * number["clip"]
         direction, new = self.rule.direction(gradient, state, weights, number["step"])
-        change = self._change(index, direction, weights, number["learning_rate"])
+        change = self._change(rates, direction, weights, number["learning_rate"])
         updated = weights - change
         if average is not None and self._average_decay is not None:
             kept = self._average_decay.at(number["step"])
@@ -376,9 +391,11 @@ class Optimizer(keras.Optimizer):
             target.assign(value)
         return sums_of_squares(change, updated)
 
-    def _change(self, index: int, direction: Any, weights: Any, rate: Any) -> Any:
+    def _change(
+        self, rates: tuple[float, float], direction: Any, weights: Any, rate: Any
+    ) -> Any:
         """Return direction and decay times their rates, to be subtracted."""
-        multiplier, strength = self._multipliers[index], self._strengths[index]
+        multiplier, strength = rates
         if not strength:
             return rate * multiplier * direction
         if self.absolute_weight_decay:

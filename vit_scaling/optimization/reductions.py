@@ -33,7 +33,8 @@ def exchange_gradients(gradients: Sequence[Any], dtype: GradientDtype) -> list[A
 
 def global_norm(tensors: Sequence[Any]) -> Any:
     """Return the norm of all tensors as one vector, a float32 scalar."""
-    return tf.sqrt(tf.add_n([tf.cast(sum_of_squares(t), tf.float32) for t in tensors]))
+    squares = backend.share_program("sum_of_squares", sum_of_squares)
+    return tf.sqrt(tf.add_n([tf.cast(squares(t), tf.float32) for t in tensors]))
 
 
 def sums_of_squares(*tensors: Any) -> Any:
@@ -44,7 +45,7 @@ def sums_of_squares(*tensors: Any) -> Any:
 def sum_of_squares(tensor: Any) -> Any:
     """Return the sum of a tensor's squares, a scalar."""
     squares = tf.square(tensor)
-    if _has_only_cpus():
+    if backend.has_only_cpus():
         for axis in range(squares.shape.rank):
             squares = _add_halves(squares, axis, min_size=4096)
     return tf.reduce_sum(squares)
@@ -53,15 +54,11 @@ def sum_of_squares(tensor: Any) -> Any:
 def mean_along(values: Any, axis: int) -> Any:
     """Return the mean along one axis, which is dropped."""
     values = tf.convert_to_tensor(values)
-    if not _has_only_cpus():
+    if not backend.has_only_cpus():
         return tf.reduce_mean(values, axis=axis)
     # More than three halvings cost more, in small slices, than they save.
     halved = _add_halves(values, axis, times=3)
     return tf.reduce_sum(halved, axis=axis) / values.shape[axis]
-
-
-def _has_only_cpus() -> bool:
-    return not (backend.targets_tpu() or tf.config.list_logical_devices("GPU"))
 
 
 def _add_halves(values: Any, axis: int, *, min_size: int = 0, times: int = 64) -> Any:
