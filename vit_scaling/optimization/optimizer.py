@@ -353,8 +353,8 @@ class Optimizer(keras.Optimizer):
         state = {key: slot.value for key, slot in (self._state[index] or {}).items()}
         rates = self._multipliers[index], self._strengths[index]
         update = functools.partial(self._update_weight, rates)
-        update = backend.share_program(("update", rates), update)
-        return update(variable, state, gradient, scalars)
+        program = backend.share_program(("update", rates), update)
+        return program(variable, state, gradient, scalars)
 
     def _update_weight(
         self,
