@@ -13,7 +13,7 @@ from vit_scaling.data.table_files import Arrays
 UNREADABLE = b""  # Replaces the data of a record that fails its checksum.
 _RETRY_BYTES = 256 * 1024
 READ_AHEAD_BYTES = 128 * 2**20
-_MAX_BLOCKS_AT_ONCE = 128  # Each takes a thread.
+_MAX_BLOCKS_AT_ONCE = 512  # Each takes a thread.
 # Opening a file in a graph takes about a millisecond, so small subsets of scattered
 # records are read once and kept in memory.
 _MAX_IN_MEMORY_BYTES = 256 * 2**20
@@ -46,7 +46,7 @@ class BlockReader:
     Args:
         table: The blocks.
         read_ahead_bytes: Size of the blocks, of mean size, that are read at the same
-            time or wait for an earlier one; at least one, and at most 128 blocks.
+            time or wait for an earlier one; at least one, and at most 512 blocks.
         arrays: The table's arrays as tensors, e.g. read by this graph from a file.
     """
 

@@ -37,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="delays of every read to compare with none; needs a checkout and g++",
     )
     parser.add_argument(
+        "--read_ahead_mib",
+        type=int,
+        default=128,
+        help="memory for blocks that are read at the same time, with a delay",
+    )
+    parser.add_argument(
         "--open_shards",
         type=int,
         default=0,

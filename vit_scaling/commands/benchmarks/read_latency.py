@@ -48,6 +48,7 @@ def _measure_at(delay: float, args: argparse.Namespace) -> dict[str, float]:
         image_size=args.image_size,
         classes=1000,
         shuffle_window=_WINDOW,
+        read_ahead_bytes=args.read_ahead_mib * 2**20,
     )
     row = {"read_latency_ms": delay}
     batches = data.dataset(batch_size=args.batch_size, seed=0)
