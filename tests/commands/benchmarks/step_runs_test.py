@@ -87,3 +87,71 @@ def test_a_process_that_ends_is_reported(capsys):
     flags = ["--measure=loops", "--shape=XL/16"]
     assert benchmark.main(["step", *SMALL, *flags]) == 1
     assert "A measured process ended" in capsys.readouterr().err
+
+
+STARTS = []
+
+
+class StartedRun:
+    """Stands for a run whose first step is asked for."""
+
+    def __init__(self, settings):
+        STARTS.append((settings.get("against"), settings.get("depth")))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def seconds(self, steps):
+        assert steps == 1
+        return 0.5
+
+
+@pytest.mark.parametrize(
+    ("flags", "starts"),
+    [
+        (["--measure=first_step", "--against=/older"], [None, "/older"]),
+        (["--measure=depths"], [48, 12]),
+    ],
+)
+def test_first_steps_are_those_of_fresh_processes_in_turn(
+    monkeypatch, capsys, flags, starts
+):
+    monkeypatch.setattr(step_runs, "MeasuredRun", StartedRun)
+    clock = iter([0, 8, 8, 10, 10, 14, 14, 16])  # Starts take 8, 2, 4 and 2 seconds.
+    monkeypatch.setattr(step_runs, "_processor_seconds", lambda: float(next(clock)))
+    STARTS.clear()
+    result = measured(capsys, *flags, "--rounds=2")
+    assert [against or depth for against, depth in STARTS] == starts * 2
+    assert result["ratio"]["wall"]["min"] > 0
+    assert result["ratio"]["processor"] == {
+        "min": 2,
+        "median": 3,
+        "max": 4,
+        "of_minima": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("measure", "flag"), [("peers", "torch_python"), ("first_step", "against")]
+)
+def test_a_comparison_names_the_flag_that_it_lacks(monkeypatch, capsys, measure, flag):
+    monkeypatch.delenv("VIT_SCALING_TORCH_PYTHON", raising=False)
+    assert benchmark.main(["step", *SMALL, f"--measure={measure}"]) == 1
+    assert f"needs `--{flag}`" in capsys.readouterr().err
+
+
+def test_only_timm_runs_in_the_other_interpreter(monkeypatch, capsys):
+    made = []
+
+    class Peer(StartedRun):
+        def __init__(self, settings):
+            made.append(settings.get("torch_python"))
+
+    monkeypatch.setattr(step_runs, "MeasuredRun", Peer)
+    monkeypatch.setattr(Peer, "seconds", lambda self, steps: 2.0 * steps)
+    result = measured(capsys, "--measure=peers", "--torch_python=/torch/python")
+    assert made == [None, None, "/torch/python", "/torch/python"]
+    assert result["ratio_of_rounds"]["timm_eager"]["of_minima"] == 1

@@ -3,13 +3,17 @@
 
 import argparse
 import math
+import os
 import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from vit_scaling.checks import check_at_least
 from vit_scaling.commands.benchmarks import step_runs
-from vit_scaling.commands.benchmarks.alternation import time_alternating
+from vit_scaling.commands.benchmarks.alternation import (
+    add_timing_flags,
+    time_alternating,
+)
 from vit_scaling.modeling.head_specs import POOLING_HEADS
 from vit_scaling.modeling.shapes import shape_named
 from vit_scaling.scaling.planning.flops import flops
@@ -44,9 +48,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="program",
         choices=("program", *step_runs.COMPARISONS),
         help="the step alone, or the relative cost of the strategy, of the steps per "
-        "loop, or of checkpoints every 50 steps",
+        "loop, or of checkpoints every 50 steps; the step next to timm's; the time to "
+        "the first step, of this version and another, or of 48 and 12 blocks",
     )
-    add("--rounds", type=int, default=5, help="rounds of compared runs")
+    add_timing_flags(add, rounds=5)
+    add("--against", help="folder of another version, for --measure=first_step")
+    add(
+        "--torch_python",
+        default=os.environ.get("VIT_SCALING_TORCH_PYTHON"),
+        help="interpreter that has torch and timm, for --measure=peers",
+    )
 
 
 def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
@@ -115,6 +126,8 @@ def make_programs(
     from vit_scaling.modeling.vit import vit
     from vit_scaling.optimization.adam import Adam
     from vit_scaling.optimization.optimizer import Optimizer
+    from vit_scaling.training.losses import sigmoid_cross_entropy
+    from vit_scaling.training.step import make_train_step
 
     size = arguments.image_size
     model = vit(
@@ -131,17 +144,16 @@ def make_programs(
     shape = (arguments.batch_size, size, size, 3)
     images = tf.Variable(tf.random.stateless_uniform(shape, (0, 0), -1.0, 1.0))
     labels = tf.Variable(tf.zeros((arguments.batch_size, arguments.classes)))
+    step = make_train_step(
+        model, optimizer, sigmoid_cross_entropy, compile_step=arguments.jit_compile
+    )
 
-    @tf.function(jit_compile=arguments.jit_compile)
+    @tf.function(autograph=False)
     def train() -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            logits = model(tf.convert_to_tensor(images), training=True)
-            losses = tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
-            loss = tf.reduce_mean(tf.reduce_sum(losses, axis=-1))
-        variables = model.trainable_variables
-        gradients = tape.gradient(loss, [v.value for v in variables])
-        optimizer.apply(gradients, variables)
-        return loss
+        batch = {"images": images, "labels": labels}
+        return step({name: tf.convert_to_tensor(v) for name, v in batch.items()})[
+            "loss"
+        ]
 
     @tf.function(jit_compile=arguments.jit_compile)
     def infer() -> tf.Tensor:

@@ -5,14 +5,20 @@ import argparse
 import contextlib
 import json
 import os
+import pathlib
+import resource
 import socket
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
-COMPARISONS = ("strategies", "loops", "checkpoints")
+from vit_scaling.commands.benchmarks.alternation import ratio_spread, spread
+
+COMPARISONS = ("strategies", "loops", "checkpoints", "peers", "first_step", "depths")
+TORCH_WORKER = pathlib.Path(__file__).with_name("torch_worker.py")
 CHECKPOINT_EVERY = 50
 # Settings by run, in addition to the model's; the first run is the reference.
 RUNS: dict[str, dict[str, dict[str, Any]]] = {
@@ -33,6 +39,14 @@ RUNS: dict[str, dict[str, dict[str, Any]]] = {
             "checkpoint_every": CHECKPOINT_EVERY,
         },
     },
+    "peers": {
+        "xla": {"jit_compile": True},
+        "graph": {"jit_compile": False},
+        "timm_compile": {"torch_compile": True},
+        "timm_eager": {"torch_compile": False},
+    },
+    "first_step": {"this_version": {}, "other_version": {}},
+    "depths": {"48_blocks": {"depth": 48}, "12_blocks": {"depth": 12}},
 }
 MODEL_FLAGS = (
     "shape",
@@ -44,6 +58,7 @@ MODEL_FLAGS = (
     "jit_compile",
     "rematerialize",
     "fresh_memory",
+    "clock",
 )
 # Rounds are multiples of this, so that each has complete loops and its checkpoints.
 STEPS_MULTIPLE = 100
@@ -71,8 +86,15 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
             f"batch; received {arguments.batch_size}."
         )
     model = {name: vars(arguments)[name] for name in MODEL_FLAGS}
-    runs = RUNS[arguments.measure]
-    unit = STEPS_MULTIPLE if arguments.measure != "strategies" else 1
+    runs = _runs(arguments)
+    if arguments.measure in ("first_step", "depths"):
+        return {
+            **model,
+            "measure": arguments.measure,
+            "rounds": arguments.rounds,
+            **_first_steps(model, runs, arguments.rounds),
+        }
+    unit = STEPS_MULTIPLE if arguments.measure in ("loops", "checkpoints") else 1
     steps = -(-arguments.steps // unit) * unit
     with contextlib.ExitStack() as stack:
         processes = {
@@ -97,7 +119,62 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
         "range_of_seconds_per_step": {
             name: [min(values), max(values)] for name, values in samples.items()
         },
+        "ratio_of_rounds": {
+            name: ratio_spread(values, samples[next(iter(samples))])
+            for name, values in samples.items()
+        },
     }
+
+
+def _runs(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Return the settings of each run.
+
+    Raises:
+        ValueError: A flag that the comparison needs is missing.
+    """
+    runs = {name: dict(one) for name, one in RUNS[arguments.measure].items()}
+    needed = {"peers": "torch_python", "first_step": "against"}.get(arguments.measure)
+    if needed is None:
+        return runs
+    value = getattr(arguments, needed)
+    if not value:
+        raise ValueError(
+            f"`--measure={arguments.measure}` needs `--{needed}`; received {value!r}."
+        )
+    for name in ("timm_compile", "timm_eager", "other_version"):
+        if name in runs:
+            runs[name][needed] = value
+    return runs
+
+
+def _first_steps(
+    model: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]], rounds: int
+) -> dict[str, Any]:
+    """Return the seconds from process start to the end of the first step."""
+    samples: dict[str, dict[str, list[float]]] = {
+        name: {"wall": [], "processor": []} for name in runs
+    }
+    for _ in range(rounds):
+        for name, settings in runs.items():
+            before, started = _processor_seconds(), time.perf_counter()
+            with MeasuredRun({**model, **settings}) as process:
+                process.seconds(1)
+                samples[name]["wall"].append(time.perf_counter() - started)
+            samples[name]["processor"].append(_processor_seconds() - before)
+    first, second = samples.values()
+    return {
+        "seconds": {
+            name: {clock: spread(values) for clock, values in clocks.items()}
+            for name, clocks in samples.items()
+        },
+        "ratio": {c: ratio_spread(first[c], second[c]) for c in first},
+    }
+
+
+def _processor_seconds() -> float:
+    """Return the processor time of all processes that this one started and ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 class MeasuredRun:
@@ -119,10 +196,11 @@ class MeasuredRun:
                 task = {"type": "worker", "index": number}
                 cluster = {"cluster": {"worker": hosts}, "task": task}
                 environment["TF_CONFIG"] = json.dumps(cluster)
-            module = "vit_scaling.commands.benchmarks.step_worker"
+            if tree := settings.get("against"):
+                environment["PYTHONPATH"] = tree
             self._processes.append(
                 subprocess.Popen(
-                    [sys.executable, "-m", module, json.dumps(settings)],
+                    [*_worker(settings), json.dumps(settings)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     text=True,
@@ -159,3 +237,9 @@ class MeasuredRun:
                 )
             seconds.append(float(json.loads(line)["seconds"]))
         return max(seconds)
+
+
+def _worker(settings: Mapping[str, Any]) -> list[str]:
+    if python := settings.get("torch_python"):
+        return [python, str(TORCH_WORKER), "--serve"]
+    return [sys.executable, "-m", "vit_scaling.commands.benchmarks.step_worker"]

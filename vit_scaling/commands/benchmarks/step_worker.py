@@ -1,14 +1,15 @@
 """One process of a compared run: builds the model, then runs steps on request."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import functools
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from typing import Any
 
+from vit_scaling.commands.benchmarks.alternation import CLOCKS
 from vit_scaling.training.malloc import keep_freed_memory
 
 TOTAL_STEPS = 10_000_000  # More than any measurement runs.
@@ -26,6 +27,7 @@ class Runner:
         """
         from vit_scaling.assembly import build_run
         from vit_scaling.experiment import Experiment
+        from vit_scaling.modeling.shapes import shape_named
         from vit_scaling.modeling.vit import vit
         from vit_scaling.optimization.adam import Adam
         from vit_scaling.optimization.learning_rate_schedules import Constant
@@ -33,13 +35,16 @@ class Runner:
         from vit_scaling.training.options import RunOptions
         from vit_scaling.training.strategy import make_strategy
 
+        self._clock = CLOCKS[settings.get("clock", "wall")]
         self._every = settings.get("checkpoint_every", 0)
         self._steps_per_loop = settings.get("steps_per_loop", 10)
         data: Any = SameBatch(settings)
+        shape = shape_named(settings["shape"])
+        shape = dataclasses.replace(shape, depth=settings.get("depth", shape.depth))
         experiment = Experiment(
             make_model=functools.partial(
                 vit,
-                settings["shape"],
+                shape,
                 settings["head"],
                 image_size=settings["image_size"],
                 classes=settings["classes"],
@@ -81,7 +86,7 @@ class Runner:
 
         saved = self._state.checkpoints
         before, due = saved.steps(), self._every and steps >= self._every
-        started = time.perf_counter()
+        started = self._clock()
         while steps > 0:
             loop = min(steps, self._steps_per_loop)
             self._trainer.train(tf.constant(loop))
@@ -91,7 +96,7 @@ class Runner:
                 self._state.save()
                 self._since_save = 0
         saved.wait()
-        taken = time.perf_counter() - started
+        taken = self._clock() - started
         if due and saved.writes and saved.steps()[-1:] == before[-1:]:
             raise RuntimeError(
                 f"A checkpoint every {self._every} steps was to be measured, and none "

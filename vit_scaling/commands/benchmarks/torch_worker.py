@@ -1,6 +1,7 @@
 """Measure timm's model of a shape; run by a Python that has torch and timm.
 
 PYTHON torch_worker.py '{"shape": …, "modes": […], …}'   (prints rows as JSON)
+PYTHON torch_worker.py --serve '{"shape": …, …}'   (trains as many steps as it reads)
 
 It imports nothing of this package, and needs not be installed with TensorFlow.
 """
@@ -23,16 +24,48 @@ SHAPES = {
     "G/14": (1664, 48, 16, 8192 / 1664, 14),
 }
 
+_OPERATORS: list[Any] = []  # Operators exist as long as their library is referred to.
+
 
 def measure(request: dict[str, Any]) -> list[dict[str, Any]]:
     """Return mode, images per second and peak memory of each mode."""
     import torch
 
-    operators = _define_missing_operators(torch)  # Kept as long as the model.
+    device = torch.device(request["device"])
+    model, train, infer = _programs(torch, request, device)
+    rows = []
+    for mode in request["modes"]:
+        model.train(mode == "training")
+        step = {"training": train, "inference": infer}[mode]
+        seconds, peak = _time(torch, step, request["steps"], device)
+        rate = request["batch_size"] / seconds
+        rows.append({"mode": mode, "images_per_second": rate, "peak_memory_gib": peak})
+    return rows
+
+
+def serve(request: dict[str, Any]) -> None:
+    """Read numbers of training steps from standard input, and print their seconds."""
+    import torch
+
+    model, train, _ = _programs(torch, request, torch.device("cpu"))
+    model.train()
+    is_wall = request["clock"] == "wall"
+    clock = time.perf_counter if is_wall else time.process_time
+    for line in sys.stdin:
+        started = clock()
+        for _ in range(int(line)):
+            train()
+        print(json.dumps({"seconds": clock() - started}), flush=True)
+
+
+def _programs(
+    torch: Any, request: dict[str, Any], device: Any
+) -> tuple[Any, Callable[[], None], Callable[[], None]]:
+    """Return timm's model, a training step and an inference step."""
+    _OPERATORS.append(_define_missing_operators(torch))
     from timm.models.vision_transformer import VisionTransformer
 
     width, depth, heads, ratio, patch = SHAPES[request["shape"]]
-    device = torch.device(request["device"])
     model = VisionTransformer(
         img_size=request["image_size"],
         patch_size=patch,
@@ -47,7 +80,7 @@ def measure(request: dict[str, Any]) -> list[dict[str, Any]]:
     side = request["image_size"]
     images = torch.rand(request["batch_size"], 3, side, side, device=device)
     labels = torch.zeros(request["batch_size"], request["classes"], device=device)
-    compiled = torch.compile(model)
+    compiled = torch.compile(model) if request.get("torch_compile", True) else model
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     dtype = torch.bfloat16 if request["dtype"] == "mixed_bfloat16" else None
 
@@ -68,15 +101,7 @@ def measure(request: dict[str, Any]) -> list[dict[str, Any]]:
         with torch.no_grad():
             forward()
 
-    rows = []
-    for mode in request["modes"]:
-        model.train(mode == "training")
-        step = {"training": train, "inference": infer}[mode]
-        seconds, peak = _time(torch, step, request["steps"], device)
-        rate = request["batch_size"] / seconds
-        rows.append({"mode": mode, "images_per_second": rate, "peak_memory_gib": peak})
-    del operators
-    return rows
+    return model, train, infer
 
 
 def _time(
@@ -121,4 +146,7 @@ def _define_missing_operators(torch: Any) -> Any:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(json.loads(sys.argv[1]))))
+    if sys.argv[1] == "--serve":
+        serve(json.loads(sys.argv[2]))
+    else:
+        print(json.dumps(measure(json.loads(sys.argv[1]))))
