@@ -10,7 +10,16 @@ from vit_scaling import io_files
 from vit_scaling.commands import cli
 
 BENCHMARKS = (
-    *("step", "optimizer", "pipeline", "scale", "writing", "fewshot", "inference"),
+    *(
+        "step",
+        "optimizer",
+        "pipeline",
+        "scale",
+        "writing",
+        "fewshot",
+        "fit",
+        "inference",
+    ),
     *("coverage", "accelerator", "parity", "checkpoint", "startup", "deduplication"),
 )
 

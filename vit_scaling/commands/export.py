@@ -8,12 +8,12 @@ from typing import Any
 
 from vit_scaling.commands import cli
 
-# Flags that only one format has, and why.
+# Flags that only some formats have, and why.
 _FLAGS_OF_FORMATS = {
-    "serving_kit": ("saved_model", "serves a SavedModel"),
-    "jit_compile": ("saved_model", "compiles a SavedModel"),
-    "top_k": ("saved_model", "lists classes in a SavedModel"),
-    "int8": ("litert", "makes a LiteRT file smaller"),
+    "serving_kit": (("saved_model",), "serves a SavedModel"),
+    "jit_compile": (("saved_model",), "compiles a SavedModel"),
+    "top_k": (("saved_model",), "lists classes in a SavedModel"),
+    "int8": (("onnx", "litert"), "makes an ONNX or LiteRT file smaller"),
 }
 
 
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add(
         "--int8",
         action="store_true",
-        help="store a LiteRT file's matrices in 8 bits: a quarter of the bytes",
+        help="store matrices of ONNX or LiteRT in 8 bits: a quarter of the bytes",
     )
     add("--top_k", type=int, help="best classes listed (default: 5)")
     add(
@@ -157,9 +157,9 @@ def _check_flags(arguments: argparse.Namespace) -> None:
             raise ValueError(f"--{name} has no effect with --{source}.")
     if arguments.version is not None and arguments.serving_kit is None:
         raise ValueError("--version needs --serving_kit=NAME.")
-    for name, (kind, purpose) in _FLAGS_OF_FORMATS.items():
+    for name, (kinds, purpose) in _FLAGS_OF_FORMATS.items():
         given = getattr(arguments, name) not in (None, False)
-        if given and arguments.format != kind:
+        if given and arguments.format not in kinds:
             raise ValueError(
                 f"--{name} {purpose}; it has no effect with "
                 f"--format={arguments.format}. Leave one of them out."

@@ -81,8 +81,9 @@ def export_model(
         kind: "onnx" (extra `onnx`: tf2onnx, onnxruntime) or "litert" (extra `litert`).
         run_model: The same weights in the run's lower precision, to report the
             difference; None when the run was in float32.
-        int8: Store matrices in 8 bits, a quarter of the bytes (LiteRT only). Inputs of
-            matrix products are rounded to 8 bits as they occur; no calibration.
+        int8: Store matrices in 8 bits, a quarter of the bytes. Inputs of products with
+            them are rounded to 8 bits as they occur; no calibration. On processors ONNX
+            Runtime gains more speed than LiteRT.
         seed: Of the random images of the comparison.
 
     Returns:
@@ -99,8 +100,6 @@ def export_model(
             tenth of their largest value; nothing was written.
     """
     check_known("kind", kind, FILES)
-    if int8 and kind != "litert":
-        raise ValueError(f"`int8` is of LiteRT files; received {kind=}. Leave it out.")
     run_loading.check_exportable(model, record)
     size = 4 * model.count_params()
     if size > MAX_BYTES:
@@ -114,7 +113,7 @@ def export_model(
         folder = pathlib.Path(temporary)
         file = folder / FILES[kind]
         if kind == "onnx":
-            file.write_bytes(_to_onnx(function, record))
+            file.write_bytes(_to_onnx(function, record, int8=int8))
         else:
             file.write_bytes(_to_litert(function, model, int8=int8))
         report = {
@@ -176,7 +175,7 @@ def _make_exported_function(
     return numbers
 
 
-def _to_onnx(function: Any, record: RunRecord) -> bytes:
+def _to_onnx(function: Any, record: RunRecord, *, int8: bool) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # The converter's own, of what it imports.
         import tf2onnx  # pip install "vit_scaling[onnx]"
@@ -184,9 +183,48 @@ def _to_onnx(function: Any, record: RunRecord) -> bytes:
         onnx_model, _ = tf2onnx.convert.from_function(
             function, input_signature=function.input_signature, opset=OPSET
         )
+        if int8:
+            onnx_model = _quantize_onnx(onnx_model)
     entry = onnx_model.metadata_props.add()
     entry.key, entry.value = "vit_scaling", json.dumps(record.as_dict())
     return onnx_model.SerializeToString()
+
+
+def _quantize_onnx(model: Any) -> Any:
+    """Return the ONNX model with its matrices in 8 bits, one scale per column."""
+    import onnx
+    import onnxruntime
+    from onnxruntime import quantization
+    from onnxruntime.quantization import quant_utils
+
+    with tempfile.TemporaryDirectory() as folder:
+        folded, quantized = (os.path.join(folder, name) for name in ("folded", "int8"))
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = folded
+        level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.graph_optimization_level = level
+        # Folds the reshaped kernels into constants, which alone are quantised.
+        onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        model = onnx.load(folded)
+        for node in model.graph.node:
+            # Without a bias its factor has no effect, but only Gemm nodes with the
+            # default factors are quantised.
+            if node.op_type == "Gemm" and len(node.input) == 2:
+                kept = [a for a in node.attribute if a.name != "beta"]
+                del node.attribute[:]
+                node.attribute.extend(kept)
+        quant_utils.add_pre_process_metadata(model)  # Else it asks for this step.
+        quantization.quantize_dynamic(
+            model,
+            quantized,
+            weight_type=quantization.QuantType.QInt8,
+            per_channel=True,
+            reduce_range=True,  # AVX2 adds pairs of products in 16 bits.
+            extra_options={"MatMulConstBOnly": True},
+        )
+        return onnx.load(quantized)
 
 
 def _to_litert(function: Any, model: keras.Model, *, int8: bool) -> bytes:

@@ -251,4 +251,5 @@ def _step(
     normal = np.where(outward[:, :, None] | outward[:, None, :], 0, normal)
     damped = np.where(outward, 1, diagonal * (1 + damping[:, None]) + 1e-14)
     normal[:, range(4), range(4)] = damped
-    return -np.linalg.solve(normal, gradient[..., None])[..., 0], is_stationary
+    step = np.linalg.solve(normal, -gradient[..., None])[..., 0]
+    return step.astype(float, copy=False), is_stationary
