@@ -64,5 +64,5 @@ def test_the_first_bad_record_stops_with_advice(tmp_path):
     message = r"record 0: its image cannot be decoded"
     with pytest.raises(tf.errors.InvalidArgumentError, match=message) as raised:
         decode_chunk(tmp_path, records, "stop")
-    assert "tools/verify_tfrecords.py lists all" in str(raised.value)
+    assert "vit-scaling data verify lists all" in str(raised.value)
     assert "record 1" not in str(raised.value)

@@ -31,7 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     data = parser.add_argument_group("images")
-    data.add_argument("--data", metavar="FOLDER", help="folder of images by class")
+    data.add_argument(
+        "--data",
+        metavar="IMAGES",
+        help="folder of images by class, or FILE.csv with columns path and labels",
+    )
     data.add_argument(
         "--cache_dir",
         help="of the images as TFRecords; default: "

@@ -132,7 +132,7 @@ class Decoder:
         rows = tf.where(~good)[:, 0]
         if self.data.on_bad_record == "stop":
             advice = (
-                ". Fix or remove the record (tools/verify_tfrecords.py lists all), or "
+                ". Fix or remove the record (vit-scaling data verify lists all), or "
                 "bind on_bad_record='skip' to continue without it."
             )
             report = tf.debugging.Assert(

@@ -75,7 +75,7 @@ def read_manifest(path: str) -> dict[str, Any]:
     if not tf.io.gfile.exists(path):
         raise FileNotFoundError(
             f"The manifest {path} does not exist. Write the set with "
-            "tools/write_tfrecords.py, or correct the path."
+            "vit-scaling data write, or correct the path."
         )
     try:
         manifest = read_json(path)
@@ -83,7 +83,7 @@ def read_manifest(path: str) -> dict[str, Any]:
         manifest = None
     if not isinstance(manifest, dict) or "shards" not in manifest:
         raise ValueError(
-            f"{path} is no manifest of tools/write_tfrecords.py: it must be a JSON "
+            f"{path} is no manifest of vit-scaling data write: it must be a JSON "
             "object with `shards`."
         )
     return manifest

@@ -93,7 +93,7 @@ def _describe_bad_header(header: bytes, start: int) -> str:
     if start == 0 and header[:2] == b"\x1f\x8b":
         return (
             "the file is gzip-compressed, which cannot be read from a position; "
-            "write it again without compression (tools/write_tfrecords.py)"
+            "write it again without compression (vit-scaling data write)"
         )
     return f"the header at byte {start} fails its checksum (not a TFRecord, or damaged)"
 

@@ -164,7 +164,7 @@ class RecordIndex:
             raise_or_warn(
                 f"{shard.path} has {size} bytes, but its manifest says "
                 f"{shard.size_bytes}; write that shard again, or run "
-                "tools/verify_tfrecords.py on the set.",
+                "vit-scaling data verify on the set.",
                 self.on_bad_record,
             )
         return size == shard.size_bytes

@@ -102,7 +102,7 @@ class TFRecords:
             if not matches:
                 raise FileNotFoundError(
                     f"`pattern` fits no file; received {pattern!r}. Write the set with "
-                    "tools/write_tfrecords.py, or correct the path."
+                    "vit-scaling data write, or correct the path."
                 )
             paths.update(matches)
         listed = manifests.find_listed_shards(paths)

@@ -123,7 +123,7 @@ def class_names_of(source: Any) -> tuple[str, ...]:
     if source.class_names is None:
         raise ValueError(
             f"`source` must have class names, from a classes.txt in their folder; "
-            f"{source} has none. Write it with tools/write_tfrecords.py."
+            f"{source} has none. Write it with vit-scaling data write."
         )
     return tuple(source.class_names)
 

@@ -71,3 +71,39 @@ def test_images_that_cannot_be_read_are_left_out(tmp_path):
         path.write_bytes(b"<html>404</html>")
     with pytest.raises(ValueError, match=r"all 5 are left out.*no known image format"):
         folder_sets.write_folder(str(images), **options)
+
+
+def write_table(tmp_path, *labels):
+    images = sets.folder(tmp_path / "images", {"any": 4})
+    lines = [
+        f"images/any/{path.name},{label}"
+        for path, label in zip(sorted((images / "any").iterdir()), labels, strict=True)
+    ]
+    table = tmp_path / "images.csv"
+    table.write_text("\n".join(["path,labels", *lines]), encoding="utf-8")
+    return str(table)
+
+
+def test_a_table_is_a_training_set_and_other_labels_get_another_cache(tmp_path):
+    table = write_table(tmp_path, "cat", "dog", "dog", "dog")
+    first = folder_sets.write_folder(table, cache=tmp_path / "cache")
+    assert (first.classes, first.train_images, first.eval_pattern) == (2, 4, None)
+    assert TFRecords(first.train_pattern).class_names == ("cat", "dog")
+    pathlib.Path(table).write_text(
+        pathlib.Path(table).read_text(encoding="utf-8").replace("cat", "fox"),
+        encoding="utf-8",
+    )
+    second = folder_sets.write_folder(table, cache=tmp_path / "cache")
+    assert TFRecords(second.train_pattern).class_names == ("dog", "fox")
+
+
+def test_an_image_with_several_labels_is_named(tmp_path):
+    table = write_table(tmp_path, "cat", "dog", "cat;dog", "dog")
+    with pytest.raises(ValueError, match=r"one label; '.*2\..*' has 2"):
+        folder_sets.write_folder(table, cache=tmp_path / "cache")
+
+
+def test_a_folder_of_tfrecords_is_no_folder_of_images(tmp_path):
+    (tmp_path / "train-00000-of-00001.tfrecord").touch()
+    with pytest.raises(ValueError, match="has TFRecords, no images"):
+        folder_sets.write_folder(str(tmp_path), cache=tmp_path / "cache")

@@ -122,7 +122,7 @@ def _check_class_names(train: TFRecords) -> None:
         raise ValueError(
             "The training set's folders must have the same class names, since its "
             f"records keep their labels; received {list(train.class_names_by_folder)}. "
-            "Write one set of them first: tools/write_tfrecords.py "
+            "Write one set of them first: vit-scaling data write "
             "--source=tfrecords:PATTERN."
         )
 

@@ -1,4 +1,4 @@
-"""A folder of images as a training and an evaluation set of cached TFRecords."""
+"""A folder or table of images as sets of cached TFRecords, to train and evaluate on."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -13,7 +13,7 @@ from etils import epath
 from PIL import Image
 
 from vit_scaling.data.writing.image_entries import EntrySource
-from vit_scaling.data.writing.image_files import Folder
+from vit_scaling.data.writing.image_files import CsvFile, Folder
 from vit_scaling.data.writing.split_writer import Progress, write_tfrecords
 from vit_scaling.io_files import absolute_path
 
@@ -56,31 +56,25 @@ def write_folder(
     cache: epath.PathLike | None = None,
     progress: Callable[[str], Progress | None] = lambda split: None,
 ) -> FolderSets:
-    """Write a folder of images into cached TFRecords, once, and describe them.
+    """Write the images of a folder or a CSV file into cached TFRecords, once.
 
-    A cache is used again as long as names and sizes of the images stay the same. An
-    interrupted call continues where it stopped.
+    A cache is used again as long as names, labels and sizes of the images stay the
+    same. An interrupted call continues where it stopped.
 
     Args:
         folder: `train/CLASS/*` with an optional `val/CLASS/*` or `test/CLASS/*`, or
-            `CLASS/*`.
+            `CLASS/*`; or a file FILE.csv with the columns `path` and `labels`.
         cache: Folder of caches; None is `default_cache()`.
         progress: From the name of a split to a function of images done and in all.
 
     Raises:
         FileNotFoundError: The folder does not exist or has no class.
-        ValueError: There are no images, or evaluation has a class without training
-            images.
+        ValueError: There are no images, evaluation has a class without training images,
+            the folder has TFRecords, or an image of a CSV file has not one label.
     """
     root = epath.Path(folder)
-    has_splits = (root / TRAIN).is_dir()
-    sources: dict[str, EntrySource] = {
-        TRAIN: Folder(str(root / TRAIN if has_splits else root))
-    }
-    names = [name for name in EVALUATION if has_splits and (root / name).is_dir()]
-    eval_name = names[0] if names else None
-    if eval_name:
-        sources[eval_name] = Folder(str(root / eval_name))
+    sources = _find_sources(root)
+    eval_name = next((name for name in sources if name != TRAIN), None)
     output = epath.Path(cache or default_cache()) / _cache_name(root, sources)
     manifests = {
         split: write_tfrecords(
@@ -105,10 +99,39 @@ def write_folder(
     )
 
 
+def _find_sources(root: epath.Path) -> dict[str, EntrySource]:
+    """Return the images of each split, training first."""
+    if root.suffix.lower() == ".csv":
+        table = CsvFile(str(root))
+        for entry in table.entries():
+            if len(entry.labels) != 1:
+                raise ValueError(
+                    f"Every image of {root} must have one label; {entry.key!r} has "
+                    f"{len(entry.labels)}. For several labels write TFRecords "
+                    "(vit-scaling data write) and train with LOSS = "
+                    "@sigmoid_cross_entropy."
+                )
+        return {TRAIN: table}
+    if next(root.glob("*.tfrecord"), None):
+        raise ValueError(
+            f"{root} has TFRecords, no images. Name the images that they were written "
+            "from, or train without --data: --gin_file=EXPERIMENT "
+            f"--gin_param=\"TRAIN_PATTERN = '{root}/train-*'\"."
+        )
+    has_splits = (root / TRAIN).is_dir()
+    sources: dict[str, EntrySource] = {
+        TRAIN: Folder(str(root / TRAIN if has_splits else root))
+    }
+    for name in EVALUATION if has_splits else ():
+        if (root / name).is_dir():
+            return sources | {name: Folder(str(root / name))}
+    return sources
+
+
 def _cache_name(root: epath.Path, sources: dict[str, EntrySource]) -> str:
-    """Return a name that changes with the images' names and sizes."""
+    """Return a name that changes with the images' names, labels and sizes."""
     content = {
-        split: sorted((entry.key, entry.size_bytes) for entry in source.entries())
+        split: sorted((e.key, e.size_bytes, e.labels) for e in source.entries())
         for split, source in sources.items()
     }
     path = absolute_path(root)
