@@ -85,6 +85,11 @@ def test_numbers_in_tables_stand_to_the_right():
     assert lines == ["name  n", "----  -----", "a         5", "bcd   1,200"]
 
 
+def test_a_column_with_texts_and_numbers_is_to_the_left():
+    lines = cli.table([["a", 5, 1], ["b", "a long text", 20]], ["name", "value", "n"])
+    assert lines.splitlines()[2:] == ["a     5             1", "b     a long text  20"]
+
+
 def test_keys_of_records_come_from_flags_all_commands_share():
     made = cli.make_parser("Try.")
     cli.add_feature_flags(made.add_argument)

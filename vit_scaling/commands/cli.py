@@ -185,19 +185,17 @@ def make_progress_printer(
 
 
 def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
-    """Return rows as aligned text columns, numbers to the right."""
-    texts = [[str(cell) for cell in row] for row in [header, *rows]]
-    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    lines = []
-    for number, line in enumerate(texts):
-        cells = [
-            cell.rjust(width)
-            if number and _is_number(rows[number - 1][column])
-            else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+    """Return rows as aligned text columns, those of numbers alone to the right."""
+    columns = [
+        [name, *map(str, cells)] for name, *cells in zip(header, *rows, strict=True)
+    ]
+    adjusted = []
+    for column in columns:
+        width = max(map(len, column))
+        right = all(_is_number(cell) for cell in column[1:] if cell)
+        cells = [c.rjust(width) if right else c.ljust(width) for c in column[1:]]
+        adjusted.append([column[0].ljust(width), "-" * width, *cells])
+    return "\n".join("  ".join(line).rstrip() for line in zip(*adjusted, strict=True))
 
 
 def _is_number(cell: Any) -> bool:

@@ -19,8 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model_dir", required=True, help="folder of the run")
     parser.add_argument(
         "--data",
-        metavar="FOLDER",
-        help="evaluate on these images, CLASS/*; default: the run's own",
+        metavar="IMAGES",
+        help="folder of CLASS/*, or FILE.csv, to evaluate on; default: the run's own",
     )
     parser.add_argument(
         "--report",

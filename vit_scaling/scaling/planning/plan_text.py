@@ -57,9 +57,13 @@ def _answer_of_run(result: Mapping[str, Any]) -> str:
         text += (
             f" {result['images']:.3g} images take {result['hours']:,.4g} hours, "
             f"{result['compute']['number']:,.4g} {unit}"
-            + (f", at a price of {price:,.4g}." if price is not None else ".")
+            + (f", at a price of {_price_text(price)}." if price is not None else ".")
         )
     return text
+
+
+def _price_text(price: float) -> str:
+    return f"{price:,.0f}" if price >= 1000 else f"{price:.4g}"
 
 
 def _answer_of_budget(result: Mapping[str, Any]) -> str:
