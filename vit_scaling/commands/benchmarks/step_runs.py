@@ -196,6 +196,9 @@ class MeasuredRun:
                 task = {"type": "worker", "index": number}
                 cluster = {"cluster": {"worker": hosts}, "task": task}
                 environment["TF_CONFIG"] = json.dumps(cluster)
+            if settings.get("clock") == "processor":
+                # PyTorch's threads spin while they wait, which would count.
+                environment["OMP_WAIT_POLICY"] = "PASSIVE"
             if tree := settings.get("against"):
                 environment["PYTHONPATH"] = tree
             self._processes.append(
