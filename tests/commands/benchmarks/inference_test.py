@@ -24,11 +24,16 @@ def test_ratio_is_to_the_best_peer_and_litert_is_none():
     medians = {"saved_model": 0.3, "onnxruntime": 0.2, "torch_compile": 0.4,
                "litert": 0.1}  # fmt: skip
     engines = {name: {"p50_seconds": value} for name, value in medians.items()}
-    inference.add_ratios(engines)
+    seconds = {name: [0.9 * x, x, 1.3 * x] for name, x in medians.items()}
+    seconds["saved_model"].reverse()
+    inference.add_ratios(engines, seconds)
     assert engines["saved_model"]["time_over_best_peer"] == pytest.approx(1.5)
+    ratio = engines["saved_model"]["ratio"]
+    assert ratio["max"] == pytest.approx(1.5 * 1.3 / 0.9)  # Of the first round.
+    assert ratio["of_minima"] == pytest.approx(1.5)
     assert engines["onnxruntime"]["time_over_best_peer"] == 1.0
     alone = {"saved_model": {"p50_seconds": 0.3}}
-    inference.add_ratios(alone)
+    inference.add_ratios(alone, {"saved_model": [0.3]})
     assert "time_over_best_peer" not in alone["saved_model"]
 
 
@@ -43,7 +48,8 @@ def test_engine_that_answers_otherwise_is_no_peer(tmp_path, monkeypatch):
     script.write_text("print('{\"differs_by\": 0.1}')")
     monkeypatch.setattr(inference, "WORKER", script)
     (tmp_path / inference.IMAGES).touch()
-    worker = inference._worker("onnxruntime", tmp_path / "f", argparse.Namespace())
+    arguments = argparse.Namespace(threads=None, clock="wall")
+    worker = inference._worker("onnxruntime", tmp_path / "f", arguments)
     with pytest.raises(RuntimeError, match="differs from the model by"), worker:
         pass
 
@@ -57,10 +63,13 @@ def test_every_engine_at_hand_is_measured(capsys):
     result = json.loads(capsys.readouterr().out)
     measured = result["shapes"]["mu/16"]
     assert set(measured["batches"]) == {"1", "3"}
-    engines = {"saved_model", "saved_model_xla", "onnxruntime", "litert"}
+    engines = {"saved_model", "saved_model_xla", "litert"}
+    engines |= {"onnxruntime", "onnxruntime_int8"}
     for batch in measured["batches"].values():
         assert set(batch) == engines
         assert batch["onnxruntime"]["time_over_best_peer"] == 1.0
     assert set(measured["first_answer_seconds"]) == engines
-    assert max(measured["logits_differ_by"].values()) < 1e-4
+    differences = measured["logits_differ_by"]
+    assert 1e-4 < differences.pop("onnxruntime_int8") < 0.3
+    assert max(differences.values()) < 1e-4
     assert result["imports"]["ratio"] > 0

@@ -19,8 +19,8 @@ def asked(tmp_path, monkeypatch):
     np.save(tmp_path / "expected.npy", images[:1].sum(-1) + 0.5)
     batches = []
 
-    def engine(path):
-        assert path == "file"
+    def engine(path, threads):
+        assert path == "file" and threads == 3
 
         def run(images):
             print("an engine may chatter")
@@ -35,7 +35,8 @@ def asked(tmp_path, monkeypatch):
         out = io.StringIO()
         monkeypatch.setattr(sys, "stdin", io.StringIO(text))
         monkeypatch.setattr(sys, "stdout", out)
-        inference_worker.main("fake", "file", str(tmp_path / "images.npy"))
+        images_file = str(tmp_path / "images.npy")
+        inference_worker.main("fake", "file", images_file, "3", "processor")
         return [json.loads(line) for line in out.getvalue().splitlines()], batches
 
     return ask

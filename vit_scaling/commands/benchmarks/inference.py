@@ -16,14 +16,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vit_scaling.commands import cli
+from vit_scaling.commands.benchmarks import alternation
 from vit_scaling.modeling.head_specs import POOLING_HEADS
 
 WORKER = pathlib.Path(__file__).with_name("inference_worker.py")
 OURS = {"saved_model": False, "saved_model_xla": True}  # Whether XLA compiles it.
 IMAGES = "images.npy"
 PEERS = ("onnxruntime", "torch_compile")
-TOLERANCE = 1e-3  # Far above what orders of summation do to logits of size 1.
-MODULES = {"onnxruntime": ("tf2onnx", "onnxruntime"), "litert": ("ai_edge_litert",)}
+# Far above what orders of summation, and 8 bits, do to logits of size 1.
+TOLERANCE = {"onnxruntime_int8": 0.3}
+DEFAULT_TOLERANCE = 1e-3
+CONVERTED = {  # Of an engine: the kind of file, whether in 8 bits, and what it needs.
+    "onnxruntime": ("onnx", False, ("tf2onnx", "onnxruntime")),
+    "onnxruntime_int8": ("onnx", True, ("tf2onnx", "onnxruntime")),
+    "litert": ("litert", False, ("ai_edge_litert",)),
+}
 IMPORTS = ("import keras", "import vit_scaling.applications")
 PERCENTILES = (50, 90, 99)
 
@@ -36,6 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--head", default="map", choices=POOLING_HEADS, help="pooling")
     add("--image_size", type=int, default=224, help="side of the images, pixels")
     add("--repeats", type=int, default=20, help="measured requests of each batch")
+    add("--threads", type=int, help="of each engine (default: one per processor)")
+    add(
+        "--clock",
+        default="wall",
+        choices=alternation.CLOCKS,
+        help="time to count; a machine with other work needs processor time, of one "
+        "thread: several wait actively",
+    )
     add(
         "--starts",
         type=int,
@@ -80,7 +95,7 @@ def show(result: Mapping[str, Any]) -> str:
     rows = [
         [shape, batch, engine, f"{row['images_per_second']:.1f}"]
         + [f"{1000 * row[f'p{p}_seconds']:.1f}" for p in PERCENTILES]
-        + [f"{row['time_over_best_peer']:.2f}" if "time_over_best_peer" in row else ""]
+        + [alternation.spread_text(row["ratio"]) if "ratio" in row else ""]
         for shape, measured in result["shapes"].items()
         for batch, engines in measured["batches"].items()
         for engine, row in engines.items()
@@ -121,10 +136,12 @@ def _write_models(
     files = {engine: folder / engine for engine in OURS}
     for engine, jit_compile in OURS.items():
         saved_model.export_model(model, files[engine], record, jit_compile=jit_compile)
-    for engine, kind in (("onnxruntime", "onnx"), ("litert", "litert")):
-        if all(importlib.util.find_spec(name) for name in MODULES[engine]):
-            onnx_litert.export_model(model, folder / kind, record, kind=kind)
-            files[engine] = folder / kind / onnx_litert.FILES[kind]
+    for engine, (kind, int8, modules) in CONVERTED.items():
+        if all(importlib.util.find_spec(name) for name in modules):
+            onnx_litert.export_model(
+                model, folder / engine, record, kind=kind, int8=int8
+            )
+            files[engine] = folder / engine / onnx_litert.FILES[kind]
     if arguments.torch_python:
         files["torch_compile"] = folder / "timm.safetensors"
         written = export_weights(model, str(files["torch_compile"]))
@@ -160,7 +177,7 @@ def _measure(
                 engine: statistics_of(batch, seconds)
                 for engine, seconds in taken.items()
             }
-            add_ratios(batches[batch])
+            add_ratios(batches[batch], taken)
     return {
         "batches": batches,
         "first_answer_seconds": {
@@ -183,7 +200,7 @@ def _take_turns(
     return taken
 
 
-def statistics_of(batch: int, seconds: Sequence[float]) -> dict[str, float]:
+def statistics_of(batch: int, seconds: Sequence[float]) -> dict[str, Any]:
     """Return percentiles of requests' seconds, and images per second at the median."""
     import numpy as np
 
@@ -191,14 +208,24 @@ def statistics_of(batch: int, seconds: Sequence[float]) -> dict[str, float]:
     return {
         "images_per_second": batch / float(found[50]),
         **{f"p{name}_seconds": float(value) for name, value in found.items()},
+        "seconds": alternation.spread(seconds),
     }
 
 
-def add_ratios(engines: dict[str, dict[str, float]]) -> None:
-    """Add to each engine its median time over the best peer's, if there is a peer."""
-    peers = [engines[name]["p50_seconds"] for name in PEERS if name in engines]
-    for row in engines.values() if peers else ():
-        row["time_over_best_peer"] = row["p50_seconds"] / min(peers)
+def add_ratios(
+    engines: dict[str, dict[str, Any]], seconds: Mapping[str, Sequence[float]]
+) -> None:
+    """Add to each engine its time over the best peer's, if there is a peer.
+
+    `time_over_best_peer` is of medians, `ratio` its spread over the rounds.
+    """
+    peers = {name: engines[name]["p50_seconds"] for name in PEERS if name in engines}
+    if not peers:
+        return
+    best = min(peers, key=peers.__getitem__)
+    for name, row in engines.items():
+        row["time_over_best_peer"] = row["p50_seconds"] / peers[best]
+        row["ratio"] = alternation.ratio_spread(seconds[name], seconds[best])
 
 
 @contextlib.contextmanager
@@ -218,6 +245,7 @@ def _worker(
     )
     started = time.perf_counter()
     command = [python, str(WORKER), engine, str(file), str(images)]
+    command += [str(arguments.threads or ""), arguments.clock]
     # Leaving the block closes its input, which ends the process.
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -225,7 +253,7 @@ def _worker(
         response = json.loads(_line(worker) or "{}")
         seconds = time.perf_counter() - started
         difference = response.get("differs_by", float("nan"))
-        if not difference <= TOLERANCE:
+        if not difference <= TOLERANCE.get(engine, DEFAULT_TOLERANCE):
             raise RuntimeError(
                 f"{engine} under {python} differs from the model by {difference}. "
                 "Its output is above."

@@ -1,13 +1,15 @@
 """Time one inference engine in a separate process; run by its path.
 
-`python inference_worker.py ENGINE FILE IMAGES.npy` loads FILE, runs the first image,
-prints {"differs_by": …} of its logits from those in `expected.npy` in the folder of
-IMAGES, then for each line "BATCH REPEATS" of standard input a JSON list of seconds.
+`python inference_worker.py ENGINE FILE IMAGES.npy [THREADS [CLOCK]]` loads FILE, runs
+the first image on THREADS threads (default: one per processor) and prints
+{"differs_by": …} of its logits from those in `expected.npy` in the folder of IMAGES. For
+each line "BATCH REPEATS" of standard input it prints a JSON list of seconds.
 It imports nothing of this package: the interpreter may have only the engine.
 """
 # SPDX-License-Identifier: Apache-2.0
 
 import json
+import os
 import pathlib
 import sys
 import time
@@ -18,45 +20,45 @@ import numpy as np
 Engine = Callable[[np.ndarray], np.ndarray]
 
 
-def saved_model(path: str) -> Engine:
+def saved_model(path: str, threads: int) -> Engine:
     """Return the SavedModel's float signature, asked as a server asks it."""
     import tensorflow as tf
 
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
     from vit_scaling.export import serving_signatures as signatures
 
     signature = signatures.load_signature(path, signatures.FLOAT_SIGNATURE)
     return lambda images: signature(images=tf.constant(images))["logits"].numpy()
 
 
-def onnxruntime(path: str) -> Engine:
+def onnxruntime(path: str, threads: int) -> Engine:
     """Return the ONNX file under ONNX Runtime."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(
+        path, options, providers=["CPUExecutionProvider"]
+    )
     return lambda images: session.run(["logits"], {"images": images})[0]
 
 
-def litert(path: str) -> Engine:
-    """Return the LiteRT file under its interpreter, on every core."""
-    import os
-
+def litert(path: str, threads: int) -> Engine:
+    """Return the LiteRT file under its interpreter."""
     from ai_edge_litert.interpreter import Interpreter
 
-    runner = Interpreter(path, num_threads=os.cpu_count()).get_signature_runner()
+    runner = Interpreter(path, num_threads=threads).get_signature_runner()
     return lambda images: runner(images=images)["logits"]
 
 
-def torch_compile(path: str) -> Engine:
+def torch_compile(path: str, threads: int) -> Engine:
     """Return timm's model with the same weights under torch.compile."""
     import torch
+    from torchvision_operators import define_missing_operators  # In this folder.
 
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:  # Built for another torch; timm asks only for its names.
-        sys.modules.pop("torchvision", None)
-        operators = torch.library.Library("torchvision", "DEF")
-        for operator in ("nms", "qnms"):
-            operators.define(f"{operator}(Tensor a, Tensor b, float c) -> Tensor")
+    define_missing_operators(torch)
+    torch.set_num_threads(threads)
     from safetensors.torch import load_file
     from timm.models.vision_transformer import VisionTransformer
 
@@ -77,16 +79,20 @@ ENGINES = {
     "saved_model": saved_model,
     "saved_model_xla": saved_model,
     "onnxruntime": onnxruntime,
+    "onnxruntime_int8": onnxruntime,
     "litert": litert,
     "torch_compile": torch_compile,
 }
 
 
-def main(engine: str, path: str, images_file: str) -> None:
+def main(
+    engine: str, path: str, images_file: str, threads: str = "", clock: str = "wall"
+) -> None:
     """Serve lines of standard input until it ends."""
     out, sys.stdout = sys.stdout, sys.stderr  # The engine's own output is not a result.
     images = np.load(images_file)
-    run = ENGINES[engine](path)
+    run = ENGINES[engine](path, int(threads or os.cpu_count() or 1))
+    now = {"wall": time.perf_counter, "processor": time.process_time}[clock]
     first = run(images[:1])
     expected = np.load(pathlib.Path(images_file).with_name("expected.npy"))
     differs_by = float(np.abs(first - expected[:1]).max())
@@ -95,9 +101,9 @@ def main(engine: str, path: str, images_file: str) -> None:
         batch, repeats = map(int, line.split())
         seconds = []
         for _ in range(repeats):
-            started = time.perf_counter()
+            started = now()
             run(images[:batch])
-            seconds.append(time.perf_counter() - started)
+            seconds.append(now() - started)
         print(json.dumps(seconds), file=out, flush=True)
 
 

@@ -24,8 +24,6 @@ SHAPES = {
     "G/14": (1664, 48, 16, 8192 / 1664, 14),
 }
 
-_OPERATORS: list[Any] = []  # Operators exist as long as their library is referred to.
-
 
 def measure(request: dict[str, Any]) -> list[dict[str, Any]]:
     """Return mode, images per second and peak memory of each mode."""
@@ -62,7 +60,9 @@ def _programs(
     torch: Any, request: dict[str, Any], device: Any
 ) -> tuple[Any, Callable[[], None], Callable[[], None]]:
     """Return timm's model, a training step and an inference step."""
-    _OPERATORS.append(_define_missing_operators(torch))
+    from torchvision_operators import define_missing_operators  # In this folder.
+
+    define_missing_operators(torch)
     from timm.models.vision_transformer import VisionTransformer
 
     width, depth, heads, ratio, patch = SHAPES[request["shape"]]
@@ -127,22 +127,6 @@ def _time(
         seconds.append(time.perf_counter() - started)
     peak = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else None
     return statistics.median(seconds), peak
-
-
-def _define_missing_operators(torch: Any) -> Any:
-    """Define the names that timm wants, if torchvision is built for another torch.
-
-    They exist as long as the returned object does.
-    """
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:
-        sys.modules.pop("torchvision", None)
-        operators = torch.library.Library("torchvision", "DEF")
-        for operator in ("nms", "qnms"):
-            operators.define(f"{operator}(Tensor a, Tensor b, float c) -> Tensor")
-        return operators
-    return None
 
 
 if __name__ == "__main__":
