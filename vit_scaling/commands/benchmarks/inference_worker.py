@@ -2,8 +2,8 @@
 
 `python inference_worker.py ENGINE FILE IMAGES.npy [THREADS [CLOCK]]` loads FILE, runs
 the first image on THREADS threads (default: one per processor) and prints
-{"differs_by": …} of its logits from those in `expected.npy` in the folder of IMAGES. For
-each line "BATCH REPEATS" of standard input it prints a JSON list of seconds.
+{"differs_by": …} of its logits from those in `expected.npy` in the folder of IMAGES.
+For each line "BATCH REPEATS" of standard input it prints a JSON list of seconds.
 It imports nothing of this package: the interpreter may have only the engine.
 """
 # SPDX-License-Identifier: Apache-2.0
