@@ -127,7 +127,7 @@ def _train_folder(arguments: argparse.Namespace, flags: list[str]) -> int:
     if code == 0:
         _say(
             f"Next: vit-scaling predict --model_dir={arguments.model_dir} "
-            "--images=FILES, or vit-scaling export --model_dir="
+            "--images FILES, or vit-scaling export --model_dir="
             f"{arguments.model_dir} --output_dir=EXPORT"
         )
     return code
