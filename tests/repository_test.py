@@ -19,7 +19,6 @@ _REASONS: dict[str, tuple[str, ...]] = {
         "commands/train.py",
         "trained_run.py",
     ),
-    "imports_test.py: in a separate process": ("backend.py",),
     "measures speed: run by hand, only its --help is tested": (
         "commands/benchmarks/optimizer.py",
     ),

@@ -34,6 +34,7 @@ from vit_scaling.optimization.reductions import (
 from vit_scaling.optimization.state_variables import make_state_variable
 from vit_scaling.optimization.update_rule import Tensors, UpdateRule
 from vit_scaling.optimization.update_rules import RULE_CLASSES
+from vit_scaling.optimization.weight_decay import change_of
 
 require_tensorflow()
 
@@ -366,42 +367,28 @@ class Optimizer(keras.Optimizer):
     ) -> Any:
         """Update a weight and its state, given its learning rate's factor and decay."""
         dtype = tf.float64 if variable.dtype == tf.float64 else tf.float32
-        number = {
-            key: tf.cast(scalars[key], dtype)
-            for key in ("learning_rate", "step", "clip")
-        }
+        names = ("learning_rate", "step", "clip")
+        rate, step, clip = (tf.cast(scalars[name], dtype) for name in names)
         weights = tf.cast(variable, dtype)
         state = {key: tf.cast(value, dtype) for key, value in stored.items()}
         average = state.pop("average", None)
         gradient = tf.cast(gradient, dtype)
         if self.clip_norm is not None:
-            gradient = gradient * number["clip"]
-        direction, new = self.rule.direction(gradient, state, weights, number["step"])
-        change = self._change(rates, direction, weights, number["learning_rate"])
+            gradient = gradient * clip
+        direction, new = self.rule.direction(gradient, state, weights, step)
+        base = self._base_learning_rate if self.absolute_weight_decay else None
+        change = change_of(direction, weights, rate, rates, base_rate=base)
         updated = weights - change
         if average is not None and self._average_decay is not None:
-            kept = self._average_decay.at(number["step"])
+            kept = self._average_decay.at(step)
             new["average"] = kept * average + (1.0 - kept) * updated
-        for target, value in [(variable, updated)] + [
-            (stored[key], value) for key, value in new.items()
-        ]:
+        pairs = [(stored[key], value) for key, value in new.items()]
+        for target, value in [(variable, updated), *pairs]:
             value = tf.cast(value, target.dtype)
             if self.skip_nonfinite:
                 value = tf.where(scalars["finite"], value, target)
             target.assign(value)
         return sums_of_squares(change, updated)
-
-    def _change(
-        self, rates: tuple[float, float], direction: Any, weights: Any, rate: Any
-    ) -> Any:
-        """Return direction and decay times their rates, to be subtracted."""
-        multiplier, strength = rates
-        if not strength:
-            return rate * multiplier * direction
-        if self.absolute_weight_decay:
-            schedule = rate / self._base_learning_rate
-            return rate * multiplier * direction + schedule * strength * weights
-        return rate * multiplier * (direction + strength * weights)
 
     def _record(self, norm: Any, squares: Any, finite: Any) -> None:
         diagnostics = self.diagnostics

@@ -14,6 +14,33 @@ HEAD_KERNEL = r"(.*/)?head/kernel"
 BODY_KERNEL = r"(.*/)?kernel"
 
 
+def change_of(
+    direction: Any,
+    weights: Any,
+    rate: Any,
+    rates: tuple[float, float],
+    *,
+    base_rate: float | None,
+) -> Any:
+    """Return direction and decay times their rates, to be subtracted.
+
+    Args:
+        direction: The rule's, of the weights' shape.
+        weights: The weights, which decay.
+        rate: Learning rate of the step.
+        rates: The weight's multiplier of the learning rate, and its decay's strength.
+        base_rate: The schedule's base, by which an absolute decay is independent of the
+            learning rate. None: the decay is multiplied by the learning rate.
+    """
+    multiplier, strength = rates
+    if not strength:
+        return rate * multiplier * direction
+    if base_rate is not None:
+        schedule = rate / base_rate
+        return rate * multiplier * direction + schedule * strength * weights
+    return rate * multiplier * (direction + strength * weights)
+
+
 @check_arguments
 def head_and_body(
     head: NonNegativeFloat = 3.0, body: NonNegativeFloat = 0.03
