@@ -106,7 +106,7 @@ def train(
         log.say("Checking evaluations and restoring the newest checkpoint, if any.")
         check_evaluations(run, experiment)
         run.restore()
-        _announce(run, experiment, strategy)
+        _announce(run, experiment)
         log.say("Writing the files that describe the run, and the first checkpoint.")
         if is_chief:
             record = make_run_record(
@@ -157,7 +157,7 @@ def check(
     if changes:
         run.log.say(describe_changes(changes))
     run.log.say(describe(run, experiment))
-    _announce(run, experiment, strategy)
+    _announce(run, experiment)
     run.log.say("The run can start: its sets, evaluators and settings fit together.")
 
 
@@ -386,9 +386,7 @@ def _write_tensorboard(
     board.write_start(run.step, texts, settings, images)
 
 
-def _announce(
-    run: Run, experiment: Experiment, strategy: tf.distribute.Strategy
-) -> None:
+def _announce(run: Run, experiment: Experiment) -> None:
     """Print the cost of the optimizer's state, and what is trained from which step."""
     variables = run.model.trainable_variables
     run.log.say(cost_text([cost_of(run.trainer.optimizer, variables)]))
@@ -396,6 +394,6 @@ def _announce(
         run.log.say(line)
     if run.options.evaluate_averages:
         run.log.say("Averaged weights are evaluated, not the last ones.")
-    xla = strategies.choose_xla(strategy, run.options.jit_compile).on
+    xla = strategies.choose_xla(run.trainer.strategy, run.options.jit_compile).on
     images = experiment.train_data.num_examples
     run.log.say(describe_run(run, images=images, xla=xla))
