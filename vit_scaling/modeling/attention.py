@@ -143,7 +143,7 @@ def _attend(q: tf.Tensor, k: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
     q = q * tf.cast(q.shape[-1] ** -0.5, q.dtype)
     if backend.targets_tpu():
         return tpu.attend(q, k, v)
-    # Heads first, keys as columns: einsum's own layout takes a tenth longer on CPUs.
+    # Heads first, keys as columns: einsum's own layout takes longer on CPUs.
     q, v = (tf.transpose(x, (0, 2, 1, 3)) for x in (q, v))  # (batch, heads, …)
     k = tf.transpose(k, (0, 2, 3, 1))  # (batch, heads, head_dim, tokens)
     logits = tf.matmul(q, k)  # (batch, heads, queries, tokens)
