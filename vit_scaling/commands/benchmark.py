@@ -10,17 +10,9 @@ from vit_scaling import io_files
 from vit_scaling.commands import cli
 
 BENCHMARKS = (
-    *(
-        "step",
-        "optimizer",
-        "pipeline",
-        "scale",
-        "writing",
-        "fewshot",
-        "fit",
-        "inference",
-    ),
-    *("coverage", "accelerator", "parity", "checkpoint", "startup", "deduplication"),
+    *("step", "optimizer", "pipeline", "scale", "writing", "fewshot", "fit"),
+    *("inference", "coverage", "accelerator", "parity", "checkpoint", "startup"),
+    "deduplication",
 )
 
 

@@ -34,7 +34,7 @@ from vit_scaling.optimization.reductions import (
 from vit_scaling.optimization.state_variables import make_state_variable
 from vit_scaling.optimization.update_rule import Tensors, UpdateRule
 from vit_scaling.optimization.update_rules import RULE_CLASSES
-from vit_scaling.optimization.weight_decay import change_of
+from vit_scaling.optimization.weight_decay import WeightRates, change_of
 
 require_tensorflow()
 
@@ -352,20 +352,20 @@ class Optimizer(keras.Optimizer):
     ) -> Any:
         """Update one weight on one replica; return its change's and its own squares."""
         state = {key: slot.value for key, slot in (self._state[index] or {}).items()}
-        rates = self._multipliers[index], self._strengths[index]
+        rates = WeightRates(self._multipliers[index], self._strengths[index])
         update = functools.partial(self._update_weight, rates)
         program = backend.share_program(("update", rates), update)
         return program(variable, state, gradient, scalars)
 
     def _update_weight(
         self,
-        rates: tuple[float, float],
+        rates: WeightRates,
         variable: Any,
         stored: Tensors,
         gradient: Any,
         scalars: Tensors,
     ) -> Any:
-        """Update a weight and its state, given its learning rate's factor and decay."""
+        """Update a weight and its state by the rule and the weight's own rates."""
         dtype = tf.float64 if variable.dtype == tf.float64 else tf.float32
         names = ("learning_rate", "step", "clip")
         rate, step, clip = (tf.cast(scalars[name], dtype) for name in names)

@@ -1,7 +1,7 @@
 """Weight decay of head and body apart: decoupled, or as an L2 penalty (§3.1)."""
 # SPDX-License-Identifier: Apache-2.0
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -14,31 +14,43 @@ HEAD_KERNEL = r"(.*/)?head/kernel"
 BODY_KERNEL = r"(.*/)?kernel"
 
 
+class WeightRates(NamedTuple):
+    """What a weight's rules give it.
+
+    Attributes:
+        multiplier: Factor of the learning rate.
+        strength: Of its decay; 0 is none.
+    """
+
+    multiplier: float
+    strength: float
+
+
 def change_of(
     direction: Any,
     weights: Any,
-    rate: Any,
-    rates: tuple[float, float],
+    learning_rate: Any,
+    rates: WeightRates,
     *,
     base_rate: float | None,
 ) -> Any:
-    """Return direction and decay times their rates, to be subtracted.
+    """Return the change of a weight, to be subtracted: its direction and its decay.
 
     Args:
         direction: The rule's, of the weights' shape.
         weights: The weights, which decay.
-        rate: Learning rate of the step.
-        rates: The weight's multiplier of the learning rate, and its decay's strength.
+        learning_rate: Of the step.
+        rates: Of this weight.
         base_rate: The schedule's base, by which an absolute decay is independent of the
             learning rate. None: the decay is multiplied by the learning rate.
     """
     multiplier, strength = rates
     if not strength:
-        return rate * multiplier * direction
+        return learning_rate * multiplier * direction
     if base_rate is not None:
-        schedule = rate / base_rate
-        return rate * multiplier * direction + schedule * strength * weights
-    return rate * multiplier * (direction + strength * weights)
+        schedule = learning_rate / base_rate
+        return learning_rate * multiplier * direction + schedule * strength * weights
+    return learning_rate * multiplier * (direction + strength * weights)
 
 
 @check_arguments
