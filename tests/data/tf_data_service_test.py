@@ -18,9 +18,9 @@ from vit_scaling.data.pipeline import TrainData
 @pytest.fixture(scope="module")
 def workers():
     """Addresses of three workers; the servers live as long as the module's tests."""
-    servers = tf_data_service.start_servers("localhost", 0, 3)
-    yield [address for address, _ in servers]
-    servers.clear()
+    process, addresses = start_server("--port=0", "--workers=3")
+    yield addresses.split(",")
+    stop_server(process)
 
 
 @pytest.fixture(scope="module")
