@@ -5,6 +5,7 @@ import argparse
 import dataclasses
 import pathlib
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ _MODE_FLAGS = {
     "--budget": {"budget_unit", "runs", "metric", "image_size", *_RATES},
 }
 _ALSO_WITHOUT_MODE = {"patch", "batch", "image_size", "images", *_RATES}
+
+_WIDTH = 88  # Characters of a line of text.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -239,7 +242,8 @@ def _show(result: Mapping[str, Any]) -> str:
         return "\n".join(f"wrote {path}" for path in result["files"])
     from vit_scaling.scaling.planning.plan_text import answer_of, groups_of
 
-    lines = [answer_of(result), *(f"note: {note}" for note in result.get("notes", ()))]
+    texts = [answer_of(result), *(f"note: {note}" for note in result.get("notes", ()))]
+    lines = [textwrap.fill(text, _WIDTH) for text in texts]
     for title, rows in groups_of(result):
         lines += ["", title, cli.table(rows, ["what", "value"])]
     return "\n".join(lines)

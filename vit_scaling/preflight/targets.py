@@ -8,7 +8,7 @@ from typing import Any
 
 from vit_scaling.preflight import gpu_worker
 from vit_scaling.preflight.environment import GPU, TPU, Toolchain
-from vit_scaling.scaling.planning.devices import DEVICES, Device
+from vit_scaling.scaling.planning.devices import DEVICES, Device, normalized
 from vit_scaling.training.strategy import tpu_compiler_options
 
 
@@ -35,7 +35,7 @@ def find_target(topology: str) -> Target:
     Raises:
         ValueError: The topology has no version or an unknown one.
     """
-    gpu = str(topology).lower().replace("-", "_").replace("rtx4090", "rtx_4090")
+    gpu = normalized(str(topology))
     match = re.fullmatch(rf"({'|'.join(gpu_worker.GPUS)})(x\d+)?", gpu)
     if match is not None:
         return Target(gpu, DEVICES[match[1]], GPU, {})

@@ -103,6 +103,12 @@ def test_an_image_with_several_labels_is_named(tmp_path):
         folder_sets.write_folder(table, cache=tmp_path / "cache")
 
 
+@pytest.mark.parametrize("name", ["photos", "photos.csv"])
+def test_a_folder_that_is_missing_is_named(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match=f"`folder` must be .*/{name}"):
+        folder_sets.write_folder(str(tmp_path / name), cache=tmp_path / "cache")
+
+
 def test_a_folder_of_tfrecords_is_no_folder_of_images(tmp_path):
     (tmp_path / "train-00000-of-00001.tfrecord").touch()
     with pytest.raises(ValueError, match="has TFRecords, no images"):

@@ -15,6 +15,8 @@ def test_tpus_v2_to_v6e_and_common_gpus_are_there_with_sources():
     for name in ("tpu_v2", "tpu_v3", "tpu_v4", "tpu_v5e", "tpu_v5p", "tpu_v6e"):
         assert device_named(name).tpu
     assert not device_named("A100_80GB").tpu
+    assert device_named("a100-80gb") is device_named("a100_80gb")
+    assert device_named("rtx4090") is device_named("rtx_4090")
     assert all(device.source for device in DEVICES.values())
 
 

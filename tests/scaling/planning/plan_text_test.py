@@ -33,3 +33,12 @@ def test_every_value_is_in_one_group():
     rows = [row[0].partition(":")[0] for _, rows in groups_of(result) for row in rows]
     missing = {name for name, value in result.items() if value is not None} - set(rows)
     assert missing == {"fits", "throughput_is_measured"}
+
+
+def test_long_values_continue_on_the_next_line():
+    result = plan(shape_named("B/16"), batch=8, device=device_named("tpu_v4"))
+    rows = [row for _, rows in groups_of(result) for row in rows]
+    assert max(len(value) for _, value in rows) <= 60
+    first = [name for name, _ in rows].index("device_source")
+    (_, start), (name, rest) = rows[first : first + 2]
+    assert name == "" and f"{start} {rest}" == result["device_source"]

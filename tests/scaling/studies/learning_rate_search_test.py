@@ -24,9 +24,10 @@ class FakeTraining:
         folder = pathlib.Path(flag(command, "model_dir"))
         rate = float(flag(command, "gin_param=BASE_LEARNING_RATE ").strip())
         log.write_text("loading\nThe loss is not a number.\n")
+        folder.mkdir(exist_ok=True)
+        (folder / "run.json").write_text("{}")
         if TOP1[rate] is None:
             return 1
-        folder.mkdir(exist_ok=True)
         names = self.sets
         if "--gin_file=data/held_out.gin" not in command:
             names = ["eval"]
@@ -97,6 +98,21 @@ def test_last_run_can_be_on_all_images(tmp_path):
 def test_wrong_settings_are_rejected_before_any_run(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         choose(tmp_path, **options)
+
+
+def test_a_run_that_cannot_start_ends_the_search(tmp_path):
+    commands = []
+
+    def cannot_start(command, log):
+        commands.append(command)
+        log.write_text("Values are required for: SHAPE.\n")
+        return 1
+
+    with pytest.raises(RuntimeError, match=r"No run can start.*required for: SHAPE"):
+        choose_learning_rate(
+            ["experiments/finetune.gin"], output_dir=tmp_path, runner=cannot_start
+        )
+    assert len(commands) == 1
 
 
 def test_failure_of_all_runs_names_the_first_reason(tmp_path):

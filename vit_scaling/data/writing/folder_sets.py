@@ -68,11 +68,16 @@ def write_folder(
         progress: From the name of a split to a function of images done and in all.
 
     Raises:
-        FileNotFoundError: The folder does not exist or has no class.
+        FileNotFoundError: Nothing has this name, or the folder has no class.
         ValueError: There are no images, evaluation has a class without training images,
             the folder has TFRecords, or an image of a CSV file has not one label.
     """
     root = epath.Path(folder)
+    if not root.exists():
+        raise FileNotFoundError(
+            "`folder` must be an existing folder of images or CSV file; received "
+            f"{folder!r}."
+        )
     sources = _find_sources(root)
     eval_name = next((name for name in sources if name != TRAIN), None)
     output = epath.Path(cache or default_cache()) / _cache_name(root, sources)

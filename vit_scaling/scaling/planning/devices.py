@@ -111,6 +111,15 @@ DEVICES = {row.name: row for row in (
 _OTHER_CHIPS = frozenset({"ti", "super", "d", "laptop", "mobile", "nvl", "mig", "fhhl"})
 
 
+def normalized(name: str) -> str:
+    """Return a device's name in this table's spelling.
+
+    >>> normalized("A100-80GB"), normalized("rtx4090")
+    ('a100_80gb', 'rtx_4090')
+    """
+    return re.sub("^rtx(?=[0-9])", "rtx_", name.lower().replace("-", "_"))
+
+
 def device_named(name: str) -> Device:
     """Return a device by name, or a GPU with the given memory such as "24GiB".
 
@@ -118,8 +127,8 @@ def device_named(name: str) -> Device:
         ValueError: `name` is neither; the message suggests the nearest device.
     """
     text = str(name).strip()
-    if text.lower() in DEVICES:
-        return DEVICES[text.lower()]
+    if normalized(text) in DEVICES:
+        return DEVICES[normalized(text)]
     size = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*(gib|gb)?", text.lower())
     if size and float(size.group(1)) > 0:
         unit = 1e9 if size.group(2) == "gb" else GIB

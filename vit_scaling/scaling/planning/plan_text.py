@@ -1,6 +1,7 @@
 """A plan as text: the answer in one paragraph, then tables by subject."""
 # SPDX-License-Identifier: Apache-2.0
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ _GROUPS = {
 }
 # These are in the answer and the notes.
 _LEFT_OUT = {"fits", "nearest_fit", "throughput_is_measured", "notes"}
+_VALUE_WIDTH = 60  # Characters; longer values continue on the next line.
 
 
 def answer_of(result: Mapping[str, Any]) -> str:
@@ -104,7 +106,8 @@ def _rows(name: str, value: Any) -> list[list[str]]:
         return []
     if isinstance(value, Mapping):
         return [row for key in value for row in _rows(f"{name}: {key}", value[key])]
-    return [[name, _cell(value, is_bytes="bytes" in name)]]
+    lines = textwrap.wrap(_cell(value, is_bytes="bytes" in name), _VALUE_WIDTH)
+    return [["" if number else name, line] for number, line in enumerate(lines)]
 
 
 def _cell(value: Any, *, is_bytes: bool = False) -> str:

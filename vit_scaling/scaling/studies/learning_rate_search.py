@@ -8,6 +8,7 @@ from typing import Any
 from etils import epath
 
 from vit_scaling.io_files import write_json
+from vit_scaling.run_record import RUN_FILE
 from vit_scaling.scaling.studies.child_process import run_and_show
 from vit_scaling.scaling.studies.jobs import TRAIN_MODULE
 from vit_scaling.scaling.studies.run_settings import (
@@ -75,7 +76,7 @@ def choose_learning_rate(
     Raises:
         ValueError: An argument is out of its range, runs in the folder were started
             with other settings, or a run did not measure both sets.
-        RuntimeError: Every run failed.
+        RuntimeError: Every run failed, or one before it could start.
     """
     _check_arguments(learning_rates, held_out, gin_params)
     output = epath.Path(output_dir)
@@ -90,15 +91,18 @@ def choose_learning_rate(
     ) -> dict[str, Any]:
         log(f"Train at {rate:g}: {output / name}")
         arguments = [*arguments, f"--gin_param=BASE_LEARNING_RATE = {rate}"]
-        result = train_once(arguments, output / name, runner, sets)
-        if "failed" in result:
-            log(f"Training at {rate:g} failed: {result['failed']}")
-        return result
+        return train_once(arguments, output / name, runner, sets)
 
     runs = []
     for rate in learning_rates:
         result = train(rate, f"rate_{rate:g}", choosing, ("held_out", "eval"))
         runs.append({"learning_rate": rate, **result})
+        if "failed" in result and not (output / f"rate_{rate:g}" / RUN_FILE).exists():
+            raise RuntimeError(
+                f"No run can start, and the rate is not at fault. {result['failed']}"
+            )
+        if "failed" in result:
+            log(f"Training at {rate:g} failed: {result['failed']}")
     finished = [run for run in runs if "failed" not in run]
     if not finished:
         raise RuntimeError(
