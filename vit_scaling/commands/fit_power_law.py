@@ -72,9 +72,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tolerance", type=float, default=0.1, help="for isoflop: width of a budget")
     add("--image_size", type=int, default=224, help="pixels, for named ViT shapes")
     add("--device", help="for surfaces: also print hours on this device")
-    add("--method", default="auto", choices=["auto", "frontier", "surface"],
-        help="fit the frontier, or the valley of a surface over compute and size; auto "
-        "takes the surface for 40 runs or more of known size")  # fmt: skip
+    add("--method", default="auto", choices=["auto", "frontier", "fission", "surface"],
+        help="fit the frontier, the same with intervals that allow for noise (fission),"
+        " or the valley of a surface over compute and size; auto takes the surface for "
+        "40 runs or more of known size, fission for unknown sizes")  # fmt: skip
     add("--loss", default="log", choices=["log", "linear"])
     add("--robust", default="none", choices=["none", "huber", "soft_l1"])
     add("--robust_scale", type=float, default=0.02, help="where the loss turns linear")

@@ -46,6 +46,10 @@ def test_stored_studies_are_not_run_again(studies, tmp_path, capsys):
     assert cells[0]["floor"] is None
     run(path, 5, "--method=frontier")
     assert len(studies) == 20
+    run(path, 5, "--method=frontier", "--repeated=9")
+    assert len(studies) == 30
+    run(path, 5)
+    assert len(studies) == 30
 
 
 def test_a_low_coverage_is_marked(studies, tmp_path, capsys):

@@ -1,6 +1,8 @@
 """Intervals cover at their stated rate, and say what they do not know."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -128,3 +130,17 @@ def test_the_interval_of_a_is_on_a_log_scale():
     (low, high), law = boot.intervals()["a"], boot.fit.law
     assert 0 < low < law.a < high
     assert np.log(high / law.a) == pytest.approx(np.log(law.a / low))
+
+
+def test_split_samples_extend_the_interval_and_do_not_choose_lucky_runs():
+    """All runs are on the law, so each frontier is below it but for the split."""
+    runs = runs_on_law(noise=0.03, count=400)
+    fit = fit_power_law(runs)
+    boot = bootstrap(runs, fit, resamples=200, noise=np.full(400, 0.03))
+    plain = dataclasses.replace(boot, samples=boot.samples[: -boot.split], split=0)
+    at, right = np.array([30.0]), LAW.error_at(30.0)
+    (low, high), (plain_low, plain_high) = boot.band(at), plain.band(at)
+    assert (low <= plain_low).all() and (plain_high < right).all()
+    assert (low < right).all() and (right < high).all()
+    split = [PowerLaw(*row).error_at(30.0) for row in boot.samples[-boot.split :]]
+    assert np.mean(split) == pytest.approx(right, rel=0.005)

@@ -54,6 +54,18 @@ def test_many_resamples_equal_one_by_one():
         assert np.flatnonzero(row).tolist() == present[kept].tolist()
 
 
+def test_errors_that_differ_between_resamples_are_not_sorted_in_ties():
+    generator = np.random.default_rng(0)
+    compute, error = np.repeat(np.arange(1.0, 7), 5), generator.random((20, 30))
+    counts = generator.multinomial(30, np.full(30, 1 / 30), size=20).astype(float)
+    for slack in (0.0, 0.1):
+        mask = frontier_mask(error, counts, slack=slack, compute=compute)
+        for row, count, values in zip(mask, counts, error, strict=True):
+            present = np.flatnonzero(count)
+            kept = frontier_indices(compute[present], values[present], slack=slack)
+            assert set(np.flatnonzero(row)) == set(present[kept])
+
+
 def test_one_frontier_per_model():
     by_model = frontiers_by(grid_of_runs(), lambda run: run.model)
     assert set(by_model) == {"Ti/16", "B/32", "L/16"}

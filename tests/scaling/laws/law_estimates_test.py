@@ -66,18 +66,61 @@ def test_a_surface_needs_sizes_and_one_data_set(values, reason):
         estimate_law(runs, LawOptions(method="surface"))
 
 
-def test_a_frontier_of_many_runs_of_unknown_size_is_noted():
-    runs = changed(simulated(), images_seen=None)
+def test_a_frontier_of_many_runs_on_several_data_sets_is_noted():
+    first, *others = simulated().rows
+    runs = Runs((dataclasses.replace(first, data_size=1e3), *others))
     estimate = estimate_law(runs, LawOptions(resamples=50))
     assert estimate.method == "frontier"
     assert any("their frontier is too low" in note for note in estimate.notes)
+
+
+@pytest.mark.parametrize(("truth", "noise"), [("law", 0.03), ("chinchilla", 0.03)])
+def test_intervals_of_many_runs_of_unknown_size_hold_what_the_frontiers_miss(
+    truth, noise
+):
+    runs = changed(simulated(truth, 1000, noise), images_seen=None)
+    estimate = estimate_law(runs, LawOptions(resamples=50))
+    frontier = estimate_law(runs, LawOptions(method="frontier", resamples=50))
+    assert estimate.method == "fission" and estimate.noise is None
+    assert estimate.fit.law == frontier.fit.law
+    assert any("size of their models is not known" in note for note in estimate.notes)
+    assert any("cannot be told from the spread" in note for note in estimate.notes)
+    middle = float(np.exp(np.log(runs.compute).mean()))
+    right = envelope(TRUTHS[truth], middle)
+    assert frontier.bootstrap.band(middle)[1] < right
+    low, high = estimate.bootstrap.band(middle)
+    assert low < right < high < 1.1 * right
+
+
+def test_repeated_seeds_make_the_intervals_of_unknown_sizes_narrower():
+    runs = simulate_runs(TRUTHS["kaplan"], 600, 0.01, np.random.default_rng(0),
+                         repeated=30)  # fmt: skip
+    without = Runs(runs.rows[:600])
+    estimates = [
+        estimate_law(rows, LawOptions(method="fission", resamples=100))
+        for rows in (runs, without)
+    ]
+    assert any("between repeated seeds" in note for note in estimates[0].notes)
+    bands = [estimate.bootstrap.band(1e3) for estimate in estimates]
+    (narrow,), (wide,) = (np.log(high / low) for low, high in bands)
+    assert narrow < 0.95 * wide
+    right = envelope(TRUTHS["kaplan"], 1e3)
+    assert all(low < right < high for low, high in bands)
+
+
+def test_fission_needs_errors_above_zero():
+    first, *others = simulated().rows
+    runs = Runs((dataclasses.replace(first, error=0.0), *others))
+    with pytest.raises(ValueError, match="'fission' needs errors above 0"):
+        estimate_law(runs, LawOptions(method="fission"))
 
 
 def test_another_loss_takes_the_frontier():
     assert (
         estimate_law(simulated(), LawOptions(loss=Loss("linear"))).method == "frontier"
     )
-    assert estimate_law(runs_on_law(noise=0.01)).method == "frontier"
+    few = runs_on_law(noise=0.01, count=30)
+    assert estimate_law(few).method == "frontier"
 
 
 def test_repetitions_measure_the_noise():

@@ -46,9 +46,19 @@ def test_a_few_studies_hold(truth):
     assert all(outcome.ahead_width < 1 for outcome in outcomes)
 
 
+def test_repeated_runs_differ_in_their_noise_alone():
+    generators = [np.random.default_rng(0) for _ in range(2)]
+    runs = simulate_runs(TRUTHS["law"], 40, 0.03, generators[0], repeated=10)
+    assert runs.rows[:40] == simulate_runs(TRUTHS["law"], 40, 0.03, generators[1]).rows
+    again = runs.rows[40:]
+    assert [run.key[:-1] for run in again] == [run.key[:-1] for run in runs.rows[:10]]
+    assert all(a.error != b.error for a, b in zip(again, runs, strict=False))
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("method", ["auto", "fission"])
 @pytest.mark.parametrize("truth", TRUTHS)
-def test_intervals_hold_in_every_cell(truth):
+def test_intervals_hold_in_every_cell(truth, method):
     """Ten studies a cell; `benchmark coverage` runs 200.
 
     Within the 12 cells of a truth, 95 % coverage gives fewer than 105 of 120 with odds
@@ -57,7 +67,10 @@ def test_intervals_hold_in_every_cell(truth):
     cells = list(itertools.product((40, 100, 300, 1000), (0.005, 0.01, 0.03)))
     held = np.array(
         [
-            [simulate_study(truth, *cell, study)[1:3] for study in range(10)]
+            [
+                simulate_study(truth, *cell, study, method=method)[1:3]
+                for study in range(10)
+            ]
             for cell in cells
         ]
     ).sum(axis=1)

@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--noise", default=NOISE, help="standard deviation of log error")
     add("--studies", type=int, default=200, help="studies in a cell")
     add("--resamples", type=int, default=200, help="resamples in a study")
-    add("--method", default="auto", choices=["auto", "frontier", "surface"])
+    add("--method", default="auto", choices=["auto", "frontier", "fission", "surface"],
+        help="frontier and fission do not use the sizes")  # fmt: skip
+    add("--repeated", type=int, default=0, help="runs that have a second seed")
     add("--output_file", default="coverage.jsonl", help="a line per study; "
         "stored studies are not run again")  # fmt: skip
 
@@ -37,7 +39,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
 
     path = pathlib.Path(arguments.output_file)
     path.parent.mkdir(parents=True, exist_ok=True)
-    settings = {"method": arguments.method, "resamples": arguments.resamples}
+    settings = cli.select_flags(arguments, "method", "resamples", "repeated")
     done = _read(path, settings)
     lists = [getattr(arguments, n).split(",") for n in ("truths", "runs", "noise")]
     cells: list[Cell] = [
@@ -45,6 +47,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
         for truth, runs, noise in itertools.product(*lists)
     ]
     with open(path, "a", encoding="utf-8") as file:
+        file.write("\n")  # Ends the last line of a command that was killed.
         for study, cell in itertools.product(range(arguments.studies), cells):
             if (cell, study) in done:
                 continue
@@ -72,7 +75,7 @@ def _read(
             row = json.loads(line)
         except ValueError:  # The last line of a command that was killed.
             continue
-        if all(row[name] == value for name, value in settings.items()):
+        if all(row.get(name, 0) == value for name, value in settings.items()):
             truth, runs, noise = row["cell"]
             done[(truth, runs, noise), row["study"]] = row
     return done

@@ -30,6 +30,7 @@ class Bootstrap:
         level: Nominal coverage of the intervals.
         coefficients: Number of coefficients that follow the points: the law's four,
             and those of a surface that moved the points.
+        split: Number of the last samples, which are of split errors: see `bootstrap`.
     """
 
     fit: Fit
@@ -37,6 +38,7 @@ class Bootstrap:
     drawn: int
     level: float
     coefficients: int = len(COEFFICIENTS)
+    split: int = 0
 
     @property
     def _widening(self) -> float:
@@ -50,12 +52,18 @@ class Bootstrap:
 
         A strict frontier keeps lucky runs, so it is too low; the frontier of a few
         models is above that of all models, so too high. Resamples show the second on
-        the other side of the estimate: percentiles alone would miss it.
+        the other side of the estimate: percentiles alone would miss it. The interval
+        is extended to the percentiles of split samples.
         """
         tail = 50 * (1 - self.level)
-        ends = np.percentile(samples, [tail, 100 - tail], axis=0)
+        whole = len(samples) - self.split
+        ends = np.percentile(samples[:whole], [tail, 100 - tail], axis=0)
         reach = self._widening * np.abs(ends - estimate).max(axis=0)
-        return np.stack([estimate - reach, estimate + reach])
+        low, high = estimate - reach, estimate + reach
+        if self.split:
+            ends = np.percentile(samples[whole:], [tail, 100 - tail], axis=0)
+            low, high = np.minimum(low, ends[0]), np.maximum(high, ends[1])
+        return np.stack([low, high])
 
     def intervals(self) -> dict[str, tuple[float, float]]:
         """Return the interval of each coefficient, within its bounds.
@@ -142,7 +150,10 @@ def check_resampling(resamples: int, level: float) -> None:
 
 
 def draw_counts(
-    clusters: npt.ArrayLike, resamples: int, seed: int | np.random.Generator
+    clusters: npt.ArrayLike,
+    resamples: int,
+    seed: int | np.random.Generator,
+    fraction: float = 1.0,
 ) -> Floats:
     """Return how often each resample has each run, shape (resamples, runs).
 
@@ -150,20 +161,34 @@ def draw_counts(
         clusters: Runs of one value are drawn together, shape (runs,).
         resamples: Number of resamples.
         seed: Source of randomness.
+        fraction: Number of draws over the number of clusters.
     """
     names, members = np.unique(np.asarray(clusters), return_inverse=True)
-    count = len(names)
-    chances = np.full(count, 1 / count)
-    drawn = np.random.default_rng(seed).multinomial(count, chances, size=resamples)
+    chances = np.full(len(names), 1 / len(names))
+    draws = round(fraction * len(names))
+    drawn = np.random.default_rng(seed).multinomial(draws, chances, size=resamples)
     return drawn[:, members].astype(float)
 
 
 def bootstrap(
-    runs: Runs, fit: Fit, *, resamples: int = 1000, level: float = 0.95, seed: int = 0
+    runs: Runs,
+    fit: Fit,
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+    noise: Floats | None = None,
 ) -> Bootstrap:
     """Resample the runs with replacement and redo the frontier and the fit each time.
 
     Checkpoints of one training are drawn together.
+
+    With `noise` the resamples have half as many runs, since a frontier of few models
+    may be farther above that of all sizes than resamples of all runs show. As many
+    again are fitted with split errors (data fission, Leiner et al. 2023): noise z is
+    drawn, the frontier is that of log E + z, and the law is fitted to log E - z, whose
+    noise is independent of the choice. Such a frontier does not keep lucky runs, but
+    more runs of a size that is not the best: it is too high where the other is too low.
 
     Args:
         runs: The runs that were given to `fit_power_law`.
@@ -171,6 +196,8 @@ def bootstrap(
         resamples: Number of resamples.
         level: Coverage of the intervals.
         seed: Seed of the resampling.
+        noise: Standard deviation of log error of each run, averaged over seeds, shape
+            (runs,).
 
     Raises:
         RuntimeError: The fit did not converge, or fewer than half of the resamples did.
@@ -180,16 +207,39 @@ def bootstrap(
     _ = fit.law  # Raises if the fit did not converge.
     runs = prepare_runs(runs, loss=fit.loss)
     order = np.lexsort((runs.error, runs.compute))
-    compute, error, weight = (v[order] for v in (runs.compute, runs.error, runs.weight))
-    counts = draw_counts(runs.clusters[order], resamples, seed)
-    kept = frontier_mask(error, counts, slack=fit.slack)
-    # A run drawn twice counts twice: without this, intervals cover 90 % for 95 %.
-    weights = np.where(kept, counts * weight, 0.0)
-    fits = fit_many(compute, error, weights, loss=fit.loss, starts=2)
-    good = fits.converged & (kept.sum(axis=1) >= MIN_POINTS)
-    if good.mean() < 0.5:
+    runs = runs.take(order)
+    generator = np.random.default_rng(seed)
+    fraction = 1.0 if noise is None else 0.5
+    counts = draw_counts(runs.clusters, resamples, generator, fraction)
+    samples, split, drawn = _refit(runs, fit, counts), 0, resamples
+    if noise is not None:
+        counts = draw_counts(runs.clusters, resamples, generator, fraction)
+        shift = noise[order] * generator.standard_normal(counts.shape)
+        more = _refit(runs, fit, counts, shift)
+        samples, split = np.concatenate([samples, more]), len(more)
+        drawn += resamples
+    converged = len(samples) / drawn
+    if min(len(samples) - split, split or resamples) < resamples / 2:
         raise RuntimeError(
-            f"Only {good.mean():.0%} of the resamples gave a law: the runs are too few "
+            f"Only {converged:.0%} of the resamples gave a law: the runs are too few "
             "for intervals."
         )
-    return Bootstrap(fit, fits.coefficients[good], resamples, level)
+    return Bootstrap(fit, samples, drawn, level, split=split)
+
+
+def _refit(runs: Runs, fit: Fit, counts: Floats, shift: Floats | float = 0.0) -> Floats:
+    """Return the coefficients of the resamples that gave a law, shape (resamples, 4).
+
+    Args:
+        runs: Runs, sorted by compute, then by error.
+        fit: The fit to all runs.
+        counts: See `draw_counts`.
+        shift: Added to log error to choose the frontier, subtracted from it to fit.
+    """
+    chosen = runs.error * np.exp(shift)
+    kept = frontier_mask(chosen, counts, slack=fit.slack, compute=runs.compute)
+    # A run drawn twice counts twice: without this, intervals cover 90 % for 95 %.
+    weights = np.where(kept, counts * runs.weight, 0.0)
+    error = runs.error * np.exp(-np.asarray(shift))
+    fits = fit_many(runs.compute, error, weights, loss=fit.loss, starts=2)
+    return fits.coefficients[fits.converged & (kept.sum(axis=1) >= MIN_POINTS)]

@@ -46,22 +46,33 @@ def frontier_indices(compute: Floats, error: Floats, *, slack: float = 0.0) -> A
 
 
 def frontier_mask(
-    error: Floats, counts: Floats, *, slack: float = 0.0
+    error: Floats,
+    counts: Floats,
+    *,
+    slack: float = 0.0,
+    compute: Floats | None = None,
 ) -> npt.NDArray[np.bool_]:
     """Mark the frontier of many resamples at once.
 
     Args:
-        error: Errors, sorted by compute, then by error, shape (runs,).
+        error: Errors, sorted by compute, then by error, shape (runs,), or (resamples,
+            runs) if they differ between resamples.
         counts: How often each resample has each run, shape (resamples, runs).
         slack: See `frontier_indices`.
+        compute: Compute of the runs, shape (runs,), where errors of equal compute are
+            not sorted; None: they are.
 
     Returns:
         True where a run is on its resample's frontier, shape (resamples, runs).
     """
     present = np.where(counts > 0, error, np.inf)
+    if compute is not None:
+        first, tie = np.unique(compute, return_index=True, return_inverse=True)[1:]
+        lowest = np.minimum.reduceat(present, first, axis=1)[:, tie]
+        present = np.where(present <= lowest * (1 + slack), present, np.inf)
     best = np.minimum.accumulate(present, axis=1)
     if slack:
-        return (counts > 0) & (error <= best * (1 + slack))
+        return np.isfinite(present) & (present <= best * (1 + slack))
     before = np.concatenate([np.full((len(best), 1), np.inf), best[:, :-1]], axis=1)
     return present < before
 

@@ -9,6 +9,12 @@ from vit_scaling.naming import check_known
 from vit_scaling.scaling.laws.batched_fit import SQUARED_LOG_ERROR, Loss
 from vit_scaling.scaling.laws.bootstrap import Bootstrap, bootstrap, check_resampling
 from vit_scaling.scaling.laws.error_surface import envelope
+from vit_scaling.scaling.laws.noise import (
+    MIN_REPETITIONS,
+    bound_noise,
+    count_repetitions,
+    noise_between_seeds,
+)
 from vit_scaling.scaling.laws.power_law import (
     COEFFICIENTS,
     Fit,
@@ -16,15 +22,15 @@ from vit_scaling.scaling.laws.power_law import (
     find_failure,
     fit_power_law,
     log_residuals,
+    prepare_runs,
 )
 from vit_scaling.scaling.laws.runs import Floats, Runs
 from vit_scaling.scaling.laws.surface_law import SurfaceLaw, fit_surface_law
 
-METHODS = ("auto", "frontier", "surface")
-_MIN_RUNS = 40  # Below, a frontier's own intervals hold and a surface has too few runs.
+METHODS = ("auto", "frontier", "fission", "surface")
+_MIN_RUNS = 40  # Below, a surface has too few runs.
 _MIN_SIZES = 4
 _MANY_RUNS = 100  # From here on the frontier's bias is as large as its intervals.
-_MIN_REPETITIONS = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,9 +38,10 @@ class LawOptions:
     """How a law of compute and its intervals are fitted.
 
     Attributes:
-        method: "frontier", "surface", or "auto": the surface for at least 40 runs of
-            known size on one data set with the default loss, else the frontier. The
-            paper's form only.
+        method: "frontier", "fission" (the frontier with intervals that allow for
+            noise), "surface", or "auto": for at least 40 runs on one data set with the
+            default loss the surface, or fission where sizes are not known; else the
+            frontier. The paper's form only.
         loss: What the fit minimises; with the surface squares of log error only.
         slack: See `frontier`; 0 with the surface.
         resamples: Number of resamples.
@@ -61,7 +68,7 @@ class LawEstimate:
         fit: The law and the points to which it was fitted. By the method "surface"
             these are the runs moved to the best size of their compute.
         bootstrap: Its resamples; None if there is no law or the runs are too few.
-        method: "frontier" or "surface".
+        method: "frontier", "fission" or "surface".
         noise: Standard deviation of log error between seeds, or else about the
             surface; None: not known.
         notes: What a reader of the intervals must know, in sentences.
@@ -80,6 +87,8 @@ def estimate_law(runs: Runs, options: LawOptions | None = None) -> LawEstimate:
     "frontier" is the paper's recipe: the runs that no cheaper one beats. With many
     noisy runs those are the lucky ones. "surface" fits a smooth surface of error over
     compute and size to all runs near the best sizes, and the law to its valley.
+    "fission" needs no sizes: its law is that of the frontier, and its intervals reach
+    to frontiers that keep no lucky runs, see `bootstrap`.
 
     Args:
         runs: Runs of one metric.
@@ -92,23 +101,47 @@ def estimate_law(runs: Runs, options: LawOptions | None = None) -> LawEstimate:
     check_resampling(options.resamples, options.level)
     method = options.method
     runs = runs.of_metric(None).where(lambda run: run.weight > 0)
-    obstacle = _find_obstacle(runs, options.loss, options.slack)
+    setting = _find_unsuitable_setting(runs, options.loss, options.slack)
+    obstacle = setting or _find_missing_sizes(runs)
     if method == "surface" and obstacle:
         raise ValueError(
             f"The method 'surface' does not suit these runs: {obstacle}. Use "
             "method='frontier' (--method=frontier)."
         )
-    has_enough = method == "surface" or len(runs) >= _MIN_RUNS
-    if method != "frontier" and has_enough and not obstacle:
-        try:
-            return _estimate_by_surface(runs, options)
-        except (ValueError, RuntimeError):
-            if method == "surface":
-                raise
-            obstacle = "the surface of error gave no law"
+    if method == "surface" and not obstacle:
+        return _estimate_by_surface(runs, options)
+    if method == "auto" and len(runs) >= _MIN_RUNS and not setting:
+        if not obstacle:
+            try:
+                return _estimate_by_surface(runs, options)
+            except (ValueError, RuntimeError):
+                obstacle = "the surface of error gave no law"
+        return _estimate_by_fission(runs, options, obstacle)
+    if method == "fission":
+        return _estimate_by_fission(runs, options, "")
+    notes = []
+    if method == "auto" and obstacle and len(runs) >= _MANY_RUNS:
+        notes.append(
+            f"The law is that of the frontier of {len(runs)} runs, because {obstacle}. "
+            "Where runs are noisy, their frontier is too low by about their noise, "
+            "which the intervals do not contain; those of `vit-scaling fit "
+            "--method=fission` do."
+        )
     fit = fit_power_law(runs, loss=options.loss, slack=options.slack)
-    notes, boot = [], None
+    return _estimate_by_frontier(runs, fit, options, notes)
+
+
+def _estimate_by_frontier(
+    runs: Runs,
+    fit: Fit,
+    options: LawOptions,
+    notes: list[str],
+    noise: float | None = None,
+) -> LawEstimate:
+    """Resample the runs; by fission if `noise`, that of one run, is given."""
+    boot = None
     if fit.converged:
+        scatter = None if noise is None else noise / np.sqrt(count_repetitions(runs))
         try:
             boot = bootstrap(
                 runs,
@@ -116,26 +149,58 @@ def estimate_law(runs: Runs, options: LawOptions | None = None) -> LawEstimate:
                 resamples=options.resamples,
                 level=options.level,
                 seed=options.seed,
+                noise=scatter,
             )
         except RuntimeError as error:  # The fit itself remains valid.
-            notes.append(f"There are no intervals. {error}")
-    if method == "auto" and obstacle and len(runs) >= _MANY_RUNS:
-        notes.append(
-            f"The law is that of the frontier of {len(runs)} runs, because {obstacle}. "
-            "Where runs are noisy, their frontier is too low by about their noise, "
-            "which the intervals do not contain."
+            notes = [f"There are no intervals. {error}", *notes]
+    method = "frontier" if noise is None else "fission"
+    return LawEstimate(fit, boot, method, noise_between_seeds(runs), tuple(notes))
+
+
+def _estimate_by_fission(runs: Runs, options: LawOptions, obstacle: str) -> LawEstimate:
+    if not runs.error.min() > 0:
+        raise ValueError(
+            "The method 'fission' needs errors above 0: an error of 0 has no "
+            "logarithm. Leave the row out, or use method='frontier' "
+            "(--method=frontier)."
         )
-    return LawEstimate(fit, boot, "frontier", _noise_between_seeds(runs), tuple(notes))
+    fit = fit_power_law(runs, loss=options.loss, slack=options.slack)
+    if not fit.converged:
+        return _estimate_by_frontier(runs, fit, options, [])
+    averaged = prepare_runs(runs, loss=options.loss)
+    noise = noise_between_seeds(runs)
+    if noise is None:
+        noise = bound_noise(fit.law, averaged)
+        source = (
+            "Without seeds it cannot be told from the spread of models of other sizes; "
+            f"the lower edge of the runs allows about {noise:.2%} at most. Sizes (the "
+            f"number of parameters), or {MIN_REPETITIONS} runs repeated with other "
+            "seeds, would make the intervals narrower."
+        )
+    else:
+        source = f"It is {noise:.2%} between repeated seeds."
+    because = f", because {obstacle}" if obstacle else ""
+    note = (
+        f"The law is that of the frontier of {len(averaged)} runs{because}. The "
+        "frontier is too low where it keeps lucky runs. The intervals contain this for "
+        f"normal noise of equal size in all runs. {source}"
+    )
+    return _estimate_by_frontier(runs, fit, options, [note], noise)
 
 
-def _find_obstacle(runs: Runs, loss: Loss, slack: float) -> str:
-    """Return why a surface over compute and size does not suit the runs; "" if so."""
+def _find_unsuitable_setting(runs: Runs, loss: Loss, slack: float) -> str:
+    """Return why the default frontier of all runs is not fitted; "" if it is."""
     if loss != SQUARED_LOG_ERROR or slack:
         return "another loss or a slack was asked for"
     if not runs.error.min() > 0:
         return "an error of 0 has no logarithm"
     if len({run.data_size for run in runs}) > 1:
         return "their data sizes differ"
+    return ""
+
+
+def _find_missing_sizes(runs: Runs) -> str:
+    """Return why the sizes do not suffice for a surface; "" if they do."""
     log_sizes = np.log(_find_sizes(runs))
     if not np.isfinite(log_sizes).all():
         return "the size of their models is not known (parameters or images seen)"
@@ -176,23 +241,10 @@ def _estimate_by_surface(runs: Runs, options: LawOptions) -> LawEstimate:
         raise RuntimeError("Fewer than half of the resamples gave a law.")
     coefficients = len(COEFFICIENTS) + law.valley.terms
     boot = Bootstrap(fit, samples, options.resamples, options.level, coefficients)
-    between_seeds = _noise_between_seeds(runs)
+    between_seeds = noise_between_seeds(runs)
     notes = _surface_notes(runs, law, boot, between_seeds)
     noise = law.valley.noise if between_seeds is None else between_seeds
     return LawEstimate(fit, boot, "surface", noise, notes)
-
-
-def _noise_between_seeds(runs: Runs) -> float | None:
-    """Return the standard deviation of log error between repetitions, if known."""
-    groups: dict[tuple[object, ...], list[float]] = {}
-    for run in runs:
-        if run.error > 0:
-            groups.setdefault(run.key[:-1], []).append(float(np.log(run.error)))
-    freedom = sum(len(group) - 1 for group in groups.values())
-    if freedom < _MIN_REPETITIONS:
-        return None
-    squares = sum(len(group) * float(np.var(group)) for group in groups.values())
-    return float(np.sqrt(squares / freedom))
 
 
 def _surface_notes(

@@ -51,7 +51,12 @@ def envelope(surface: Surface, compute: npt.ArrayLike) -> Floats:
 
 
 def simulate_runs(
-    surface: Surface, count: int, noise: float, generator: np.random.Generator
+    surface: Surface,
+    count: int,
+    noise: float,
+    generator: np.random.Generator,
+    *,
+    repeated: int = 0,
 ) -> Runs:
     """Return runs of sizes and durations that are uniform on a log scale.
 
@@ -60,14 +65,20 @@ def simulate_runs(
         count: Number of runs.
         noise: Standard deviation of log error.
         generator: Source of randomness.
+        repeated: Number of runs that are repeated with another seed.
     """
     size, duration = 10 ** generator.uniform(0, _DECADES, (2, count))
-    scatter = np.exp(noise * generator.standard_normal(count))
-    error = np.minimum(surface(size, duration) * scatter, 1.0)
-    rows = zip(size.tolist(), duration.tolist(), error.tolist(), strict=True)
-    return Runs(
-        tuple(Run(f"m{k}", n * d, e, images_seen=d) for k, (n, d, e) in enumerate(rows))
-    )
+    rows = []
+    for seed, repetitions in enumerate((count, repeated)):
+        n, d = size[:repetitions], duration[:repetitions]
+        scatter = np.exp(noise * generator.standard_normal(repetitions))
+        error = np.minimum(surface(n, d) * scatter, 1.0)
+        pairs = zip((n * d).tolist(), error.tolist(), strict=True)
+        rows += [
+            Run(f"m{k}", *values, images_seen=float(d[k]), seed=str(seed))
+            for k, values in enumerate(pairs)
+        ]
+    return Runs(tuple(rows))
 
 
 class StudyOutcome(NamedTuple):
@@ -100,6 +111,7 @@ def simulate_study(
     *,
     method: str = "auto",
     resamples: int = 200,
+    repeated: int = 0,
 ) -> StudyOutcome:
     """Simulate one study, fit the law and compare its 95 % intervals with the truth.
 
@@ -110,10 +122,11 @@ def simulate_study(
         study: Number of the study, which seeds it.
         method: See `estimate_law`.
         resamples: Number of resamples.
+        repeated: See `simulate_runs`.
     """
     cell = zlib.crc32(f"{truth} {count} {noise:g}".encode())
     generator = np.random.default_rng([cell, study])
-    runs = simulate_runs(TRUTHS[truth], count, noise, generator)
+    runs = simulate_runs(TRUTHS[truth], count, noise, generator, repeated=repeated)
     try:
         options = LawOptions(method=method, resamples=resamples, seed=study)
         law = estimate_law(runs, options)

@@ -288,8 +288,9 @@ def fit(
         runs: Runs of one metric, from `runs_from`.
         form: "paper" for E = a (C + d)^-b + c, or "m1", "m2", "shift", "m3", "m4",
             "bnsl".
-        method: How the paper's form is fitted: to the "frontier", or to all runs moved
-            to the best size by a "surface"; "auto" chooses by the number of runs.
+        method: How the paper's form is fitted: to the "frontier", with intervals that
+            allow for noise ("fission"), or to all runs moved to the best size by a
+            "surface"; "auto" chooses by the number of runs and the columns.
         loss: "log" or "linear" residuals.
         robust: None, "huber" or "soft_l1".
         slack: Also keep runs this fraction above the frontier.
