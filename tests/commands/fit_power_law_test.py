@@ -29,8 +29,11 @@ def test_any_csv_in_percent_is_fitted_by_its_columns(tmp_path, capsys):
     flags = ["--model_column=net", "--compute_column=days", "--error_column=err"]
     flags.append("--compute_unit=core_days")
     run = [f"--runs={tmp_path / 'mine.csv'}", *flags, "--error_unit=percent", *FAST]
-    assert main([*run, f"--output_dir={tmp_path / 'out'}", "--predict=1e5"]) == 0
+    more = [f"--output_dir={tmp_path / 'out'}", "--predict=1e5", "--compute_for=0.2"]
+    assert main([*run, *more]) == 0
     found = json.loads(capsys.readouterr().out)
+    (needed,) = found["needed_compute"]
+    assert needed["compute"] == pytest.approx(6 ** (1 / 0.3), rel=0.01)
     assert found["b"] == pytest.approx(0.3, abs=1e-3)
     assert found["c"] == pytest.approx(0.1, abs=1e-3)
     assert (tmp_path / "out" / "report.html").exists()
@@ -39,8 +42,9 @@ def test_any_csv_in_percent_is_fitted_by_its_columns(tmp_path, capsys):
 
 
 def test_text_is_for_people(capsys):
-    assert main(["--resamples=50"]) == 0
+    assert main(["--resamples=50", "--compute_for=0.2,0.01"]) == 0
     text = capsys.readouterr().out
+    assert re.search(r"0\.01 +none suffices +none suffices to none suffices", text)
     assert "95% interval" in text and "note: d is badly determined" in text
 
 
@@ -152,6 +156,7 @@ def test_surfaces_profiles_and_hours(tmp_path, capsys):
         (["--form=chinchila"], "Did you mean 'chinchilla'"),
         (["--form=m1", "--device=h100", "--predict=1e5"], "--device belongs to"),
         (["--form=m1", "--compare"], "--compare belongs to --form=paper"),
+        (["--form=m1", "--compute_for=0.2"], "--compute_for belongs to --form=paper"),
         (["--form=m1", "--leave_out_largest=5"], "belongs to the forms chinchilla"),
         (
             ["--form=chinchilla", "--predict=1e5", "--device=h100"],

@@ -86,6 +86,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="seed of the bootstrap")
     add = parser.add_argument_group("results").add_argument
     add("--predict", default="", help="budgets to predict, comma-separated")
+    add("--compute_for", default="", help="errors (or losses) whose compute to find, "
+        "comma-separated; --form=paper only")  # fmt: skip
     add("--compare", action="store_true", help="rank other laws by extrapolation")
     add("--output_dir", help="write law.json, frontier.csv, plots and report.html here")
 
@@ -100,12 +102,15 @@ def _fit(arguments: argparse.Namespace) -> Mapping[str, Any]:
             groups[""],
             _law_options(arguments),
             budgets=budgets,
+            errors=analysis.parse_budgets(arguments.compute_for),
             **cli.select_flags(arguments, "compare", "output_dir"),
         )
-    if arguments.compare:
-        raise ValueError(
-            "--compare belongs to --form=paper without --group_by: it ranks all laws."
-        )
+    for flag in ("compare", "compute_for"):
+        if getattr(arguments, flag):
+            raise ValueError(
+                f"--{flag} belongs to --form=paper without --group_by. Leave it out, "
+                "or choose one group with --where."
+            )
     options = group_fits.GroupOptions(
         arguments.form,
         _law_options(arguments),
@@ -193,6 +198,7 @@ def _show(result: Mapping[str, Any]) -> str:
     ]
     for header, rows in (
         tables.predictions_table(result),
+        tables.needed_compute_table(result),
         tables.hidden_runs_table(result),
         tables.laws_table(result),
     ):

@@ -18,6 +18,7 @@ from vit_scaling.scaling.laws.power_law import PowerLaw, prepare_runs
 from vit_scaling.scaling.laws.runs import Floats, Run, Runs
 
 Interval = tuple[float, float]
+_FARTHEST = 1e9  # Compute over that of the largest run, to find an error's compute.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,67 @@ def predict(law: PowerLaw | Bootstrap, compute: Sequence[float]) -> list[Predict
         budgets.tolist(), law.error_at(budgets).tolist(), laws, runs, strict=True
     )
     return [Prediction(*row) for row in rows]
+
+
+@dataclasses.dataclass(frozen=True)
+class NeededCompute:
+    """The compute that the law needs for one error; None: no compute suffices.
+
+    Attributes:
+        error: The error, as the runs have it.
+        compute: In the runs' unit.
+        interval: Where the interval of the law's error contains `error`; None without
+            a bootstrap. Its upper end is None where no compute surely suffices.
+    """
+
+    error: float
+    compute: float | None
+    interval: tuple[float | None, float | None] | None
+
+
+def needed_compute(
+    law: PowerLaw | Bootstrap, errors: Sequence[float]
+) -> list[NeededCompute]:
+    """Return the compute for each error, with intervals if `law` is a bootstrap.
+
+    Raises:
+        ValueError: An error is not above 0.
+    """
+    if not all(np.isfinite(error) and error > 0 for error in errors):
+        raise ValueError(
+            "`errors` must be finite and above 0, fractions where the runs have error "
+            f"rates; received {list(errors)!r} (--compute_for)."
+        )
+    if isinstance(law, PowerLaw):
+        return [NeededCompute(e, _finite(law.compute_for(e)), None) for e in errors]
+    known = law.fit.points.compute
+    compute = np.geomspace(known.min() * 1e-3, known.max() * _FARTHEST, 3001)
+    low, high = law.band(compute)
+    point = law.fit.law.compute_for
+    return [
+        NeededCompute(
+            error,
+            _finite(point(error)),
+            (_crossing(compute, low, error), _crossing(compute, high, error)),
+        )
+        for error in errors
+    ]
+
+
+def _finite(compute: float) -> float | None:
+    return compute if np.isfinite(compute) else None
+
+
+def _crossing(compute: Floats, curve: Floats, error: float) -> float | None:
+    """Return the lowest compute from which a curve is at most `error`, if any."""
+    below = np.flatnonzero(curve <= error)
+    if not len(below):
+        return None
+    k = below[0]
+    if not k:
+        return 0.0
+    way = np.log(curve[k - 1] / error) / np.log(curve[k - 1] / curve[k])
+    return float(compute[k - 1] * (compute[k] / compute[k - 1]) ** way)
 
 
 def _pairs(band: Floats) -> list[Interval | None]:

@@ -27,7 +27,11 @@ from vit_scaling.scaling.laws.law_estimates import (
 from vit_scaling.scaling.laws.paper_results import paper_runs
 from vit_scaling.scaling.laws.plot_style import save_figure
 from vit_scaling.scaling.laws.power_law import COEFFICIENTS, Fit, prepare_runs
-from vit_scaling.scaling.laws.predictions import predict, predict_hidden_runs
+from vit_scaling.scaling.laws.predictions import (
+    needed_compute,
+    predict,
+    predict_hidden_runs,
+)
 from vit_scaling.scaling.laws.row_reader import parse_quantity
 from vit_scaling.scaling.laws.run_tables import Source
 from vit_scaling.scaling.laws.runs import Runs, write_csv
@@ -65,6 +69,7 @@ def analyse(
     options: LawOptions | None = None,
     *,
     budgets: Sequence[float] = (),
+    errors: Sequence[float] = (),
     compare: bool = False,
     output_dir: str | pathlib.Path | None = None,
 ) -> dict[str, Any]:
@@ -74,6 +79,7 @@ def analyse(
         runs: Runs of one metric.
         options: How the law is fitted; None: the defaults.
         budgets: Compute to predict; ten times the largest run is always predicted.
+        errors: Errors (or losses) whose compute to find.
         compare: Also rank the other laws by extrapolation (takes seconds).
         output_dir: Write law.json, frontier.csv, frontier.png, frontier.svg and
             report.html here; these need matplotlib.
@@ -99,6 +105,11 @@ def analyse(
         **_summary(runs, law, best),
         "notes": [*(boot.notes() if boot else []), *notes],
         "predictions": _predictions(runs, fit, boot, budgets),
+        "needed_compute": [
+            dataclasses.asdict(row) for row in needed_compute(boot or fit.law, errors)
+        ]
+        if fit.converged
+        else [],
         "frontier": [
             {name: getattr(run, name) for name in _FRONTIER_FIELDS} for run in best
         ],

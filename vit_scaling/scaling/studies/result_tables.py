@@ -57,6 +57,18 @@ def predictions_table(result: Mapping[str, Any]) -> Table:
     ]
 
 
+def needed_compute_table(result: Mapping[str, Any]) -> Table:
+    """Table of the compute for each error that was asked for."""
+    rows = []
+    for row in result["needed_compute"]:
+        cells = [
+            "none suffices" if compute is None else f"{compute:.4g}"
+            for compute in (row["compute"], *(row["interval"] or ()))
+        ]
+        rows.append([f"{row['error']:.4g}", cells[0], " to ".join(cells[1:])])
+    return [result["target"], _compute_header(result), "interval"], rows
+
+
 def hidden_runs_table(result: Mapping[str, Any]) -> Table:
     """Table of the largest runs and their predictions from the others."""
     rows = []
