@@ -124,7 +124,8 @@ def show(result: Mapping[str, Any]) -> str:
         for row in result["cells"]
     ]
     title = f"{result['studies']} studies a cell, {result['resamples']} resamples"
-    return f"{title}, method {result['method']}\n{cli.table(rows, header)}"
+    title += f", method {result['method']}, {result['repeated']} runs repeated"
+    return f"{title}\n{cli.table(rows, header)}"
 
 
 def _format_coverage(cell: Mapping[str, Any] | None) -> str:
