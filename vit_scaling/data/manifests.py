@@ -28,6 +28,7 @@ def make_manifest(
     settings: Mapping[str, Any],
     plan: str,
     left_out: Sequence[tuple[str, str]] = (),
+    left_out_count: int = 0,
     converted: int = 0,
     listing: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -39,7 +40,9 @@ def make_manifest(
         class_counts: Number of images of each class, in the order of the indices.
         settings: How the images became records.
         plan: Identifies the content; a writer with another plan does not resume.
-        left_out: Key and reason of each image that was left out.
+        left_out: Key and reason of the images that were left out, at most
+            `MAX_LEFT_OUT_NAMED`.
+        left_out_count: Number of images that were left out.
         converted: Number of images stored as PNG because training cannot read the file.
         listing: Counts of the files that the source saw (`Listing.summarize`).
     """
@@ -54,11 +57,8 @@ def make_manifest(
         ],
         "class_counts": dict(class_counts),
         **({"listing": dict(listing)} if listing else {}),
-        "left_out": len(left_out),
-        "left_out_named": [
-            {"key": key, "reason": reason}
-            for key, reason in left_out[:MAX_LEFT_OUT_NAMED]
-        ],
+        "left_out": left_out_count,
+        "left_out_named": [{"key": key, "reason": reason} for key, reason in left_out],
         **({"converted": converted} if converted else {}),
         "settings": dict(settings),
         "plan": plan,

@@ -90,7 +90,7 @@ class RecordIndex:
 
     def locate(self, record: int) -> tuple[str, int]:
         """Return the file of a record and the record's number in that file."""
-        number = self._shard_of(record)
+        number = self.shard_of(record)
         shard = self.shards[number]
         return shard.path, int(record - self.starts[number]) + shard.skip
 
@@ -105,7 +105,7 @@ class RecordIndex:
         Raises:
             ValueError: A checksum of the record fails.
         """
-        shard = self._shard_of(record)
+        shard = self.shard_of(record)
         offset = _recent_offsets(self, shard)[record - self.starts[shard]]
         (data,) = record_files.read_payloads(self.shards[shard].path, [int(offset)])
         if data is None:
@@ -128,7 +128,8 @@ class RecordIndex:
                     )
                 yield record, data
 
-    def _shard_of(self, record: int) -> int:
+    def shard_of(self, record: int) -> int:
+        """Return the number of the shard that has a record."""
         return int(np.searchsorted(self.starts, record, side="right")) - 1
 
     def _count(self, shard: Shard) -> int:

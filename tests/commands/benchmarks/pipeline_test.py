@@ -47,6 +47,15 @@ def test_every_multiple_of_the_data_is_measured(photographs, capsys):
     }
 
 
+def test_memory_is_measured_in_fresh_processes(photographs, capsys):
+    flags = ["--image_size=16", "--batch_size=8", "--shuffle_window=16"]
+    flags += [f"--pattern={photographs.pattern}", "--memory_rounds=2", "--json"]
+    assert benchmark.main(["pipeline", *flags, "--times", "1", "3"]) == 0
+    rows = json.loads(capsys.readouterr().out)["memory"]
+    assert [(row["times"], row["images"]) for row in rows] == [(1, 24), (3, 72)] * 2
+    assert all(row["peak_mib"] > row["before_mib"] > 10 for row in rows)
+
+
 def test_ratios_are_medians_of_the_rounds(monkeypatch):
     """Rates and times per image by a clock of one's own."""
     rates = {"limit": [10, 20, 40, 40], "plain_loop": [5, 5, 5, 5]}

@@ -12,7 +12,7 @@ import pytest
 
 from tests.data import sets
 from tests.data.deduplication import in_memory_beam
-from tests.data.deduplication.example_sets import photos, planted
+from tests.data.deduplication.example_sets import photos, planted, removals
 from vit_scaling.data.deduplication import (
     beam_driver,
     cleaning,
@@ -59,7 +59,7 @@ def test_both_drivers_find_the_same_pairs(
     expected = LocalDriver().run_search(search)
     assert in_memory.run_search(search) == expected
     assert (expected.unreadable, expected.unreadable_against) == (1, (0, 1))
-    by_set = {removal.dataset for removal in expected.removals}
+    by_set = {removal.dataset for removal in removals(expected)}
     assert by_set == ({-1, 0, 1} if include_internal else {0, 1})
 
 
@@ -67,7 +67,7 @@ def test_both_drivers_find_the_same_pairs_without_evaluation_sets(tmp_path, in_m
     train, _ = altered_copies(tmp_path)
     search = Search(train, [], include_internal=True)
     expected = LocalDriver().run_search(search)
-    assert len(expected.removals) > 10
+    assert len(removals(expected)) > 10
     assert in_memory.run_search(search) == expected
 
 
@@ -78,10 +78,12 @@ def test_an_unreadable_evaluation_set_is_rejected_at_the_end(tmp_path, in_memory
         in_memory.run_search(Search(train, [test, junk]))
 
 
-def check_same_files(path, train, test, driver):
+def check_same_files(path, train, test, driver, **options):
     search = Search(train, [test], include_internal=True)
-    expected = cleaning.clean(search, output_dir=str(path / "local"))
-    result = cleaning.clean(search, output_dir=driver.output_dir, driver=driver)
+    expected = cleaning.clean(search, output_dir=str(path / "local"), **options)
+    result = cleaning.clean(
+        search, output_dir=driver.output_dir, driver=driver, **options
+    )
     assert result == expected
     files = sorted(p for p in (path / "local").rglob("*") if p.is_file())
     copies = sorted(p for p in (path / "beam").rglob("*") if p.is_file())
@@ -92,10 +94,21 @@ def check_same_files(path, train, test, driver):
         a.read_bytes() == b.read_bytes() for a, b in zip(files, copies, strict=True)
     )
     assert not (path / "beam/.beam").exists()
+    return result
 
 
 def test_both_drivers_write_the_same_files(tmp_path, in_memory):
-    check_same_files(tmp_path, *planted(tmp_path), in_memory)
+    result = check_same_files(tmp_path, *planted(tmp_path), in_memory)
+    assert (result["removed"], result["exceptions"]) == (3, 0)
+
+
+def test_both_drivers_keep_exceptions(tmp_path, in_memory):
+    exceptions = tmp_path / "exceptions.csv"
+    # Record 13 is the seventh of the second shard.
+    exceptions.write_text("file,record\ntrain-00001-of-00002.tfrecord,6\n")
+    options = {"exceptions": str(exceptions)}
+    result = check_same_files(tmp_path, *planted(tmp_path), in_memory, **options)
+    assert (result["removed"], result["exceptions"]) == (2, 1)
 
 
 @pytest.mark.parametrize("records", [0, 1, 255, 256, 257, 1000])

@@ -3,13 +3,15 @@
 
 import csv
 import json
+import pickle
 
 import pytest
 
 from tests.data import sets
 from tests.data.deduplication.example_sets import photos, planted
 from vit_scaling.data.deduplication import cleaning
-from vit_scaling.data.deduplication.search import Search
+from vit_scaling.data.deduplication.search import Removal, Search
+from vit_scaling.data.deduplication.shard_copying import CopiedShard
 from vit_scaling.data.examples import Features
 from vit_scaling.data.tfrecords import TFRecords
 from vit_scaling.data.writing.verification import verify
@@ -99,3 +101,17 @@ def test_wrong_feature_keys_are_rejected_and_right_ones_read(tmp_path):
         clean(test, [plain], out)
     result = clean(train, [test], out, report=False)
     assert (result["unreadable"], result["unreadable_against"]) == (0, 0)
+
+
+def test_what_is_kept_of_copies_does_not_grow_with_the_removals():
+    def size(removed):
+        copies = cleaning._Copies()
+        for number in range(20):
+            removals = [Removal(n, 0, n, 3, 1 - n / 1e6) for n in range(removed)]
+            row = {"file": f"{number}", "records": 9, "removed": removed}
+            copies.add(CopiedShard(row, {0: 9}, removals, "line\n" * removed, 1))
+        assert copies.removed_by_set == {0: 20 * removed}
+        assert len(copies.least_alike) == 200
+        return len(pickle.dumps(vars(copies)))
+
+    assert size(10_000) < 1.1 * size(10)

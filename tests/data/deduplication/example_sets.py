@@ -42,3 +42,8 @@ def planted(path: pathlib.Path) -> tuple[TFRecords, TFRecords]:
         sets.example(data, [0], f"test/{n}") for n, data in enumerate(images[:2])
     ]
     return train, sets.shards(path / "test", [evaluation])
+
+
+def removals(result):
+    """All removals of a search, in order."""
+    return [removal for found in result.removals.values() for removal in found]

@@ -80,14 +80,8 @@ def _group(values: list[tuple[Any, Any]]) -> list[tuple[Any, list[Any]]]:
     return list(groups.items())
 
 
-def _write(path: str) -> Step:
-    def run(lines: list[str]) -> list[str]:
-        for number, line in enumerate(lines):
-            with open(f"{path}-{number:05d}", "w", encoding="utf-8") as file:
-                file.write(f"{line}\n")
-        return lines
-
-    return Step(run)
+def _count(values: list[Any]) -> list[tuple[Any, int]]:
+    return list(collections.Counter(_send(values)).items())
 
 
 MODULE = types.SimpleNamespace(
@@ -98,9 +92,11 @@ MODULE = types.SimpleNamespace(
     Partition=_partition,
     GroupByKey=lambda: Step(_group),
     Flatten=lambda: Step(lambda parts: [v for values in parts for v in values]),
-    combiners=types.SimpleNamespace(ToList=lambda: Step(lambda values: [values])),
+    combiners=types.SimpleNamespace(
+        ToList=lambda: Step(lambda values: [values]),
+        Count=types.SimpleNamespace(PerElement=lambda: Step(_count)),
+    ),
     pvalue=types.SimpleNamespace(AsSingleton=lambda collection: collection),
-    io=types.SimpleNamespace(WriteToText=_write),
 )
 
 

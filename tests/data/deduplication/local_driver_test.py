@@ -4,7 +4,7 @@
 import pytest
 
 from tests.data import sets
-from tests.data.deduplication.example_sets import photos, planted
+from tests.data.deduplication.example_sets import photos, planted, removals
 from vit_scaling.data.deduplication import local_driver
 from vit_scaling.data.deduplication.local_driver import LocalDriver
 from vit_scaling.data.deduplication.search import TRAINING_SET, Search
@@ -13,11 +13,13 @@ from vit_scaling.data.deduplication.search import TRAINING_SET, Search
 def test_near_duplicates_and_internal_duplicates_are_found(tmp_path):
     train, test = planted(tmp_path)
     found = LocalDriver().run_search(Search(train, [test], include_internal=True))
-    assert [(r.record, r.dataset, r.original) for r in found.removals] == [
+    assert [(r.record, r.dataset, r.original) for r in removals(found)] == [
         (12, 0, 0),
         (13, 0, 1),
         (14, TRAINING_SET, 5),
     ]
+    # The second shard begins with record 7.
+    assert list(found.removals) == [1]
     assert (found.unreadable, found.unreadable_against) == (1, (0,))
 
 
@@ -27,7 +29,7 @@ def test_an_image_near_an_evaluation_image_is_not_an_original(tmp_path):
     train = sets.shards(tmp_path / "train", [records])
     test = sets.shards(tmp_path / "test", [[sets.example(image, [0])]])
     found = LocalDriver().run_search(Search(train, [test], include_internal=True))
-    assert [(r.record, r.dataset) for r in found.removals] == [(0, 0), (2, 0)]
+    assert [(r.record, r.dataset) for r in removals(found)] == [(0, 0), (2, 0)]
 
 
 def test_an_unreadable_evaluation_set_is_rejected_before_the_training_set_is_read(

@@ -68,7 +68,9 @@ def test_images_that_do_not_decode_are_outcomes(search, records):
 def test_outcomes_are_sorted_and_counted(search):
     first, second = Removal(1, 0, 0, 3, 0.99), Removal(2, TRAINING_SET, 1, 0, 1.0)
     outcomes = [second, Unreadable(0, 1), first, Unreadable(TRAINING_SET, 0)]
-    assert search.collect_outcomes(outcomes) == SearchResult([first, second], 1, (1,))
+    assert search.collect_outcomes(outcomes) == SearchResult(
+        {0: [first, second]}, 1, (1,)
+    )
     with pytest.raises(ValueError, match="`train` must hold images that decode"):
         search.collect_outcomes([Unreadable(TRAINING_SET, n) for n in range(3)])
 

@@ -9,10 +9,19 @@ import tensorflow as tf
 
 from tests.data import sets
 from vit_scaling.data import subsets
+from vit_scaling.data.deduplication.search import TRAINING_SET, Removal, Search
 from vit_scaling.data.deduplication.shard_copying import copy_shard, plan_copies
 from vit_scaling.data.record_index import RecordIndex, Shard
 from vit_scaling.data.sidecar_files import key_hashes_kind
 from vit_scaling.data.tfrecords import TFRecords
+
+
+def removal(record):
+    return Removal(record, TRAINING_SET, 0, 1, 0.99)
+
+
+def searched(source):
+    return Search(source, [], include_internal=True)
 
 
 def bytes_of(path):
@@ -22,25 +31,29 @@ def bytes_of(path):
 def test_copied_records_have_the_same_bytes_and_order(tmp_path):
     source = sets.numbered(tmp_path / "from", [4, 0, 6])
     (tmp_path / "to").mkdir()
-    tasks = plan_copies(source, [8, 0, 3], str(tmp_path / "to"))
-    assert [task.removed for task in tasks] == [(0, 3), (), (4,)]
-    rows = [copy_shard(task) for task in tasks]
+    removals = {0: [removal(0), removal(3)], 2: [removal(8)]}
+    tasks = plan_copies(searched(source), removals, str(tmp_path / "to"))
+    copies = [copy_shard(task) for task in tasks]
+    assert [[r.record for r in copy.removals] for copy in copies] == [[0, 3], [], [8]]
+    rows = [copy.row for copy in copies]
     assert [(row["records"], row["removed"]) for row in rows] == [
         (2, 2),
         (0, 0),
         (5, 1),
     ]
-    for task, left in zip(tasks, ([1, 2], [], [0, 1, 2, 3, 5]), strict=True):
-        before = bytes_of(task.source)
+    for shard, task, left in zip(
+        source.shards, tasks, ([1, 2], [], [0, 1, 2, 3, 5]), strict=True
+    ):
+        before = bytes_of(shard.path)
         assert bytes_of(task.path) == [before[n] for n in left]
-    assert rows[2]["class_counts"] == {4: 1, 5: 1, 6: 1, 7: 1, 9: 1}
+    assert copies[2].class_counts == {4: 1, 5: 1, 6: 1, 7: 1, 9: 1}
     assert rows[2]["bytes"] == pathlib.Path(tasks[2].path).stat().st_size
 
 
 def test_a_copy_has_its_own_index_files(tmp_path):
     source = sets.numbered(tmp_path / "from", [5])
     (tmp_path / "to").mkdir()
-    (task,) = plan_copies(source, [1], str(tmp_path / "to"))
+    (task,) = plan_copies(searched(source), {0: [removal(1)]}, str(tmp_path / "to"))
     copy_shard(task)
     folder = tmp_path / "to/index"
     name = pathlib.Path(task.path).name
@@ -57,10 +70,10 @@ def test_a_copy_has_its_own_index_files(tmp_path):
 def test_records_that_are_not_examples_are_copied_too(tmp_path):
     source = sets.shards(tmp_path / "from", [[b"\x07garbage", sets.example(b"x", [3])]])
     (tmp_path / "to").mkdir()
-    (task,) = plan_copies(source, [], str(tmp_path / "to"))
-    row = copy_shard(task)
-    assert row["records"] == 2
-    assert row["class_counts"] == {3: 1}
+    (task,) = plan_copies(searched(source), {}, str(tmp_path / "to"))
+    copy = copy_shard(task)
+    assert copy.row["records"] == 2
+    assert copy.class_counts == {3: 1}
 
 
 def test_shards_with_the_same_name_are_rejected(tmp_path):
@@ -68,4 +81,4 @@ def test_shards_with_the_same_name_are_rejected(tmp_path):
         sets.numbered(tmp_path / name, [1])
     both = TFRecords(f"{tmp_path}/a/train-*,{tmp_path}/b/train-*")
     with pytest.raises(ValueError, match=r"must have different names.*occurs 2 times"):
-        plan_copies(both, [], str(tmp_path / "to"))
+        plan_copies(searched(both), {}, str(tmp_path / "to"))

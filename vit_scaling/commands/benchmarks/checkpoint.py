@@ -2,16 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
-import pathlib
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from vit_scaling.checks import check_at_least
+from vit_scaling.commands.benchmarks.process_memory import PROCESS, status_bytes
 
 VARIABLE_BYTES = 2**26  # Of ViT-G/14's MLP, rounded: 54 million.
-_PROCESS = pathlib.Path("/proc/self")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,12 +71,7 @@ def _peak_bytes(function: Callable[[], Any]) -> int:
 
     Linux resets its record of the peak (VmHWM) when 5 is written to clear_refs.
     """
-    (_PROCESS / "clear_refs").write_text("5")
-    before = _status_bytes("VmRSS")
+    (PROCESS / "clear_refs").write_text("5")
+    before = status_bytes("VmRSS")
     function()
-    return _status_bytes("VmHWM") - before
-
-
-def _status_bytes(name: str) -> int:
-    lines = (_PROCESS / "status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
+    return status_bytes("VmHWM") - before

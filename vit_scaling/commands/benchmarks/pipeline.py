@@ -10,7 +10,13 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
+from vit_scaling.commands.benchmarks.process_memory import (
+    call_in_fresh_process,
+    status_bytes,
+)
+
 _ROUNDS = 4
+_WINDOWS = 6  # To read when memory is measured: about three are in memory.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=[1, 10, 100],
         help="numbers of repetitions of the set's files to measure",
+    )
+    parser.add_argument(
+        "--memory_rounds",
+        type=int,
+        default=0,
+        help="only measure the memory of the pipeline, so often at each of --times",
     )
     parser.add_argument(
         "--read_latency_ms",
@@ -56,6 +68,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from vit_scaling.data.tfrecords import TFRecords
 
     source = TFRecords(args.pattern)
+    if args.memory_rounds:
+        source.index()  # Stores the positions of the records.
+        runs = [times for _ in range(args.memory_rounds) for times in args.times]
+        return {
+            "memory": [call_in_fresh_process(_measure_memory, args, n) for n in runs]
+        }
     images = _read_images(source)
     rows = []
     for times in args.times:
@@ -262,6 +280,23 @@ def _wait_until_idle(at_most: float = 30.0) -> None:
         time.sleep(pause)
         if time.process_time() - begin < 0.02 * pause:
             return
+
+
+def _measure_memory(args: argparse.Namespace, times: int) -> dict[str, float]:
+    """Measure the peak memory of this process while it reads some shuffle windows."""
+    from vit_scaling.data.tfrecords import TFRecords
+
+    before = status_bytes("VmRSS")
+    data = _make_data(_repeat(TFRecords(args.pattern), times), args)
+    iterator, _ = _start(data, args)
+    for _ in range(_WINDOWS * args.shuffle_window // args.batch_size):
+        next(iterator)
+    return {
+        "times": times,
+        "images": data.num_examples,
+        "before_mib": before / 2**20,
+        "peak_mib": status_bytes("VmHWM") / 2**20,
+    }
 
 
 def _measure_reading(data: Any, args: argparse.Namespace) -> dict[str, float]:

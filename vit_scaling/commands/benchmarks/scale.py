@@ -1,8 +1,11 @@
-"""Measure what grows with a set: memory of subsets, graphs of workers, indexing."""
+"""Measure what grows with a set: memory of subsets and writers, graphs, indexing."""
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
 import concurrent.futures
+import contextlib
+import dataclasses
+import glob
 import json
 import multiprocessing
 import os
@@ -13,6 +16,11 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
+
+from vit_scaling.commands.benchmarks.process_memory import (
+    call_in_fresh_process,
+    status_bytes,
+)
 
 _HOSTS, _FRACTION, _SHARD_RECORDS = 64, 0.1, 100_000
 _RECORD_BYTES = 100_000
@@ -36,6 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="sizes of evaluation sets in whose hashes to search",
     )
+    parser.add_argument(
+        "--images",
+        type=int,
+        nargs="*",
+        default=[],
+        help="numbers of images for Beam to write, which are listed but not written",
+    )
     parser.add_argument("--pattern", help="shards whose indexing to measure too")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
 
@@ -44,6 +59,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure sets of each size; then the indexing of a real one."""
     result: dict[str, Any] = {"sets": [_measure_set(n) for n in args.records]}
     result["search"] = [_measure_search(n) for n in args.evaluation_images]
+    result["listing"] = [
+        call_in_fresh_process(_measure_listing, n) for n in args.images
+    ]
     if args.pattern:
         result["indexing"] = _measure_indexing(args.pattern, args.workers)
     return result
@@ -130,15 +148,20 @@ def _write_index(folder: str, records: int) -> str:
 
 
 def _measure_beam(source: Any, folder: str) -> dict[str, float]:
-    """Measure the pipeline that the launcher builds to search for near-duplicates."""
+    """Measure the launcher of a removal of near-duplicates with Beam.
+
+    The pipelines are measured instead of run. Reports of copied shards without one in
+    100 images are stored as workers would store them.
+    """
     try:
         import apache_beam as beam
     except ImportError:
         return {}
-    from vit_scaling.data.deduplication import beam_driver
+    from vit_scaling.data.deduplication import beam_driver, cleaning
     from vit_scaling.data.deduplication.search import Search
 
     sizes = []
+    driver = beam_driver.BeamDriver("none", [], os.path.join(folder, "output"))
 
     class Unrun:
         """A pipeline that is measured instead of run."""
@@ -149,16 +172,39 @@ def _measure_beam(source: Any, folder: str) -> dict[str, float]:
 
         def __exit__(self, *_: object) -> None:
             sizes.append(len(self.pipeline.to_runner_api().SerializeToString()))
+            for path in glob.glob(os.path.join(driver.output_dir, ".beam", "copies-*")):
+                if not path.endswith(".arrays"):
+                    _store_copies(path, source)
 
     make_pipeline = beam_driver.make_pipeline
     beam_driver.make_pipeline = lambda *_: Unrun()
-    driver = beam_driver.BeamDriver("none", [], os.path.join(folder, "output"))
     search = Search(source, [], include_internal=True)
+    options: Any = {"output_dir": driver.output_dir, "report": False, "driver": driver}
     try:
-        peak = _peak_mib(lambda: driver.run_search(search))
+        peak = _peak_mib(lambda: cleaning.clean(search, **options))
     finally:
         beam_driver.make_pipeline = make_pipeline
-    return {"launcher_peak_mib": peak, "beam_pipeline_bytes": sizes[0]}
+    return {"launcher_peak_mib": peak, "beam_pipeline_bytes": sum(sizes)}
+
+
+def _store_copies(path: str, source: Any) -> None:
+    """Store the reports of copied shards from which one in 100 images is removed."""
+    from vit_scaling.data.deduplication import beam_driver
+    from vit_scaling.data.deduplication.search import TRAINING_SET, Removal
+    from vit_scaling.data.deduplication.shard_copying import CopiedShard
+
+    for number, shard in enumerate(source.shards):
+        first = int(source.index().starts[number])
+        removals = [
+            Removal(record, TRAINING_SET, 0, 3, 0.99)
+            for record in range(first, first + shard.records, 100)
+        ]
+        name = os.path.basename(shard.path)
+        lines = "".join(f"{name},{r.record},key,{name},0,key,3\n" for r in removals)
+        row = {"file": name, "records": shard.records, "bytes": 0, "sha256": "0" * 64}
+        row["removed"] = len(removals)
+        copied = CopiedShard(row, {0: shard.records}, removals, lines, 0)
+        beam_driver._write(beam_driver._copy_path(path, number), copied)
 
 
 def _measure_search(images: int) -> dict[str, float]:
@@ -182,6 +228,43 @@ def _measure_search(images: int) -> dict[str, float]:
     return {
         "evaluation_images": images,
         "cpu_ms_per_training_image": 1000 * seconds / _QUERIES,
+    }
+
+
+def _measure_listing(images: int) -> dict[str, float]:
+    """Measure a writer's launcher until its workers would start."""
+    from vit_scaling.data.writing import image_entries, split_writer
+
+    @dataclasses.dataclass(frozen=True)
+    class Numbered(image_entries.ListedSource):
+        """A source of images that are only names."""
+
+        def _list(self) -> image_entries.Listing:
+            listing = image_entries.Listing(class_names=("0",))
+            for number in range(images):
+                path = f"/data/images/{number:012d}.jpg"
+                entry = image_entries.Entry(path[6:], ("0",), path, _RECORD_BYTES)
+                listing.use(entry)
+            return listing
+
+        def read(self, entry: image_entries.Entry) -> bytes:
+            raise NotImplementedError
+
+    class Listed(Exception):
+        """Ends the writer."""
+
+    def stop(tasks: Any) -> None:
+        raise Listed
+
+    before, begin = status_bytes("VmHWM"), time.process_time()
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Listed):
+        split_writer.write_tfrecords(
+            Numbered(), output_dir=folder, split="train", write_shards=stop
+        )
+    return {
+        "images": images,
+        "launcher_growth_mib": (status_bytes("VmHWM") - before) / 2**20,
+        "cpu_us_per_image": 1e6 * (time.process_time() - begin) / images,
     }
 
 

@@ -3,18 +3,16 @@
 Every step is linear in the number of images. Workers make the ranges of records that
 they read, and only similar hashes are compared. The search, the index of the evaluation
 images and the results pass through files in the output folder, which all workers must
-see: what the launcher holds does not grow with the number of images, but with that of
-the removed ones.
+see: what the launcher holds grows with the number of shards only.
 """
 # SPDX-License-Identifier: Apache-2.0
 
-import ast
 import dataclasses
 import functools
-import os
+import pickle
 import struct
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -31,10 +29,15 @@ from vit_scaling.data.deduplication.search import (
     SearchResult,
     Unreadable,
 )
-from vit_scaling.data.deduplication.shard_copying import ShardCopy, copy_shard
+from vit_scaling.data.deduplication.shard_copying import (
+    CopiedShard,
+    ShardCopy,
+    copy_shard,
+)
 from vit_scaling.data.writing.beam_driver import make_pipeline
+from vit_scaling.io_files import atomic_file
 
-_FOLDER = ".beam"  # In the output folder; removed at the end.
+_FOLDER = ".beam"  # In the output folder; removed once the copies are reported.
 _RECORDS_PER_ELEMENT = 256
 _Range = tuple[int, int, int]  # Number of a set, first record, end.
 _ENTRY = struct.Struct("<Q?QQ")  # The fields of a `BucketEntry`: 25 bytes.
@@ -62,91 +65,159 @@ class BeamDriver:
         folder.mkdir(parents=True)
         # Its index too, so that no worker looks for the shards again.
         search.train.index()
-        path = str(folder / f"search-{uuid.uuid4().hex}")  # Loads are cached.
+        path = self._new_path("search")
         shared_objects.store(path, search)
+        with make_pipeline(self.runner, self.options) as pipeline:
+            _add_search(pipeline, search, path)
+        unreadable = {
+            number: _read(count)
+            for number in (TRAINING_SET, *range(len(search.against)))
+            if (count := _unreadable_path(path, number)).exists()
+        }
+        return search.make_result(StoredRemovals(path), unreadable)
 
-        def add_steps(pipeline: Any) -> Any:
-            import apache_beam as beam  # pip install "vit_scaling[beam]"
-
-            images, unreadable = (
-                pipeline
-                | "evaluation sets" >> beam.Create(list(range(len(search.against))))
-                | "evaluation ranges" >> beam.FlatMap(_make_ranges, path)
-                | "spread evaluation records" >> beam.Reshuffle()
-                | "fingerprint" >> beam.FlatMap(_fingerprint, path)
-                | "unreadable" >> beam.Partition(_partition, 2, Unreadable)
-            )
-            index = (
-                images
-                | "gather" >> beam.combiners.ToList()
-                | "build index" >> beam.Map(_store_index, path)
-            )
-            near, entries = (
-                pipeline
-                | "training set" >> beam.Create([TRAINING_SET])
-                | "training ranges" >> beam.FlatMap(_make_ranges, path)
-                | "spread training records" >> beam.Reshuffle()
-                | "examine"
-                >> beam.FlatMap(_examine, path, beam.pvalue.AsSingleton(index))
-                | "entries" >> beam.Partition(_partition, 2, BucketEntry)
-            )
-            internal = (
-                entries
-                | "put into buckets" >> beam.FlatMap(_put_into_buckets)
-                | "group by bucket" >> beam.GroupByKey()
-                | "find candidates" >> beam.FlatMap(_find_candidates, search.thresholds)
-                | "group by record" >> beam.GroupByKey()
-                | "confirm" >> beam.FlatMap(_confirm, path)
-            )
-            return (
-                (near, internal, unreadable)
-                | "join" >> beam.Flatten()
-                | "to tuples" >> beam.Map(dataclasses.astuple)
-            )
-
-        rows = self._run(add_steps)
-        outcomes = [Removal(*r) if len(r) == 5 else Unreadable(*r) for r in rows]
-        return search.collect_outcomes(outcomes)
-
-    def copy_shards(self, tasks: Sequence[ShardCopy]) -> list[dict[str, Any]]:
-        """Copy shards; return their manifest rows in the same order."""
-
-        def add_steps(pipeline: Any) -> Any:
-            import apache_beam as beam  # pip install "vit_scaling[beam]"
-
-            return (
-                pipeline
-                | "shards" >> beam.Create(tasks)
-                | "spread" >> beam.Reshuffle()
-                | "copy" >> beam.Map(copy_shard)
-            )
-
-        rows = {row["file"]: row for row in self._run(add_steps)}
-        return [rows[os.path.basename(task.path)] for task in tasks]
-
-    def _run(self, add_steps: Callable[[Any], Any]) -> list[Any]:
-        """Run a pipeline of some steps and return the values that it ends with.
-
-        Args:
-            add_steps: From an empty pipeline to a collection of Python literals.
-        """
+    def copy_shards(self, tasks: Sequence[ShardCopy]) -> Iterator[CopiedShard]:
+        """Copy shards; yield what is reported of them, in the same order."""
         import apache_beam as beam  # pip install "vit_scaling[beam]"
 
-        folder = epath.Path(self.output_dir) / _FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
+        path = self._new_path("copies")
+        shared_objects.store(path, tasks)
         with make_pipeline(self.runner, self.options) as pipeline:
             _ = (
-                add_steps(pipeline)
-                | "to text" >> beam.Map(repr)
-                | "write" >> beam.io.WriteToText(str(folder / "rows"))
+                pipeline
+                | "shards" >> beam.Create(range(len(tasks)))
+                | "spread" >> beam.Reshuffle()
+                | "copy" >> beam.Map(_copy, path)
             )
-        rows = [
-            ast.literal_eval(line)
-            for path in folder.glob("rows*")
-            for line in path.read_text(encoding="utf-8").splitlines()
-        ]
-        folder.rmtree()
-        return rows
+        for number in range(len(tasks)):
+            yield _read(_copy_path(path, number))
+        (epath.Path(self.output_dir) / _FOLDER).rmtree()
+
+    def _new_path(self, name: str) -> str:
+        """Return a path that was never used before, because loads are cached."""
+        return str(epath.Path(self.output_dir) / _FOLDER / f"{name}-{uuid.uuid4().hex}")
+
+
+class StoredRemovals(Mapping[int, Sequence[Removal]]):
+    """The records to remove, by shard, in one file per shard.
+
+    Args:
+        path: Of the search.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = epath.Path(f"{path}-removals")
+
+    def store(self, shard: int, removals: Iterable[Removal]) -> None:
+        """Store the records to remove from a shard."""
+        ordered = sorted(removals, key=lambda removal: removal.record)
+        _write(self._of_shard(shard), ordered)
+
+    def __getitem__(self, shard: int) -> Sequence[Removal]:
+        path = self._of_shard(shard)
+        if not path.exists():
+            raise KeyError(shard)
+        removals: Sequence[Removal] = _read(path)
+        return removals
+
+    def __iter__(self) -> Iterator[int]:
+        files = self._path.parent.glob(f"{self._path.name}-*")
+        return iter(sorted(int(file.name.rpartition("-")[2]) for file in files))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def _of_shard(self, shard: int) -> epath.Path:
+        return self._path.with_name(f"{self._path.name}-{shard}")
+
+
+def _add_search(pipeline: Any, search: Search, path: str) -> None:
+    """Add the steps of a search; the last ones store the results."""
+    import apache_beam as beam  # pip install "vit_scaling[beam]"
+
+    images, unreadable = (
+        pipeline
+        | "evaluation sets" >> beam.Create(list(range(len(search.against))))
+        | "evaluation ranges" >> beam.FlatMap(_make_ranges, path)
+        | "spread evaluation records" >> beam.Reshuffle()
+        | "fingerprint" >> beam.FlatMap(_fingerprint, path)
+        | "unreadable" >> beam.Partition(_partition, 2, Unreadable)
+    )
+    index = (
+        images
+        | "gather" >> beam.combiners.ToList()
+        | "build index" >> beam.Map(_store_index, path)
+    )
+    near, entries = (
+        pipeline
+        | "training set" >> beam.Create([TRAINING_SET])
+        | "training ranges" >> beam.FlatMap(_make_ranges, path)
+        | "spread training records" >> beam.Reshuffle()
+        | "examine" >> beam.FlatMap(_examine, path, beam.pvalue.AsSingleton(index))
+        | "entries" >> beam.Partition(_partition, 2, BucketEntry)
+    )
+    internal = (
+        entries
+        | "put into buckets" >> beam.FlatMap(_put_into_buckets)
+        | "group by bucket" >> beam.GroupByKey()
+        | "find candidates" >> beam.FlatMap(_find_candidates, search.thresholds)
+        | "group by record" >> beam.GroupByKey()
+        | "confirm" >> beam.FlatMap(_confirm, path)
+    )
+    removals, unreadable = (
+        (near, internal, unreadable)
+        | "join" >> beam.Flatten()
+        | "removals" >> beam.Partition(_partition, 2, Unreadable)
+    )
+    _ = (
+        removals
+        | "find shard" >> beam.Map(_with_shard, path)
+        | "group by shard" >> beam.GroupByKey()
+        | "store removals" >> beam.Map(_store_removals, path)
+    )
+    _ = (
+        unreadable
+        | "find set" >> beam.Map(_dataset)
+        | "count by set" >> beam.combiners.Count.PerElement()
+        | "store counts" >> beam.Map(_store_unreadable, path)
+    )
+
+
+def _write(path: epath.Path, value: Any) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(pickle.dumps(value))
+
+
+def _read(path: epath.Path) -> Any:
+    return pickle.loads(path.read_bytes())
+
+
+def _unreadable_path(path: str, dataset: int) -> epath.Path:
+    return epath.Path(f"{path}-unreadable-{dataset}")
+
+
+def _copy_path(path: str, shard: int) -> epath.Path:
+    return epath.Path(f"{path}-{shard}")
+
+
+def _with_shard(removal: Removal, path: str) -> tuple[int, Removal]:
+    return _load(path).train.index().shard_of(removal.record), removal
+
+
+def _store_removals(group: tuple[int, Iterable[Removal]], path: str) -> None:
+    StoredRemovals(path).store(*group)
+
+
+def _dataset(unreadable: Unreadable) -> int:
+    return unreadable.dataset
+
+
+def _store_unreadable(count: tuple[int, int], path: str) -> None:
+    _write(_unreadable_path(path, count[0]), count[1])
+
+
+def _copy(shard: int, path: str) -> None:
+    _write(_copy_path(path, shard), copy_shard(_load(path)[shard]))
 
 
 @functools.lru_cache(maxsize=2)

@@ -5,7 +5,7 @@ import collections
 import dataclasses
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from etils import epath
@@ -18,12 +18,16 @@ from vit_scaling.data.deduplication.search import (
     Search,
     SearchResult,
 )
-from vit_scaling.data.deduplication.shard_copying import ShardCopy, plan_copies
+from vit_scaling.data.deduplication.shard_copying import (
+    CopiedShard,
+    ShardCopy,
+    plan_copies,
+)
 from vit_scaling.data.manifests import make_manifest, manifest_path
 from vit_scaling.data.sidecar_files import INDEX_FOLDER
 from vit_scaling.data.tfrecords import CLASSES_FILE, NUMBERS_PATTERN, TFRecords
 from vit_scaling.data.writing.class_names import write_class_names
-from vit_scaling.io_files import absolute_path, is_partial, write_json
+from vit_scaling.io_files import absolute_path, atomic_file, is_partial, write_json
 
 
 class Driver(Protocol):
@@ -32,8 +36,8 @@ class Driver(Protocol):
     def run_search(self, search: Search) -> SearchResult:
         """Find the training records to remove."""
 
-    def copy_shards(self, tasks: Sequence[ShardCopy]) -> list[dict[str, Any]]:
-        """Copy shards; return their manifest rows in the same order."""
+    def copy_shards(self, tasks: Sequence[ShardCopy]) -> Iterator[CopiedShard]:
+        """Copy shards; yield what is reported of them, in the same order."""
 
 
 def clean(
@@ -64,45 +68,60 @@ def clean(
         ValueError: `output_dir` is a folder of one of the sets, no image of a set
             decodes, or `exceptions` has other columns.
     """
-    kept = removal_report.read_exceptions(exceptions) if exceptions else set()
+    kept = removal_report.read_exceptions(exceptions) if exceptions else ()
     driver, train = driver or LocalDriver(), search.train
     _check_output_dir(search, output_dir)
     _check_class_names(train)
     (epath.Path(output_dir) / INDEX_FOLDER).mkdir(parents=True, exist_ok=True)
     _remove_partial_files(output_dir)
     found = driver.run_search(search)
-    locate = train.index().locate
-    removals = [
-        removal
-        for removal in found.removals
-        if removal_report.name_record(*locate(removal.record)) not in kept
-    ]
-    tasks = plan_copies(train, [removal.record for removal in removals], output_dir)
-    rows = driver.copy_shards(tasks)
+    tasks = plan_copies(search, found.removals, output_dir, frozenset(kept))
+    copies = _Copies()
+    removed_csv = os.path.join(output_dir, "removed.csv")
+    with atomic_file(removed_csv) as temporary, temporary.open("wb") as file:
+        file.write(removal_report.removal_list_header().encode())
+        for copied in driver.copy_shards(tasks):
+            file.write(copied.removal_list.encode())
+            copies.add(copied)
     if train.class_names:
         write_class_names(os.path.join(output_dir, CLASSES_FILE), train.class_names)
-    _write_manifest(train, rows, output_dir)
+    _write_manifest(train, copies, output_dir)
     result = {
         "records": train.index().num_records,
-        "removed": len(removals),
-        "exceptions": len(found.removals) - len(removals),
-        "kept": sum(row["records"] for row in rows),
+        "removed": sum(row["removed"] for row in copies.rows),
+        "exceptions": copies.exceptions,
+        "kept": sum(row["records"] for row in copies.rows),
         "unreadable": found.unreadable,
         "unreadable_against": sum(found.unreadable_against),
         "thresholds": dataclasses.asdict(search.thresholds),
-        "removed_by_set": _count_by_set(search, removals),
-        "shards": [
-            {name: value for name, value in row.items() if name != "class_counts"}
-            for row in rows
-        ],
+        "removed_by_set": _name_counts(search, copies.removed_by_set),
+        "shards": copies.rows,
     }
     write_json(os.path.join(output_dir, "deduplication.json"), result)
-    removed_csv = os.path.join(output_dir, "removed.csv")
-    removal_report.write_removal_list(removed_csv, search, removals)
     if report:
         report_html = os.path.join(output_dir, "report.html")
-        removal_report.write_report(report_html, search, removals, result)
+        removal_report.write_report(report_html, search, copies.least_alike, result)
     return result
+
+
+class _Copies:
+    """What the reports say of all copied shards; does not grow with the removals."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.class_counts: collections.Counter[int] = collections.Counter()
+        self.removed_by_set: collections.Counter[int] = collections.Counter()
+        self.least_alike: list[Removal] = []
+        self.exceptions = 0
+
+    def add(self, copied: CopiedShard) -> None:
+        self.rows.append(copied.row)
+        self.class_counts.update(copied.class_counts)
+        self.removed_by_set.update(removal.dataset for removal in copied.removals)
+        self.least_alike = removal_report.find_least_alike(
+            [*self.least_alike, *copied.removals]
+        )
+        self.exceptions += copied.exceptions
 
 
 def _check_output_dir(search: Search, output_dir: str) -> None:
@@ -135,19 +154,15 @@ def _remove_partial_files(output_dir: str) -> None:
             path.unlink()
 
 
-def _count_by_set(search: Search, removals: Sequence[Removal]) -> dict[str, int]:
-    counts = collections.Counter(removal.dataset for removal in removals)
+def _name_counts(search: Search, counts: collections.Counter[int]) -> dict[str, int]:
+    """Return the numbers of removals by the names of the sets."""
     internal, sets = counts[TRAINING_SET], enumerate(search.against)
     by_set = {str(source.pattern): counts[number] for number, source in sets}
     return {"the training set itself": internal, **by_set} if internal else by_set
 
 
-def _write_manifest(
-    train: TFRecords, rows: Sequence[Mapping[str, Any]], output_dir: str
-) -> None:
-    counts: collections.Counter[int] = collections.Counter()
-    for row in rows:
-        counts.update(row["class_counts"])
+def _write_manifest(train: TFRecords, copies: _Copies, output_dir: str) -> None:
+    counts, rows = copies.class_counts, copies.rows
     names = train.class_names or tuple(map(str, range(max(counts, default=-1) + 1)))
     # The split of train-extra-00000-of-00004.tfrecord is train-extra.
     split = re.sub(f"{NUMBERS_PATTERN}.*", "", rows[0]["file"]).split(".")[0]

@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 from vit_scaling.data.deduplication.fingerprints import Fingerprint
 from vit_scaling.data.deduplication.internal_duplicates import (
@@ -17,7 +16,11 @@ from vit_scaling.data.deduplication.search import (
     SearchResult,
     Unreadable,
 )
-from vit_scaling.data.deduplication.shard_copying import ShardCopy, copy_shard
+from vit_scaling.data.deduplication.shard_copying import (
+    CopiedShard,
+    ShardCopy,
+    copy_shard,
+)
 
 _PROGRESS_EVERY = 1000
 
@@ -52,9 +55,9 @@ class LocalDriver:
             outcomes += search.confirm_internal_duplicate(record, found)
         return search.collect_outcomes(outcomes)
 
-    def copy_shards(self, tasks: Sequence[ShardCopy]) -> list[dict[str, Any]]:
-        """Copy shards one after the other; return their manifest rows."""
-        return [copy_shard(task) for task in tasks]
+    def copy_shards(self, tasks: Sequence[ShardCopy]) -> Iterator[CopiedShard]:
+        """Copy shards one after the other."""
+        return map(copy_shard, tasks)
 
 
 def _fingerprint_evaluation_sets(

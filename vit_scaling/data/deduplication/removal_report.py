@@ -3,10 +3,11 @@
 
 import base64
 import csv
+import heapq
 import io
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from PIL import Image
@@ -27,23 +28,31 @@ _COLUMNS = (
 )
 
 
-def write_removal_list(path: str, search: Search, removals: Sequence[Removal]) -> None:
-    """Write removed.csv: file, number and key of each removed record and its original.
+def removal_list_header() -> str:
+    """Return the first line of removed.csv."""
+    return _csv_text([_COLUMNS])
+
+
+def format_removals(search: Search, removals: Iterable[Removal]) -> str:
+    """Return lines of removed.csv: file, number and key of both images of each pair.
 
     Args:
-        path: Of the file.
         search: The sets.
         removals: The records to remove.
     """
-    text = io.StringIO(newline="")
-    table = csv.writer(text)
-    table.writerow(_COLUMNS)
+    rows = []
     for removal in removals:
         original = search.dataset(removal.dataset), removal.original
         removed = _describe_record(search.train, removal.record)
         closeness = (removal.distance, f"{removal.likeness:.4f}")
-        table.writerow([*removed, *_describe_record(*original), *closeness])
-    write_text(path, text.getvalue())
+        rows.append([*removed, *_describe_record(*original), *closeness])
+    return _csv_text(rows)
+
+
+def _csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
 
 
 def read_exceptions(path: str) -> set[tuple[str, int]]:
@@ -77,6 +86,11 @@ def _describe_record(source: TFRecords, record: int) -> tuple[str, int, str]:
     return (*index.locate(record), key)
 
 
+def find_least_alike(removals: Iterable[Removal]) -> list[Removal]:
+    """Return the pairs to show: a wrong removal would be among the least alike."""
+    return heapq.nsmallest(MAX_PAIRS, removals, key=lambda removal: removal.likeness)
+
+
 def write_report(
     path: str,
     search: Search,
@@ -93,15 +107,13 @@ def write_report(
     """
     import jinja2
 
-    # The least alike first, because a wrong removal would be among them.
-    ordered = sorted(removals, key=lambda removal: removal.likeness)
     pairs = [
         {
             "removal": removal,
             "removed": _show_record(search.train, removal.record),
             "original": _show_record(search.dataset(removal.dataset), removal.original),
         }
-        for removal in ordered[:MAX_PAIRS]
+        for removal in find_least_alike(removals)
     ]
     environment = jinja2.Environment(autoescape=True)
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))

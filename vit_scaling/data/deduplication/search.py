@@ -5,7 +5,7 @@
    of an evaluation image, or an entry for the search inside the training set.
 3. The entries are grouped by bucket, the candidates of each bucket are grouped by
    record (`internal_duplicates`), and `confirm_internal_duplicate` compares the pixels.
-4. `collect_outcomes` puts all outcomes together.
+4. `collect_outcomes` groups the outcomes by shard, or a driver does.
 
 Each step depends on its arguments and the records only, so all drivers find the same.
 """
@@ -13,7 +13,7 @@ Each step depends on its arguments and the records only, so all drivers find the
 
 import collections
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -60,12 +60,12 @@ class SearchResult:
     """What a search found.
 
     Args:
-        removals: Training records to remove, in order.
+        removals: Training records to remove, in order, by the number of their shard.
         unreadable: Number of training images that do not decode; they are kept.
         unreadable_against: The same number of each evaluation set.
     """
 
-    removals: list[Removal]
+    removals: Mapping[int, Sequence[Removal]]
     unreadable: int
     unreadable_against: tuple[int, ...]
 
@@ -169,19 +169,36 @@ class Search:
         Raises:
             ValueError: No image of a set decodes.
         """
-        removals = []
+        removals: dict[int, list[Removal]] = {}
         unreadable: collections.Counter[int] = collections.Counter()
         for outcome in outcomes:
             if isinstance(outcome, Removal):
-                removals.append(outcome)
+                shard = self.train.index().shard_of(outcome.record)
+                removals.setdefault(shard, []).append(outcome)
             else:
                 unreadable[outcome.dataset] += 1
+        for found in removals.values():
+            found.sort(key=lambda removal: removal.record)
+        return self.make_result(removals, unreadable)
+
+    def make_result(
+        self, removals: Mapping[int, Sequence[Removal]], unreadable: Mapping[int, int]
+    ) -> SearchResult:
+        """Return the result of the search.
+
+        Args:
+            removals: See `SearchResult`.
+            unreadable: Number of images that do not decode, by the number of their set.
+
+        Raises:
+            ValueError: No image of a set decodes.
+        """
         for number in (TRAINING_SET, *range(len(self.against))):
-            self.check_readable(number, unreadable[number])
+            self.check_readable(number, unreadable.get(number, 0))
         return SearchResult(
-            sorted(removals, key=lambda removal: removal.record),
-            unreadable[TRAINING_SET],
-            tuple(unreadable[number] for number in range(len(self.against))),
+            removals,
+            unreadable.get(TRAINING_SET, 0),
+            tuple(unreadable.get(number, 0) for number in range(len(self.against))),
         )
 
     def check_readable(self, number: int, unreadable: int) -> None:

@@ -6,8 +6,12 @@ FlinkRunner and SparkRunner take their own options and need a shared file system
 """
 # SPDX-License-Identifier: Apache-2.0
 
+import functools
+import pickle
 from collections.abc import Sequence
 from typing import Any
+
+from etils import epath
 
 from vit_scaling.data.writing import shard_writer, split_writer
 from vit_scaling.data.writing.image_entries import EntrySource
@@ -51,15 +55,28 @@ def write_with_beam(
     def write_shards(tasks: list[shard_writer.ShardTask]) -> None:
         import apache_beam as beam  # pip install "vit_scaling[beam]"
 
+        # One file: the source and the class names are the same in all.
+        path = f"{tasks[0].entries.path}.tasks"
+        epath.Path(path).write_bytes(pickle.dumps(tasks))
         with make_pipeline(runner, options) as pipeline:
             _ = (
                 pipeline
-                | "shards" >> beam.Create(tasks)
+                | "shards" >> beam.Create(range(len(tasks)))
                 | "spread" >> beam.Reshuffle()
-                | "write" >> beam.Map(_write_unfinished)
+                | "write" >> beam.Map(_write_number, path)
             )
 
     return split_writer.write_tfrecords(source, write_shards=write_shards, **arguments)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(path: str) -> list[shard_writer.ShardTask]:
+    tasks: list[shard_writer.ShardTask] = pickle.loads(epath.Path(path).read_bytes())
+    return tasks
+
+
+def _write_number(number: int, path: str) -> str:
+    return _write_unfinished(_load(path)[number])
 
 
 def _write_unfinished(task: shard_writer.ShardTask) -> str:

@@ -4,7 +4,7 @@
 import logging
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from etils import epath
 
@@ -17,7 +17,7 @@ _logger = logging.getLogger(__name__)
 
 
 def assign_class_names(
-    source: EntrySource, entries: Sequence[Entry], output_dir: str, split: str
+    source: EntrySource, entries: Iterable[Entry], output_dir: str, split: str
 ) -> tuple[str, ...]:
     """Return the class names of the set; the first split writes its own.
 

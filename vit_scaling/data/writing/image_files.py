@@ -7,7 +7,9 @@ import dataclasses
 import io
 import logging
 import os
+import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 
 from etils import epath
@@ -102,14 +104,18 @@ class Folder(_ReadsFiles):
 
 def _warn_of_classes_below(listing: Listing) -> None:
     """Warn if the only class has subfolders of images, which may be the classes."""
-    parts = [entry.key.split("/") for entry in listing.entries]
-    below = sorted({part[1] for part in parts if len(part) > 2})
-    if len(listing.class_names) == 1 and len(below) > 1 and min(map(len, parts)) > 2:
+    below: set[str] = set()
+    for entry in listing.entries if len(listing.class_names) == 1 else ():
+        parts = entry.key.split("/")
+        if len(parts) < 3:
+            return
+        below.add(parts[1])
+    if len(below) > 1:
         _logger.warning(
             "All images are of one class, %s. If its subfolders (%s) are the classes, "
             "write the images from that folder.",
             listing.class_names[0],
-            list_some(below),
+            list_some(sorted(below)),
         )
 
 
@@ -243,12 +249,13 @@ class CsvFile(_ReadsFiles):
         return listing
 
     def _read_rows(self) -> Iterator[Entry]:
-        with open_file(self.path) as binary:
+        # A local copy: an object store's files cannot be wrapped as text.
+        with tempfile.TemporaryFile() as binary, open_file(self.path) as original:
+            shutil.copyfileobj(original, binary)
+            binary.seek(0)
             encoding = _detect_encoding(binary.read(4))
             binary.seek(0)
-            file = io.TextIOWrapper(
-                io.BytesIO(binary.read()), encoding=encoding, newline=""
-            )
+            file = io.TextIOWrapper(binary, encoding=encoding, newline="")
             rows = csv.DictReader(file)
             try:
                 if not {"path", "labels"} <= set(rows.fieldnames or ()):

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import io
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -56,10 +57,7 @@ class RecordImages(ListedSource):
 
     def class_names(self) -> tuple[str, ...]:
         """Return the set's names, or the numbers 0 to the largest label."""
-        if self.source.class_names:
-            return self.source.class_names
-        labels = [label for row in self._rows for label in row[2]]
-        return tuple(str(number) for number in range(max(labels, default=-1) + 1))
+        return self.source.class_names or self.listing.class_names
 
     def _list(self) -> Listing:
         """Return the records, in order; reads each once for its key and labels.
@@ -67,39 +65,42 @@ class RecordImages(ListedSource):
         Raises:
             ValueError: A record has no key or label, or a label without a class.
         """
-        names = self.class_names()
-        listing = Listing(class_names=names)
-        for number, key, labels, size in self._rows:
-            labels_text = self._name_labels(names, labels, number)
+        names, listing = self.source.class_names, Listing()
+        largest = -1
+        for number, key, labels, size in self._read_rows():
+            largest = max(largest, *labels, -1)
+            labels_text = self._name_labels(labels, number, largest)
             listing.use(Entry(key, labels_text, number, size))
-        others = self._index.num_records - len(self._rows)
+        listing.class_names = names or tuple(map(str, range(largest + 1)))
+        others = self._index.num_records - len(listing.entries)
         if others:
             listing.skipped["outside the subset"] = SkippedFiles(others)
         return listing
 
     def _name_labels(
-        self, names: tuple[str, ...], labels: list[int], number: int
+        self, labels: list[int], number: int, largest: int
     ) -> tuple[str, ...]:
+        """Return the classes of a record; `largest` is the largest label so far."""
         folder = os.path.dirname(self._index.locate(number)[0])
-        names = self.source.class_names_by_folder[folder] or names
-        wrong = [label for label in labels if not 0 <= label < len(names)]
+        names = self.source.class_names_by_folder[folder] or self.source.class_names
+        count = len(names) if names else largest + 1
+        wrong = [label for label in labels if not 0 <= label < count]
         if wrong:
             raise ValueError(
-                f"{self._index.describe(number)}: labels must be in 0…{len(names) - 1} "
+                f"{self._index.describe(number)}: labels must be in 0…{count - 1} "
                 f"(the class names); received {wrong}. Fix the record, or give the "
                 "set's `label_offset` (--label_offset)."
             )
-        return tuple(names[label] for label in labels)
+        return tuple(names[label] if names else str(label) for label in labels)
 
     def read(self, entry: Entry) -> bytes:
         """Return the encoded image of a record."""
         example = read_example(self._index, entry.place)
         return feature_values(example, self.source.features.image)[0]
 
-    @functools.cached_property
-    def _rows(self) -> list[tuple[int, str, list[int], int]]:
-        """The number, key, labels and size of every record to include."""
-        features, rows = self.source.features, []
+    def _read_rows(self) -> Iterator[tuple[int, str, list[int], int]]:
+        """Yield the number, key, labels and size of every record to include."""
+        features = self.source.features
         kept = None if self.keep is None else set(self.keep)
         for number, data in self._index.read_records():
             if kept is not None and number not in kept:
@@ -107,10 +108,10 @@ class RecordImages(ListedSource):
             try:
                 example = parse_example(data)
                 labels = features.labels(example)
-                rows.append((number, self._key(example, number), labels, len(data)))
+                key = self._key(example, number)
             except (ValueError, TypeError) as error:
                 raise ValueError(f"{self._index.describe(number)}: {error}") from error
-        return rows
+            yield number, key, labels, len(data)
 
     def _key(self, example: tf.train.Example, number: int) -> str:
         features = self.source.features

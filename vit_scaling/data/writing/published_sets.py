@@ -16,7 +16,12 @@ from vit_scaling.class_names import (
     imagenet_wordnet_numbers,
 )
 from vit_scaling.data.writing import file_rules
-from vit_scaling.data.writing.image_entries import Entry, ListedSource, Listing
+from vit_scaling.data.writing.image_entries import (
+    Entry,
+    EntryTable,
+    ListedSource,
+    Listing,
+)
 from vit_scaling.data.writing.image_files import Folder, scan_folder
 from vit_scaling.naming import check_known, list_some
 
@@ -213,10 +218,10 @@ class PublishedSet(ListedSource):
             first = f", among them {list_some([*map(repr, unknown)])}" * bool(unknown)
             raise self._wrong_layout(root, f"it has {len(found)} folders{first}")
         names = {name: meaning for name, meaning in found.items() if meaning}
-        listing.entries = [
+        listing.entries = EntryTable(
             dataclasses.replace(entry, labels=(names[entry.labels[0]],))
             for entry in listing.entries
-        ]
+        )
         if layout.class_names:
             listing.class_names = layout.class_names()
         return listing

@@ -89,9 +89,11 @@ def run(
 
 
 def _default_workers(tasks: Sequence[ShardTask]) -> int:
-    sizes = [entry.size_bytes for task in tasks for entry in task.entries]
-    is_small = sum(sizes) < _SMALL_BYTES and len(sizes) < _SMALL_IMAGES
-    return 1 if is_small else os.cpu_count() or 1
+    if sum(len(task.entries) for task in tasks) < _SMALL_IMAGES:
+        sizes = (entry.size_bytes for task in tasks for entry in task.entries)
+        if sum(sizes) < _SMALL_BYTES:
+            return 1
+    return os.cpu_count() or 1
 
 
 _counter: Any = None  # Of this worker process and its siblings.

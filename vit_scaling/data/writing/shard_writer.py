@@ -20,7 +20,11 @@ from vit_scaling.data.writing.image_checks import (
     UnusableImage,
     prepare_image,
 )
-from vit_scaling.data.writing.image_entries import Entry, EntrySource
+from vit_scaling.data.writing.image_entries import (
+    Entry,
+    EntrySource,
+    StoredEntries,
+)
 from vit_scaling.io_files import atomic_file, read_json, write_json
 from vit_scaling.naming import check_known
 
@@ -110,7 +114,7 @@ class ShardTask:
 
     Args:
         source: Reads the images.
-        entries: The shard's images.
+        entries: The shard's images, in a file.
         path: The file to write.
         classes: Class names in index order.
         settings: How images become records.
@@ -118,7 +122,7 @@ class ShardTask:
     """
 
     source: EntrySource
-    entries: tuple[Entry, ...]
+    entries: StoredEntries
     path: str
     classes: tuple[str, ...]
     settings: Settings

@@ -4,16 +4,18 @@
 import collections
 import dataclasses
 import hashlib
+import itertools
 import os
 import re
-from collections.abc import Callable, Collection, Sequence
+import uuid
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from etils import epath
 
-from vit_scaling.data import subsets
 from vit_scaling.data.manifests import (
     FORMAT_VERSION,
+    MAX_LEFT_OUT_NAMED,
     make_manifest,
     manifest_path,
 )
@@ -22,9 +24,10 @@ from vit_scaling.data.tfrecords import NUMBERS_PATTERN, shard_name
 from vit_scaling.data.writing import shard_processes
 from vit_scaling.data.writing.class_names import assign_class_names
 from vit_scaling.data.writing.image_entries import (
-    Entry,
     EntrySource,
+    EntryTable,
     Listing,
+    StoredEntries,
     format_summary,
 )
 from vit_scaling.data.writing.shard_writer import (
@@ -43,6 +46,7 @@ from vit_scaling.io_files import (
 # several processes can write it. The number does not depend on the machine, because
 # any machine may continue.
 _MIN_SHARDS, _MIN_SHARD_IMAGES = 16, 64
+_REPORTS_AT_ONCE = 256
 Progress = Callable[[int, int], None]
 
 
@@ -88,7 +92,8 @@ def write_tfrecords(
             Or a shard written again differs from the manifest.
     """
     settings = settings or Settings()
-    entries = _sort_entries(source.listing, settings.shuffle)
+    entries = source.listing.entries
+    _check_entries(source.listing)
     folder = epath.Path(output_dir) / INDEX_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     _remove_files(output_dir, split)
@@ -98,39 +103,58 @@ def write_tfrecords(
     plan = _fingerprint(entries, classes, count, settings)
     if manifest:
         _check_plan(manifest, plan, output_dir)
-    tasks = [
-        ShardTask(
-            source,
-            tuple(entries[len(entries) * i // count : len(entries) * (i + 1) // count]),
-            os.path.join(output_dir, shard_name(split, i, count)),
-            classes,
-            settings,
-            plan,
-        )
-        for i in range(count)
-    ]
+    tasks = []
+    for number in range(count):
+        path = epath.Path(output_dir) / shard_name(split, number, count)
+        stored = _name_stored(path, len(entries), number, count)
+        tasks.append(ShardTask(source, stored, str(path), classes, settings, plan))
     unfinished = _find_unfinished(tasks, manifest)
-    if write_shards and unfinished:
-        write_shards(unfinished)
-        unfinished = _find_unfinished(unfinished, None)
-    _write(unfinished, len(entries), workers, progress)
+    try:
+        _store_entries(entries, tasks, unfinished)
+        if write_shards and unfinished:
+            write_shards(unfinished)
+            unfinished = _find_unfinished(unfinished, None)
+        _write(unfinished, len(entries), workers, progress)
+    finally:
+        _remove_files(output_dir, split)
     if manifest:
         _check_unchanged(tasks, manifest)
     else:
-        reports = map_in_threads(read_json, [task.report_path for task in tasks])
-        manifest = _manifest_of(reports, source, split, classes, settings, plan)
+        manifest = _manifest_of(tasks, source, split)
         write_json(manifest_path(output_dir, split), manifest)
     _remove_files(output_dir, split, keep={os.path.basename(t.path) for t in tasks})
     return manifest
 
 
 def _choose_num_shards(
-    entries: Sequence[Entry], shard_bytes: int, manifest: dict[str, Any] | None
+    entries: EntryTable, shard_bytes: int, manifest: dict[str, Any] | None
 ) -> int:
     if manifest:
         return len(manifest["shards"])
-    by_size = -(-sum(entry.size_bytes for entry in entries) // shard_bytes)
+    by_size = -(-entries.count_bytes() // shard_bytes)
     return max(1, by_size, min(_MIN_SHARDS, len(entries) // _MIN_SHARD_IMAGES))
+
+
+def _name_stored(
+    path: epath.Path, images: int, number: int, count: int
+) -> StoredEntries:
+    """Return the images of shard `number` of `count`, to be stored near its path."""
+    name = f"{PARTIAL_PREFIX}{uuid.uuid4().hex}-{path.name}.entries"
+    first, end = images * number // count, images * (number + 1) // count
+    return StoredEntries(str(path.parent / INDEX_FOLDER / name), end - first)
+
+
+def _store_entries(
+    table: EntryTable, tasks: Sequence[ShardTask], unfinished: Sequence[ShardTask]
+) -> None:
+    """Store the images of unfinished shards, those of one shard after the other."""
+    wanted = {task.path for task in unfinished}
+    ordered = table.iterate(shuffle=tasks[0].settings.shuffle)
+    for task in tasks if wanted else ():
+        entries = itertools.islice(ordered, len(task.entries))
+        if task.path in wanted:
+            task.entries.store(entries)
+        collections.deque(entries, maxlen=0)
 
 
 def _find_unfinished(
@@ -179,55 +203,59 @@ def _check_unchanged(tasks: Sequence[ShardTask], manifest: dict[str, Any]) -> No
 
 
 def _manifest_of(
-    reports: Sequence[dict[str, Any]],
-    source: EntrySource,
-    split: str,
-    classes: tuple[str, ...],
-    settings: Settings,
-    plan: str,
+    tasks: Sequence[ShardTask], source: EntrySource, split: str
 ) -> dict[str, Any]:
     counts: collections.Counter[str] = collections.Counter()
-    for report in reports:
-        counts.update(report["class_counts"])
+    rows: list[dict[str, Any]] = []
+    left_out: list[tuple[str, str]] = []
+    left_out_count = converted = 0
+    for report in _read_reports(tasks):
+        counts.update(report.pop("class_counts"))
+        left_out_count += len(report["left_out"])
+        left_out = (left_out + report.pop("left_out"))[:MAX_LEFT_OUT_NAMED]
+        converted += report.get("converted", 0)
+        rows.append(report)
     return make_manifest(
         split,
-        reports,
-        class_counts={name: counts[name] for name in classes},
-        left_out=[row for report in reports for row in report["left_out"]],
-        converted=sum(report.get("converted", 0) for report in reports),
-        settings=dataclasses.asdict(settings),
-        plan=plan,
+        rows,
+        class_counts={name: counts[name] for name in tasks[0].classes},
+        left_out=left_out,
+        left_out_count=left_out_count,
+        converted=converted,
+        settings=dataclasses.asdict(tasks[0].settings),
+        plan=tasks[0].plan,
         listing=source.listing.summarize(),
     )
 
 
-def _sort_entries(listing: Listing, shuffle: bool) -> list[Entry]:
-    entries = listing.entries
-    if not entries:
+def _read_reports(tasks: Sequence[ShardTask]) -> Iterator[dict[str, Any]]:
+    """Yield the shards' reports, which are not all in memory at the same time."""
+    paths = [task.report_path for task in tasks]
+    for first in range(0, len(paths), _REPORTS_AT_ONCE):
+        yield from map_in_threads(read_json, paths[first : first + _REPORTS_AT_ONCE])
+
+
+def _check_entries(listing: Listing) -> None:
+    if not len(listing.entries):
         raise ValueError(
             "The source must have images; received none. "
             f"{format_summary(listing.summarize())}"
         )
-    keys = collections.Counter(entry.key for entry in entries)
-    repeated = [key for key, times in keys.items() if times > 1]
+    repeated = listing.entries.find_repeated_keys()
     if repeated:
+        key, times, count = repeated
         raise ValueError(
-            f"Keys must be unique in a split; {repeated[0]!r} is given "
-            f"{keys[repeated[0]]} times ({len(repeated)} such keys)."
+            f"Keys must be unique in a split; {key!r} is given {times} times "
+            f"({count} such keys)."
         )
-    if not shuffle:
-        return list(entries)
-    # Subsets are chosen by the hash of the key alone; with the same order, the first
-    # shards would be such a subset.
-    return sorted(entries, key=lambda e: subsets.hash_key(b"order/" + e.key.encode()))
 
 
 def _fingerprint(
-    entries: Sequence[Entry], classes: tuple[str, ...], count: int, settings: Settings
+    entries: EntryTable, classes: tuple[str, ...], count: int, settings: Settings
 ) -> str:
     digest = hashlib.blake2b(digest_size=16)
     digest.update(repr((FORMAT_VERSION, classes, count, settings)).encode())
-    for entry in entries:
+    for entry in entries.iterate(shuffle=settings.shuffle):
         digest.update(repr((entry.key, entry.labels, entry.size_bytes)).encode())
     return digest.hexdigest()
 

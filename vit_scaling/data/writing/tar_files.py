@@ -65,18 +65,18 @@ class TarFiles(ListedSource):
                 "matches no file."
             )
         listing = Listing()
-        tars = [_TarContents(path, listing) for path in paths]
         labels: set[str] = set()
-        if any(tar.has_labels() for tar in tars):
-            for tar in tars:
-                tar.use_labels(listing)
+        # Read again below: the contents of all are larger than the memory.
+        if any(_TarContents(path, Listing()).has_labels() for path in paths):
+            for path in paths:
+                _TarContents(path, listing).use_labels(listing)
             labels.update(name for entry in listing.entries for name in entry.labels)
             _check_most_have_labels(listing, self.pattern)
             _check_not_captions(labels, listing, self.pattern)
             listing.class_names = name_labels(labels, self.pattern)
         else:
-            for tar in tars:
-                tar.use_folders(listing)
+            for path in paths:
+                _TarContents(path, listing).use_folders(listing)
             labels.update(name for entry in listing.entries for name in entry.labels)
             file_rules.check_not_splits(labels, self.pattern)
             listing.class_names = sort_names(labels)
