@@ -207,13 +207,14 @@ def bootstrap(
     _ = fit.law  # Raises if the fit did not converge.
     runs = prepare_runs(runs, loss=fit.loss)
     order = np.lexsort((runs.error, runs.compute))
+    clusters = runs.clusters[order]  # `take` would number them again.
     runs = runs.take(order)
     generator = np.random.default_rng(seed)
     fraction = 1.0 if noise is None else 0.5
-    counts = draw_counts(runs.clusters, resamples, generator, fraction)
+    counts = draw_counts(clusters, resamples, generator, fraction)
     samples, split, drawn = _refit(runs, fit, counts), 0, resamples
     if noise is not None:
-        counts = draw_counts(runs.clusters, resamples, generator, fraction)
+        counts = draw_counts(clusters, resamples, generator, fraction)
         shift = noise[order] * generator.standard_normal(counts.shape)
         more = _refit(runs, fit, counts, shift)
         samples, split = np.concatenate([samples, more]), len(more)
