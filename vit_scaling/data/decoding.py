@@ -135,7 +135,7 @@ class Decoder:
                 ". Fix or remove the record (vit-scaling data verify lists all), or "
                 "bind on_bad_record='skip' to continue without it."
             )
-            (text,) = tf.unstack(self._describe(chunk, rows[:1]), num=1)
+            text = self._describe(chunk, rows[:1])[0]
             report = tf.debugging.Assert(False, [text + advice])
         else:
             texts = self._describe(chunk, rows)
@@ -201,7 +201,7 @@ def _each_or(
 ) -> tf.Tensor:
     """Return a function of each element, or `default` where it raises an error.
 
-    One data set for all elements: to start one takes half a second.
+    All elements share one data set, because starting one takes half a second.
     """
     numbered = tf.data.Dataset.from_tensor_slices(elements).enumerate()
     results = numbered.map(lambda number, one: (number, function(one))).ignore_errors()

@@ -84,7 +84,7 @@ def test_intervals_of_many_runs_of_unknown_size_hold_what_the_frontiers_miss(
     assert estimate.method == "fission" and estimate.noise is None
     assert estimate.fit.law == frontier.fit.law
     assert any("size of their models is not known" in note for note in estimate.notes)
-    assert any("cannot be told from the spread" in note for note in estimate.notes)
+    assert any("cannot be separated from the spread" in note for note in estimate.notes)
     middle = float(np.exp(np.log(runs.compute).mean()))
     right = envelope(TRUTHS[truth], middle)
     assert frontier.bootstrap.band(middle)[1] < right

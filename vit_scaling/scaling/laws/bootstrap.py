@@ -207,7 +207,7 @@ def bootstrap(
     _ = fit.law  # Raises if the fit did not converge.
     runs = prepare_runs(runs, loss=fit.loss)
     order = np.lexsort((runs.error, runs.compute))
-    clusters = runs.clusters[order]  # `take` would number them again.
+    clusters = runs.clusters[order]  # `take` numbers them by the new order.
     runs = runs.take(order)
     generator = np.random.default_rng(seed)
     fraction = 1.0 if noise is None else 0.5

@@ -172,10 +172,10 @@ def _estimate_by_fission(runs: Runs, options: LawOptions, obstacle: str) -> LawE
     if noise is None:
         noise = bound_noise(fit.law, averaged)
         source = (
-            "Without seeds it cannot be told from the spread of models of other sizes; "
-            f"the lower edge of the runs allows about {noise:.2%} at most. Sizes (the "
-            f"number of parameters), or {MIN_REPETITIONS} runs repeated with other "
-            "seeds, would make the intervals narrower."
+            "Without seeds it cannot be separated from the spread of models of other "
+            f"sizes; the lower edge of the runs allows about {noise:.2%} at most. "
+            f"Sizes (the number of parameters), or {MIN_REPETITIONS} runs repeated "
+            "with other seeds, would make the intervals narrower."
         )
     else:
         source = f"It is {noise:.2%} between repeated seeds."

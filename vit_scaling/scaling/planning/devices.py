@@ -127,8 +127,8 @@ def device_named(name: str) -> Device:
         ValueError: `name` is neither; the message suggests the nearest device.
     """
     text = str(name).strip()
-    if normalized(text) in DEVICES:
-        return DEVICES[normalized(text)]
+    if (known := DEVICES.get(normalized(text))) is not None:
+        return known
     size = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*(gib|gb)?", text.lower())
     if size and float(size.group(1)) > 0:
         unit = 1e9 if size.group(2) == "gb" else GIB

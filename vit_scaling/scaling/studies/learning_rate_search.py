@@ -97,12 +97,13 @@ def choose_learning_rate(
     for rate in learning_rates:
         result = train(rate, f"rate_{rate:g}", choosing, ("held_out", "eval"))
         runs.append({"learning_rate": rate, **result})
-        if "failed" in result and not (output / f"rate_{rate:g}" / RUN_FILE).exists():
+        if "failed" not in result:
+            continue
+        if not (epath.Path(result["model_dir"]) / RUN_FILE).exists():
             raise RuntimeError(
                 f"No run can start, and the rate is not at fault. {result['failed']}"
             )
-        if "failed" in result:
-            log(f"Training at {rate:g} failed: {result['failed']}")
+        log(f"Training at {rate:g} failed: {result['failed']}")
     finished = [run for run in runs if "failed" not in run]
     if not finished:
         raise RuntimeError(
