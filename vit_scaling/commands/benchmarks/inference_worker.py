@@ -22,6 +22,7 @@ Engine = Callable[[np.ndarray], np.ndarray]
 
 def saved_model(path: str, threads: int) -> Engine:
     """Return the SavedModel's float signature, asked as a server asks it."""
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # As a serving kit's server.
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
