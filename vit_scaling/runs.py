@@ -180,7 +180,7 @@ def evaluate(
         averages: Whether averaged weights are evaluated. None: those that training
             evaluates.
         step: Which checkpoint. None takes the newest complete one.
-        jit_compile: Whether XLA compiles the step. None: on a single device only.
+        jit_compile: Whether XLA compiles the step. None: on a single GPU only.
         report: File for an HTML page with accuracy by class, confusions, calibration
             and the worst mistakes (`evaluation.error_report`). None: no page.
 
@@ -222,7 +222,7 @@ def evaluate_continuously(
         strategy: From `training.strategy.make_strategy`, of a single process.
         averages: Whether averaged weights are evaluated. None: those that training
             evaluates.
-        jit_compile: Whether XLA compiles the step. None: on a single device only.
+        jit_compile: Whether XLA compiles the step. None: on a single GPU only.
         timeout_seconds: How long to wait for the next checkpoint before giving up.
 
     Returns:

@@ -70,7 +70,7 @@ _SEED = flags.DEFINE_integer(
     "seed", None, "Seed of weights, batches, augmentation, masks; default: SEED in gin."
 )
 _JIT = flags.DEFINE_bool(
-    "jit_compile", None, "Whether XLA compiles the step; default: on a single device."
+    "jit_compile", None, "Whether XLA compiles the step; default: on a single GPU."
 )
 _CHECKPOINT_STEP = flags.DEFINE_integer(
     "checkpoint_step", None, "For --mode=eval: which checkpoint; default: the newest."

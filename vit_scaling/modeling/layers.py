@@ -30,39 +30,61 @@ def xavier_uniform(fan_in: int, fan_out: int, seed: int) -> keras.Initializer:
     return keras.initializers.RandomUniform(-limit, limit, seed=seed)
 
 
-def gelu(x: tf.Tensor, approximate: bool = True) -> tf.Tensor:
+def gelu(
+    x: tf.Tensor, approximate: bool = True, *, jit_compile: bool = False
+) -> tf.Tensor:
     """Return x Φ(x) (Hendrycks & Gimpel 2016), with Φ by tanh or by erf.
 
     The custom gradient keeps only x for the backward pass. Without XLA, TensorFlow's
     own gradient would keep four arrays of x's size.
+
+    Args:
+        x: Any shape.
+        approximate: By tanh; False: by erf.
+        jit_compile: Have XLA make one pass over memory of each direction, where
+            TensorFlow's kernels make one for each operation.
     """
-    return _gelu_tanh(x) if approximate else _gelu_erf(x)
+    pair = _TANH if approximate else _ERF
+    forward, backward = _COMPILED[pair] if jit_compile else pair
+
+    @tf.custom_gradient
+    def call(x: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        return forward(x), lambda upstream: backward(x, upstream)
+
+    return call(x)
 
 
 _ROOT_2_OVER_PI = math.sqrt(2.0 / math.pi)
-_CUBIC = 0.044715
+_CUBIC = _ROOT_2_OVER_PI * 0.044715
 
 
-@tf.custom_gradient
-def _gelu_tanh(x: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-    a, b = _ROOT_2_OVER_PI, _ROOT_2_OVER_PI * _CUBIC
-
-    def gradient(upstream: tf.Tensor) -> tf.Tensor:
-        square = x * x
-        t = tf.tanh(x * (a + b * square))
-        slope = 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * (a + 3.0 * b * square)
-        return upstream * slope
-
-    return 0.5 * x * (1.0 + tf.tanh(x * (a + b * x * x))), gradient
+def _gelu_tanh(x: tf.Tensor) -> tf.Tensor:
+    return 0.5 * x * (1.0 + tf.tanh(x * (_ROOT_2_OVER_PI + _CUBIC * x * x)))
 
 
-@tf.custom_gradient
-def _gelu_erf(x: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-    def gradient(upstream: tf.Tensor) -> tf.Tensor:
-        density = math.sqrt(0.5 / math.pi) * tf.exp(-0.5 * x * x)
-        return upstream * (0.5 * (1.0 + tf.math.erf(x * math.sqrt(0.5))) + x * density)
+def _gelu_tanh_gradient(x: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
+    a, b = _ROOT_2_OVER_PI, _CUBIC
+    square = x * x
+    t = tf.tanh(x * (a + b * square))
+    slope = 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * (a + 3.0 * b * square)
+    return upstream * slope
 
-    return 0.5 * x * (1.0 + tf.math.erf(x * math.sqrt(0.5))), gradient
+
+def _gelu_erf(x: tf.Tensor) -> tf.Tensor:
+    return 0.5 * x * (1.0 + tf.math.erf(x * math.sqrt(0.5)))
+
+
+def _gelu_erf_gradient(x: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
+    density = math.sqrt(0.5 / math.pi) * tf.exp(-0.5 * x * x)
+    return upstream * (0.5 * (1.0 + tf.math.erf(x * math.sqrt(0.5))) + x * density)
+
+
+# A pair of each form: the function and its gradient.
+_TANH, _ERF = (_gelu_tanh, _gelu_tanh_gradient), (_gelu_erf, _gelu_erf_gradient)
+_COMPILED = {
+    pair: tuple(tf.function(f, jit_compile=True, autograph=False) for f in pair)
+    for pair in (_TANH, _ERF)
+}
 
 
 @register
@@ -289,7 +311,9 @@ class Mlp(CompositeLayer):
         training: bool = False,
     ) -> tf.Tensor:
         """Return tokens (batch, tokens, width), each transformed separately."""
-        hidden = gelu(self.dense_0(tokens), self.approximate_gelu)
+        # Not where the program is exported: servers may lack XLA.
+        compiled = training and backend.has_only_cpus()
+        hidden = gelu(self.dense_0(tokens), self.approximate_gelu, jit_compile=compiled)
         if training and self.dropout:
             site = noise.seed_for(self.seed, "dropout")
             hidden = noise.dropout(hidden, self.dropout, mask_seed, site)

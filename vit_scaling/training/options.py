@@ -44,7 +44,7 @@ class RunOptions:
             that may differ from those of the run that is resumed, although it will then
             not continue with the batches that it would have seen.
         evaluate: Whether the evaluation sets are evaluated during and after training.
-        jit_compile: Whether XLA compiles the step. None: on a single device only.
+        jit_compile: Whether XLA compiles the step. None: on a single GPU only.
         branch_at: Steps at which cooldowns will be branched off: saved and kept.
         profile_steps: Two steps: those after the first, up to the second, are profiled.
         peak_flops_per_core: Operations per second that a core can do. None: the
