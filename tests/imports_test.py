@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -81,3 +82,13 @@ def test_another_keras_backend_raises_with_a_remedy(module):
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("ImportError: vit_scaling needs Keras on the TensorFlow")
     assert "'jax'" in last and "KERAS_BACKEND=tensorflow" in last
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="oneDNN is for x86")
+@pytest.mark.parametrize(("given", "used"), [(None, "1"), ("0", "0")])
+def test_onednn_is_on_unless_the_environment_says_otherwise(monkeypatch, given, used):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given)
+    done = run("import vit_scaling, os; print(os.environ['TF_ENABLE_ONEDNN_OPTS'])")
+    assert done.stdout.strip() == used, done.stderr

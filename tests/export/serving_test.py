@@ -69,6 +69,7 @@ def test_compose_file_pins_the_server_and_names_files_of_the_kit(kit):
     assert tag == f"${{TF_SERVING_TAG:-{version}}}"
     assert service["volumes"] == [".:/models:ro"]
     assert service["ports"] == ["8500:8500", "8501:8501"]
+    assert service["environment"] == {"TF_ENABLE_ONEDNN_OPTS": "1"}
     flags = dict(flag.split("=") for flag in service["command"] if "=" in flag)
     for name in ("--model_config_file", "--batching_parameters_file"):
         assert (kit / flags[name].removeprefix("/models/")).is_file()

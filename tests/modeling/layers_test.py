@@ -1,6 +1,7 @@
 """Initial values as in the authors' code, patches and GELU."""
 # SPDX-License-Identifier: Apache-2.0
 
+import functools
 import math
 
 import numpy as np
@@ -84,15 +85,33 @@ def test_patches_are_those_of_a_convolution_without_padding():
     assert relative_error(tokens, tf.reshape(expected, (2, 4, 6))) < 1e-5
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("approximate", [True, False])
-def test_gelu_and_its_gradient_equal_tensorflows(approximate):
+def test_gelu_and_its_gradient_equal_tensorflows(approximate, jit_compile):
     x = tf.constant(np.linspace(-9, 9, 181), tf.float32)
     results = []
-    for gelu in (layers.gelu, tf.nn.gelu):
+    ours = functools.partial(layers.gelu, jit_compile=jit_compile)
+    for gelu in (ours, tf.nn.gelu):
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = gelu(x, approximate)
         results.append((y, tape.gradient(y, x)))
-    for ours, theirs in zip(*results, strict=True):
+    for result, theirs in zip(*results, strict=True):
         # 1 + tanh cancels near -5: some units of 2^-24 times 5.
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=5e-6)
+        np.testing.assert_allclose(result, theirs, rtol=1e-5, atol=5e-6)
+
+
+def test_only_the_training_step_of_a_cpu_asks_for_xla():
+    # Model servers may lack XLA: an export has no function that needs it.
+    mlp = layers.Mlp(8)
+    tokens = tf.zeros((1, 2, 4))
+    mlp(tokens)
+
+    def compiled(training):
+        program = tf.function(lambda x: mlp(x, training=training))
+        definition = program.get_concrete_function(tokens).graph.as_graph_def()
+        attributes = [f.attr for f in definition.library.function]
+        return any(a["_XlaMustCompile"].b for a in attributes if "_XlaMustCompile" in a)
+
+    assert compiled(training=True)
+    assert not compiled(training=False)

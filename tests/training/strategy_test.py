@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tests.training import small
+from vit_scaling import backend
 from vit_scaling.training import strategy as strategies
 
 
@@ -137,15 +138,22 @@ def test_each_worker_and_each_host_of_a_pod_reads_its_own_part(monkeypatch):
     assert strategies.count_input_pipelines(pod) == 4
 
 
-def test_xla_compiles_the_whole_step_of_a_single_device_by_default():
+def test_xla_compiles_the_step_of_a_cpu_only_where_asked():
     one = strategies.make_strategy()
-    assert (
-        strategies.choose_xla(one) == strategies.choose_xla(one, True) == (True, False)
-    )
+    assert not strategies.choose_xla(one).on
+    assert not strategies.choose_xla(one, False).on
+    assert strategies.choose_xla(one, True) == (True, False)
+
+
+def test_xla_compiles_the_whole_step_of_a_single_gpu_by_default(monkeypatch):
+    monkeypatch.setattr(backend, "has_only_cpus", lambda: False)
+    one = strategies.make_strategy()
+    assert strategies.choose_xla(one) == (True, False)
     assert not strategies.choose_xla(one, False).on
 
 
-def test_xla_leaves_the_sum_over_a_single_replica_out():
+def test_xla_leaves_the_sum_over_a_single_replica_out(monkeypatch):
+    monkeypatch.setattr(backend, "has_only_cpus", lambda: False)
     assert strategies.choose_xla(small.mirrored(1)) == (False, True)
     alone = tf.distribute.MultiWorkerMirroredStrategy()
     assert strategies.choose_xla(alone) == (False, True)
