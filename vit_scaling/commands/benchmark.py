@@ -11,7 +11,15 @@ from vit_scaling.commands import cli
 
 BENCHMARKS = (
     *("step", "optimizer", "pipeline", "scale", "writing", "fewshot", "fit"),
-    *("inference", "coverage", "accelerator", "parity", "checkpoint", "startup"),
+    *(
+        "inference",
+        "predict",
+        "coverage",
+        "accelerator",
+        "parity",
+        "checkpoint",
+        "startup",
+    ),
     "deduplication",
 )
 

@@ -1,0 +1,36 @@
+"""Predictions on files, next to a loop that another program would run."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+
+import pytest
+
+from vit_scaling.commands import benchmark
+from vit_scaling.commands.benchmarks import predict
+
+SMALL = ["--shape=mu/16", "--image_size=32", "--files=5", "--batch_size=2"]
+
+
+def test_a_pass_predicts_each_file(capsys):
+    flags = [*SMALL, "--rounds=2", "--torch_python=", "--json"]
+    assert benchmark.main(["predict", *flags]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["files"] == 5
+    seconds = result["seconds"]["predict"]
+    assert 0 < seconds["min"] <= seconds["median"] <= seconds["max"]
+    rate = result["images_per_second"]["predict"]
+    assert rate == pytest.approx(5 / seconds["median"])
+
+
+def test_programs_that_find_other_classes_are_not_compared():
+    assert predict._agreement([1, 2, 3, 4], [1, 2, 3, 4]) == 1
+    nearly = [*range(19), 0]
+    assert predict._agreement(nearly, range(20)) == 0.95
+    with pytest.raises(RuntimeError, match="same class for 50%"):
+        predict._agreement([1, 2], [1, 3])
+
+
+@pytest.mark.parametrize("name", ["files", "batch_size", "rounds"])
+def test_numbers_below_one_are_rejected(name, capsys):
+    assert benchmark.main(["predict", f"--{name}=0"]) == 1
+    assert f"`--{name}` must be at least 1; received 0" in capsys.readouterr().err

@@ -1,0 +1,144 @@
+"""Images per second of predictions on image files, next to a torch DataLoader."""
+# SPDX-License-Identifier: Apache-2.0
+
+import argparse
+import contextlib
+import functools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from vit_scaling.commands.benchmarks import alternation
+
+WORKER = pathlib.Path(__file__).with_name("predict_worker.py")
+PEER = "torch_dataloader"
+OURS = "predict"
+MIN_AGREEMENT = 0.9
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags: what to measure and how often."""
+    add = parser.add_argument
+    add("--shape", default="S/16", help="a shape's name")
+    add("--image_size", type=int, default=224, help="side of the model's images")
+    add("--files", type=int, default=128, help="JPEG files, 500 x 375 pixels each")
+    add("--batch_size", type=int, default=16, help="images of a batch")
+    add("--rounds", type=int, default=5, help="measured rounds over all files")
+    add(
+        "--torch_python",
+        default=os.environ.get("VIT_SCALING_TORCH_PYTHON"),
+        help="interpreter that has torch, timm and Pillow; default: leave it out",
+    )
+
+
+def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    """Return images per second of both programs, from files to best classes.
+
+    Both have the same weights. They take turns, a pass over all files each. This
+    package's is `prediction.predict`, as `TrainedRun.predict` and `vit-scaling predict`
+    call it. The other one is a DataLoader with a worker per processor, Pillow's decoder
+    and torch.compile.
+    """
+    for name in ("files", "batch_size", "rounds"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(
+                f"`--{name}` must be at least 1; received {getattr(arguments, name)}."
+            )
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder = pathlib.Path(name)
+        pythons = {OURS: sys.executable, PEER: arguments.torch_python}
+        _write_inputs(arguments, folder)
+        workers = {
+            engine: stack.enter_context(_worker(python, engine, arguments, folder))
+            for engine, python in pythons.items()
+            if python
+        }
+        answers: dict[str, list[int]] = {}
+
+        def ask(engine: str) -> None:
+            answers[engine] = _ask(workers[engine])
+
+        programs = {engine: functools.partial(ask, engine) for engine in workers}
+        seconds = alternation.time_alternating(
+            programs, rounds=arguments.rounds, warmup_rounds=1
+        )
+    result: dict[str, Any] = {
+        "files": arguments.files,
+        "images_per_second": {
+            engine: arguments.files / alternation.spread(taken)["median"]
+            for engine, taken in seconds.items()
+        },
+        "seconds": {e: alternation.spread(taken) for e, taken in seconds.items()},
+    }
+    if PEER in seconds:
+        ratio = alternation.ratio_spread(seconds[PEER], seconds[OURS])
+        result["speed_over_peer"] = ratio
+        result["same_class"] = _agreement(answers[OURS], answers[PEER])
+    return result
+
+
+def _agreement(ours: Sequence[int], peers: Sequence[int]) -> float:
+    """Return the share of files with the same best class.
+
+    Raises:
+        RuntimeError: It is low: the programs do different work.
+    """
+    same = sum(a == b for a, b in zip(ours, peers, strict=True)) / len(ours)
+    if same < MIN_AGREEMENT:
+        raise RuntimeError(
+            f"Both programs find the same class for {same:.0%} of the files only; "
+            f"expected at least {MIN_AGREEMENT:.0%} (their resizing differs a little)."
+        )
+    return same
+
+
+def _write_inputs(arguments: argparse.Namespace, folder: pathlib.Path) -> None:
+    """Write a random model for both programs, and JPEG files of smooth noise."""
+    import numpy as np
+    import tensorflow as tf
+
+    from vit_scaling.applications.weights import export_weights
+    from vit_scaling.modeling.vit import vit
+
+    size = arguments.image_size
+    model = vit(arguments.shape, "map", image_size=size, classes=1000)
+    generator = np.random.default_rng(0)
+    kernel = model.get_layer("head").kernel  # Zero at first: all logits were alike.
+    kernel.assign(generator.normal(size=kernel.shape, scale=0.05))
+    model.save(folder / "model.keras")
+    written = export_weights(model, str(folder / "timm.safetensors"))
+    (folder / "timm.json").write_text(json.dumps(written["arguments"]))
+    (folder / "files").mkdir()
+    for number in range(arguments.files):
+        noise = generator.uniform(0, 255, size=(24, 32, 3)).astype(np.float32)
+        pixels = tf.cast(tf.image.resize(noise, (375, 500), "bicubic"), tf.uint8)
+        content = tf.io.encode_jpeg(pixels, quality=90).numpy()
+        (folder / "files" / f"{number:05}.jpg").write_bytes(content)
+
+
+@contextlib.contextmanager
+def _worker(
+    python: str, engine: str, arguments: argparse.Namespace, folder: pathlib.Path
+) -> Iterator[subprocess.Popen]:
+    """Context manager: a process that makes a pass over the files for each line."""
+    command = [python, str(WORKER), engine, str(folder)]
+    command += [str(arguments.image_size), str(arguments.batch_size)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as worker:
+        yield worker
+
+
+def _ask(worker: subprocess.Popen) -> list[int]:
+    """Return the best classes of a pass over the files."""
+    worker.stdin.write("pass\n")  # type: ignore[union-attr]
+    worker.stdin.flush()  # type: ignore[union-attr]
+    answer = worker.stdout.readline()  # type: ignore[union-attr]
+    if not answer:
+        raise RuntimeError("A program ended before its result; its output is above.")
+    return json.loads(answer)
