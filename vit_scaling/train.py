@@ -115,8 +115,7 @@ def _run(_: Sequence[str]) -> None:
         tpu=_TPU.value,
         num_virtual_devices=_VIRTUAL.value,
     )
-    if strategies.choose_xla(strategy, _JIT.value).on:
-        hide_first_compilation()
+    hide_first_compilation()
     seed = [] if _SEED.value is None else [f"SEED = {_SEED.value}"]
     configurables.parse(_GIN_FILE.value, [*_GIN_PARAM.value, *seed])
     experiment = configurables.Experiment()

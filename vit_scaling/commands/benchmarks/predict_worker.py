@@ -25,7 +25,12 @@ def predict(folder: pathlib.Path, image_size: int, batch_size: int) -> Pass:
     import keras
 
     model = keras.models.load_model(folder / "model.keras")
-    record = RunRecord(tuple(map(str, range(1000))), (image_size, image_size))
+    record = RunRecord(
+        tuple(map(str, range(1000))),
+        (image_size, image_size),
+        preprocess="resize",
+        interpolation="bilinear",  # With anti-aliasing, as Pillow.
+    )
     predictor = prediction.make_model_predictor(model, record, top_k=5)
     files = prediction.list_image_files([str(folder / "files")])
 
