@@ -23,11 +23,12 @@ def test_a_pass_predicts_each_file(capsys):
 
 
 def test_programs_that_find_other_classes_are_not_compared():
-    assert predict._agreement([1, 2, 3, 4], [1, 2, 3, 4]) == 1
-    nearly = [*range(19), 0]
-    assert predict._agreement(nearly, range(20)) == 0.95
-    with pytest.raises(RuntimeError, match="same class for 50%"):
-        predict._agreement([1, 2], [1, 3])
+    fives = [[n, n + 1, n + 2, n + 3, n + 4] for n in range(20)]
+    others = [list(reversed(five)) for five in fives]
+    assert predict._agreement(fives, others) == 1
+    assert predict._agreement(fives, [*others[:-1], [99] * 5]) == 0.95
+    with pytest.raises(RuntimeError, match="for 50% of the files only"):
+        predict._agreement(fives[:2], [fives[0], [99] * 5])
 
 
 @pytest.mark.parametrize("name", ["files", "batch_size", "rounds"])

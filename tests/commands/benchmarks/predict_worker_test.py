@@ -14,7 +14,7 @@ def test_each_line_asks_for_a_pass(tmp_path, monkeypatch):
 
         def run():
             print("an engine may chatter")
-            return [3, 1]
+            return [[3, 1]]
 
         return run
 
@@ -23,4 +23,4 @@ def test_each_line_asks_for_a_pass(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("pass\npass\n"))
     monkeypatch.setattr(sys, "stdout", out)
     predict_worker.main("fake", str(tmp_path), "32", "4")
-    assert [json.loads(line) for line in out.getvalue().splitlines()] == [[3, 1]] * 2
+    assert [json.loads(line) for line in out.getvalue().splitlines()] == [[[3, 1]]] * 2

@@ -2,7 +2,7 @@
 
 `python predict_worker.py ENGINE FOLDER IMAGE_SIZE BATCH_SIZE` loads FOLDER's model. For
 each line of standard input it predicts all images in FOLDER/files and prints the
-numbers of their best classes as a JSON list. The interpreter of the engine
+numbers of their five best classes as JSON. The interpreter of the engine
 "torch_dataloader" needs not have this package.
 """
 # SPDX-License-Identifier: Apache-2.0
@@ -13,7 +13,7 @@ import pathlib
 import sys
 from collections.abc import Callable
 
-Pass = Callable[[], list[int]]
+Pass = Callable[[], list[list[int]]]
 
 
 def predict(folder: pathlib.Path, image_size: int, batch_size: int) -> Pass:
@@ -34,10 +34,10 @@ def predict(folder: pathlib.Path, image_size: int, batch_size: int) -> Pass:
     predictor = prediction.make_model_predictor(model, record, top_k=5)
     files = prediction.list_image_files([str(folder / "files")])
 
-    def run() -> list[int]:
+    def run() -> list[list[int]]:
         images = prediction.read_image_files(files)
         rows = prediction.predict(images, predictor, batch_size=batch_size)
-        return [int(row.classes[0]) for row in rows]
+        return [[int(name) for name in row.classes] for row in rows]
 
     return run
 
@@ -76,11 +76,11 @@ def torch_dataloader(folder: pathlib.Path, image_size: int, batch_size: int) -> 
         persistent_workers=True,
     )
 
-    def run() -> list[int]:
-        best: list[int] = []
+    def run() -> list[list[int]]:
+        best: list[list[int]] = []
         with torch.inference_mode():
             for images in loader:
-                best += compiled(images).topk(5).indices[:, 0].tolist()
+                best += compiled(images).topk(5).indices.tolist()
         return best
 
     return run
