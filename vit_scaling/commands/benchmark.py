@@ -11,16 +11,8 @@ from vit_scaling.commands import cli
 
 BENCHMARKS = (
     *("step", "optimizer", "pipeline", "scale", "writing", "fewshot", "fit"),
-    *(
-        "inference",
-        "predict",
-        "coverage",
-        "accelerator",
-        "parity",
-        "checkpoint",
-        "startup",
-    ),
-    "deduplication",
+    *("inference", "predict", "coverage", "accelerator", "parity", "checkpoint"),
+    *("startup", "deduplication"),
 )
 
 

@@ -1,6 +1,7 @@
 """Time several programs in alternating rounds, and compare them with a peer."""
 # SPDX-License-Identifier: Apache-2.0
 
+import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,6 +20,15 @@ def add_timing_flags(add: Callable[..., Any], *, rounds: int) -> None:
         choices=CLOCKS,
         help="time to count; a machine with other work needs processor time",
     )
+
+
+def check_positive(arguments: argparse.Namespace, names: Sequence[str]) -> None:
+    """Raise ValueError unless the flags of these names are at least 1."""
+    for name in names:
+        if getattr(arguments, name) < 1:
+            raise ValueError(
+                f"`--{name}` must be at least 1; received {getattr(arguments, name)}."
+            )
 
 
 def time_alternating(

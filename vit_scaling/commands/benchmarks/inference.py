@@ -72,11 +72,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     by request, so that a change in the machine's clock or load meets all of them. A
     request goes from a NumPy array to a NumPy array of logits.
     """
-    for name in ("repeats", "starts", "imports"):
-        if getattr(arguments, name) < 1:
-            raise ValueError(
-                f"`--{name}` must be at least 1; received {getattr(arguments, name)}."
-            )
+    alternation.check_positive(arguments, ("repeats", "starts", "imports"))
     if min(arguments.batch_sizes) < 1:
         raise ValueError(
             f"`--batch_sizes` must be at least 1; received {arguments.batch_sizes}."
@@ -116,22 +112,38 @@ def show(result: Mapping[str, Any]) -> str:
     return "\n\n".join(lines)
 
 
+def make_random_model(shape: str, head: str, image_size: int) -> Any:
+    """Return a Keras model of 1,000 classes whose logits differ."""
+    import numpy as np
+
+    from vit_scaling.modeling.vit import vit
+
+    model = vit(shape, head, image_size=image_size, classes=1000)
+    generator = np.random.default_rng(0)
+    kernel = model.get_layer("head").kernel  # Zero at first: all logits were alike.
+    kernel.assign(generator.normal(size=kernel.shape, scale=0.05))
+    return model
+
+
+def write_for_timm(model: Any, path: pathlib.Path) -> None:
+    """Write what `inference_worker.load_timm_model` reads: weights, and arguments."""
+    from vit_scaling.applications.weights import export_weights
+
+    written = export_weights(model, str(path))
+    path.with_suffix(".json").write_text(json.dumps(written["arguments"]))
+
+
 def _write_models(
     shape: str, arguments: argparse.Namespace, folder: pathlib.Path
 ) -> dict[str, pathlib.Path]:
     """Write one random model for every available engine; return the engines' files."""
     import numpy as np
 
-    from vit_scaling.applications.weights import export_weights
     from vit_scaling.export import onnx_litert, saved_model
-    from vit_scaling.modeling.vit import vit
     from vit_scaling.run_record import RunRecord
 
     size = arguments.image_size
-    model = vit(shape, arguments.head, image_size=size, classes=1000)
-    generator = np.random.default_rng(0)
-    kernel = model.get_layer("head").kernel  # Zero at first: all logits were alike.
-    kernel.assign(generator.normal(size=kernel.shape, scale=0.05))
+    model = make_random_model(shape, arguments.head, size)
     record = RunRecord(tuple(map(str, range(1000))), (size, size))
     files = {engine: folder / engine for engine in OURS}
     for engine, jit_compile in OURS.items():
@@ -144,9 +156,7 @@ def _write_models(
             files[engine] = folder / engine / onnx_litert.FILES[kind]
     if arguments.torch_python:
         files["torch_compile"] = folder / "timm.safetensors"
-        written = export_weights(model, str(files["torch_compile"]))
-        text = json.dumps(written["arguments"])
-        files["torch_compile"].with_suffix(".json").write_text(text)
+        write_for_timm(model, files["torch_compile"])
     largest = max(arguments.batch_sizes)
     images = saved_model.make_random_images(largest, record, seed=0)
     np.save(folder / IMAGES, images)

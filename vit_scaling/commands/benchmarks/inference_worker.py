@@ -14,6 +14,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,6 @@ Engine = Callable[[np.ndarray], np.ndarray]
 
 def saved_model(path: str, threads: int) -> Engine:
     """Return the SavedModel's float signature, asked as a server asks it."""
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # As a serving kit's server.
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -53,19 +53,27 @@ def litert(path: str, threads: int) -> Engine:
     return lambda images: runner(images=images)["logits"]
 
 
-def torch_compile(path: str, threads: int) -> Engine:
-    """Return timm's model with the same weights under torch.compile."""
+def load_timm_model(path: pathlib.Path) -> Any:
+    """Return timm's model of a file of weights and of its arguments, in `path`.json."""
     import torch
     from torchvision_operators import define_missing_operators  # In this folder.
 
     define_missing_operators(torch)
-    torch.set_num_threads(threads)
     from safetensors.torch import load_file
     from timm.models.vision_transformer import VisionTransformer
 
-    arguments = json.loads(pathlib.Path(path).with_suffix(".json").read_text())
+    arguments = json.loads(path.with_suffix(".json").read_text())
     model = VisionTransformer(**arguments).eval()
     model.load_state_dict(load_file(path), strict=True)
+    return model
+
+
+def torch_compile(path: str, threads: int) -> Engine:
+    """Return timm's model with the same weights under torch.compile."""
+    import torch
+
+    torch.set_num_threads(threads)
+    model = load_timm_model(pathlib.Path(path))
     compiled = torch.compile(model, dynamic=False)  # Each batch its own program.
 
     def run(images: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from vit_scaling.commands.benchmarks import alternation
+from vit_scaling.commands.benchmarks import alternation, inference
 
 WORKER = pathlib.Path(__file__).with_name("predict_worker.py")
 PEER = "torch_dataloader"
@@ -44,11 +44,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     call it. The other one is a DataLoader with a worker per processor, Pillow's decoder
     and torch.compile.
     """
-    for name in ("files", "batch_size", "rounds"):
-        if getattr(arguments, name) < 1:
-            raise ValueError(
-                f"`--{name}` must be at least 1; received {getattr(arguments, name)}."
-            )
+    alternation.check_positive(arguments, ("files", "batch_size", "rounds"))
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = pathlib.Path(name)
         pythons = {OURS: sys.executable, PEER: arguments.torch_python}
@@ -103,17 +99,10 @@ def _write_inputs(arguments: argparse.Namespace, folder: pathlib.Path) -> None:
     import numpy as np
     import tensorflow as tf
 
-    from vit_scaling.applications.weights import export_weights
-    from vit_scaling.modeling.vit import vit
-
-    size = arguments.image_size
-    model = vit(arguments.shape, "map", image_size=size, classes=1000)
-    generator = np.random.default_rng(0)
-    kernel = model.get_layer("head").kernel  # Zero at first: all logits were alike.
-    kernel.assign(generator.normal(size=kernel.shape, scale=0.05))
+    model = inference.make_random_model(arguments.shape, "map", arguments.image_size)
     model.save(folder / "model.keras")
-    written = export_weights(model, str(folder / "timm.safetensors"))
-    (folder / "timm.json").write_text(json.dumps(written["arguments"]))
+    inference.write_for_timm(model, folder / "timm.safetensors")
+    generator = np.random.default_rng(0)
     (folder / "files").mkdir()
     for number in range(arguments.files):
         noise = generator.uniform(0, 255, size=(24, 32, 3)).astype(np.float32)

@@ -18,11 +18,10 @@ Pass = Callable[[], list[list[int]]]
 
 def predict(folder: pathlib.Path, image_size: int, batch_size: int) -> Pass:
     """Return a pass of this package's predictions."""
+    import keras
+
     from vit_scaling.export import prediction
     from vit_scaling.run_record import RunRecord
-
-    # isort: split
-    import keras
 
     model = keras.models.load_model(folder / "model.keras")
     record = RunRecord(
@@ -46,17 +45,10 @@ def torch_dataloader(folder: pathlib.Path, image_size: int, batch_size: int) -> 
     """Return a pass of a DataLoader and timm's compiled model."""
     import numpy as np
     import torch
+    from inference_worker import load_timm_model  # In this folder.
     from PIL import Image
-    from torchvision_operators import define_missing_operators  # In this folder.
 
-    define_missing_operators(torch)
-    from safetensors.torch import load_file
-    from timm.models.vision_transformer import VisionTransformer
-
-    arguments = json.loads((folder / "timm.json").read_text())
-    model = VisionTransformer(**arguments).eval()
-    model.load_state_dict(load_file(folder / "timm.safetensors"), strict=True)
-    compiled = torch.compile(model)
+    compiled = torch.compile(load_timm_model(folder / "timm.safetensors"))
     files = sorted((folder / "files").iterdir())
 
     class Files(torch.utils.data.Dataset):
