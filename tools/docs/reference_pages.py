@@ -10,18 +10,6 @@ import mkdocs_gen_files
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "vit_scaling"
 RESULTS = PACKAGE / "docs" / "results"
-OTHER = "Others"
-TOPICS = (
-    "Scaling laws",
-    "Planning",
-    "Steps compiled for TPUs",
-    "Training",
-    "Data",
-    "Evaluation and fine-tuning",
-    "Weights",
-    "Export and inference",
-    OTHER,
-)
 
 
 def add_modules() -> None:
@@ -46,10 +34,11 @@ def add_modules() -> None:
 
 def add_results() -> None:
     """Add the page of results: by topic, a table for each record in docs/results."""
-    tables: dict[str, list[str]] = {topic: [] for topic in TOPICS}
+    topics = json.loads((PACKAGE / "docs" / "topics.json").read_text(encoding="utf-8"))
+    tables: dict[str, list[str]] = {topic: [] for topic in topics}
     for path in sorted(RESULTS.glob("*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
-        tables[record.get("topic", OTHER)].append(results_table(record))
+        tables[record["topic"]].append(results_table(record))
     parts = [(PACKAGE / "docs" / "results.md").read_text(encoding="utf-8")]
     for topic, found in tables.items():
         parts += [f"## {topic}", *found] if found else []
