@@ -184,3 +184,18 @@ def test_a_tensorflow_that_does_not_start_is_the_finding(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "tensorflow", None)
     (why,) = installation.devices()["error"]
     assert why.startswith("TensorFlow does not start")
+
+
+def test_the_machine_is_described_by_cores_processor_and_accelerators(
+    monkeypatch, tmp_path
+):
+    file = tmp_path / "cpuinfo"
+    file.write_text("processor\t: 0\nmodel name\t: AMD EPYC\n\nmodel name\t: other\n")
+    monkeypatch.setattr(installation, "CPU_FILE", file)
+    monkeypatch.setattr(installation.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(installation, "_accelerators", lambda: [])
+    text = "two cores (AMD EPYC), no accelerator"
+    assert installation.describe_machine() == text
+    monkeypatch.setattr(installation, "_accelerators", lambda: ["H100"] * 8)
+    monkeypatch.setattr(installation.os, "cpu_count", lambda: 16)
+    assert installation.describe_machine() == "16 cores (AMD EPYC), 8 x H100"

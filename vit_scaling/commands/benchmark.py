@@ -1,13 +1,16 @@
 """Measure speed and memory: `benchmark.py step | pipeline | writing | …`."""
 # SPDX-License-Identifier: Apache-2.0
 
+import argparse
+import datetime
+import functools
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vit_scaling import io_files
-from vit_scaling.commands import cli
+from vit_scaling.commands import cli, installation
+from vit_scaling.commands.benchmarks import records
 
 BENCHMARKS = (
     *("step", "optimizer", "pipeline", "scale", "writing", "fewshot", "fit"),
@@ -28,15 +31,46 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         print(text, file=sys.stdout if asked_for_help else sys.stderr)
         return 0 if asked_for_help else 2
-    module = importlib.import_module(f"vit_scaling.commands.benchmarks.{arguments[0]}")
+    name = arguments[0]
+    module = importlib.import_module(f"vit_scaling.commands.benchmarks.{name}")
     parser = cli.make_parser(module.__doc__ or "")
-    parser.prog = f"{parser.prog} {arguments[0]}"
+    parser.prog = f"{parser.prog} {name}"
+    parser.add_argument(
+        "--record",
+        metavar="FOLDER",
+        help="also write each table there as JSON, a record of the results page",
+    )
     module.add_arguments(parser)
-    return cli.run(parser, arguments[1:], module.run, getattr(module, "show", _show))
+
+    def show(result: Mapping[str, Any]) -> str:
+        return records.show(module.tables(result))
+
+    return cli.run(
+        parser,
+        arguments[1:],
+        functools.partial(_run, module, name, parser),
+        getattr(module, "show", show),
+    )
 
 
-def _show(result: Mapping[str, Any]) -> str:
-    return io_files.json_text(result).rstrip()
+def _run(
+    module: Any, name: str, parser: argparse.ArgumentParser, flags: argparse.Namespace
+) -> Mapping[str, Any]:
+    """Return a benchmark's result; write its records if the flags ask for them."""
+    if flags.record is None:
+        return module.run(flags)
+    records.make_folder(flags.record)
+    origin = {
+        "command": records.command_text(name, parser, flags),
+        "date": datetime.date.today().isoformat(),
+        "machine": "",
+        "versions": records.versions_text(module, flags),
+    }
+    result = module.run(flags)
+    # Afterwards, because it starts TensorFlow's devices.
+    origin["machine"] = installation.describe_machine()
+    records.write_records(flags.record, module.tables(result), origin)
+    return result
 
 
 if __name__ == "__main__":

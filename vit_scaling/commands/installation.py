@@ -3,7 +3,11 @@
 
 import importlib.metadata
 import importlib.util
+import os
+import pathlib
+import platform
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 # Packages that training imports. Orbit and Model Garden's distribute_utils import
@@ -47,6 +51,7 @@ COMPATIBLE_GARDENS: dict[tuple[int, ...], tuple[int, ...]] = {
     (2, 21): (2, 20),
 }
 KINDS = ("CPU", "GPU", "TPU")
+CPU_FILE = pathlib.Path("/proc/cpuinfo")
 
 Versions = Mapping[str, str | None]
 Conflict = dict[str, str]  # {"problem": …, "fix": …}
@@ -72,6 +77,34 @@ def devices() -> dict[str, list[str]]:
     except Exception as error:  # Any failure to start is the result.
         return {"error": [f"TensorFlow does not start: {error}"]}
     return {kind: [one.name for one in found[kind]] or ["none"] for kind in KINDS}
+
+
+def describe_machine() -> str:
+    """Return cores, processor and accelerators: "two cores (AMD EPYC), …"."""
+    count = os.cpu_count() or 1
+    cores = {1: "one core", 2: "two cores"}.get(count, f"{count} cores")
+    found = Counter(_accelerators())
+    names = [f"{n} x {name}" if n > 1 else name for name, n in found.items()]
+    return f"{cores} ({_processor()}), {', '.join(names) or 'no accelerator'}"
+
+
+def _processor() -> str:
+    text = CPU_FILE.read_text() if CPU_FILE.exists() else ""  # Linux
+    model = re.search(r"^model name\s*: *(.+)$", text, re.MULTILINE)
+    return model[1] if model else platform.processor() or platform.machine()
+
+
+def _accelerators() -> list[str]:
+    """Return the names of the GPUs and TPUs that TensorFlow sees."""
+    try:
+        import tensorflow as tf
+    except ImportError:
+        return []
+    config = tf.config
+    gpus = config.list_physical_devices("GPU")
+    details = [config.experimental.get_device_details(gpu) for gpu in gpus]
+    names = [str(one.get("device_name", "GPU")) for one in details]
+    return names + ["TPU"] * len(config.list_physical_devices("TPU"))
 
 
 def find_conflicts(

@@ -16,6 +16,8 @@ def test_a_tiny_model_is_measured_on_the_cpu(tmp_path, capsys):
     assert [row["mode"] for row in found["rows"]] == ["training", "inference"]
     assert all(row["images_per_second"] > 0 for row in found["rows"])
     assert json.loads((tmp_path / "accelerator.json").read_text()) == found
+    (written,) = accelerator.tables(found)
+    assert all(float(row[4]) <= float(row[5]) <= float(row[6]) for row in written.rows)
     table = (tmp_path / "accelerator.md").read_text()
     assert "| mu/16 | 2 | training | vit_scaling |" in table
 

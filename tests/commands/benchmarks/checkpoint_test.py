@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from vit_scaling.commands import benchmark
+from vit_scaling.commands.benchmarks import checkpoint
 
 
 @pytest.mark.slow
@@ -21,6 +22,7 @@ def test_saving_and_restoring_need_at_most_1_3_times_the_state(tmp_path):
     # Updated while it is written, the old values need as much as the new ones.
     assert 0.9 < result["save_memory_over_state"] <= 1.3
     assert 0.9 < result["restore_memory_over_state"] <= 1.3
+    assert checkpoint.tables(result)[0].rows[0] == ("variables, GiB", "0.500")
     assert not list(tmp_path.iterdir())
 
 

@@ -20,6 +20,8 @@ def test_both_sides_predict_alike(capsys):
     for ratio in (result["seconds_over_sklearn"], result["sweep_over_one"]):
         assert 0 < ratio["min"] <= ratio["median"] <= ratio["max"]
     assert len(result["accuracy"]["per_seed"]) == 3
+    (table,) = fewshot.tables(result)
+    assert [row[-1] for row in table.rows][1:] == ["", "1.00"]
 
 
 def test_sweep_predicts_for_every_strength_as_sklearn_does():

@@ -73,3 +73,6 @@ def test_every_engine_at_hand_is_measured(capsys):
     assert 1e-4 < differences.pop("onnxruntime_int8") < 0.3
     assert max(differences.values()) < 1e-4
     assert result["imports"]["ratio"] > 0
+    latencies, starts, imports = inference.tables(result)
+    assert (len(latencies.rows), len(starts.rows)) == (10, 5)
+    assert imports.rows[0][-1] == "1.00"

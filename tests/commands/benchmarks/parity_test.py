@@ -81,6 +81,9 @@ def test_only_missing_runs_are_started(archive, commands, tmp_path, capsys):
     result = run_study(archive, output, capsys, "--seeds=0,1,2")
     assert len(commands) == 6
     assert result["mean"]["vit_scaling"] == pytest.approx(0.51)
+    (table,) = parity.tables(result)
+    assert table.columns[1:] == ("epoch 1", "epoch 2")
+    assert table.rows[3] == ("this package, mean", "30.0%", "51.0%")
     assert {"parity.json", "parity.svg"} <= {path.name for path in output.iterdir()}
     assert run_study(archive, output, capsys, "--width=48") == 1  # Other settings.
 

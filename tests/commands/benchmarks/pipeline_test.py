@@ -39,6 +39,12 @@ def test_every_multiple_of_the_data_is_measured(photographs, capsys):
             assert row[f"rate_over_{name}"] > 0 and row[f"cpu_time_over_{name}"] > 0
         assert row["resident_mib"] > 10
     assert set(result["resume_seconds_at_step"]) == {"10", "1000000"}
+    rates, stages = pipeline.tables(result)
+    assert [row[0] for row in rates.rows] == ["24"] * 3 + ["72"] * 3
+    assert [row[0] for row in stages.rows][1:] == [
+        "first batch from step 10, s",
+        "first batch from step 1,000,000, s",
+    ]
     expected = sum(len(sets.jpeg(sets.tile(n, 40))) for n in range(24)) / 24
     assert result["mean_image_bytes"] == pytest.approx(expected)
     assert set(result["stages"]) == {
@@ -51,9 +57,12 @@ def test_memory_is_measured_in_fresh_processes(photographs, capsys):
     flags = ["--image_size=16", "--batch_size=8", "--shuffle_window=16"]
     flags += [f"--pattern={photographs.pattern}", "--memory_rounds=2", "--json"]
     assert benchmark.main(["pipeline", *flags, "--times", "1", "3"]) == 0
-    rows = json.loads(capsys.readouterr().out)["memory"]
+    result = json.loads(capsys.readouterr().out)
+    rows = result["memory"]
     assert [(row["times"], row["images"]) for row in rows] == [(1, 24), (3, 72)] * 2
     assert all(row["peak_mib"] > row["before_mib"] > 10 for row in rows)
+    (table,) = pipeline.tables(result)
+    assert [row[0] for row in table.rows] == ["24", "72"] * 2
 
 
 def test_ratios_are_medians_of_the_rounds(monkeypatch):
@@ -74,6 +83,8 @@ def test_ratios_are_medians_of_the_rounds(monkeypatch):
     assert result["rate_over_limit"] == pytest.approx((0.75 + 0.8) / 2)
     assert result["cpu_time_over_limit"] == pytest.approx((40 / 30 + 40 / 32) / 2)
     assert result["rate_over_plain_loop"] == pytest.approx((2 + 6) / 2)
+    assert result["rate_over"]["limit"]["max"] == pytest.approx(0.9)
+    assert result["images_per_second"]["plain_loop"]["min"] == 5
 
 
 def test_a_missing_set_is_reported(tmp_path, capsys):

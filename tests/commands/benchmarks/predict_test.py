@@ -20,6 +20,7 @@ def test_a_pass_predicts_each_file(capsys):
     assert 0 < seconds["min"] <= seconds["median"] <= seconds["max"]
     rate = result["images_per_second"]["predict"]
     assert rate == pytest.approx(5 / seconds["median"])
+    assert predict.tables(result)[0].rows[0][-1] == ""  # Without the peer.
 
 
 def test_programs_that_find_other_classes_are_not_compared():

@@ -29,6 +29,9 @@ def test_every_measurement_gives_a_figure(tmp_path, monkeypatch):
     assert result["search"][0]["cpu_ms_per_training_image"] > 0
     assert result["listing"][0]["cpu_us_per_image"] > 0
     assert result["indexing"]["rate_over_reading"] > 0
+    *_, indexing = scale.tables(result)
+    assert [row[0] for row in indexing.rows][::2] == ["plain reading", "indexing"]
+    assert indexing.rows[0][-1] == "1.00 (1.00 to 1.00)"
 
 
 @pytest.mark.slow

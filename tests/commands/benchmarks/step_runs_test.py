@@ -1,6 +1,7 @@
 """Runs alternate, ratios are of medians, and real processes report their time."""
 # SPDX-License-Identifier: Apache-2.0
 
+import itertools
 import json
 
 import pytest
@@ -51,6 +52,9 @@ def test_runs_alternate_and_their_medians_are_compared(monkeypatch, capsys):
     }
     assert result["ratio_to_first"]["1_step_per_loop"] == 5
     assert result["range_of_seconds_per_step"]["1_step_per_loop"] == [3, 100]
+    table = step_runs.make_table(result)
+    last = ("1 step per loop", "3.00", "5.00", "100", "5.00 (3.00 to 100.00)")
+    assert table.rows[-1] == last
 
 
 def test_a_batch_not_divisible_by_the_replicas_is_rejected(monkeypatch, capsys):
@@ -132,6 +136,8 @@ def test_first_steps_are_those_of_fresh_processes_in_turn(
         "max": 4,
         "of_minima": 2,
     }
+    table = step_runs.make_table(result)
+    assert [row[-1] for row in table.rows][2:] == ["3.00 (2.00 to 4.00)", "1.00"]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +157,11 @@ def test_only_timm_runs_in_the_other_interpreter(monkeypatch, capsys):
             made.append(settings.get("torch_python"))
 
     monkeypatch.setattr(step_runs, "MeasuredRun", Peer)
-    monkeypatch.setattr(Peer, "seconds", lambda self, steps: 2.0 * steps)
+    seconds = itertools.cycle([2.0, 2.5, 5.0, 4.0])  # In the order of the runs.
+    monkeypatch.setattr(Peer, "seconds", lambda self, steps: next(seconds) * steps)
     result = measured(capsys, "--measure=peers", "--torch_python=/torch/python")
     assert made == [None, None, "/torch/python", "/torch/python"]
     assert result["ratio_of_rounds"]["timm_eager"]["of_minima"] == 1
+    assert result["reference"] == "timm_eager"
+    ratios = [row[-1][:4] for row in step_runs.make_table(result).rows]
+    assert ratios == ["0.50", "0.62", "1.25", "1.00"]

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from vit_scaling.commands import benchmark
+from vit_scaling.commands.benchmarks import step
 from vit_scaling.modeling.shapes import shape_named
 from vit_scaling.scaling.planning.flops import flops
 
@@ -32,6 +33,12 @@ def test_rates_and_shares_belong_together(capsys):
         assert rate == pytest.approx(2 / result[f"{name}_seconds_per_step"])
         share = result[f"{name}_share_of_gemm_peak"]
         assert share == pytest.approx(rate * operations / peak)
+        of_rounds = result[name][
+            "share_of_gemm_peak"
+        ]  # One round: that of the medians.
+        assert of_rounds["min"] == pytest.approx(share)
+    (table,) = step.tables(result)
+    assert [row[0] for row in table.rows] == ["training", "inference"]
 
 
 @pytest.mark.parametrize(

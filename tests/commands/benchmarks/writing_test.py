@@ -7,6 +7,7 @@ import pytest
 
 from tests.data import sets
 from vit_scaling.commands import benchmark
+from vit_scaling.commands.benchmarks import writing
 
 
 def test_writing_is_compared_with_copying_the_same_bytes(tmp_path, capsys):
@@ -23,6 +24,8 @@ def test_writing_is_compared_with_copying_the_same_bytes(tmp_path, capsys):
     share = result["write_images_per_second"] / result["copy_images_per_second"]
     assert result["write_share_of_copy"] == pytest.approx(share)
     assert result["check_images_per_second_per_core"] > 0
+    (table,) = writing.tables(result)
+    assert table.rows[0][-1] == "1.00 (1.00 to 1.00)"
     assert not list(out.iterdir())  # Nothing is left behind.
 
 

@@ -7,19 +7,19 @@ import pathlib
 import platform
 import statistics
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vit_scaling.commands import cli
-from vit_scaling.commands.benchmarks import step
-from vit_scaling.commands.benchmarks.alternation import time_alternating
+from vit_scaling.commands.benchmarks import records, step
+from vit_scaling.commands.benchmarks.alternation import spread, time_alternating
+from vit_scaling.commands.benchmarks.records import Table
 
 TORCH_WORKER = pathlib.Path(__file__).with_name("torch_worker.py")
 # Images per step; G/14 is only used for inference.
 TRAINING = {"Ti/16": 256, "S/16": 128, "B/16": 64, "L/16": 32}
 INFERENCE_ONLY = {"G/14": 8}
 TINY = {"mu/16": 2}
-_COLUMNS = ("images_per_second", "peak_memory_gib")
+PEER = "timm, torch.compile"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,13 +32,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="cpu: one tiny model, to try the command without a GPU",
     )
     add("--steps", type=int, default=20, help="measured steps; the median is reported")
-    add("--torch_python", help="a Python with torch and timm, to compare with")
+    add(
+        "--torch_python",
+        metavar=records.PYTHON,
+        help="a Python with torch and timm, to compare with",
+    )
     add(
         "--preflight",
+        metavar="FILE",
         help="JSON file of vit-scaling preflight --json for B/16 and as many images, "
         "whose memory is compared with the measured",
     )
-    add("--output_dir", help="write accelerator.json and accelerator.md to this folder")
+    add(
+        "--output_dir",
+        metavar="FOLDER",
+        help="write accelerator.json and accelerator.md to this folder",
+    )
 
 
 def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
@@ -67,16 +76,32 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     return result
 
 
-def show(result: Mapping[str, Any]) -> str:
-    """Return the result as text."""
-    lines = [result["device"], cli.table(_cells(result["rows"]), _header())]
-    found = result["preflight"]
-    if found is not None:
-        lines.append(
-            f"Preflight: {found['compiled_gib']:.2f} GiB, measured "
-            f"{found['measured_gib']:.2f} GiB ({found['ratio']:.2f} times)."
-        )
-    return "\n".join(lines)
+def tables(result: Mapping[str, Any]) -> list[Table]:
+    """Return speed and memory next to timm's, and the preflight's memory."""
+    peers = {
+        (row["shape"], row["mode"]): row["images_per_second"]
+        for row in result["rows"]
+        if row["engine"] == PEER
+    }
+    rows = []
+    for row in result["rows"]:
+        peer = peers.get((row["shape"], row["mode"]))
+        speed = row["images_per_second"] / peer if peer else None
+        cells = {**row, **row["seconds"], "batch": str(row["batch"]), "speed": speed}
+        rows.append(cells)
+    columns = {name: name for name in ("shape", "batch", "mode", "engine")}
+    columns |= {**records.SECONDS, "images_per_second": "images/s"}
+    columns |= {"peak_memory_gib": "peak GiB", "speed": "speed over timm's, medians"}
+    title = f"Training and inference on {result['device']}"
+    found = [records.make_table("accelerator", "Training", title, columns, rows)]
+    if result["preflight"] is not None:
+        columns = {"compiled_gib": "preflight, GiB", "measured_gib": "measured, GiB"}
+        columns["ratio"] = "ratio"
+        title = "Memory of B/16's training step, compiled and measured"
+        rows = [result["preflight"]]
+        name = "accelerator_memory"
+        found.append(records.make_table(name, "Planning", title, columns, rows))
+    return found
 
 
 def _find_device(on_gpu: bool) -> str:
@@ -129,11 +154,12 @@ def _measure(
         peak = None
         if on_gpu:
             peak = tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**30
-        rate = batch / statistics.median(samples[mode])
-        rows.append(_row(shape, batch, mode, "vit_scaling", rate, peak))
+        seconds = samples[mode]
+        rate = batch / statistics.median(seconds)
+        rows.append(_row(shape, batch, mode, "vit_scaling", rate, peak, seconds))
     if arguments.torch_python:
         for found in _measure_timm(arguments, settings, modes, on_gpu):
-            rows.append(_row(shape, batch, engine="timm, torch.compile", **found))
+            rows.append(_row(shape, batch, engine=PEER, **found))
     return rows
 
 
@@ -168,6 +194,7 @@ def _row(
     engine: str,
     images_per_second: float,
     peak_memory_gib: float | None,
+    seconds: Sequence[float] = (),
 ) -> dict[str, Any]:
     return {
         "shape": shape,
@@ -176,6 +203,7 @@ def _row(
         "engine": engine,
         "images_per_second": images_per_second,
         "peak_memory_gib": peak_memory_gib,
+        "seconds": spread(seconds) if seconds else {},
     }
 
 
@@ -200,22 +228,8 @@ def _compare_memory(
     }
 
 
-def _header() -> list[str]:
-    return ["shape", "batch", "mode", "engine", "images/s", "peak GiB"]
-
-
-def _cells(rows: list[dict[str, Any]]) -> list[list[Any]]:
-    def number(value: float | None) -> str:
-        return "" if value is None else f"{value:.2f}"
-
-    names = ("shape", "batch", "mode", "engine")
-    return [
-        [*(row[name] for name in names), *(number(row[name]) for name in _COLUMNS)]
-        for row in rows
-    ]
-
-
 def _markdown(result: Mapping[str, Any]) -> str:
-    rows = [_header(), ["---"] * 6, *_cells(result["rows"])]
-    table = "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
-    return f"{result['device']}\n\n{table}\n"
+    table = tables(result)[0]
+    rows = [table.columns, ["---"] * len(table.columns), *table.rows]
+    text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return f"{result['device']}\n\n{text}\n"

@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vit_scaling.checks import check_at_least
+from vit_scaling.commands.benchmarks import records
 from vit_scaling.commands.benchmarks.process_memory import PROCESS, status_bytes
+from vit_scaling.commands.benchmarks.records import Table
 
 VARIABLE_BYTES = 2**26  # Of ViT-G/14's MLP, rounded: 54 million.
 
@@ -17,7 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags: how much state, on which disk."""
     add = parser.add_argument
     add("--state_mib", type=int, default=2048, help="size of the variables")
-    add("--folder", help="folder on the disk to measure; default: a temporary one")
+    add(
+        "--folder",
+        metavar="FOLDER",
+        help="folder on the disk to measure; default: a temporary one",
+    )
 
 
 def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
@@ -64,6 +70,22 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
         "save_memory_over_state": saving / state,
         "restore_memory_over_state": restoring / state,
     }
+
+
+def tables(result: Mapping[str, Any]) -> list[Table]:
+    """Return memory and time. Nothing is repeated, and there is no peer."""
+    quantities = {
+        "variables, GiB": result["state_bytes"] / 2**30,
+        "memory for saving, over the variables": result["save_memory_over_state"],
+        "memory for restoring, over the variables": result["restore_memory_over_state"],
+        "files": result["files"],
+        "largest file, GiB": result["largest_file_bytes"] / 2**30,
+        "seconds for which saving holds up training": result["save_blocks_seconds"],
+    }
+    rows = [{"name": name, "value": value} for name, value in quantities.items()]
+    columns = {"name": "quantity", "value": "value"}
+    title = "Memory and time of a checkpoint"
+    return [records.make_table("checkpoint", "Training", title, columns, rows)]
 
 
 def _peak_bytes(function: Callable[[], Any]) -> int:

@@ -12,7 +12,11 @@ from typing import Any
 import numpy as np
 
 from vit_scaling.commands import cli
+from vit_scaling.commands.benchmarks import records
+from vit_scaling.commands.benchmarks.records import Table
 
+PACKAGES = ("numpy", "scipy")
+COVERAGES = ("ahead", "within", "floor")
 RUNS, NOISE = "40,100,300,1000", "0.005,0.01,0.03"
 ACCEPTED = (0.90, 0.98)
 Cell = tuple[str, int, float]
@@ -29,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--method", default="auto", choices=["auto", "frontier", "fission", "surface"],
         help="frontier and fission do not use the sizes")  # fmt: skip
     add("--repeated", type=int, default=0, help="runs that have a second seed")
-    add("--output_file", default="coverage.jsonl", help="a line per study; "
-        "stored studies are not run again")  # fmt: skip
+    add("--output_file", default="coverage.jsonl", metavar="FILE",
+        help="a line per study; stored studies are not run again")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
@@ -87,7 +91,7 @@ def _summary(cell: Cell, outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any
     truth, runs, noise = cell
     row: dict[str, Any] = {"truth": truth, "runs": runs, "noise": noise}
     low, high = ACCEPTED
-    for name in ("ahead", "within", "floor"):
+    for name in COVERAGES:
         held = [outcome[name] for outcome in outcomes if outcome[name] is not None]
         if not held:
             row[name] = None
@@ -106,26 +110,39 @@ def _summary(cell: Cell, outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any
     return row
 
 
-def show(result: Mapping[str, Any]) -> str:
+def tables(result: Mapping[str, Any]) -> list[Table]:
     """Return the table of cells; ! marks a coverage that is surely below 90 %."""
-    header = ["truth", "runs", "noise", "law at 10x", "law within", "c",
-              "width at 10x", "width within", "bias at 10x"]  # fmt: skip
+    method, repeated = result["method"], result["repeated"]
     rows = [
-        [
-            row["truth"],
-            str(row["runs"]),
-            f"{row['noise']:.1%}",
-            *(_format_coverage(row[name]) for name in ("ahead", "within", "floor")),
-            *(
-                "" if row[name] is None else f"{row[name]:.1%}"
-                for name in ("ahead_width", "within_width", "ahead_bias")
-            ),
-        ]
+        {
+            **row,
+            "noise": f"{row['noise']:.1%}",
+            **{name: _format_coverage(row[name]) for name in COVERAGES},
+            **{
+                name: None if row[name] is None else f"{row[name]:.1%}"
+                for name in ("ahead_width", "within_width")
+            },
+        }
         for row in result["cells"]
     ]
-    title = f"{result['studies']} studies a cell, {result['resamples']} resamples"
-    title += f", method {result['method']}, {result['repeated']} runs repeated"
-    return f"{title}\n{cli.table(rows, header)}"
+    columns = {
+        "truth": "truth",
+        "runs": "runs",
+        "noise": "noise",
+        "ahead": "law at ten times the compute",
+        "within": "law within the data",
+        "floor": "c",
+        "ahead_width": "width at ten times",
+        "within_width": "width within",
+    }
+    title = "How often 95 % intervals hold the truth"
+    if method != "auto":
+        title += f", method {method}"
+    if repeated:
+        title += f", {repeated} runs repeated"
+    names = ["coverage", *([] if method == "auto" else [method])]
+    name = "_".join([*names, *(["repeated"] if repeated else [])])
+    return [records.make_table(name, "Scaling laws", title, columns, rows)]
 
 
 def _format_coverage(cell: Mapping[str, Any] | None) -> str:

@@ -11,6 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vit_scaling.checks import check_at_least
+from vit_scaling.commands.benchmarks import records
+from vit_scaling.commands.benchmarks.records import Table
+
+PACKAGES = (*records.PACKAGES, "ImageHash", "imagededup")
+OURS = "this package"
 
 # Candidates for thresholds. `likeness` is the default of the search and its neighbours.
 _DISTANCES = range(0, 25)
@@ -37,9 +42,14 @@ class Query(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `benchmark.py deduplication`."""
     add = parser.add_argument
-    add("--folder", required=True, help="distinct images, half of them evaluation")
+    add(
+        "--folder",
+        metavar="FOLDER",
+        required=True,
+        help="distinct images, half of them evaluation",
+    )
     add("--copies", type=int, default=1000, help="number of planted copies")
-    add("--repeats", help="CSV of known repeats: two file names a line")
+    add("--repeats", metavar="FILE", help="CSV of known repeats: two file names a line")
     add("--seed", type=int, default=0, help="of the halves and alterations")
 
 
@@ -68,7 +78,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         queries.append(Query(copy, key, kind, key))
     known = _read_repeats(args.repeats)
     choosing = generator.random(len(queries)) < 0.5
-    methods = {"this package": _search, **_hash_methods()}
+    methods = {OURS: _search, **_hash_methods()}
     return {
         "images": len(images),
         "evaluation": len(evaluation),
@@ -208,16 +218,22 @@ def _read_repeats(path: str | None) -> set[frozenset[str]]:
         return {frozenset(row[:2]) for row in csv.reader(file)}
 
 
-def show(result: Mapping[str, Any]) -> str:
-    """Return the results as a table: a column for each method."""
-    from vit_scaling.commands import cli
-
+def tables(result: Mapping[str, Any]) -> list[Table]:
+    """Return recall by alteration, precision and time: a column for each method."""
     methods = result["methods"]
-    kinds = list(next(iter(methods.values()))["by_alteration"])
+    names = {"name": "", **{name: name for name in methods}}
+    columns = {
+        name: {
+            **{kind: f"{recall:.3f}" for kind, recall in one["by_alteration"].items()},
+            **{score: f"{one[score]:.3f}" for score in ("recall", "precision")},
+            "threshold": "default" if name == OURS else f"{one['threshold']:.0f} bits",
+            "processor seconds for 1,000 images": one["cpu_seconds_per_1000_images"],
+        }
+        for name, one in methods.items()
+    }
     rows = [
-        [kind, *(f"{m['by_alteration'][kind]:.3f}" for m in methods.values())]
-        for kind in kinds
+        {"name": label, **{name: columns[name][label] for name in methods}}
+        for label in columns[OURS]
     ]
-    for name in ("recall", "precision", "cpu_seconds_per_1000_images"):
-        rows.append([name, *(f"{m[name]:.3f}" for m in methods.values())])
-    return cli.table(rows, ["", *methods])
+    title = "Near-duplicates found, next to perceptual hashes"
+    return [records.make_table("deduplication_methods", "Data", title, names, rows)]

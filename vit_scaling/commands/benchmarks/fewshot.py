@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 
 from vit_scaling.checks import check_at_least
-from vit_scaling.commands.benchmarks import alternation
+from vit_scaling.commands.benchmarks import alternation, records
+from vit_scaling.commands.benchmarks.records import Table
+
+PACKAGES = ("numpy", "scikit-learn")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +88,35 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
             seconds["ours"], seconds["sklearn_ridge"]
         )
     return result
+
+
+def tables(result: Mapping[str, Any]) -> list[Table]:
+    """Return seconds and memory of each program, next to the peer's."""
+    programs = {
+        "ours": "this package",
+        "sweep": f"this package, {result['strengths']} strengths",
+        "sklearn_ridge": "scikit-learn's Ridge",
+    }
+    # A sweep has no peer: scikit-learn fits one strength.
+    over = {"ours": result.get("seconds_over_sklearn"), "sklearn_ridge": 1.0}
+    rows = [
+        {
+            "program": programs[name],
+            **seconds,
+            "memory": result["memory_mib"][name],
+            "over": over.get(name),
+        }
+        for name, seconds in result["seconds"].items()
+    ]
+    columns = {
+        "program": "regression",
+        **records.SECONDS,
+        "memory": "memory beyond the set, MiB",
+        "over": "time over scikit-learn's",
+    }
+    topic = "Evaluation and fine-tuning"
+    title = "Few-shot evaluation next to scikit-learn"
+    return [records.make_table("fewshot_speed", topic, title, columns, rows)]
 
 
 def _make_features(arguments: argparse.Namespace) -> Any:

@@ -9,8 +9,15 @@ from typing import Any
 import numpy as np
 
 from vit_scaling.checks import check_at_least
-from vit_scaling.commands.benchmarks import alternation
+from vit_scaling.commands.benchmarks import alternation, records
+from vit_scaling.commands.benchmarks.records import Table
 
+PACKAGES = ("numpy", "scipy")
+PROGRAMS = {
+    "frontier": "method frontier",
+    "surface": "method surface",
+    "curve_fit": "curve_fit loop",
+}
 NOISE = 0.01  # Standard deviation of log error.
 
 
@@ -66,6 +73,22 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
             for name in ("frontier", "surface")
         },
     }
+
+
+def tables(result: Mapping[str, Any]) -> list[Table]:
+    """Return the seconds of each program, next to the peer's."""
+    over = {"curve_fit": 1.0, **result["curve_fit_over"]}
+    rows = [
+        {"program": PROGRAMS[name], **seconds, "over": over[name]}
+        for name, seconds in result["seconds"].items()
+    ]
+    columns = {
+        "program": "program",
+        **records.SECONDS,
+        "over": "curve_fit's time over it",
+    }
+    title = "Bootstrap of a law next to curve_fit"
+    return [records.make_table("fit_speed", "Scaling laws", title, columns, rows)]
 
 
 def fit_resamples_by_curve_fit(

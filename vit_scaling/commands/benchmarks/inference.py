@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from vit_scaling.commands import cli
-from vit_scaling.commands.benchmarks import alternation
+from vit_scaling.commands.benchmarks import alternation, records
+from vit_scaling.commands.benchmarks.records import Table
 from vit_scaling.modeling.head_specs import POOLING_HEADS
 
 WORKER = pathlib.Path(__file__).with_name("inference_worker.py")
@@ -31,6 +31,15 @@ CONVERTED = {  # Of an engine: the kind of file, whether in 8 bits, and what it 
     "onnxruntime_int8": ("onnx", True, ("tf2onnx", "onnxruntime")),
     "litert": ("litert", False, ("ai_edge_litert",)),
 }
+ENGINES = {
+    "saved_model": "SavedModel",
+    "saved_model_xla": "SavedModel, `--jit_compile`",
+    "onnxruntime": "ONNX Runtime",
+    "onnxruntime_int8": "ONNX Runtime, `--int8`",
+    "litert": "LiteRT",
+    "torch_compile": "torch.compile (timm)",
+}
+PACKAGES = (*records.PACKAGES, "onnxruntime", "tf2onnx", "ai-edge-litert")
 IMPORTS = ("import keras", "import vit_scaling.applications")
 PERCENTILES = (50, 90, 99)
 
@@ -60,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--imports", type=int, default=5, help="processes started to import")
     add(
         "--torch_python",
+        metavar=records.PYTHON,
         default=os.environ.get("VIT_SCALING_TORCH_PYTHON"),
         help="interpreter that has torch and timm; default: leave them out",
     )
@@ -86,30 +96,53 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     return result
 
 
-def show(result: Mapping[str, Any]) -> str:
-    """Format the results as tables."""
-    rows = [
-        [shape, batch, engine, f"{row['images_per_second']:.1f}"]
-        + [f"{1000 * row[f'p{p}_seconds']:.1f}" for p in PERCENTILES]
-        + [alternation.spread_text(row["ratio"]) if "ratio" in row else ""]
-        for shape, measured in result["shapes"].items()
-        for batch, engines in measured["batches"].items()
-        for engine, row in engines.items()
+def tables(result: Mapping[str, Any]) -> list[Table]:
+    """Return latencies next to the best peer's, times to a first result, imports."""
+    latencies, starts = [], []
+    for shape, measured in result["shapes"].items():
+        for batch, engines in measured["batches"].items():
+            for engine, row in engines.items():
+                milliseconds = {k: 1000 * v for k, v in row["seconds"].items()}
+                latencies.append(
+                    {
+                        "shape": shape,
+                        "batch": str(batch),
+                        "engine": ENGINES[engine],
+                        "rate": row["images_per_second"],
+                        "p50": alternation.spread_text(milliseconds, digits=1),
+                        "p90": 1000 * row["p90_seconds"],
+                        "ratio": row.get("ratio"),
+                    }
+                )
+        for engine, seconds in measured["first_answer_spread"].items():
+            cells = {"shape": shape, "engine": ENGINES[engine], "seconds": seconds}
+            starts.append(cells)
+    columns = {"shape": "shape", "batch": "batch", "engine": "engine"}
+    columns |= {"rate": "images/s", "p50": "p50 (least to most), ms", "p90": "p90, ms"}
+    columns["ratio"] = "time over the best peer's"
+    start_columns = {"shape": "shape", "engine": "engine"}
+    start_columns["seconds"] = "median (least to most), s"
+    imports = [
+        {"statement": f"`{statement}`", **seconds, "ratio": ratio}
+        for (statement, seconds), ratio in zip(
+            result["imports"]["seconds"].items(),
+            (1.0, result["imports"]["spread"]),
+            strict=True,
+        )
     ]
-    header = ["shape", "batch", "engine", "images/s", "p50 ms", "p90", "p99"]
-    lines = [cli.table(rows, [*header, "time / best peer"])]
-    first = [
-        [shape, engine, f"{seconds:.2f}"]
-        for shape, measured in result["shapes"].items()
-        for engine, seconds in measured["first_answer_seconds"].items()
+    import_columns = {"statement": "statement", **records.SECONDS}
+    import_columns["ratio"] = "time over Keras'"
+    titles = {
+        "inference": "Inference next to other engines",
+        "inference_start": "Inference: seconds to the first result",
+        "inference_imports": "Seconds of imports next to Keras'",
+    }
+    contents = (columns, latencies), (start_columns, starts), (import_columns, imports)
+    topic = "Export and inference"
+    return [
+        records.make_table(name, topic, title, *content)
+        for (name, title), content in zip(titles.items(), contents, strict=True)
     ]
-    lines.append(cli.table(first, ["shape", "engine", "process start to result, s"]))
-    found = result["imports"]
-    lines.append(
-        f"import keras {found['keras_seconds']:.2f} s, vit_scaling.applications "
-        f"{found['applications_seconds']:.2f} s: {found['ratio']:.3f} times"
-    )
-    return "\n\n".join(lines)
 
 
 def make_random_model(shape: str, head: str, image_size: int) -> Any:
@@ -192,6 +225,9 @@ def _measure(
         "batches": batches,
         "first_answer_seconds": {
             engine: statistics.median(seconds) for engine, seconds in first.items()
+        },
+        "first_answer_spread": {
+            engine: alternation.spread(seconds) for engine, seconds in first.items()
         },
         "logits_differ_by": differs_by,
     }
@@ -284,8 +320,8 @@ def _ask(worker: subprocess.Popen, line: str) -> list[float]:
     return json.loads(response)
 
 
-def _measure_imports(number: int) -> dict[str, float]:
-    """Return the median seconds of both imports in fresh processes, and their ratio."""
+def _measure_imports(number: int) -> dict[str, Any]:
+    """Return the seconds of both imports in fresh processes, and their ratio."""
     taken: dict[str, list[float]] = {statement: [] for statement in IMPORTS}
     for attempt in range(number + 1):
         for statement, seconds in taken.items():
@@ -298,4 +334,6 @@ def _measure_imports(number: int) -> dict[str, float]:
         "keras_seconds": keras,
         "applications_seconds": ours,
         "ratio": ours / keras,
+        "seconds": {name: alternation.spread(values) for name, values in taken.items()},
+        "spread": alternation.ratio_spread(*(taken[name] for name in IMPORTS[::-1])),
     }

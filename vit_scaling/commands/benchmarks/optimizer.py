@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vit_scaling.checks import check_at_least
-from vit_scaling.commands import cli
-from vit_scaling.commands.benchmarks.alternation import time_alternating
+from vit_scaling.commands.benchmarks import alternation, records
+from vit_scaling.commands.benchmarks.records import Table
 from vit_scaling.optimization.update_rules import UPDATE_RULES
 from vit_scaling.training.malloc import keep_freed_memory
 
@@ -62,7 +62,9 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     keeps_memory = not arguments.fresh_memory and keep_freed_memory()
     programs, moved = _make_programs(arguments, names)
     copy, copied = _make_copy()
-    samples = time_alternating({"copy": copy, **programs}, rounds=arguments.rounds)
+    samples = alternation.time_alternating(
+        {"copy": copy, **programs}, rounds=arguments.rounds
+    )
     seconds = {name: statistics.median(values) for name, values in samples.items()}
     bandwidth = copied / seconds["copy"]
     rows = {
@@ -72,6 +74,8 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
             "over_bound": seconds[name] * bandwidth / moved[name],
             "over_keras_adamw": seconds[name] / seconds[KERAS],
             "bytes_moved": moved[name],
+            "spread": alternation.spread(samples[name]),
+            "ratio": alternation.ratio_spread(samples[name], samples[KERAS]),
         }
         for name in programs
     }
@@ -85,22 +89,29 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     }
 
 
-def show(result: Mapping[str, Any]) -> str:
-    """Return the result as a table."""
+def tables(result: Mapping[str, Any]) -> list[Table]:
+    """Return the seconds of each update, next to the bound and to Keras' AdamW."""
     rows = [
-        [
-            name,
-            f"{row['seconds'] * 1e3:.0f}",
-            f"{row['bound_seconds'] * 1e3:.0f}",
-            f"{row['over_bound']:.2f}",
-            f"{row['over_keras_adamw']:.2f}",
-        ]
+        {
+            "update": name,
+            **row["spread"],
+            "bound": row["bound_seconds"],
+            "over_bound": row["over_bound"],
+            "over_keras": row["ratio"],
+        }
         for name, row in result["updates"].items()
     ]
-    header = ["update", "ms", "bound ms", "over bound", "over Keras AdamW"]
-    compiler = "XLA" if result["xla"] else "graph"
-    rate = f"{result['copy_gigabytes_per_second']:.1f} GB/s read and written by a copy"
-    return f"{result['shape']}, {compiler}, {rate}\n" + cli.table(rows, header)
+    columns = {
+        "update": "update",
+        **records.SECONDS,
+        "bound": "bound, s",
+        "over_bound": "median over the bound",
+        "over_keras": "time over Keras' AdamW's",
+    }
+    compiler = "xla" if result["xla"] else "graph"
+    title = f"Speed of an optimizer's update alone, {result['shape']}, {compiler}"
+    name = f"optimizer_update_{compiler}"
+    return [records.make_table(name, "Training", title, columns, rows)]
 
 
 def _make_programs(

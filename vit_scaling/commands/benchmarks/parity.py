@@ -14,23 +14,31 @@ from typing import Any
 import numpy as np
 
 import vit_scaling
-from vit_scaling.commands import cli
-from vit_scaling.commands.benchmarks import parity_data
+from vit_scaling.commands.benchmarks import parity_data, records
+from vit_scaling.commands.benchmarks.records import Table
 from vit_scaling.scaling.studies.child_process import run_and_show
 
 SIDES = {"vit_scaling": "parity_run", "big_vision": "parity_peer"}
+LABELS = {"vit_scaling": "this package", "big_vision": "big_vision"}
+PEER_PACKAGES = ("jax", "flax")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags: both sides' environments, the images, and the runs' settings."""
     add = parser.add_argument
-    add("--images", required=True,
+    add("--images", metavar="FILE", required=True,
         help="tar of CIFAR-10 as train/CLASS/*.jpg and test/CLASS/*.jpg")  # fmt: skip
-    add("--big_vision", required=True, help="folder of big_vision's sources")
-    add("--python", required=True,
+    add(
+        "--big_vision",
+        metavar="FOLDER",
+        required=True,
+        help="folder of big_vision's sources",
+    )
+    add("--python", metavar=records.PYTHON, required=True,
         help="Python with jax, flax, optax, einops and ml_collections")  # fmt: skip
-    add("--output_dir", default="parity", help="runs, images, parity.json and figure; "
-        "a repeated command continues there")  # fmt: skip
+    add("--output_dir", metavar="FOLDER", default="parity",
+        help="runs, images, parity.json and figure; a repeated command continues "
+        "there")  # fmt: skip
     add("--epochs", type=int, default=20, help="length of a run")
     add("--seeds", default="0,1,2", help="seeds; each is one run of either side")
     add("--batch_size", type=int, default=256, help="images of a step")
@@ -180,14 +188,30 @@ def draw(top1: Mapping[str, list[list[float]]], path: pathlib.Path) -> None:
     plot_style.save_figure(figure, path)
 
 
+def tables(result: Mapping[str, Any]) -> list[Table]:
+    """Return the accuracies of both sides at some epochs, by seed and their means."""
+    last = result["epochs"]
+    epochs = sorted({1, *(max(1, last * quarter // 4) for quarter in range(1, 5))})
+    rows = []
+    for side, curves in result["top1"].items():
+        named = [
+            *((f"seed {s}", c) for s, c in zip(result["seeds"], curves, strict=True)),
+            ("mean", np.mean(curves, axis=0)),
+        ]
+        for name, curve in named:
+            cells = {f"epoch {e}": f"{curve[e - 1]:.1%}" for e in epochs}
+            rows.append({"run": f"{LABELS[side]}, {name}", **cells})
+    columns = {
+        "run": "top-1 on the test images",
+        **{f"epoch {e}": f"epoch {e}" for e in epochs},
+    }
+    title = "Whole trainings: this package and big_vision"
+    return [records.make_table("parity", "Training", title, columns, rows)]
+
+
 def show(result: Mapping[str, Any]) -> str:
-    """Return a table of the final accuracies by seed."""
-    rows = [
-        [side, *(f"{curve[-1]:.2%}" for curve in curves), f"{result['mean'][side]:.2%}"]
-        for side, curves in result["top1"].items()
-    ]
-    header = ["", *(f"seed {seed}" for seed in result["seeds"]), "mean"]
-    text = f"Top-1 after {result['epochs']} epochs\n{cli.table(rows, header)}"
+    """Return the table, and the difference of the means."""
+    text = records.show(tables(result))
     if result["standard_error"] is None:
         return text
     return (

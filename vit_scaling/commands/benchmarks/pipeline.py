@@ -10,18 +10,28 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
+from vit_scaling.commands.benchmarks import records
+from vit_scaling.commands.benchmarks.alternation import ratio_spread, spread
 from vit_scaling.commands.benchmarks.process_memory import (
     call_in_fresh_process,
     status_bytes,
 )
+from vit_scaling.commands.benchmarks.records import Table
 
 _ROUNDS = 4
+PROGRAMS = {
+    "limit": "decode from memory",
+    "plain_loop": "plain loop",
+    "pipeline": "this package",
+}
 _WINDOWS = 6  # To read when memory is measured: about three are in memory.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `benchmark.py pipeline`."""
-    parser.add_argument("--pattern", required=True, help="manifest or glob of shards")
+    parser.add_argument(
+        "--pattern", metavar="TRAIN", required=True, help="manifest or glob of shards"
+    )
     parser.add_argument("--image_size", type=int, default=224)
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument(
@@ -110,6 +120,48 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             args.open_shards, args.read_latency_ms
         )
     return result
+
+
+def tables(result: Mapping[str, Any]) -> list[Table]:
+    """Return rates next to decoding alone and a plain loop; memory; reading."""
+    from vit_scaling.commands.benchmarks import read_latency
+
+    if "memory" in result:
+        columns = records.titles("images", "before_mib", "peak_mib")
+        title, rows = "Peak memory of the pipeline's process", result["memory"]
+        return [records.make_table("pipeline_memory", "Data", title, columns, rows)]
+    rates = [
+        {
+            "images": row["images"],
+            "program": label,
+            **row["images_per_second"][name],
+            "cpu": row[f"{name}_cpu_ms_per_image"],
+            "over": row["rate_over"][name],
+        }
+        for row in result["pipeline"]
+        for name, label in PROGRAMS.items()
+    ]
+    columns = {"images": "images", "program": "program", **records.RATES}
+    columns |= {"cpu": "processor ms per image", "over": "the pipeline's rate over it"}
+    title = "The training pipeline next to decoding alone and a plain loop"
+    stages = {
+        "read and shuffle, images/s": result["stages"][
+            "read_and_shuffle_images_per_second"
+        ],
+        **{
+            f"first batch from step {int(step):,}, s": seconds
+            for step, seconds in result["resume_seconds_at_step"].items()
+        },
+    }
+    stage_rows = [{"name": name, "value": value} for name, value in stages.items()]
+    names = {"name": "stage", "value": "value"}
+    return [
+        records.make_table("pipeline_rates", "Data", title, columns, rates),
+        records.make_table(
+            "pipeline_stages", "Data", "Stages of the pipeline", names, stage_rows
+        ),
+        *read_latency.tables(result),
+    ]
 
 
 def _read_images(source: Any, at_most: int = 2000) -> list[bytes]:
@@ -224,12 +276,12 @@ def _start(
 
 def _measure_alternately(
     iterators: Mapping[str, Any], args: argparse.Namespace
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Measure iterators over batches in turn, so that others' load affects all alike.
 
     Returns:
         Images/s and milliseconds of processor time per image of each, and the
-        pipeline's ratios to the others, whose medians over the rounds are taken.
+        pipeline's ratios to the others: medians over the rounds, and spreads of rates.
     """
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in iterators}
     for _ in range(_ROUNDS):
@@ -237,9 +289,12 @@ def _measure_alternately(
             measured[name].append(
                 measure(iterator, args.batch_size, args.seconds / _ROUNDS)
             )
-    result = {}
+    result: dict[str, Any] = {"images_per_second": {}, "rate_over": {}}
+    own_rates = [rate for rate, _ in measured["pipeline"]]
     for name, values in measured.items():
         rates, times = zip(*values, strict=True)
+        result["images_per_second"][name] = spread(rates)
+        result["rate_over"][name] = ratio_spread(own_rates, rates)
         result[f"{name}_images_per_second"] = statistics.median(rates)
         result[f"{name}_cpu_ms_per_image"] = statistics.median(times)
     for other in ("limit", "plain_loop"):

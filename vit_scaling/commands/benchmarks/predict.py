@@ -13,11 +13,16 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from vit_scaling.commands.benchmarks import alternation, inference
+from vit_scaling.commands.benchmarks import alternation, inference, records
+from vit_scaling.commands.benchmarks.records import Table
 
 WORKER = pathlib.Path(__file__).with_name("predict_worker.py")
 PEER = "torch_dataloader"
 OURS = "predict"
+PROGRAMS = {
+    OURS: "`vit-scaling predict`, `TrainedRun.predict`",
+    PEER: "DataLoader, Pillow, torch.compile (timm)",
+}
 MIN_AGREEMENT = 0.9  # Random weights have near ties, and decoders round.
 
 
@@ -31,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rounds", type=int, default=5, help="measured rounds over all files")
     add(
         "--torch_python",
+        metavar=records.PYTHON,
         default=os.environ.get("VIT_SCALING_TORCH_PYTHON"),
         help="interpreter that has torch, timm and Pillow; default: leave it out",
     )
@@ -76,6 +82,28 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
         result["speed_over_peer"] = ratio
         result["best_class_found"] = _agreement(answers[OURS], answers[PEER])
     return result
+
+
+def tables(result: Mapping[str, Any]) -> list[Table]:
+    """Return the seconds of a pass over the files, next to the peer's."""
+    speed = {OURS: result.get("speed_over_peer"), PEER: 1.0}
+    rows = [
+        {
+            "program": PROGRAMS[engine],
+            **seconds,
+            "rate": result["images_per_second"][engine],
+            "speed": speed[engine],
+        }
+        for engine, seconds in result["seconds"].items()
+    ]
+    columns = {
+        "program": "program",
+        **records.SECONDS,
+        "rate": "images/s",
+        "speed": "speed over the DataLoader's",
+    }
+    topic, title = "Export and inference", "Predictions on image files"
+    return [records.make_table("predict", topic, title, columns, rows)]
 
 
 def _agreement(ours: Sequence[Sequence[int]], peers: Sequence[Sequence[int]]) -> float:

@@ -8,10 +8,11 @@ import shutil
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vit_scaling.commands.benchmarks import delayed_files
+from vit_scaling.commands.benchmarks import delayed_files, records
+from vit_scaling.commands.benchmarks.records import Table
 
 _WINDOW = 512  # Records; those that are in memory at first are passed over.
 _HOSTS = 64
@@ -33,6 +34,34 @@ def measure(args: argparse.Namespace) -> list[dict[str, float]]:
             key = f"{name}_images_per_second"
             row[f"{name}_over_no_latency"] = row[key] / rows[0][key]
     return rows
+
+
+def tables(result: Mapping[str, Any]) -> list[Table]:
+    """Return the tables of the measurements that `benchmark pipeline` has made."""
+    contents = {
+        "read_latency": (
+            "Reading from a slow store",
+            *("pipeline_images_per_second", "pipeline_over_no_latency"),
+            *("reading_images_per_second", "reading_over_no_latency"),
+            "max_mib_in_flight",
+        ),
+        "opening": (
+            "Opening many shards in a slow store",
+            *("shards", "index_seconds", "offsets_of_a_host_seconds"),
+            *("requests", "memory_bytes_per_shard"),
+        ),
+    }
+    return [
+        records.make_table(
+            f"pipeline_{key}",
+            "Data",
+            title,
+            records.titles("read_latency_ms", *columns),
+            result[key],
+        )
+        for key, (title, *columns) in contents.items()
+        if key in result
+    ]
 
 
 def _measure_at(delay: float, args: argparse.Namespace) -> dict[str, float]:

@@ -14,14 +14,40 @@ import statistics
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from vit_scaling.commands.benchmarks import alternation, records
 from vit_scaling.commands.benchmarks.process_memory import (
     call_in_fresh_process,
     status_bytes,
 )
+from vit_scaling.commands.benchmarks.records import Table
 
+PACKAGES = (*records.PACKAGES, "apache-beam")
+# Titles and columns of the tables, by the keys of a result.
+TABLES = {
+    "sets": (
+        "What grows with the records of a set",
+        records.titles(
+            *("records", "host_peak_mib", "host_subset_peak_mib"),
+            *("first_count_peak_mib", "service_graph_bytes"),
+            *("launcher_peak_mib", "beam_pipeline_bytes"),
+        ),
+    ),
+    "search": (
+        "Search for near-duplicates among evaluation images",
+        records.titles("evaluation_images", "cpu_ms_per_training_image"),
+    ),
+    "listing": (
+        "Launcher of a Beam writer",
+        records.titles("images", "launcher_growth_mib", "cpu_us_per_image"),
+    ),
+    "indexing": (
+        "Indexing records next to reading the same files",
+        {"program": "program", **records.SECONDS, "over": "time over plain reading"},
+    ),
+}
 _HOSTS, _FRACTION, _SHARD_RECORDS = 64, 0.1, 100_000
 _RECORD_BYTES = 100_000
 _ROUNDS, _PIECE_BYTES = 5, 2**20
@@ -51,7 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="numbers of images for Beam to write, which are listed but not written",
     )
-    parser.add_argument("--pattern", help="shards whose indexing to measure too")
+    parser.add_argument(
+        "--pattern", metavar="TRAIN", help="shards whose indexing to measure too"
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count())
 
 
@@ -65,6 +93,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.pattern:
         result["indexing"] = _measure_indexing(args.pattern, args.workers)
     return result
+
+
+def tables(result: Mapping[str, Any]) -> list[Table]:
+    """Return a table of each measurement; indexing is next to plain reading."""
+    rows = {**result, "indexing": result.get("indexing", {}).get("programs")}
+    return [
+        records.make_table(f"scale_{key}", "Data", title, columns, rows[key])
+        for key, (title, columns) in TABLES.items()
+        if rows[key]
+    ]
 
 
 def _measure_set(records: int) -> dict[str, float]:
@@ -268,18 +306,23 @@ def _measure_listing(images: int) -> dict[str, float]:
     }
 
 
-def _measure_indexing(pattern: str, workers: int) -> dict[str, float]:
+def _measure_indexing(pattern: str, workers: int) -> dict[str, Any]:
     """Measure indexing in turn with reading the same files, in as many processes.
 
     Returns:
         MiB/s, and the medians of its ratios: to reading alone, the disk's limit, and to
-        TensorFlow's reader of records, which checks the checksums too.
+        TensorFlow's reader of records, which checks the checksums too; and a row of the
+        table for each program.
     """
     from vit_scaling.data.tfrecords import TFRecords
 
     paths = [shard.path for shard in TFRecords(pattern).shards]
     mib = sum(map(os.path.getsize, paths)) / 2**20
-    functions = (_read, _read_records, _index)
+    functions = {
+        "plain reading": _read,
+        "TensorFlow's reader of records": _read_records,
+        "indexing": _index,
+    }
     rows = []
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -290,7 +333,7 @@ def _measure_indexing(pattern: str, workers: int) -> dict[str, float]:
         copies = [shutil.copy(path, folder) for path in paths]
         for number in range(_ROUNDS + 1):
             seconds = []
-            for function in functions:
+            for function in functions.values():
                 begin = time.perf_counter()
                 list(pool.map(function, copies))
                 seconds.append(time.perf_counter() - begin)
@@ -302,6 +345,14 @@ def _measure_indexing(pattern: str, workers: int) -> dict[str, float]:
         "mib_per_second": statistics.median(mib / row[2] for row in rows),
         "rate_over_reading": statistics.median(row[0] / row[2] for row in rows),
         "rate_over_reading_records": statistics.median(row[1] / row[2] for row in rows),
+        "programs": [
+            {
+                "program": name,
+                **alternation.spread(seconds),
+                "over": alternation.ratio_spread(seconds, [row[0] for row in rows]),
+            }
+            for name, seconds in zip(functions, zip(*rows, strict=True), strict=True)
+        ],
     }
 
 

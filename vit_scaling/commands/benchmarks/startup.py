@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vit_scaling.checks import check_at_least
-from vit_scaling.commands import cli
+from vit_scaling.commands.benchmarks import records
+from vit_scaling.commands.benchmarks.records import Table
 
 G14_VARIABLES = 2672  # Of ViT-G/14 and its Adafactor, whose state is factored.
+G14_REPLICAS = (8, 4096)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,43 +56,56 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
         "rows": rows,
         "fits": fits,
         "g14_seconds": {
-            str(number): G14_VARIABLES
-            * sum(
-                fit["per_variable_seconds"] + number * fit["per_copy_seconds"]
-                for fit in fits.values()
-            )
-            for number in (8, 4096)
+            str(number): sum(_g14_seconds(fit, number) for fit in fits.values())
+            for number in G14_REPLICAS
         },
     }
 
 
-def show(result: Mapping[str, Any]) -> str:
-    """Return the measurements and the fit as tables."""
+def tables(result: Mapping[str, Any]) -> list[Table]:
+    """Return the seconds by replicas, and the fit. There is no peer."""
+    fits = result["fits"]
+    lines = {
+        "fit: ms per variable": [
+            1e3 * f["per_variable_seconds"] for f in fits.values()
+        ],
+        "fit: ms per copy": [1e3 * f["per_copy_seconds"] for f in fits.values()],
+        "largest distance from the fit": [
+            f"{f['largest_residual']:.0%}" for f in fits.values()
+        ],
+    }
+    for number in G14_REPLICAS:
+        lines[f"ViT-G/14 by the fit, {number:,} replicas of a process"] = [
+            f"{_g14_seconds(fit, number):,.0f} s" for fit in fits.values()
+        ]
     rows = [
-        [row["replicas"], *(f"{row[f'{n}_seconds']:.2f}" for n in result["fits"])]
-        for row in result["rows"]
+        *result["rows"],
+        *(
+            {"replicas": label, "create_seconds": create, "restore_seconds": restore}
+            for label, (create, restore) in lines.items()
+        ),
     ]
-    fits = [
-        [
-            name,
-            f"{1e3 * fit['per_variable_seconds']:.3f}",
-            f"{1e3 * fit['per_copy_seconds']:.3f}",
-            f"{fit['largest_residual']:.0%}",
-        ]
-        for name, fit in result["fits"].items()
-    ]
-    header = ["", "ms per variable", "ms per copy", "largest residual"]
-    return "\n\n".join(
-        [
-            cli.table(rows, ["replicas", "create s", "restore s"]),
-            cli.table(fits, header),
-            "ViT-G/14: "
-            + ", ".join(
-                f"{seconds:,.0f} s for {number} replicas of a process"
-                for number, seconds in result["g14_seconds"].items()
-            ),
-        ]
+    columns = {
+        "replicas": "replicas",
+        "create_seconds": "create, s",
+        "restore_seconds": "restore, s",
+    }
+    title = "Start on many replicas"
+    return [records.make_table("startup", "Training", title, columns, rows)]
+
+
+def show(result: Mapping[str, Any]) -> str:
+    """Return the table and the sums of its last rows."""
+    sums = (
+        f"{seconds:,.0f} s for {number} replicas of a process"
+        for number, seconds in result["g14_seconds"].items()
     )
+    return f"{records.show(tables(result))}\n\nViT-G/14: {', '.join(sums)}"
+
+
+def _g14_seconds(fit: Mapping[str, float], replicas: int) -> float:
+    per_variable = fit["per_variable_seconds"] + replicas * fit["per_copy_seconds"]
+    return G14_VARIABLES * per_variable
 
 
 def measure(replicas: int, depth: int) -> dict[str, Any]:

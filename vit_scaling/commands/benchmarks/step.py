@@ -9,11 +9,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vit_scaling.checks import check_at_least
-from vit_scaling.commands.benchmarks import step_runs
+from vit_scaling.commands.benchmarks import records, step_runs
 from vit_scaling.commands.benchmarks.alternation import (
     add_timing_flags,
+    ratio_spread,
+    spread,
     time_alternating,
 )
+from vit_scaling.commands.benchmarks.records import Table
 from vit_scaling.modeling.head_specs import POOLING_HEADS
 from vit_scaling.modeling.shapes import shape_named
 from vit_scaling.scaling.planning.flops import flops
@@ -52,9 +55,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the first step, of this version and another, or of 48 and 12 blocks",
     )
     add_timing_flags(add, rounds=5)
-    add("--against", help="folder of another version, for --measure=first_step")
+    add(
+        "--against",
+        metavar="FOLDER",
+        help="folder of another version, for --measure=first_step",
+    )
     add(
         "--torch_python",
+        metavar=records.PYTHON,
         default=os.environ.get("VIT_SCALING_TORCH_PYTHON"),
         help="interpreter that has torch and timm, for --measure=peers",
     )
@@ -91,6 +99,14 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     result = {name: vars(arguments)[name] for name in REPORTED}
     result["keeps_freed_memory"] = keeps_memory
     result["gemm_peak_gflops_per_second"] = peak / 1e9
+    # Of each round: the seconds in which the fastest product does one operation.
+    fastest = [
+        min(
+            taken / math.prod(sizes) / 2
+            for sizes, taken in zip(GEMM_SIZES, one, strict=True)
+        )
+        for one in zip(*(samples[str(sizes)] for sizes in GEMM_SIZES), strict=True)
+    ]
     for name, flops_per_image in (
         ("training", counted.training),
         ("inference", counted.forward),
@@ -99,7 +115,37 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
         result[f"{name}_seconds_per_step"] = seconds[name]
         result[f"{name}_images_per_second"] = rate
         result[f"{name}_share_of_gemm_peak"] = rate * flops_per_image / peak
+        operations = arguments.batch_size * flops_per_image
+        result[name] = {
+            "seconds": spread(samples[name]),
+            "share_of_gemm_peak": ratio_spread(
+                [operations * taken for taken in fastest], samples[name]
+            ),
+        }
     return result
+
+
+def tables(result: Mapping[str, Any]) -> list[Table]:
+    """Return the seconds of both programs, next to the matrix products' rate."""
+    if "measure" in result:
+        return [step_runs.make_table(result)]
+    rows = [
+        {
+            "program": name,
+            **result[name]["seconds"],
+            "rate": result[f"{name}_images_per_second"],
+            "share": result[name]["share_of_gemm_peak"],
+        }
+        for name in ("training", "inference")
+    ]
+    columns = {
+        "program": "step",
+        **records.SECONDS,
+        "rate": "images/s",
+        "share": "ratio to the peak of matrix products",
+    }
+    title = f"Steps of {result['shape']} next to matrix products"
+    return [records.make_table("training_step", "Training", title, columns, rows)]
 
 
 def _make_gemm(rows: int, inner: int, columns: int) -> Callable[[], Any]:

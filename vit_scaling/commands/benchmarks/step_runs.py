@@ -15,12 +15,21 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from vit_scaling.commands.benchmarks import records
 from vit_scaling.commands.benchmarks.alternation import ratio_spread, spread
 
 COMPARISONS = ("strategies", "loops", "checkpoints", "peers", "first_step", "depths")
 TORCH_WORKER = pathlib.Path(__file__).with_name("torch_worker.py")
 CHECKPOINT_EVERY = 50
-# Settings by run, in addition to the model's; the first run is the reference.
+PEERS = ("timm_compile", "timm_eager")
+LABELS = {
+    "graph": "this package, graph (default)",
+    "xla": "this package, XLA (`--jit_compile`)",
+    "timm_compile": "timm, `torch.compile`",
+    "timm_eager": "timm, eager",
+}
+# Settings by run, in addition to the model's. The first run is the reference, or the
+# faster one of the peers.
 RUNS: dict[str, dict[str, dict[str, Any]]] = {
     "strategies": {
         "one_device": {},
@@ -109,6 +118,8 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
                 samples[name].append(process.seconds(steps) / steps)
     medians = {name: statistics.median(values) for name, values in samples.items()}
     first = next(iter(medians.values()))
+    peers = [name for name in PEERS if name in runs]
+    reference = min(peers or [next(iter(runs))], key=medians.__getitem__)
     return {
         **model,
         "measure": arguments.measure,
@@ -119,11 +130,47 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
         "range_of_seconds_per_step": {
             name: [min(values), max(values)] for name, values in samples.items()
         },
+        "spread_of_seconds_per_step": {
+            name: spread(values) for name, values in samples.items()
+        },
+        "reference": reference,
         "ratio_of_rounds": {
-            name: ratio_spread(values, samples[next(iter(samples))])
+            name: ratio_spread(values, samples[reference])
             for name, values in samples.items()
         },
     }
+
+
+def make_table(result: Mapping[str, Any]) -> records.Table:
+    """Return the seconds of each run, and their ratios to the reference's."""
+    measure = result["measure"]
+    columns = {"run": "run", **records.SECONDS}
+    if measure in ("first_step", "depths"):
+        columns |= {"clock": "clock", "ratio": "time over the second run's"}
+        title = f"From process start to the first step of {result['shape']}"
+        rows = [
+            {"run": _label(run), **clocks[clock], "clock": clock, "ratio": ratio}
+            for clock in ("wall", "processor")
+            for (run, clocks), ratio in zip(
+                result["seconds"].items(), (result["ratio"][clock], 1.0), strict=True
+            )
+        ]
+    else:
+        peers = measure == "peers"
+        columns["ratio"] = f"time over the {'fastest of timm' if peers else 'first'}'s"
+        title = "Training step next to timm on a processor"
+        if not peers:
+            title = f"Training step of {result['shape']}: {measure}"
+        rows = [
+            {"run": _label(run), **values, "ratio": result["ratio_of_rounds"][run]}
+            for run, values in result["spread_of_seconds_per_step"].items()
+        ]
+    name = f"training_{measure}"
+    return records.make_table(name, "Training", title, columns, rows)
+
+
+def _label(run: str) -> str:
+    return LABELS.get(run) or run.replace("_", " ")
 
 
 def _runs(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:

@@ -26,7 +26,7 @@ SHAPES = {
 
 
 def measure(request: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return mode, images per second and peak memory of each mode."""
+    """Return each mode's images per second, peak memory and seconds of all steps."""
     import torch
 
     device = torch.device(request["device"])
@@ -36,8 +36,9 @@ def measure(request: dict[str, Any]) -> list[dict[str, Any]]:
         model.train(mode == "training")
         step = {"training": train, "inference": infer}[mode]
         seconds, peak = _time(torch, step, request["steps"], device)
-        rate = request["batch_size"] / seconds
-        rows.append({"mode": mode, "images_per_second": rate, "peak_memory_gib": peak})
+        rate = request["batch_size"] / statistics.median(seconds)
+        row = {"mode": mode, "images_per_second": rate, "peak_memory_gib": peak}
+        rows.append({**row, "seconds": seconds})
     return rows
 
 
@@ -106,8 +107,8 @@ def _programs(
 
 def _time(
     torch: Any, step: Callable[[], None], steps: int, device: Any
-) -> tuple[float, float | None]:
-    """Return the median seconds of a step, and the peak memory in GiB."""
+) -> tuple[list[float], float | None]:
+    """Return the seconds of each step, and the peak memory in GiB."""
     on_gpu = device.type == "cuda"
 
     def wait() -> None:
@@ -126,7 +127,7 @@ def _time(
         wait()
         seconds.append(time.perf_counter() - started)
     peak = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else None
-    return statistics.median(seconds), peak
+    return seconds, peak
 
 
 if __name__ == "__main__":

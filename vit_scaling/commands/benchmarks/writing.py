@@ -5,20 +5,26 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vit_scaling.checks import check_at_least
+from vit_scaling.commands.benchmarks import alternation, records
+from vit_scaling.commands.benchmarks.records import Table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `benchmark.py writing`."""
-    parser.add_argument("--source", required=True, help="as for write_tfrecords.py")
+    parser.add_argument(
+        "--source", metavar="SOURCE", required=True, help="as for write_tfrecords.py"
+    )
     parser.add_argument("--split", default="train", help="split of digits or TFDS")
     parser.add_argument("--workers", type=int, help="processes; default: one per core")
     parser.add_argument("--num_shards", type=int, default=16)
     parser.add_argument(
-        "--folder", help="folder on the disk to measure; default: a temporary one"
+        "--folder",
+        metavar="FOLDER",
+        help="folder on the disk to measure; default: a temporary one",
     )
     parser.add_argument(
         "--rounds", type=int, default=2, help="repetitions; the best counts"
@@ -54,7 +60,30 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "write_share_of_copy": best["write"] / best["copy"],
         # Decoding, which copying does not do.
         "check_images_per_second_per_core": best["check"],
+        "images_per_second": {
+            name: alternation.spread(values) for name, values in rates.items()
+        },
+        "rate_over_copy": {
+            name: alternation.ratio_spread(values, rates["copy"])
+            for name, values in rates.items()
+        },
     }
+
+
+def tables(result: Mapping[str, Any]) -> list[Table]:
+    """Return the rates of writing and of checking, next to copying."""
+    programs = {
+        "copy": "copy the same bytes",
+        "check": "decode, one core",
+        "write": "write TFRecords",
+    }
+    rows = [
+        {"program": programs[name], **rates, "over": result["rate_over_copy"][name]}
+        for name, rates in result["images_per_second"].items()
+    ]
+    columns = {"program": "program", **records.RATES, "over": "rate over copying"}
+    title = "Writing TFRecords next to copying"
+    return [records.make_table("writing", "Data", title, columns, rows)]
 
 
 def _copy(source: Any, entries: Sequence[Any], path: str) -> int:
