@@ -26,11 +26,8 @@ run=(
   --model_dir="$directory/model"
 )
 
-echo "== Train a Vision Transformer with a MAP head"
-vit-scaling train "${run[@]}" --mode=train
-
-echo "== Evaluate it on the held-out digits"
-vit-scaling train "${run[@]}" --mode=eval
+echo "== Train a Vision Transformer with a MAP head; evaluate it on the held-out digits"
+vit-scaling train "${run[@]}"
 
 echo "== Export it"
 rm -rf export

@@ -59,13 +59,13 @@ def test_a_misspelt_binding_is_rejected(tmp_path, capsys):
 
 
 def test_a_branch_in_the_warm_up_is_rejected_before_any_work(tmp_path, capsys):
-    """The quickstart warms up for 150 steps: a branch at step 80 would fail."""
+    """The quickstart warms up for 100 steps: a branch at step 80 would fail."""
     flags = ["--study=studies/digits.gin", "--dry_run", f"--output_dir={tmp_path}"]
     short = "--gin_param=sweep.durations = (100, 200, 800)"
     assert main([*flags, f"--gin_param={PATTERNS}", short]) == 1
     message = capsys.readouterr().err
     assert "Durations 100 cannot be branched" in message and "step" in message
-    assert "at least 188 steps" in message
+    assert "at least 125 steps" in message
     gin.clear_config()
     alone = "--gin_param=sweep.cooldown_share = None"
     assert main([*flags, f"--gin_param={PATTERNS}", short, alone]) == 0

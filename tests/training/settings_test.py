@@ -15,10 +15,10 @@ MAY_CHANGE = [
         "Experiment.schedule: @ReciprocalSqrt() → @Cosine()",
     ),
     ("BASE_LEARNING_RATE = 1e-3", "BASE_LEARNING_RATE: 0.002 → 0.001"),
-    ("TOTAL_STEPS = 3000", "TOTAL_STEPS: 2000 → 3000"),
-    ("WARMUP_STEPS = 10", "WARMUP_STEPS: 150 → 10"),
-    ("COOLDOWN_STEPS = 10", "COOLDOWN_STEPS: 1000 → 10"),
-    ("TIMESCALE = 10", "TIMESCALE: 150 → 10"),
+    ("TOTAL_STEPS = 3000", "TOTAL_STEPS: 1200 → 3000"),
+    ("WARMUP_STEPS = 10", "WARMUP_STEPS: 100 → 10"),
+    ("COOLDOWN_STEPS = 10", "COOLDOWN_STEPS: 600 → 10"),
+    ("TIMESCALE = 10", "TIMESCALE: 100 → 10"),
     (
         "LOSS = @softmax_cross_entropy",
         "LOSS: @sigmoid_cross_entropy → @softmax_cross_entropy",
@@ -51,7 +51,7 @@ MAY_CHANGE = [
     ("digits/PaddedCrop.flip = True", "digits/PaddedCrop.flip: False → True"),
     ("TRAIN_PATTERN = 'moved/train-*'", "TRAIN_PATTERN: 'train-*' → 'moved/train-*'"),
     ("EVAL_PATTERN = 'other-*'", "EVAL_PATTERN: 'test-*' → 'other-*'"),
-    ("CHECKPOINT_EVERY = 7", "CHECKPOINT_EVERY: 500 → 7"),
+    ("CHECKPOINT_EVERY = 7", "CHECKPOINT_EVERY: 400 → 7"),
     ("RunOptions.keep_last = 9", "RunOptions.keep_last: 3 → 9"),
 ]
 FIXED = [
@@ -153,7 +153,7 @@ def test_a_change_of_initial_values_is_said_to_have_no_effect(resumed):
 
 def test_a_length_is_compared_across_schedules(resumed):
     changes = resumed("include 'schedules/linear.gin'\nTOTAL_STEPS = 3000")
-    assert ("TOTAL_STEPS", "2000", "3000") in [
+    assert ("TOTAL_STEPS", "1200", "3000") in [
         (change.name, change.before, change.now) for change in changes
     ]
 
@@ -173,5 +173,5 @@ def test_a_run_whose_settings_were_not_recorded_is_reported(
 
 
 def test_a_setting_bound_in_another_way_is_no_change(resumed):
-    assert not resumed("ReciprocalSqrt.total_steps = 2000")
+    assert not resumed("ReciprocalSqrt.total_steps = 1200")
     assert not resumed("Experiment.batch_size = 64")
