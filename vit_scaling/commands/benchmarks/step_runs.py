@@ -158,14 +158,13 @@ def make_table(result: Mapping[str, Any]) -> records.Table:
     else:
         peers = measure == "peers"
         columns["ratio"] = f"time over the {'fastest of timm' if peers else 'first'}'s"
-        title = "Training step next to timm on a processor"
-        if not peers:
-            title = f"Training step of {result['shape']}: {measure}"
+        compared = "next to timm on a processor" if peers else f"by {measure}"
+        title = f"Training step of {result['shape']} {compared}"
         rows = [
             {"run": _label(run), **values, "ratio": result["ratio_of_rounds"][run]}
             for run, values in result["spread_of_seconds_per_step"].items()
         ]
-    name = f"training_{measure}"
+    name = f"training_{measure}_{result['shape'].lower().replace('/', '')}"
     return records.make_table(name, "Training", title, columns, rows)
 
 
