@@ -3,6 +3,7 @@
 
 import itertools
 import json
+import pathlib
 
 import pytest
 
@@ -138,6 +139,22 @@ def test_first_steps_are_those_of_fresh_processes_in_turn(
     }
     table = step_runs.make_table(result)
     assert [row[-1] for row in table.rows][2:] == ["3.00 (2.00 to 4.00)", "1.00"]
+
+
+def test_the_other_version_is_the_one_of_the_folder_wherever_it_starts(
+    monkeypatch, tmp_path
+):
+    """This version is in the current folder, as in a checkout."""
+    folder = tmp_path / "vit_scaling" / "commands" / "benchmarks"
+    folder.mkdir(parents=True)
+    for parent in (folder, *list(folder.parents)[:2]):
+        (parent / "__init__.py").touch()
+    (folder / "step_worker.py").write_text(
+        "import json\ninput()\nprint(json.dumps({'seconds': 7}))\n"
+    )
+    monkeypatch.chdir(pathlib.Path(__file__).parents[3])
+    with step_runs.MeasuredRun({"against": str(tmp_path)}) as run:
+        assert run.seconds(1) == 7
 
 
 @pytest.mark.parametrize(

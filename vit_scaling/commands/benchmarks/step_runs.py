@@ -245,7 +245,8 @@ class MeasuredRun:
             if settings.get("clock") == "processor":
                 # PyTorch's threads spin while they wait, which would count.
                 environment["OMP_WAIT_POLICY"] = "PASSIVE"
-            if tree := settings.get("against"):
+            tree = settings.get("against")
+            if tree:
                 environment["PYTHONPATH"] = tree
             self._processes.append(
                 subprocess.Popen(
@@ -254,6 +255,7 @@ class MeasuredRun:
                     stdout=subprocess.PIPE,
                     text=True,
                     env=environment,
+                    cwd=tree,  # `python -m` looks in the current folder first.
                 )
             )
 
