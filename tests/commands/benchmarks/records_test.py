@@ -58,13 +58,14 @@ def test_every_record_is_complete_and_under_a_topic_of_the_page():
         assert {len(row) for row in record["rows"]} == {len(record["columns"])}, path
 
 
-def test_a_record_keeps_the_note_and_nothing_else(tmp_path, capsys):
+def test_a_record_keeps_note_and_figure_and_nothing_else(tmp_path, capsys):
     path = tmp_path / "fit_speed.json"
     earlier = dict.fromkeys(("topic", "title", "columns", "rows", *ORIGIN), "earlier")
     path.write_text(json.dumps({**earlier, "note": "a note", "figure": "a figure"}))
     records.write_records(str(tmp_path), [TABLE], ORIGIN)
     record = json.loads(path.read_text())
     assert record.pop("note") == "a note"
+    assert record.pop("figure") == "a figure"
     assert record == {
         "topic": "Data",
         "title": "A title",
@@ -74,7 +75,7 @@ def test_a_record_keeps_the_note_and_nothing_else(tmp_path, capsys):
     }
     message = capsys.readouterr().err
     assert "keeps its note; check it: a note" in message
-    assert "no longer has: figure" in message
+    assert "keeps its figure; check it: a figure" in message
     path.unlink()
     records.write_records(str(tmp_path), [TABLE], ORIGIN)
     assert "note" not in json.loads(path.read_text())

@@ -30,6 +30,7 @@ THREAD_VARIABLES = (
     "TF_NUM_INTRAOP_THREADS",
     "TF_NUM_INTEROP_THREADS",
 )
+KEPT = ("note", "figure")  # What the author of a record wrote.
 _NOT_RECORDED = ("record", "json", "verbosity")
 _LIST_PACKAGES = (
     "import importlib.metadata, json; print(json.dumps({str(d.metadata['Name']).lower()"
@@ -126,7 +127,7 @@ def make_folder(path: str) -> None:
 def write_records(
     folder: str, tables: Sequence[Table], origin: Mapping[str, str]
 ) -> None:
-    """Write a record of each table; an earlier record's note is kept.
+    """Write a record of each table; an earlier record's note and figure are kept.
 
     Args:
         folder: Where the records are, such as vit_scaling/docs/results.
@@ -136,20 +137,17 @@ def write_records(
     for table in tables:
         path = pathlib.Path(folder) / f"{table.name}.json"
         earlier = io_files.read_json(path) if path.exists() else {}
-        note = earlier.get("note")
-        if note:
-            print(f"{path} keeps its note; check it: {note}", file=sys.stderr)
+        kept = {key: earlier[key] for key in KEPT if key in earlier}
+        for key, value in kept.items():
+            print(f"{path} keeps its {key}; check it: {value}", file=sys.stderr)
         record = {
             "topic": table.topic,
             "title": table.title,
-            **({"note": note} if note else {}),
+            **kept,
             "columns": table.columns,
             "rows": table.rows,
             **origin,
         }
-        lost = sorted(earlier.keys() - record.keys())
-        if lost:
-            print(f"{path} no longer has: {', '.join(lost)}", file=sys.stderr)
         io_files.write_json(path, record)
 
 
