@@ -14,11 +14,11 @@ MAY_CHANGE = [
         "include 'schedules/cosine.gin'",
         "Experiment.schedule: @ReciprocalSqrt() → @Cosine()",
     ),
-    ("BASE_LEARNING_RATE = 1e-3", "BASE_LEARNING_RATE: 0.002 → 0.001"),
+    ("BASE_LEARNING_RATE = 1e-3", "BASE_LEARNING_RATE: 0.003 → 0.001"),
     ("TOTAL_STEPS = 3000", "TOTAL_STEPS: 1200 → 3000"),
     ("WARMUP_STEPS = 10", "WARMUP_STEPS: 100 → 10"),
     ("COOLDOWN_STEPS = 10", "COOLDOWN_STEPS: 600 → 10"),
-    ("TIMESCALE = 10", "TIMESCALE: 100 → 10"),
+    ("TIMESCALE = 10", "TIMESCALE: 400 → 10"),
     (
         "LOSS = @softmax_cross_entropy",
         "LOSS: @sigmoid_cross_entropy → @softmax_cross_entropy",
