@@ -9,7 +9,11 @@ from typing import Any
 
 from vit_scaling.checks import check_at_least
 from vit_scaling.commands.benchmarks import records
-from vit_scaling.commands.benchmarks.process_memory import PROCESS, status_bytes
+from vit_scaling.commands.benchmarks.process_memory import (
+    PROCESS,
+    call_in_fresh_process,
+    status_bytes,
+)
 from vit_scaling.commands.benchmarks.records import Table
 
 VARIABLE_BYTES = 2**26  # Of ViT-G/14's MLP, rounded: 54 million.
@@ -30,18 +34,33 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     """Return the most memory in addition to the variables, over the variables' size.
 
     While the checkpoint is written in the background, every variable is updated, as
-    training does. The process has nothing else in memory than TensorFlow.
+    training does. Saving and restoring each have a process, with nothing else in
+    memory than TensorFlow: TensorFlow keeps memory that saving has freed.
     """
     check_at_least(VARIABLE_BYTES // 2**20, **{"--state_mib": arguments.state_mib})
+    count = arguments.state_mib * 2**20 // VARIABLE_BYTES
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        saved = call_in_fresh_process(_save, folder, count)
+        restored = call_in_fresh_process(_restore, folder, count)
+    return {"state_bytes": count * VARIABLE_BYTES, **saved, **restored}
+
+
+def _make_variables(count: int) -> dict[str, Any]:
+    import tensorflow as tf
+
+    return {
+        f"model/{number}": tf.Variable(tf.random.normal([VARIABLE_BYTES // 4]))
+        for number in range(count)
+    }
+
+
+def _save(folder: str, count: int) -> dict[str, Any]:
+    """Return memory, time and files of a checkpoint of `count` variables."""
     import tensorflow as tf
 
     from vit_scaling.training.checkpoints import Checkpoints
 
-    variables = {
-        f"model/{number}": tf.Variable(tf.random.normal([VARIABLE_BYTES // 4]))
-        for number in range(arguments.state_mib * 2**20 // VARIABLE_BYTES)
-    }
-    state = len(variables) * VARIABLE_BYTES
+    variables = _make_variables(count)
 
     @tf.function(autograph=False)
     def update() -> None:
@@ -57,19 +76,24 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
 
     update()  # Compiled before memory is measured.
     blocked: list[float] = []
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        checkpoints = Checkpoints(folder)
-        saving = _peak_bytes(save)
-        files = [path.stat().length for path in checkpoints.path(1).glob("*.data-*")]
-        restoring = _peak_bytes(lambda: checkpoints.restore(variables))
+    checkpoints = Checkpoints(folder)
+    saving = _peak_bytes(save)
+    files = [path.stat().length for path in checkpoints.path(1).glob("*.data-*")]
     return {
-        "state_bytes": state,
         "files": len(files),
         "largest_file_bytes": max(files),
         "save_blocks_seconds": blocked[0],
-        "save_memory_over_state": saving / state,
-        "restore_memory_over_state": restoring / state,
+        "save_memory_over_state": saving / (count * VARIABLE_BYTES),
     }
+
+
+def _restore(folder: str, count: int) -> dict[str, Any]:
+    """Return the memory of reading that checkpoint."""
+    from vit_scaling.training.checkpoints import Checkpoints
+
+    variables, checkpoints = _make_variables(count), Checkpoints(folder)
+    restoring = _peak_bytes(lambda: checkpoints.restore(variables))
+    return {"restore_memory_over_state": restoring / (count * VARIABLE_BYTES)}
 
 
 def tables(result: Mapping[str, Any]) -> list[Table]:
