@@ -60,15 +60,15 @@ def _run(
     if flags.record is None:
         return module.run(flags)
     records.make_folder(flags.record)
+    versions = records.versions_text(module, flags)  # Fails early without the peer.
+    result = module.run(flags)
     origin = {
         "command": records.command_text(name, parser, flags),
         "date": datetime.date.today().isoformat(),
-        "machine": "",
-        "versions": records.versions_text(module, flags),
+        # After the run, because it starts TensorFlow's devices.
+        "machine": installation.describe_machine(),
+        "versions": versions,
     }
-    result = module.run(flags)
-    # Afterwards, because it starts TensorFlow's devices.
-    origin["machine"] = installation.describe_machine()
     records.write_records(flags.record, module.tables(result), origin)
     return result
 

@@ -134,7 +134,7 @@ RESULTS: dict[str, list[dict]] = {
             },
             "imports": {
                 "seconds": {"import keras": SPREAD, "import vit": SPREAD},
-                "spread": SPREAD,
+                "ratio_of_rounds": SPREAD,
             },
         }
     ],

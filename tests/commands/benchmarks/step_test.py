@@ -33,9 +33,8 @@ def test_rates_and_shares_belong_together(capsys):
         assert rate == pytest.approx(2 / result[f"{name}_seconds_per_step"])
         share = result[f"{name}_share_of_gemm_peak"]
         assert share == pytest.approx(rate * operations / peak)
-        of_rounds = result[name][
-            "share_of_gemm_peak"
-        ]  # One round: that of the medians.
+        # Of one round, which is that of the medians.
+        of_rounds = result[name]["share_of_gemm_peak"]
         assert of_rounds["min"] == pytest.approx(share)
     (table,) = step.tables(result)
     assert [row[0] for row in table.rows] == ["training", "inference"]

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from vit_scaling.checks import check_at_least
+
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 
@@ -24,11 +26,7 @@ def add_timing_flags(add: Callable[..., Any], *, rounds: int) -> None:
 
 def check_positive(arguments: argparse.Namespace, names: Sequence[str]) -> None:
     """Raise ValueError unless the flags of these names are at least 1."""
-    for name in names:
-        if getattr(arguments, name) < 1:
-            raise ValueError(
-                f"`--{name}` must be at least 1; received {getattr(arguments, name)}."
-            )
+    check_at_least(1, **{f"--{name}": getattr(arguments, name) for name in names})
 
 
 def time_alternating(

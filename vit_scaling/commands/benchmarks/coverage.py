@@ -135,13 +135,11 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
         "ahead_width": "width at ten times",
         "within_width": "width within",
     }
-    title = "How often 95 % intervals hold the truth"
+    name, title = "coverage", "How often 95 % intervals hold the truth"
     if method != "auto":
-        title += f", method {method}"
+        name, title = f"{name}_{method}", f"{title}, method {method}"
     if repeated:
-        title += f", {repeated} runs repeated"
-    names = ["coverage", *([] if method == "auto" else [method])]
-    name = "_".join([*names, *(["repeated"] if repeated else [])])
+        name, title = f"{name}_repeated", f"{title}, {repeated} runs repeated"
     return [records.make_table(name, "Scaling laws", title, columns, rows)]
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from vit_scaling.checks import check_at_least
 from vit_scaling.commands.benchmarks import alternation, records
 from vit_scaling.commands.benchmarks.records import Table
 
@@ -41,8 +40,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     """
     from vit_scaling.evaluation import fewshot
 
-    for name in ("rounds", "strengths", "seeds"):
-        check_at_least(1, **{f"--{name}": getattr(arguments, name)})
+    alternation.check_positive(arguments, ("rounds", "strengths", "seeds"))
     data = _make_features(arguments)
     first = arguments.l2 / 2 ** (arguments.strengths // 2)
     sweep = [first * 2**number for number in range(arguments.strengths)]

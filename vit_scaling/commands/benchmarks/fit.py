@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from vit_scaling.checks import check_at_least
 from vit_scaling.commands.benchmarks import alternation, records
 from vit_scaling.commands.benchmarks.records import Table
 
@@ -40,8 +39,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     from vit_scaling.scaling.laws.power_law import fit_power_law
     from vit_scaling.scaling.laws.simulated_studies import TRUTHS, simulate_runs
 
-    for name in ("runs", "resamples", "rounds"):
-        check_at_least(1, **{f"--{name}": getattr(arguments, name)})
+    alternation.check_positive(arguments, ("runs", "resamples", "rounds"))
     generator = np.random.default_rng(0)
     runs = simulate_runs(TRUTHS["law"], arguments.runs, NOISE, generator)
     law = fit_power_law(runs).law

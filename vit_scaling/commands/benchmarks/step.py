@@ -8,10 +8,10 @@ import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vit_scaling.checks import check_at_least
 from vit_scaling.commands.benchmarks import records, step_runs
 from vit_scaling.commands.benchmarks.alternation import (
     add_timing_flags,
+    check_positive,
     ratio_spread,
     spread,
     time_alternating,
@@ -75,8 +75,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     so that changes of the machine's clock or load affect all of them. FLOPs are the
     model's own (`scaling.planning.flops`): rematerialised operations count once.
     """
-    for name in ("batch_size", "steps", "classes", "rounds"):
-        check_at_least(1, **{f"--{name}": getattr(arguments, name)})
+    check_positive(arguments, ("batch_size", "steps", "classes", "rounds"))
     if arguments.measure != "program":
         return step_runs.run(arguments)
     keeps_memory = not arguments.fresh_memory and keep_freed_memory()
