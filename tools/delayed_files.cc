@@ -35,12 +35,28 @@ constexpr int kNamesPerRequest = 1000;  // As in the listings of S3 and GCS.
 
 std::atomic<int64_t> delay_microseconds{0};
 std::atomic<int64_t> requests{0};
-std::atomic<int64_t> bytes_in_flight{0};
-std::atomic<int64_t> max_bytes_in_flight{0};
+
+// How much there is now, and the most there was at one moment.
+struct Gauge {
+  std::atomic<int64_t> now{0};
+  std::atomic<int64_t> max{0};
+
+  void Add(int64_t amount) {
+    const int64_t sum = now += amount;
+    int64_t seen = max;
+    while (sum > seen && !max.compare_exchange_weak(seen, sum)) {
+    }
+  }
+};
+
+Gauge requests_in_flight;
+Gauge bytes_in_flight;
 
 void Wait(int count = 1) {
   requests += count;
+  requests_in_flight.Add(1);
   std::this_thread::sleep_for(std::chrono::microseconds(count * delay_microseconds));
+  requests_in_flight.Add(-1);
 }
 
 std::string LocalPath(const char* path) {
@@ -74,10 +90,7 @@ void CloseRandomAccessFile(TF_RandomAccessFile* file) { close(Descriptor(file));
 
 int64_t Read(const TF_RandomAccessFile* file, uint64_t offset, size_t n, char* buffer,
              TF_Status* status) {
-  const int64_t now = bytes_in_flight += n;
-  int64_t seen = max_bytes_in_flight;
-  while (now > seen && !max_bytes_in_flight.compare_exchange_weak(seen, now)) {
-  }
+  bytes_in_flight.Add(n);
   Wait();
   size_t done = 0;
   ssize_t part = 1;
@@ -85,7 +98,7 @@ int64_t Read(const TF_RandomAccessFile* file, uint64_t offset, size_t n, char* b
     part = pread(Descriptor(file), buffer + done, n - done, offset + done);
     if (part > 0) done += part;
   }
-  bytes_in_flight -= n;
+  bytes_in_flight.Add(-static_cast<int64_t>(n));
   SetStatus(status, part >= 0, "read");
   if (part == 0 && done < n) TF_SetStatus(status, TF_OUT_OF_RANGE, "end of file");
   return part < 0 ? -1 : done;
@@ -242,7 +255,9 @@ void SetDelay(double milliseconds) { delay_microseconds = milliseconds * 1000; }
 
 int64_t TakeRequests() { return requests.exchange(0); }
 
-int64_t TakeMaxBytesInFlight() { return max_bytes_in_flight.exchange(0); }
+int64_t TakeMaxRequestsInFlight() { return requests_in_flight.max.exchange(0); }
+
+int64_t TakeMaxBytesInFlight() { return bytes_in_flight.max.exchange(0); }
 
 void TF_InitPlugin(TF_FilesystemPluginInfo* info) {
   info->plugin_memory_allocate = malloc;

@@ -24,6 +24,7 @@ def source(tmp_path):
         for n in range(600)
     ]
     sets.shards(tmp_path, [records[:250], records[250:]])
+    delayed_files.set_delay(0)  # Registers the file system.
     return TFRecords(delayed_files.delayed_path(str(tmp_path / "train-*")))
 
 
@@ -66,6 +67,7 @@ def test_the_pipeline_and_opening_are_measured_at_each_delay(source):
         batch_size=32,
         seconds=0.2,
         read_latency_ms=[5.0],
+        read_ahead_mib=8,
     )
     rows = read_latency.measure(arguments)
     assert [row["read_latency_ms"] for row in rows] == [0, 5]
@@ -76,4 +78,4 @@ def test_the_pipeline_and_opening_are_measured_at_each_delay(source):
     (opening,) = read_latency.measure_opening(300, [5.0])
     # One look-up for each shard, few for the manifest; a host of 64 has 4 or 5 shards.
     assert 300 <= opening["requests"] < 330
-    assert opening["index_seconds"] < 300 * 0.005
+    assert opening["max_requests_in_flight"] > 1  # The look-ups wait together.

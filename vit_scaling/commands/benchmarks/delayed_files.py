@@ -31,6 +31,11 @@ def take_requests() -> int:
     return int(_library().TakeRequests())
 
 
+def take_max_requests_in_flight() -> int:
+    """Return the most requests that waited at one moment since the last call."""
+    return int(_library().TakeMaxRequestsInFlight())
+
+
 def take_max_bytes_in_flight() -> int:
     """Return the most bytes requested at one moment since the last call."""
     return int(_library().TakeMaxBytesInFlight())
@@ -59,6 +64,6 @@ def _library() -> ctypes.CDLL:
             raise RuntimeError(f"{_SOURCE} does not compile:\n{compiled.stderr}")
         library = ctypes.CDLL(path)
         tf.experimental.register_filesystem_plugin(path)
-    for name in ("TakeRequests", "TakeMaxBytesInFlight"):
+    for name in ("TakeRequests", "TakeMaxRequestsInFlight", "TakeMaxBytesInFlight"):
         getattr(library, name).restype = ctypes.c_int64
     return library

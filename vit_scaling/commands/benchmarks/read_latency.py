@@ -154,6 +154,7 @@ def _measure_opening_at(delay: float, manifest: str, shards: int) -> dict[str, f
 
     delayed_files.set_delay(delay)
     delayed_files.take_requests()
+    delayed_files.take_max_requests_in_flight()
     begin = time.perf_counter()
     index = TFRecords(manifest).index()
     opened = time.perf_counter()
@@ -172,5 +173,6 @@ def _measure_opening_at(delay: float, manifest: str, shards: int) -> dict[str, f
         "index_seconds": opened - begin,
         "offsets_of_a_host_seconds": end - opened,
         "requests": requests,
+        "max_requests_in_flight": delayed_files.take_max_requests_in_flight(),
         "memory_bytes_per_shard": used / shards,
     }
