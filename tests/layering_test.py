@@ -22,7 +22,8 @@ LAYERS = [  # A package imports only from lines below its own.
     {"data.writing", "recipes", "scaling.laws"},
     {"modeling", "optimization", "data", "training", "evaluation", "gin_files"},
     {"array_files", "run_record"},
-    {"backend", "checks", "image_preprocessing", "io_files", "library_messages"},
+    {"backend", "batch_distribution", "checks", "image_preprocessing", "io_files"},
+    {"library_messages"},
     {"adapters", "argument_types", "class_names", "image_headers"},
     {"naming", "unquoted_texts"},
 ]

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from vit_scaling.argument_types import PositiveInt, check_argument, check_arguments
+from vit_scaling.batch_distribution import distribute_batches
 from vit_scaling.class_names import with_class_names
 from vit_scaling.data.epoch_order import ORDER_VERSION
 from vit_scaling.data.pipeline import EvalData, TrainData
@@ -151,14 +152,15 @@ class Experiment:
         order_version: int = ORDER_VERSION,
     ) -> Any:
         """Return the distributed training batches from batch number `start` on."""
-        return strategy.distribute_datasets_from_function(
+        return distribute_batches(
+            strategy,
             lambda context: self.train_data.dataset(
                 batch_size=self.batch_size,
                 seed=seed,
                 start_step=start,
                 order_version=order_version,
                 input_context=context,
-            )
+            ),
         )
 
     def with_class_names(self, names: Sequence[str], *, reference: str) -> "Experiment":
@@ -188,10 +190,11 @@ class Experiment:
         """Return the distributed batches of each evaluation set, by name."""
         size = self.eval_batch_size or self.batch_size
         return {
-            name: strategy.distribute_datasets_from_function(
+            name: distribute_batches(
+                strategy,
                 lambda context, data=data: data.dataset(
                     batch_size=size, input_context=context
-                )
+                ),
             )
             for name, data in self.eval_sets().items()
         }

@@ -56,7 +56,7 @@ def trained(make_model, name, replicas):
     ("make_model", "name", "replicas"),
     [
         (small_vit, "adafactor", 2),
-        (small_vit, "adafactor", 4),
+        pytest.param(small_vit, "adafactor", 4, marks=pytest.mark.slow),
         (small_vit, "adam", 2),
         (small_mlp, "momentum", 2),
         *((small_mlp, name, 4) for name in RULES),

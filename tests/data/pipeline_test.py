@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tests.data import sets
 from tests.oracles import epoch_order
+from vit_scaling.batch_distribution import distribute_batches
 from vit_scaling.data.image_data import Host
 from vit_scaling.data.pipeline import EvalData, TrainData
 from vit_scaling.image_preprocessing import Resize
@@ -131,14 +132,6 @@ def test_training_data_has_infinite_cardinality(numbered):
     assert data.cardinality() == tf.data.INFINITE_CARDINALITY
 
 
-def test_no_thread_tunes_a_pipeline_without_numbers_to_tune(numbered):
-    # Deleting an iterator over several devices would wait for its sleep to end.
-    training = train_numbers(numbered).dataset(batch_size=8, seed=1)
-    evaluation = EvalData(numbered, image_size=8, classes=40).dataset(batch_size=8)
-    for batches in (training, evaluation):
-        assert batches.options().autotune.enabled is False
-
-
 def test_more_hosts_than_images_raises(tmp_path):
     data = train_numbers(sets.numbered(tmp_path, [3]))
     with pytest.raises(ValueError, match="3 images for 5 hosts"):
@@ -234,8 +227,9 @@ def test_under_a_strategy_the_global_batches_are_those_of_one_device(photographs
     data = TrainData(photographs, image_size=16, classes=3)
     one = images(data, steps=2)
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
-    distributed = strategy.distribute_datasets_from_function(
-        lambda given: data.dataset(batch_size=8, seed=1, input_context=given)
+    distributed = distribute_batches(
+        strategy,
+        lambda given: data.dataset(batch_size=8, seed=1, input_context=given),
     )
     iterator = iter(distributed)
     got = [

@@ -168,7 +168,7 @@ class TrainData(ImageData):
         # With an unknown end, several workers look for it in each step, and batches
         # lose the static shapes that micro-batches need.
         endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
-        return _read_ahead(batches.apply(endless))
+        return batches.apply(endless).prefetch(_BATCHES_AHEAD)
 
     def make_stream_and_decoder(
         self, host: Host, seed: int, order_version: int = ORDER_VERSION
@@ -293,7 +293,7 @@ class EvalData(ImageData):
         per_replica = host_batch // host.local_replicas
         batches = chunks.rebatch(per_replica).map(without_autograph(self._mask))
         batches = _with_static_shapes(batches, self.element_spec(per_replica))
-        return _read_ahead(batches)
+        return batches.prefetch(_BATCHES_AHEAD)
 
     def _decode(self, table: BlockTable) -> tf.data.Dataset:
         blocks = BlockReader(table, self.read_ahead_bytes)
@@ -337,14 +337,6 @@ def _decode_locally(
         num_parallel_calls=os.cpu_count() or 1,
         deterministic=True,
     )
-
-
-def _read_ahead(batches: tf.data.Dataset) -> tf.data.Dataset:
-    options = tf.data.Options()
-    # No number here is AUTOTUNE, and an iterator over several devices that is deleted
-    # would wait for the tuner's thread, which sleeps for up to a minute.
-    options.autotune.enabled = False
-    return batches.prefetch(_BATCHES_AHEAD).with_options(options)
 
 
 def _with_static_shapes(

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from vit_scaling.batch_distribution import distribute_batches
 from vit_scaling.class_names import names_of, with_class_names
 from vit_scaling.evaluation.fewshot import FeatureSet
 
@@ -102,8 +103,11 @@ def make_pass(
         return strategy.gather(values, axis=0) if hosts else values
 
     def run(images: Images) -> dict[str, np.ndarray]:
-        dataset = strategy.distribute_datasets_from_function(
-            lambda context: images.dataset(batch_size=batch_size, input_context=context)
+        dataset = distribute_batches(
+            strategy,
+            lambda context: images.dataset(
+                batch_size=batch_size, input_context=context
+            ),
         )
         # Within a process all replicas' values are available without an exchange.
         parts = [
