@@ -189,15 +189,14 @@ class Experiment:
     def eval_batches(self, strategy: tf.distribute.Strategy) -> dict[str, Any]:
         """Return the distributed batches of each evaluation set, by name."""
         size = self.eval_batch_size or self.batch_size
-        return {
-            name: distribute_batches(
+
+        def distribute(data: EvalData) -> Any:
+            return distribute_batches(
                 strategy,
-                lambda context, data=data: data.dataset(
-                    batch_size=size, input_context=context
-                ),
+                lambda context: data.dataset(batch_size=size, input_context=context),
             )
-            for name, data in self.eval_sets().items()
-        }
+
+        return {name: distribute(data) for name, data in self.eval_sets().items()}
 
 
 @check_arguments
