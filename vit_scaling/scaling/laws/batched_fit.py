@@ -191,14 +191,29 @@ def _starts(problem: _Problem, weights: Floats, count: int) -> list[Floats]:
     return starts
 
 
-def _predict(problem: _Problem, theta: Floats) -> tuple[Floats, Floats]:
-    """Return predictions (resamples, runs) and derivatives (resamples, 4, runs)."""
-    log_a, b, c = theta[:, :1], np.exp(theta[:, 1:2]), theta[:, 2:3]
+def _power(problem: _Problem, theta: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return s = compute + d, log s and a s^-b, each (resamples, runs)."""
     shifted = problem.compute + problem.min_compute * np.expm1(theta[:, 3:])
-    power = np.exp(np.clip(log_a - b * np.log(shifted), -200, 200))
-    by_u = -power * b / shifted * problem.min_compute * np.exp(theta[:, 3:])
-    columns = [power, -power * b * np.log(shifted), np.ones_like(power), by_u]
-    return power + c, np.stack(columns, axis=1)
+    log_shifted = np.log(shifted)
+    log_power = theta[:, :1] - np.exp(theta[:, 1:2]) * log_shifted
+    return shifted, log_shifted, np.exp(np.clip(log_power, -200, 200))
+
+
+def _predict(problem: _Problem, theta: Floats) -> Floats:
+    """Return predictions (resamples, runs)."""
+    return _power(problem, theta)[2] + theta[:, 2:3]
+
+
+def _predict_and_derive(problem: _Problem, theta: Floats) -> tuple[Floats, Floats]:
+    """Return predictions (resamples, runs) and derivatives (resamples, 4, runs)."""
+    shifted, log_shifted, power = _power(problem, theta)
+    by_log = -power * np.exp(theta[:, 1:2])  # The derivative by log s.
+    derivatives = np.empty((len(power), 4, power.shape[1]), power.dtype)
+    derivatives[:, 0] = power
+    derivatives[:, 1] = by_log * log_shifted
+    derivatives[:, 2] = 1
+    derivatives[:, 3] = by_log / shifted * problem.min_compute * np.exp(theta[:, 3:])
+    return power + theta[:, 2:3], derivatives
 
 
 def _refine(
@@ -207,7 +222,7 @@ def _refine(
     """Run Levenberg-Marquardt on all resamples; return theta, cost and stationarity."""
     theta = np.clip(theta, LOWER, problem.upper)
     loss = problem.loss
-    cost = loss.cost(loss.residual(_predict(problem, theta)[0], problem.error), weights)
+    cost = loss.cost(loss.residual(_predict(problem, theta), problem.error), weights)
     damping = np.full(len(theta), 1e-3)
     stationary = np.zeros(len(theta), bool)
     active = np.arange(len(theta))
@@ -217,7 +232,7 @@ def _refine(
         step, is_stationary = _step(part, weight, now, damping[active], cost[active])
         stationary[active] = is_stationary
         new = np.clip(now + np.clip(step, -3, 3), LOWER, part.upper)
-        residual = loss.residual(_predict(part, new)[0], error)
+        residual = loss.residual(_predict(part, new), error)
         new_cost = loss.cost(residual, weight)
         better = new_cost < cost[active]
         theta[active] = np.where(better[:, None], new, now)
@@ -233,7 +248,7 @@ def _step(
     problem: _Problem, weight: Floats, theta: Floats, damping: Floats, cost: Floats
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Return the damped Gauss-Newton step and whether the gradient already vanishes."""
-    model, jacobian = _predict(problem, theta)
+    model, jacobian = _predict_and_derive(problem, theta)
     residual = problem.loss.residual(model, problem.error)
     if problem.loss.scale == "log":
         jacobian /= model[:, None]

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import math
 import pathlib
+import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -317,9 +318,9 @@ class Runs:
         return self._with_rows(
             dataclasses.replace(
                 group[0],
-                error=float(np.mean([run.error for run in group])),
-                compute=float(np.mean([run.compute for run in group])),
-                weight=float(np.mean([run.weight for run in group])),
+                error=statistics.fmean(run.error for run in group),
+                compute=statistics.fmean(run.compute for run in group),
+                weight=statistics.fmean(run.weight for run in group),
                 seed="",
             )
             for group in groups.values()
