@@ -93,6 +93,13 @@ def test_a_block_that_fails_stops_the_page(tmp_path, old, new):
         run_pages.run_page(page, record=False)
 
 
+def test_settings_of_the_tests_do_not_reach_a_page(tmp_path, monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
+    block = "```bash\necho level ${TF_CPP_MIN_LOG_LEVEL-unset}\n```\n"
+    text = f"{block}\n```text\nlevel unset\n```\n"
+    run_pages.run_page(write(tmp_path / "page.md", text), record=False)
+
+
 def test_every_page_is_in_the_table_of_contents():
     docs = ROOT / "vit_scaling" / "docs"
     summary = (docs / "SUMMARY.md").read_text(encoding="utf-8")
