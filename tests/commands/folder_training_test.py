@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import json
+import os
 import subprocess
 import sys
 
@@ -29,9 +30,15 @@ def write_images(folder, count, seed):
 
 def run(*arguments, cwd):
     code = "from vit_scaling.commands.main import main; raise SystemExit(main())"
+    environment = {  # As a user's: without the tests' log level.
+        name: value
+        for name, value in os.environ.items()
+        if name != "TF_CPP_MIN_LOG_LEVEL"
+    }
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=cwd,
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
@@ -56,6 +63,7 @@ def trained(tmp_path_factory):
 def test_settings_are_printed_and_can_be_overridden(trained):
     folder, done = trained
     assert "evaluated on 10% held out" in done.stderr
+    assert "tensorflow/" not in done.stderr
     assert "BATCH_SIZE" in done.stderr and "a power of two" in done.stderr
     assert "vit-scaling predict --model_dir=run" in done.stderr
     config = (folder / "run" / "config.gin").read_text()
@@ -72,6 +80,7 @@ def test_a_run_is_evaluated_by_its_own_configuration(trained):
     done = run("evaluate", "--model_dir=run", *other, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "top1 1.0000" in done.stderr and "10 images" in done.stderr
+    assert "tensorflow/" not in done.stderr
 
 
 def test_an_evaluation_writes_a_page_on_the_mistakes(trained):

@@ -93,6 +93,14 @@ def test_a_block_that_fails_stops_the_page(tmp_path, old, new):
         run_pages.run_page(page, record=False)
 
 
+def test_progress_bars_are_left_out_of_outputs():
+    bar = "{:3}%|{}| {}/2 [00:02<00:01, {:.2f}s/image]"
+    bars = [bar.format(n, "█" * (n // 10), n // 50, n / 30) for n in (0, 50, 100)]
+    output = f"\r{bars[0]}a,b\n1,2\n\r{bars[1]}3,4\n\r{bars[2]}\n"
+    assert run_pages.shorten(output, "/folder") == "a,b\n1,2\n3,4\n\n"
+    assert run_pages.mask(f"\r{bars[0]}a\n") == run_pages.mask("a\n") == ["a"]
+
+
 def test_settings_of_the_tests_do_not_reach_a_page(tmp_path, monkeypatch):
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
     block = "```bash\necho level ${TF_CPP_MIN_LOG_LEVEL-unset}\n```\n"

@@ -137,9 +137,15 @@ class Page:
         return output
 
 
+def without_progress(output: str) -> str:
+    """Return an output without tqdm's bars, of which a slow machine prints more."""
+    return re.sub(r"\r? *\d+%\|[^|\n]*\| [^]\n]*\]", "", output)
+
+
 def shorten(output: str, folder: str) -> str:
     """Return an output without the folder's name and progress, at most 30 lines."""
-    lines = [line.rpartition("\r")[2].rstrip() for line in output.splitlines()]
+    lines = without_progress(output).splitlines()
+    lines = [line.rpartition("\r")[2].rstrip() for line in lines]
     lines = [line.replace(folder + "/", "").replace(folder, ".") for line in lines]
     if len(lines) > MAX_LINES:
         half = MAX_LINES // 2
@@ -149,7 +155,7 @@ def shorten(output: str, folder: str) -> str:
 
 def mask(output: str) -> list[str]:
     """Return the lines of an output without what differs from run to run."""
-    words = re.sub(r"[-+]?\d[\d,.:_e+-]*[%hms]*", "#", output)
+    words = re.sub(r"[-+]?\d[\d,.:_e+-]*[%hms]*", "#", without_progress(output))
     return [" ".join(line.split()) for line in words.splitlines() if line.strip("- …")]
 
 

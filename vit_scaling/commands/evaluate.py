@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from vit_scaling.commands import cli, train
+from vit_scaling.library_messages import hide_library_messages
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     bindings = list(arguments.gin_param)
     try:
         if arguments.data is not None:
+            hide_library_messages()  # Before TensorFlow is imported.
             from vit_scaling.data.writing.folder_sets import write_folder
 
             sets = write_folder(arguments.data, cache=arguments.cache_dir)
