@@ -132,6 +132,14 @@ def test_training_data_has_infinite_cardinality(numbered):
     assert data.cardinality() == tf.data.INFINITE_CARDINALITY
 
 
+def test_no_thread_tunes_a_pipeline_without_numbers_to_tune(numbered):
+    # Deleting an iterator over several devices would wait for its sleep to end.
+    training = train_numbers(numbered).dataset(batch_size=8, seed=1)
+    evaluation = EvalData(numbered, image_size=8, classes=40).dataset(batch_size=8)
+    for batches in (training, evaluation):
+        assert batches.options().autotune.enabled is False
+
+
 def test_more_hosts_than_images_raises(tmp_path):
     data = train_numbers(sets.numbered(tmp_path, [3]))
     with pytest.raises(ValueError, match="3 images for 5 hosts"):

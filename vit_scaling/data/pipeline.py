@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from vit_scaling import image_preprocessing
 from vit_scaling.argument_types import Fraction, PositiveInt
+from vit_scaling.batch_distribution import without_tuning
 from vit_scaling.data import (
     decoding,
     preprocessing,
@@ -168,7 +169,7 @@ class TrainData(ImageData):
         # With an unknown end, several workers look for it in each step, and batches
         # lose the static shapes that micro-batches need.
         endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
-        return batches.apply(endless).prefetch(_BATCHES_AHEAD)
+        return without_tuning(batches.apply(endless).prefetch(_BATCHES_AHEAD))
 
     def make_stream_and_decoder(
         self, host: Host, seed: int, order_version: int = ORDER_VERSION
@@ -293,7 +294,7 @@ class EvalData(ImageData):
         per_replica = host_batch // host.local_replicas
         batches = chunks.rebatch(per_replica).map(without_autograph(self._mask))
         batches = _with_static_shapes(batches, self.element_spec(per_replica))
-        return batches.prefetch(_BATCHES_AHEAD)
+        return without_tuning(batches.prefetch(_BATCHES_AHEAD))
 
     def _decode(self, table: BlockTable) -> tf.data.Dataset:
         blocks = BlockReader(table, self.read_ahead_bytes)
