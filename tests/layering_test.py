@@ -22,10 +22,9 @@ LAYERS = [  # A package imports only from lines below its own.
     {"data.writing", "recipes", "scaling.laws"},
     {"modeling", "optimization", "data", "training", "evaluation", "gin_files"},
     {"array_files", "run_record"},
-    {"backend", "batch_distribution", "checks", "image_preprocessing", "io_files"},
-    {"library_messages"},
+    {"backend", "checks", "image_preprocessing", "io_files", "library_messages"},
     {"adapters", "argument_types", "class_names", "image_headers"},
-    {"naming", "unquoted_texts"},
+    {"batch_distribution", "naming", "unquoted_texts"},
 ]
 NESTED = {name for names in LAYERS for name in names if "." in name}
 LEVEL = {name: -row for row, names in enumerate(LAYERS) for name in names}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import vit_scaling
+from tests.user_environment import user_environment
 from vit_scaling.library_messages import _is_shown as is_shown
 from vit_scaling.library_messages import short_message
 
@@ -44,11 +45,12 @@ OWN_LINES = (  # All that a short training run prints.
 
 def run(module, *arguments):
     """Run a program as a user does; return its lines on standard error."""
-    hidden = ("TF_CPP_MIN_LOG_LEVEL", "CUDA_VISIBLE_DEVICES", "PYTHONWARNINGS")
-    kept = {name: value for name, value in os.environ.items() if name not in hidden}
     done = subprocess.run(
         [sys.executable, "-m", f"vit_scaling.{module}", *arguments],
-        env={**kept, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        env={
+            **user_environment(),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import json
-import os
 import subprocess
 import sys
 
@@ -11,6 +10,7 @@ import pytest
 
 import vit_scaling
 from tests.data import sets
+from tests.user_environment import user_environment
 from vit_scaling.training.run_weights import read_weights
 
 GREYS = {"dark": 40, "light": 210}
@@ -30,15 +30,10 @@ def write_images(folder, count, seed):
 
 def run(*arguments, cwd):
     code = "from vit_scaling.commands.main import main; raise SystemExit(main())"
-    environment = {  # As a user's: without the tests' log level.
-        name: value
-        for name, value in os.environ.items()
-        if name != "TF_CPP_MIN_LOG_LEVEL"
-    }
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=cwd,
-        env=environment,
+        env=user_environment(),
         capture_output=True,
         text=True,
         check=False,

@@ -144,8 +144,7 @@ def without_progress(output: str) -> str:
 
 def shorten(output: str, folder: str) -> str:
     """Return an output without the folder's name and progress, at most 30 lines."""
-    lines = without_progress(output).splitlines()
-    lines = [line.rpartition("\r")[2].rstrip() for line in lines]
+    lines = [line.rstrip() for line in without_progress(output).splitlines()]
     lines = [line.replace(folder + "/", "").replace(folder, ".") for line in lines]
     if len(lines) > MAX_LINES:
         half = MAX_LINES // 2

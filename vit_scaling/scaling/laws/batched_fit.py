@@ -201,7 +201,8 @@ def _power(problem: _Problem, theta: Floats) -> tuple[Floats, Floats, Floats]:
 
 def _predict(problem: _Problem, theta: Floats) -> Floats:
     """Return predictions (resamples, runs)."""
-    return _power(problem, theta)[2] + theta[:, 2:3]
+    _, _, power = _power(problem, theta)
+    return power + theta[:, 2:3]
 
 
 def _predict_and_derive(problem: _Problem, theta: Floats) -> tuple[Floats, Floats]:
