@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import hashlib
-import io
 import os
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +14,13 @@ from vit_scaling.io_files import absolute_path, atomic_file, user_cache_folder
 INDEX_FOLDER = "index"  # In the shards' folder: index/<shard>.offsets.npy
 OFFSETS = "offsets"
 _BUFFER_BYTES = 512 * 1024  # TensorFlow's.
+# What `np.save` writes before the numbers of such an array. `np.load` would parse it as
+# a Python expression, which fails now and then in threads (Python 3.11's `ast.parse`).
+_NPY_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '(<[iu]8)', 'fortran_order': False, "
+    rb"'shape': \((\d+),\), \} *\n",
+    re.DOTALL,
+)
 
 
 def key_hashes_kind(key: str, size_bytes: int) -> str:
@@ -47,7 +54,7 @@ def read_sidecars(shard: str, kind: str) -> Iterator[np.ndarray]:
 
 
 def load_array(path: str) -> np.ndarray | None:
-    """Return the array in a file; None if the file is damaged.
+    """Return the array of 64-bit integers in a file; None if the file is damaged.
 
     Raises:
         tf.errors.NotFoundError: The file does not exist.
@@ -57,11 +64,10 @@ def load_array(path: str) -> np.ndarray | None:
         # Without a size, `read` would ask for the file's. Short of a buffer is its end.
         while len(data) % _BUFFER_BYTES == 0 and (piece := file.read(_BUFFER_BYTES)):
             data += piece
-    try:
-        array: np.ndarray = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError):
+    header = _NPY_HEADER.match(data)
+    if not header or len(data) != header.end() + 8 * int(header[2]):
         return None
-    return array
+    return np.frombuffer(data, header[1].decode(), offset=header.end())
 
 
 def store_sidecar(shard: str, kind: str, array: np.ndarray) -> None:

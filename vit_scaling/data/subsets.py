@@ -264,14 +264,20 @@ def _find_limit(hashes: KeyHashes, num_images: int) -> tuple[int, int]:
     """
     prefix, rank = 0, num_images
     for shift in range(_BITS - _DIGIT, -1, -_DIGIT):
-        histogram = _count_digits(hashes, shift, prefix)
-        total = np.cumsum(histogram)
-        digit = int(np.searchsorted(total, rank))
-        rank -= int(total[digit] - histogram[digit])
+        digit, smaller, equal = _find_rank(_count_digits(hashes, shift, prefix), rank)
+        rank -= smaller
         prefix = prefix << _DIGIT | digit
-        if rank == histogram[digit] and shift:  # All that begin with these digits.
+        if rank == equal and shift:  # All that begin with these digits.
             return (prefix + 1) << shift, 0
     return prefix, rank
+
+
+def _find_rank(histogram: np.ndarray, rank: int) -> tuple[int, int, int]:
+    """Return the digit of the `rank`-th hash, and how many are smaller and equal."""
+    total = np.cumsum(histogram)
+    digit = int(np.searchsorted(total, rank))
+    equal = int(histogram[digit])
+    return digit, int(total[digit]) - equal, equal
 
 
 def _count_digits(hashes: KeyHashes, shift: int, prefix: int) -> np.ndarray:
