@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from vit_scaling.argument_types import PositiveInt, check_argument, check_arguments
-from vit_scaling.batch_distribution import distribute_batches
+from vit_scaling.batch_distribution import DistributedBatches
 from vit_scaling.class_names import with_class_names
 from vit_scaling.data.epoch_order import ORDER_VERSION
 from vit_scaling.data.pipeline import EvalData, TrainData
@@ -150,9 +150,9 @@ class Experiment:
         seed: int,
         start: int,
         order_version: int = ORDER_VERSION,
-    ) -> Any:
+    ) -> DistributedBatches:
         """Return the distributed training batches from batch number `start` on."""
-        return distribute_batches(
+        return DistributedBatches(
             strategy,
             lambda context: self.train_data.dataset(
                 batch_size=self.batch_size,
@@ -186,12 +186,14 @@ class Experiment:
         data = self.eval_data or {}
         return dict(data) if isinstance(data, Mapping) else {"eval": data}
 
-    def eval_batches(self, strategy: tf.distribute.Strategy) -> dict[str, Any]:
+    def eval_batches(
+        self, strategy: tf.distribute.Strategy
+    ) -> dict[str, DistributedBatches]:
         """Return the distributed batches of each evaluation set, by name."""
         size = self.eval_batch_size or self.batch_size
 
-        def distribute(data: EvalData) -> Any:
-            return distribute_batches(
+        def distribute(data: EvalData) -> DistributedBatches:
+            return DistributedBatches(
                 strategy,
                 lambda context: data.dataset(batch_size=size, input_context=context),
             )

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tests.data import sets
 from tests.oracles import epoch_order
-from vit_scaling.batch_distribution import distribute_batches
+from vit_scaling.batch_distribution import DistributedBatches
 from vit_scaling.data.image_data import Host
 from vit_scaling.data.pipeline import EvalData, TrainData
 from vit_scaling.image_preprocessing import Resize
@@ -235,7 +235,7 @@ def test_under_a_strategy_the_global_batches_are_those_of_one_device(photographs
     data = TrainData(photographs, image_size=16, classes=3)
     one = images(data, steps=2)
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
-    distributed = distribute_batches(
+    distributed = DistributedBatches(
         strategy,
         lambda given: data.dataset(batch_size=8, seed=1, input_context=given),
     )

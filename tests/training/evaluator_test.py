@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tests.training import small
-from vit_scaling.batch_distribution import distribute_batches
+from vit_scaling.batch_distribution import DistributedBatches
 from vit_scaling.training import strategy as strategies
 from vit_scaling.training.evaluator import Evaluator, InLoopEvaluator, batch_sums
 from vit_scaling.training.logs import RunLog, read_metrics
@@ -26,7 +26,7 @@ def evaluator(tmp_path, strategy, sets, model=None, batch_size=16, **options):
         model,
         sigmoid_cross_entropy,
         {
-            name: distribute_batches(
+            name: DistributedBatches(
                 strategy,
                 lambda context, data=data: data.dataset(
                     batch_size=batch_size, input_context=context

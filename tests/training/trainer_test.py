@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tests.training import small
-from vit_scaling.batch_distribution import distribute_batches
+from vit_scaling.batch_distribution import DistributedBatches
 from vit_scaling.optimization.adam import Adam
 from vit_scaling.optimization.optimizer import Optimizer
 from vit_scaling.training import strategy as strategies
@@ -50,7 +50,7 @@ def trainer(strategy, *, data=None, model=small.linear, jit_compile=False, **opt
             times=times,
             profiler=Profiler("unused"),
         )
-    made.train_dataset = distribute_batches(
+    made.train_dataset = DistributedBatches(
         strategy,
         lambda context: data.dataset(batch_size=8, seed=1, input_context=context),
     )

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from vit_scaling.batch_distribution import distribute_batches
+from vit_scaling.batch_distribution import DistributedBatches
 from vit_scaling.class_names import names_of, with_class_names
 from vit_scaling.evaluation.fewshot import FeatureSet
 
@@ -103,7 +103,7 @@ def make_pass(
         return strategy.gather(values, axis=0) if hosts else values
 
     def run(images: Images) -> dict[str, np.ndarray]:
-        dataset = distribute_batches(
+        dataset = DistributedBatches(
             strategy,
             lambda context: images.dataset(
                 batch_size=batch_size, input_context=context
