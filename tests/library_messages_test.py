@@ -96,6 +96,26 @@ def test_own_warnings_and_errors_of_libraries_are_shown():
     assert not is_shown(record(other, logging.WARNING))
 
 
+def test_a_warning_is_shown_without_time_thread_and_line():
+    program = """
+from absl import logging
+import vit_scaling
+from vit_scaling.library_messages import hide_library_messages
+
+hide_library_messages()
+own = compile("logging.warning('Steps are %s.', 'few')", vit_scaling.__file__, "exec")
+exec(own)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env=user_environment(),
+        check=True,
+    )
+    assert done.stderr == "WARNING: Steps are few.\n"
+
+
 CUT_OFF = """Graph execution error:
 
 Detected at node map/while/cond/DecodeImage defined at (most recent call last):

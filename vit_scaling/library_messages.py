@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 
+from absl import flags
 from absl import logging as absl_logging
 
 _PACKAGE = os.path.dirname(__file__) + os.sep
@@ -31,6 +32,8 @@ def hide_library_messages(verbosity: int = 0) -> None:
     absl_logging.use_absl_handler()  # Python's other loggers end there as well.
     absl_logging.set_verbosity(absl_logging.WARNING)
     handler = absl_logging.get_absl_handler()
+    flags.FLAGS.mark_as_parsed()  # Else absl adds a line about it to the first warning.
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     handler.removeFilter(_is_shown)
     handler.addFilter(_is_shown)
     if not sys.warnoptions:
