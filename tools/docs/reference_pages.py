@@ -1,4 +1,4 @@
-"""Add pages to the site: one for each module, and the results from their records."""
+"""Add pages to the site: one for each module, the results, and the changelog."""
 # SPDX-License-Identifier: Apache-2.0
 
 import ast
@@ -46,6 +46,13 @@ def add_results() -> None:
         file.write("\n\n".join(parts) + "\n")
 
 
+def add_changelog() -> None:
+    """Add the package's changelog as it is."""
+    text = (PACKAGE / "CHANGELOG.md").read_text(encoding="utf-8")
+    with mkdocs_gen_files.open("changelog.md", "w") as file:
+        file.write(text)
+
+
 def results_table(record: dict) -> str:
     """Return a record's heading, table and command in Markdown."""
     columns = record["columns"]
@@ -61,3 +68,4 @@ def results_table(record: dict) -> str:
 
 add_modules()
 add_results()
+add_changelog()
