@@ -57,7 +57,7 @@ def trained(tmp_path_factory):
 
 def test_settings_are_printed_and_can_be_overridden(trained):
     folder, done = trained
-    assert "evaluated on 10% held out" in done.stderr
+    assert "About 43 images of 2 classes; evaluated on 10% held out" in done.stderr
     assert "tensorflow/" not in done.stderr
     assert "BATCH_SIZE" in done.stderr and "a power of two" in done.stderr
     assert "vit-scaling predict --model_dir=run" in done.stderr

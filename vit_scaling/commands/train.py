@@ -112,10 +112,10 @@ def _train_folder(arguments: argparse.Namespace, flags: list[str]) -> int:
         bindings += arguments.gin_param
         steps = _steps_in(arguments.minutes, files, bindings, flags)
         choices = choose(**options, total_steps=steps)
-    evaluated = f"{sets.eval_name}/" if sets.eval_name else f"{held_out:.0%} held out"
-    _say(
-        f"{train_images:,} images of {sets.classes} classes; evaluated on {evaluated}."
-    )
+    images, evaluated = f"{train_images:,}", f"{sets.eval_name}/"
+    if not sets.eval_name:  # A hash of their names decides which images are held out.
+        images, evaluated = f"About {images}", f"{held_out:.0%} held out"
+    _say(f"{images} images of {sets.classes} classes; evaluated on {evaluated}.")
     rows = [[choice.name, choice.value, choice.reason] for choice in choices]
     _say(cli.table(rows, ["setting", "value", "because"]))
     _say("Override a setting with --gin_param='NAME = VALUE'.")
