@@ -29,10 +29,10 @@ def hide_library_messages(verbosity: int = 0) -> None:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Also of child processes.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    flags.FLAGS.mark_as_parsed()  # Else absl first warns that none are parsed.
     absl_logging.use_absl_handler()  # Python's other loggers end there as well.
     absl_logging.set_verbosity(absl_logging.WARNING)
     handler = absl_logging.get_absl_handler()
-    flags.FLAGS.mark_as_parsed()  # Else absl adds a line about it to the first warning.
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     handler.removeFilter(_is_shown)
     handler.addFilter(_is_shown)
