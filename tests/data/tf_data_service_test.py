@@ -53,7 +53,7 @@ def test_batches_are_those_of_one_process(photographs, workers):
 
 def test_a_bad_record_is_named_at_the_trainer(tmp_path, workers):
     source = with_bad(tmp_path, [BAD["label above"][0]])
-    data = TrainData(source, image_size=8, classes=10, service=workers)
+    data = TrainData(source, image_size=8, classes=10, service=workers[:1])
     where = r"train-00001-of-00002\.tfrecord, record 3: a label is outside"
     with pytest.raises(tf.errors.InvalidArgumentError, match=where):
         list(data.dataset(batch_size=4, seed=0).take(3))
@@ -62,7 +62,7 @@ def test_a_bad_record_is_named_at_the_trainer(tmp_path, workers):
 def test_skipped_records_are_counted_at_the_trainer(tmp_path, workers):
     source = with_bad(tmp_path, [BAD["no picture"][0]])
     data = TrainData(
-        source, image_size=8, classes=10, on_bad_record="skip", service=workers
+        source, image_size=8, classes=10, on_bad_record="skip", service=workers[:1]
     )
     (batch,) = data.dataset(batch_size=12, seed=0).take(1)
     assert float(tf.reduce_sum(batch["skipped"])) == 1
@@ -89,7 +89,7 @@ def test_no_workers_raise():
 
 def test_a_scattered_subset_is_that_of_one_process(photographs, workers):
     few = dataclasses.replace(photographs, num_images=11)
-    elsewhere = dataclasses.replace(few, service=workers)
+    elsewhere = dataclasses.replace(few, service=workers[:2])
     np.testing.assert_array_equal(images(elsewhere), images(few))
 
 

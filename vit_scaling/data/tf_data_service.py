@@ -59,7 +59,8 @@ def decode_remotely(
         addresses: The workers; their number decides which worker makes which chunk.
     """
 
-    def decode_part(arrays: Arrays, worker: int) -> tf.data.Dataset:
+    @tf.function(autograph=False)  # Traced once, not for each worker.
+    def decode_part(arrays: Arrays, worker: tf.Tensor) -> tf.data.Dataset:
         chunks, decode = make_chunks(arrays)
         return (
             chunks.enumerate()
@@ -71,9 +72,13 @@ def decode_remotely(
             )
         )
 
+    def part_of(worker: int) -> Callable[[Arrays], tf.data.Dataset]:
+        number = tf.constant(worker, tf.int64)
+        return lambda arrays: decode_part(arrays, number)
+
     parts = [
         read_table(table_path)
-        .flat_map(without_autograph(functools.partial(decode_part, worker=worker)))
+        .flat_map(without_autograph(part_of(worker)))
         .apply(
             tf.data.experimental.service.distribute(
                 processing_mode=tf.data.experimental.service.ShardingPolicy.OFF,

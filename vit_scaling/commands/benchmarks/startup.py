@@ -15,6 +15,7 @@ from vit_scaling.commands.benchmarks.records import Table
 
 G14_VARIABLES = 2672  # Of ViT-G/14 and its Adafactor, whose state is factored.
 G14_REPLICAS = (8, 4096)
+_PLAIN_VARIABLES = 1000  # So many are timed that the clock's steps do not matter.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +36,8 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
 
     The fit is seconds = variables * (per_variable + replicas * per_copy): a variable
     has a copy on every replica. The time to move the values to a device is not in it:
-    the variables are small.
+    the variables are small. `plain_variable_seconds` is the time of one `tf.Variable`
+    without a strategy: a program that creates a copy for each replica takes no less.
 
     Raises:
         ValueError: There are fewer than two different numbers of replicas.
@@ -55,6 +57,7 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
     return {
         "rows": rows,
         "fits": fits,
+        "plain_variable_seconds": min(row["plain_variable_seconds"] for row in rows),
         "g14_seconds": {
             str(number): sum(_g14_seconds(fit, number) for fit in fits.values())
             for number in G14_REPLICAS
@@ -74,6 +77,8 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
             f"{f['largest_residual']:.0%}" for f in fits.values()
         ],
     }
+    plain = result["plain_variable_seconds"]
+    lines["a `tf.Variable` without a strategy: ms"] = [1e3 * plain, None]
     for number in G14_REPLICAS:
         lines[f"ViT-G/14 by the fit, {number:,} replicas of a process"] = [
             f"{_g14_seconds(fit, number):,.0f} s" for fit in fits.values()
@@ -110,6 +115,8 @@ def _g14_seconds(fit: Mapping[str, float], replicas: int) -> float:
 
 def measure(replicas: int, depth: int) -> dict[str, Any]:
     """Measure this process, which must not have started TensorFlow's devices."""
+    import tensorflow as tf
+
     from vit_scaling.modeling.shapes import ViTShape
     from vit_scaling.modeling.vit import vit
     from vit_scaling.optimization.adafactor import Adafactor
@@ -135,11 +142,17 @@ def measure(replicas: int, depth: int) -> dict[str, Any]:
     variables, create_seconds = _timed(create)
     values = {key: value.numpy() for key, value in read_variables(variables).items()}
     _, restore_seconds = _timed(lambda: assign_values(variables, values))
+    value = tf.zeros([])
+    tf.Variable(value)  # The first takes longer.
+    _, plain_seconds = _timed(
+        lambda: [tf.Variable(value) for _ in range(_PLAIN_VARIABLES)]
+    )
     return {
         "replicas": replicas,
         "variables": len(variables),
         "create_seconds": create_seconds,
         "restore_seconds": restore_seconds,
+        "plain_variable_seconds": plain_seconds / _PLAIN_VARIABLES,
     }
 
 
