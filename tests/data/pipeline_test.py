@@ -140,6 +140,14 @@ def test_no_thread_tunes_a_pipeline_without_numbers_to_tune(numbered):
         assert batches.options().autotune.enabled is False
 
 
+def test_a_window_has_no_more_blocks_than_the_set(tmp_path):
+    """Blocks that do not exist were drawn and read a thousand times in each epoch."""
+    source = sets.numbered(tmp_path, [43])
+    data = TrainData(source, image_size=8, classes=43, block_records=16)
+    stream, _ = data.make_stream_and_decoder(Host(), 0)
+    assert data.shuffle_window > 48 and stream.order.window_blocks == 3
+
+
 def test_more_hosts_than_images_raises(tmp_path):
     data = train_numbers(sets.numbered(tmp_path, [3]))
     with pytest.raises(ValueError, match="3 images for 5 hosts"):

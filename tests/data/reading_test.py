@@ -89,12 +89,21 @@ def test_a_scattered_subset_is_kept_in_memory_and_read_alike(tmp_path, monkeypat
     assert type(make_block_reader(table)) is BlockReader
 
 
-def chunks(blocks, start, epochs):
-    order = EpochOrder(sum(COUNTS), 4, window_blocks=2, seed=3)
+def chunks(blocks, start, epochs, window_blocks=2):
+    order = EpochOrder(sum(COUNTS), 4, window_blocks=window_blocks, seed=3)
     dataset = RecordStream(blocks, order).dataset(
         start=start, epochs=epochs, chunk_records=3
     )
     return list(dataset.as_numpy_iterator())
+
+
+def test_a_window_of_more_blocks_than_there_are_holds_the_same_records(blocks):
+    def numbers(window_blocks):
+        read = chunks(blocks, 0, 3, window_blocks)
+        return np.concatenate([chunk["number"] for chunk in read])
+
+    assert len(numbers(3)) == 3 * sum(COUNTS)
+    np.testing.assert_array_equal(numbers(3), numbers(7))
 
 
 def test_chunks_from_any_position_are_the_rest_of_the_stream(blocks):

@@ -66,11 +66,6 @@ class EpochOrder:
         """Records in every window but an epoch's last."""
         return self.window_blocks * self.block_records
 
-    @property
-    def epoch_slots(self) -> int:
-        """Blocks in an epoch's windows if all of them are full."""
-        return self.num_windows * self.window_blocks
-
     def locate(self, position: int) -> tuple[int, int, int]:
         """Return `(epoch, window, offset in the window)` of a position of the run.
 

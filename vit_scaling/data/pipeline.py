@@ -191,10 +191,12 @@ class TrainData(ImageData):
     def _make_order(
         self, table: BlockTable, host: Host, seed: int, version: int
     ) -> EpochOrder:
+        # A window of more blocks than there are would be filled with empty ones.
+        window = min(table.num_blocks, self.shuffle_window // self.block_records)
         return EpochOrder(
             num_records=table.num_records,
             block_records=self.block_records,
-            window_blocks=max(1, self.shuffle_window // self.block_records),
+            window_blocks=max(1, window),
             seed=seed,
             host=host.index,
             version=version,

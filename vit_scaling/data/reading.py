@@ -233,16 +233,17 @@ class RecordStream:
         """
         order = self.order
         epoch, window, _ = order.locate(start)
-        first = epoch * order.epoch_slots + window * order.window_blocks
-        end = tf.int64.max if epochs is None else epochs * order.epoch_slots
-        blocks = tf.data.Dataset.range(first, end).map(
-            without_autograph(self._read_slot),
+        first = epoch * order.num_windows + window
+        end = tf.int64.max if epochs is None else epochs * order.num_windows
+        numbers = tf.data.Dataset.range(first, end).flat_map(
+            without_autograph(self._blocks_of)
+        )
+        blocks = numbers.map(
+            without_autograph(self.blocks.read),
             num_parallel_calls=self.blocks.blocks_at_once,
             deterministic=True,
         )
-        windows = blocks.batch(order.window_blocks).enumerate(
-            epoch * order.num_windows + window
-        )
+        windows = blocks.batch(order.window_blocks).enumerate(first)
         shuffled = windows.map(
             without_autograph(lambda number, read: self._shuffle(number, read, start))
         )
@@ -250,12 +251,18 @@ class RecordStream:
             without_autograph(lambda window: _cut(window, chunk_records))
         )
 
-    def _read_slot(self, slot: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _blocks_of(self, window: tf.Tensor) -> tf.data.Dataset:
+        """Return the numbers of a window's blocks; -1 fills an epoch's last window.
+
+        All at once: drawing the order for each block takes longer than reading it.
+        """
         order = self.order
-        epoch, slot = slot // order.epoch_slots, slot % order.epoch_slots
-        exists = slot < order.num_blocks  # The last window may have fewer blocks.
-        block = order.block(epoch, tf.minimum(slot, order.num_blocks - 1))
-        return self.blocks.read(tf.where(exists, block, -1))
+        epoch, window = window // order.num_windows, window % order.num_windows
+        first = window * order.window_blocks
+        slots = first + tf.range(order.window_blocks, dtype=tf.int64)
+        blocks = order.block(epoch, tf.minimum(slots, order.num_blocks - 1))
+        blocks = tf.where(slots < order.num_blocks, blocks, -1)
+        return tf.data.Dataset.from_tensor_slices(blocks)
 
     def _shuffle(
         self, window: tf.Tensor, read: tuple[tf.Tensor, tf.Tensor], start: int

@@ -8,7 +8,6 @@ The positions of the records reach the workers as a file (`table_files`).
 """
 # SPDX-License-Identifier: Apache-2.0
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
