@@ -96,7 +96,7 @@ def test_a_killed_run_resumes_and_its_own_files_repeat_it_bit_for_bit(
     process = start(args, tmp_path)
     while not [step for step in saved_steps(killed / "checkpoints") if step >= 10]:
         assert process.poll() is None, finish(process)
-        time.sleep(0.002)
+        time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     assert finish(process)[0] == -signal.SIGKILL
     reached = saved_steps(killed / "checkpoints")[-1]

@@ -5,6 +5,8 @@ created (about 1 GB).
 """
 # SPDX-License-Identifier: Apache-2.0
 
+import contextlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests.preflight.programs import CUSTOM_CALL, LINEAR
-from vit_scaling.preflight import environment, program, report, tpu_worker
+from vit_scaling.preflight import (
+    environment,
+    gpu_worker,
+    program,
+    report,
+    tpu_worker,
+)
 from vit_scaling.preflight.compiler import Compiler
 from vit_scaling.preflight.environment import TPU
 from vit_scaling.preflight.targets import find_target
@@ -58,6 +66,17 @@ def test_the_worker_does_not_import_this_package():
     source = Path(tpu_worker.__file__).read_text(encoding="utf-8")
     assert "import vit_scaling" not in source
     assert "from vit_scaling" not in source
+
+
+@pytest.mark.parametrize("worker", [tpu_worker, gpu_worker])
+def test_the_users_flags_do_not_reach_the_compiler(worker, monkeypatch):
+    """Results are cached by program and versions, which do not name them."""
+    monkeypatch.setattr(os, "environ", {"XLA_FLAGS": "--xla_of_the_user=true"})
+    monkeypatch.setattr(worker, "read_versions", dict)
+    monkeypatch.setitem(sys.modules, "jax", None)  # Nothing is compiled here.
+    with contextlib.suppress(ImportError):
+        worker.compile_program("program.mlir", "h100")
+    assert "of_the_user" not in os.environ["XLA_FLAGS"]
 
 
 def test_the_worker_names_a_missing_package():

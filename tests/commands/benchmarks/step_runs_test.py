@@ -52,7 +52,8 @@ def test_runs_alternate_and_their_medians_are_compared(monkeypatch, capsys):
         "1_step_per_loop": 5,
     }
     assert result["ratio_to_first"]["1_step_per_loop"] == 5
-    assert result["range_of_seconds_per_step"]["1_step_per_loop"] == [3, 100]
+    spread = result["spread_of_seconds_per_step"]["1_step_per_loop"]
+    assert spread == {"min": 3, "median": 5, "max": 100}
     table = step_runs.make_table(result)
     last = ("1 step per loop", "3.00", "5.00", "100", "5.00 (3.00 to 100.00)")
     assert table.rows[-1] == last

@@ -127,9 +127,6 @@ def run(arguments: argparse.Namespace) -> Mapping[str, Any]:
         "rounds": arguments.rounds,
         "seconds_per_step": medians,
         "ratio_to_first": {name: value / first for name, value in medians.items()},
-        "range_of_seconds_per_step": {
-            name: [min(values), max(values)] for name, values in samples.items()
-        },
         "spread_of_seconds_per_step": {
             name: spread(values) for name, values in samples.items()
         },
