@@ -181,6 +181,7 @@ RESULTS: dict[str, list[dict]] = {
         {
             "rows": [{"replicas": 1, "create_seconds": 0.2, "restore_seconds": 0.1}],
             "fits": {"create": FIT, "restore": FIT},
+            "plain_variable_seconds": 3e-4,
         }
     ],
     "deduplication": [{"methods": dict.fromkeys(METHODS, METHOD)}],
