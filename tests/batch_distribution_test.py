@@ -55,7 +55,9 @@ def test_no_thread_tunes_the_batches(replicas, monkeypatch):
         assert dataset.options().autotune.enabled is False
     assert tf.data.Dataset.__iter__ is record  # As before.
     next(iter(tf.data.Dataset.range(3)))
-    assert iterated[-1].options().autotune.enabled is None  # Not ours.
+    assert (
+        iterated[-1].options().autotune.enabled is None
+    )  # The set of another library.
 
 
 def test_threads_that_begin_iterators_do_not_disturb_each_other():

@@ -141,7 +141,7 @@ def test_no_thread_tunes_a_pipeline_without_numbers_to_tune(numbered):
 
 
 def test_a_window_has_no_more_blocks_than_the_set(tmp_path):
-    """Blocks that do not exist were drawn and read a thousand times in each epoch."""
+    """Otherwise each epoch draws and reads many blocks that do not exist."""
     source = sets.numbered(tmp_path, [43])
     data = TrainData(source, image_size=8, classes=43, block_records=16)
     stream, _ = data.make_stream_and_decoder(Host(), 0)

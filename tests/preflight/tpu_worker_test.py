@@ -70,7 +70,7 @@ def test_the_worker_does_not_import_this_package():
 
 @pytest.mark.parametrize("worker", [tpu_worker, gpu_worker])
 def test_the_users_flags_do_not_reach_the_compiler(worker, monkeypatch):
-    """Results are cached by program and versions, which do not name them."""
+    """Results are cached by program and versions, not by such flags."""
     monkeypatch.setattr(os, "environ", {"XLA_FLAGS": "--xla_of_the_user=true"})
     monkeypatch.setattr(worker, "read_versions", dict)
     monkeypatch.setitem(sys.modules, "jax", None)  # Nothing is compiled here.

@@ -8,6 +8,7 @@ The positions of the records reach the workers as a file (`table_files`).
 """
 # SPDX-License-Identifier: Apache-2.0
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -72,8 +73,8 @@ def decode_remotely(
         )
 
     def part_of(worker: int) -> Callable[[Arrays], tf.data.Dataset]:
-        number = tf.constant(worker, tf.int64)
-        return lambda arrays: decode_part(arrays, number)
+        # A tensor: each Python number would be traced.
+        return functools.partial(decode_part, worker=tf.constant(worker, tf.int64))
 
     parts = [
         read_table(table_path)

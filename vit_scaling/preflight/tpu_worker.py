@@ -20,7 +20,7 @@ from typing import Any
 ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",  # Do not ask a cloud's metadata server for the machine.
     "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "",  # A result is cached by its program: the user's would be in it.
+    "XLA_FLAGS": "",  # The user's would change results, which are cached by program.
     "TPU_ACCELERATOR_TYPE": "v3-8",
     "TPU_WORKER_HOSTNAMES": "localhost",
     # No TPU is locked, so several compilations may run at the same time.
